@@ -1,0 +1,88 @@
+-- The joint between waiting in C and Lua: `await`, and the script's own coroutines made to wait for
+-- their task. Internal.
+local task = require "leat.core.task"
+
+local PARKED, take, yieldable = task.PARKED, task.take, task.yieldable
+
+local M = {}
+
+-- A C function that parked hands out PARKED when its task runs again; the result is then taken, or the
+-- cancel raised. One that needed no wait handed out its values.
+function M.await(first, ...)
+    if first == PARKED then
+        return take()
+    end
+    return first, ...
+end
+
+-- Deeper nesting would overflow the C stack, which no pcall survives.
+local MAX_DEPTH = 190
+
+-- Replaces the functions of `lib` (the state's coroutine table) so that a wait inside a coroutine of the
+-- script's own travels out to the task, while its own yields stay its own.
+function M.install_coroutines(lib)
+    local raw_create, raw_resume, raw_yield = lib.create, lib.resume, lib.yield
+    local running = lib.running
+    local depth = setmetatable({}, { __mode = "k" })
+    local waiting_in = setmetatable({}, { __mode = "k" })
+
+    local function relay(co, ok, first, ...)
+        if first ~= PARKED or not ok then
+            return ok, first, ...
+        end
+        if not yieldable() then
+            task.unpark()
+            task.check_can_wait("coroutine.resume")
+        end
+        waiting_in[co] = task.current()
+        raw_yield(PARKED)
+        waiting_in[co] = nil
+        return relay(co, raw_resume(co, PARKED))
+    end
+
+    local function enter(co)
+        local other = waiting_in[co]
+        if other then
+            error("coroutine.resume: this coroutine is waiting inside " .. tostring(other)
+                .. "; only that task can go on with it", 3)
+        end
+        local d = (depth[running() or false] or 0) + 1
+        if d > MAX_DEPTH then
+            error("C stack overflow (coroutines resumed within coroutines, " .. d .. " deep)", 3)
+        end
+        depth[co] = d
+    end
+
+    function lib.resume(co, ...)
+        if type(co) ~= "thread" then
+            return raw_resume(co, ...)
+        end
+        enter(co)
+        return relay(co, raw_resume(co, ...))
+    end
+
+    local function unwrap(co, ok, first, ...)
+        if ok then
+            return first, ...
+        end
+        error(task.note(first, co), 0)
+    end
+
+    function lib.wrap(fn)
+        local co = raw_create(fn)
+        return function(...)
+            enter(co)
+            return unwrap(co, relay(co, raw_resume(co, ...)))
+        end
+    end
+
+    function lib.yield(...)
+        if not depth[running() or false] then
+            error("coroutine.yield: called outside a coroutine of the script's own "
+                .. "(a task gives way with sleep(0))", 2)
+        end
+        return raw_yield(...)
+    end
+end
+
+return M

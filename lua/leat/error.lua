@@ -1,0 +1,70 @@
+-- Error values: what a failed operation returns beside nil.
+local meta = require("leat.core.task").error_meta
+
+local M = {}
+
+local KINDS = {}
+for kind in ([[timeout connect dns tls closed protocol http too_large cancelled circuit_open rate_limited
+    budget invalid io memory denied script raised internal]]):gmatch "%S+" do
+    KINDS[kind] = true
+end
+
+function meta.__tostring(e)
+    local text = tostring(e.kind) .. ": " .. tostring(e.message)
+    if e.cleanup ~= nil then
+        text = text .. " (its clean-up failed too: " .. tostring(e.cleanup) .. ")"
+    end
+    return text
+end
+
+meta.__concat = function(a, b)
+    return tostring(a) .. tostring(b)
+end
+
+--- Makes an error value, so that a script's own failures travel like leat's: returned as `nil, err`, or
+--- raised with `error(err)`, which means the same at the next task boundary.
+---@param fields table kind (one of leat's kinds; default "script"), message, and any other fields
+---@return table err
+---
+--- Raises if `fields` is not a table or names an unknown kind.
+--- ```lua
+--- local function pick(t)
+---     if #t == 0 then return nil, leat.error { kind = "invalid", message = "nothing to pick from" } end
+---     return t[1]
+--- end
+--- local v, err = pick {}
+--- assert(v == nil and err.kind == "invalid" and tostring(err) == "invalid: nothing to pick from")
+--- ```
+function M.new(fields)
+    if type(fields) ~= "table" then
+        error("error: expected a table such as {kind=\"invalid\", message=\"...\"}, got a "
+            .. type(fields), 2)
+    end
+    local kind = fields.kind or "script"
+    if not KINDS[kind] then
+        error("error: unknown kind '" .. tostring(kind) .. "' (kinds: timeout connect dns tls closed "
+            .. "protocol http too_large cancelled circuit_open rate_limited budget invalid io memory "
+            .. "denied script raised internal)", 2)
+    end
+    local e = {}
+    for k, v in pairs(fields) do
+        e[k] = v
+    end
+    e.kind = kind
+    e.message = e.message or kind
+    return setmetatable(e, meta)
+end
+
+--- True if `v` is an error value.
+---@param v any
+---@return boolean
+function M.is(v)
+    return getmetatable(v) == meta
+end
+
+-- The error that stands for a raised value where a bug becomes a value (settle).
+function M.raised(value, trace)
+    return M.new { kind = "raised", message = tostring(value), cause = value, traceback = trace }
+end
+
+return M

@@ -1,0 +1,445 @@
+-- Many at once: gather, map, each, as_completed, race, group. All are loops over one C primitive, a group
+-- of tasks whose ends come up in order.
+local core = require "leat.core"
+local task = require "leat.core.task"
+local check = require "leat.check"
+local errors = require "leat.error"
+
+local await = core.await
+local outcome, note = task.outcome, task.note
+
+local M = {}
+
+local DEFAULT_LIMIT = 100
+
+local function join(t)
+    return await(task.join(t))
+end
+
+-- Empties the group: everything still running is cancelled and waited for, whatever happens. A bug that
+-- shows up on the way is returned: it must not get lost behind a failure.
+local function drain(g, reason)
+    g:cancel(reason)
+    local bug
+    while true do
+        local t = await(g:drain_start())
+        if not t then
+            return bug
+        end
+        if t:status() == "raised" then
+            bug = bug or t
+        end
+    end
+end
+
+-- Runs the jobs that next_job() hands out (index, fn, a, b; nil: no more), at most `limit` at a time.
+-- on_end(index, status, value, task) is told of each end; what it returns, if not nil, stops the run and is
+-- returned after the rest has been cancelled and waited for.
+local function pump(g, next_job, limit, on_end)
+    local index_of = {}
+    local running, more = 0, true
+    while true do
+        while more and running < limit do
+            local index, fn, a, b = next_job()
+            if index == nil then
+                more = false
+            else
+                index_of[g:spawn(fn, a, b)] = index
+                running = running + 1
+            end
+        end
+        if running == 0 then
+            return nil
+        end
+        local t = await(g:next_start())
+        local index = index_of[t]
+        index_of[t] = nil
+        running = running - 1
+        local status, value = outcome(t)
+        local stop = on_end(index, status, value, t)
+        if stop ~= nil then
+            return stop
+        end
+    end
+end
+
+-- pump, with the group emptied however it ends. Bugs are raised, unless on_end took them.
+local function run(next_job, limit, on_end)
+    local g = task.group()
+    local ok, stop = xpcall(pump, note, g, next_job, limit, on_end)
+    if ok and stop == nil then
+        return nil
+    end
+    local bug = drain(g, "another task of the same gather has ended it")
+    if not ok then
+        error(stop, 0)
+    end
+    if task.is_task(stop) then
+        bug = stop
+    end
+    if bug then
+        task.raise_bug(bug)
+    end
+    return stop
+end
+
+local function list_jobs(who, list)
+    if type(list) ~= "table" then
+        check.fail(("%s: expected a list of functions and tasks, got %s"):format(who,
+            check.picture(list)))
+    end
+    local n = #list
+    for i = 1, n do
+        if type(list[i]) ~= "function" and not task.is_task(list[i]) then
+            check.callable(who, "item " .. i, list[i])
+        end
+    end
+    local i = 0
+    return function()
+        i = i + 1
+        if i > n then
+            return nil
+        end
+        local f = list[i]
+        if task.is_task(f) then
+            return i, join, f
+        end
+        return i, f
+    end, n
+end
+
+local function item_jobs(who, items, fn)
+    check.callable(who, "the second argument", fn)
+    local i = 0
+    if type(items) == "table" and not (getmetatable(items) or {}).__call then
+        local n = #items
+        return function()
+            i = i + 1
+            if i > n then
+                return nil
+            end
+            return i, fn, items[i], i
+        end, n
+    end
+    check.callable(who, "the items, unless a list,", items)
+    return function()
+        local item = items()
+        if item == nil then
+            return nil
+        end
+        i = i + 1
+        return i, fn, item, i
+    end
+end
+
+local function limit_of(who, opts, default)
+    local limit = opts.limit or opts.concurrency or default
+    return check.count(who, "limit", limit, 1)
+end
+
+-- The on_end of gather and map: results by index, the first failure or bug stops.
+local function collect(results, settle, on_result)
+    return function(index, status, value, t)
+        local ok = status == "ok"
+        if settle then
+            if status == "raised" then
+                value = errors.raised(value, task.trace(t))
+            end
+            results[index] = ok and { ok = true, value = value } or { ok = false, err = value }
+        elseif status == "raised" then
+            return t
+        elseif ok then
+            results[index] = value
+        end
+        if on_result then
+            if ok then
+                on_result(index, value)
+            else
+                on_result(index, nil, value)
+            end
+        end
+        if not ok and not settle then
+            return value
+        end
+    end
+end
+
+local function finish(results, err, count)
+    results.n = count()
+    if err ~= nil then
+        err.partial = results
+        return nil, err
+    end
+    return results
+end
+
+-- Counts what a job source handed out.
+local function counted(next_job)
+    local n = 0
+    return function()
+        local index, fn, a, b = next_job()
+        if index ~= nil then
+            n = index
+        end
+        return index, fn, a, b
+    end, function()
+        return n
+    end
+end
+
+local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
+
+--- Runs a list of functions and tasks at once and waits for all of them.
+---@param list table functions and tasks
+---@param opts? table settle=true: every slot is {ok=, value=} or {ok=false, err=}; limit=n (alias
+--- concurrency): at most n started at a time; unbounded by default
+---@return table results the functions' first results by index, with n; or nil, err
+---
+--- At the first failure the rest are cancelled and waited for; err.partial holds what had finished. A bug is
+--- raised, after the same. Returns at once for an empty list.
+--- ```lua
+--- local r = gather { function() sleep(0.01) return "a" end, function() return "b" end }
+--- assert(r[1] == "a" and r[2] == "b" and r.n == 2)
+--- local s = gather({ function() return nil, "no" end }, { settle = true })
+--- assert(s[1].ok == false and s[1].err.kind == "script")
+--- ```
+function M.gather(list, opts)
+    opts = check.options("gather", opts, GATHER)
+    local next_job, n = list_jobs("gather", list)
+    local results = {}
+    local err = run(next_job, limit_of("gather", opts, math.huge), collect(results, opts.settle))
+    return finish(results, err, function()
+        return n
+    end)
+end
+
+local MAP = { settle = "boolean", limit = "number", concurrency = "number", on_result = "function" }
+
+--- Calls `fn(item, index)` for every item, at most `limit` at a time.
+---@param items table|function a list, or an iterator function that is drawn from as slots free up
+---@param fn function
+---@param opts? table limit (alias concurrency; default 100), settle, on_result(index, value, err)
+---@return table results by index, with n; or nil, err as from gather
+--- ```lua
+--- local r = leat.map({ 1, 2, 3 }, function(x) sleep(0) return x * x end, { limit = 2 })
+--- assert(r[1] == 1 and r[3] == 9 and r.n == 3)
+--- ```
+function M.map(items, fn, opts)
+    opts = check.options("map", opts, MAP)
+    local next_job, count = counted((item_jobs("map", items, fn)))
+    local results = {}
+    local err = run(next_job, limit_of("map", opts, DEFAULT_LIMIT),
+        collect(results, opts.settle, opts.on_result))
+    return finish(results, err, count)
+end
+
+local EACH = { limit = "number", concurrency = "number" }
+
+--- Like map, but keeps no results and does not stop at a failure: constant memory over millions of items.
+---@param items table|function
+---@param fn function
+---@param opts? table limit (alias concurrency; default 100)
+---@return table counts {ok=, failed=, first_error=}
+---
+--- A bug is raised.
+--- ```lua
+--- local c = leat.each({ 1, 2, 3 }, function(x) if x == 2 then return nil, "two" end return true end)
+--- assert(c.ok == 2 and c.failed == 1 and c.first_error.message == "two")
+--- ```
+function M.each(items, fn, opts)
+    opts = check.options("each", opts, EACH)
+    local counts = { ok = 0, failed = 0 }
+    run((item_jobs("each", items, fn)), limit_of("each", opts, DEFAULT_LIMIT),
+        function(_, status, value, t)
+            if status == "raised" then
+                return t
+            elseif status == "ok" then
+                counts.ok = counts.ok + 1
+            else
+                counts.failed = counts.failed + 1
+                counts.first_error = counts.first_error or value
+            end
+        end)
+    return counts
+end
+
+local Arrivals = {}
+Arrivals.__index = Arrivals
+
+function Arrivals:fill()
+    while self.more and self.running < self.limit do
+        local index, fn, a, b = self.next_job()
+        if index == nil then
+            self.more = false
+        else
+            self.index_of[self.group:spawn(fn, a, b)] = index
+            self.running = self.running + 1
+        end
+    end
+end
+
+function Arrivals:__call()
+    if self.closed then
+        return nil
+    end
+    self:fill()
+    if self.running == 0 then
+        return nil
+    end
+    local t = await(self.group:next_start())
+    self.running = self.running - 1
+    local index = self.index_of[t]
+    self.index_of[t] = nil
+    local status, value = outcome(t)
+    if status == "raised" then
+        self:close()
+        task.raise_bug(t)
+    end
+    self:fill()
+    if status == "ok" then
+        return index, value
+    end
+    return index, nil, value
+end
+
+--- Cancels what still runs and waits for it. Done by itself when the task that opened it ends.
+function Arrivals:close()
+    if not self.closed then
+        self.closed = true
+        drain(self.group, "as_completed was closed")
+    end
+end
+
+--- Calls `fn(item, index)` for every item; iterates over the results in the order in which they arrive.
+---@param items table|function
+---@param fn function
+---@param opts? table limit (alias concurrency; default 100)
+---@return function iterator of index, value, err; has close()
+---
+--- After a `break` what is left runs until close(), or until the task that opened it ends. A bug is raised.
+--- ```lua
+--- local order = {}
+--- local function wait(s) sleep(s) return s end
+--- for i, v, err in leat.as_completed({ 0.03, 0.01 }, wait) do order[#order + 1] = i end
+--- assert(order[1] == 2 and order[2] == 1)
+--- ```
+function M.as_completed(items, fn, opts)
+    opts = check.options("as_completed", opts, EACH)
+    local self = setmetatable({
+        group = task.group(),
+        index_of = {},
+        running = 0,
+        more = true,
+        next_job = item_jobs("as_completed", items, fn),
+        limit = limit_of("as_completed", opts, DEFAULT_LIMIT),
+    }, Arrivals)
+    self:fill()
+    return self
+end
+
+--- The first success of several; the others are cancelled and waited for.
+---@param list table functions and tasks
+---@return any value the winner's first result; or nil, err with err.causes by index when all failed
+---
+--- Ignores failures, never bugs: a bug is raised.
+--- ```lua
+--- local v = leat.race { function() sleep(1) return "slow" end, function() return "quick" end }
+--- assert(v == "quick")
+--- local _, err = leat.race { function() return nil, "no" end }
+--- assert(err.causes[1].message == "no")
+--- ```
+function M.race(list)
+    local next_job, n = list_jobs("race", list)
+    if n == 0 then
+        check.fail("race: the list is empty: nothing can win")
+    end
+    local causes = {}
+    local won = run(next_job, math.huge, function(index, status, value, t)
+        if status == "raised" then
+            return t
+        elseif status == "ok" then
+            return { value }
+        end
+        causes[index] = value
+    end)
+    if won then
+        return won[1]
+    end
+    local first = causes[1]
+    return nil, errors.new {
+        kind = first.kind,
+        message = ("all %d failed; the first: %s"):format(n, tostring(first.message)),
+        causes = causes,
+        retryable = first.retryable,
+    }
+end
+
+local Nursery = {}
+Nursery.__index = Nursery
+
+function Nursery:spawn(fn, ...)
+    if not self.group then
+        check.fail("spawn: this group has ended")
+    end
+    local t = self.group:spawn(fn, ...)
+    self.tasks[t] = true
+    return t
+end
+
+function Nursery:cancel(reason)
+    for t in pairs(self.tasks) do
+        t:cancel(reason or "the group was cancelled")
+    end
+end
+
+--- Runs `fn(g)`; what it starts with `g:spawn(fn, ...)` ends before group returns.
+---@param fn function
+---@return any ... fn's values; or nil, err of the first failure, the others having been cancelled
+---
+--- `g:cancel([reason])` cancels what g has started, not fn itself. A bug is raised.
+--- ```lua
+--- local sum = 0
+--- leat.group(function(g)
+---     for i = 1, 3 do g:spawn(function() sleep(0) sum = sum + i end) end
+--- end)
+--- assert(sum == 6)
+--- ```
+function M.group(fn)
+    check.callable("group", "the argument", fn)
+    local nursery = setmetatable({ tasks = setmetatable({}, { __mode = "k" }) }, Nursery)
+    local g = task.group()
+    nursery.group = g
+    local body = g:spawn(fn, nursery)
+    local function loop()
+        while true do
+            local t = await(g:next_start())
+            if not t then
+                return nil
+            end
+            local status, value = outcome(t)
+            if status == "raised" then
+                return t
+            elseif status == "failed" then
+                return value
+            end
+        end
+    end
+    local ok, stop = xpcall(loop, note)
+    local bug = drain(g, "another task of the same group has failed")
+    nursery.group = nil
+    if not ok then
+        error(stop, 0)
+    end
+    if task.is_task(stop) then
+        bug = stop
+    end
+    if bug then
+        task.raise_bug(bug)
+    end
+    if stop ~= nil then
+        return nil, stop
+    end
+    return body:await()
+end
+
+return M

@@ -1,0 +1,429 @@
+-- HTTP: request, client, and what comes back.
+local await = require("leat.core").await
+local check = require "leat.check"
+local core = require "leat.core.request"
+local error_value = require "leat.error"
+local json = require "leat.json"
+local url_of = require "leat.url"
+
+local start = core.start
+
+local M = {}
+
+-- ---- headers
+
+-- Rows are "name\0value\0" in order of arrival. The table has lower-case names and joined values.
+local Headers = {}
+
+function Headers.__index(t, name)
+    if type(name) == "string" then
+        local lower = name:lower()
+        if lower ~= name then
+            return rawget(t, lower)
+        end
+    end
+end
+
+local function headers_from(rows)
+    local t = {}
+    for name, value in (rows or ""):gmatch "([^%z]*)%z([^%z]*)%z" do
+        name = name:lower()
+        local first = t[name]
+        if first == nil then
+            t[name] = value
+        elseif name ~= "set-cookie" then -- a comma may stand inside a cookie
+            t[name] = first .. ", " .. value
+        end
+    end
+    return setmetatable(t, Headers)
+end
+
+-- ---- responses
+
+--- What a request gives. Fields: status (number), ok (status is 200 to 299), reason (text behind the
+--- status, may be ""), body (string, decoded), url (after redirects), version ("1.1", "2"), attempts
+--- (requests that went on the wire: redirects and re-sends count), headers (any spelling of a name finds
+--- it; repeats are joined by ", ", of set-cookie there is the first), trailers (likewise), timing (seconds
+--- since the request left the queue: dns, connect, tls, first_byte, total; and queued, the time in it; what
+--- did not happen is nil), complete (true; "unknown" if the server told the end only by closing), encoded
+--- (the content-encoding that the body is still in because we do not know it, else nil).
+--- ```lua
+--- local res = assert(request(url .. "/ok"))
+--- assert(res.status == 200 and res.ok and res.headers["Content-Length"] == "3")
+--- assert(res.body == "ok\n" and res.timing.total > 0)
+--- ```
+---@class leat.response
+local Response = {}
+local methods = {}
+
+-- Made when asked for: most scripts look at neither.
+local lazy = {}
+
+function lazy.headers(res)
+    return headers_from(res._head)
+end
+
+function lazy.trailers(res)
+    return headers_from(res._tail)
+end
+
+function lazy.timing(res)
+    return core.timing(res._times)
+end
+
+function Response.__index(res, name)
+    local method = methods[name]
+    if method then
+        return method
+    end
+    local make = lazy[name]
+    if make then
+        local value = make(res)
+        rawset(res, name, value)
+        return value
+    end
+end
+
+function Response.__tostring(res)
+    return ("response %d%s, %d bytes, %.3f s"):format(res.status,
+        res.reason ~= "" and " " .. res.reason or "", #res.body, res.timing.total or 0)
+end
+
+--- All values of a header, in order of arrival.
+---@param name string any spelling
+---@return string[] values empty if there is no such header
+--- ```lua
+--- local res = assert(request(url .. "/repeated-headers"))
+--- local cookies = res:header_values("Set-Cookie")
+--- assert(#cookies == 2 and cookies[2] == "b=2")
+--- ```
+function methods:header_values(name)
+    if type(name) ~= "string" then
+        check.fail("header_values: the name must be a string, got " .. check.picture(name))
+    end
+    name = name:lower()
+    local values = {}
+    for row, value in (self._head or ""):gmatch "([^%z]*)%z([^%z]*)%z" do
+        if row:lower() == name then
+            values[#values + 1] = value
+        end
+    end
+    return values
+end
+
+--- The body as JSON.
+---@param opts? table as json.decode takes them
+---@return any value
+---@return table? err kind "invalid" if it is not JSON; "protocol" (reason "decode") if the body is in an
+---encoding that is not known here
+--- ```lua
+--- local res = assert(request { url = url .. "/echo", json = { n = 1 } })
+--- assert(res:json().method == "POST")
+--- local value, err = assert(request(url .. "/ok")):json()
+--- assert(value == nil and err.kind == "invalid")
+--- ```
+function methods:json(opts)
+    if self.encoded then
+        return nil, error_value.new { kind = "protocol", reason = "decode", status = self.status,
+            message = "the body is in the unknown content-encoding '" .. self.encoded .. "'" }
+    end
+    local value, err = json.decode(self.body, opts)
+    if value == nil and err then
+        err.message = ("the body (status %d, %d bytes) is not JSON: %s"):format(self.status, #self.body,
+            err.message)
+        err.status = self.status
+        return nil, err
+    end
+    return value
+end
+
+-- The values of a finished request, in the order in which C hands them over.
+local function respond(status, reason, body, url, version, attempts, head, tail, times, unknown_end,
+        unknown_encoding)
+    if status == nil then
+        return nil, reason
+    end
+    local res = setmetatable({
+        status = status, ok = status >= 200 and status < 300, reason = reason, body = body, url = url,
+        version = version, attempts = attempts, complete = not unknown_end or "unknown",
+        _head = head, _tail = tail, _times = times,
+    }, Response)
+    if unknown_encoding then
+        res.encoded = res.headers["content-encoding"] or "?"
+    end
+    return res
+end
+
+-- ---- requests
+
+local AUTH = { bearer = "string", basic = true }
+
+-- The header that `auth` stands for.
+local function authorization(auth)
+    if type(auth) ~= "table" then
+        check.fail("request: option 'auth' must be a table, got " .. check.picture(auth))
+    end
+    check.options("request: auth", auth, AUTH)
+    if (auth.bearer == nil) == (auth.basic == nil) then
+        check.fail("request: option 'auth' must have either bearer=\"token\" or "
+            .. "basic={\"user\", \"password\"}")
+    end
+    if auth.bearer then
+        return "Bearer " .. auth.bearer
+    end
+    local user, password = auth.basic, nil
+    if type(user) == "table" then
+        user, password = user[1], user[2]
+    elseif type(user) == "string" then
+        user, password = user:match "^([^:]*):(.*)$"
+    end
+    if type(user) ~= "string" or type(password) ~= "string" then
+        check.fail("request: auth.basic must be {\"user\", \"password\"} or \"user:password\"")
+    end
+    if user:find(":", 1, true) then
+        return nil, error_value.new { kind = "invalid",
+            message = "auth: the user name must not contain a colon" }
+    end
+    return "Basic " .. require("leat.core.util").base64_encode(user .. ":" .. password, false, true)
+end
+
+local function one_body(spec)
+    if (spec.body ~= nil and 1 or 0) + (spec.json ~= nil and 1 or 0) + (spec.form ~= nil and 1 or 0) > 1 then
+        check.fail "request: only one of the options 'body', 'json' and 'form' may be given"
+    end
+end
+
+local function check_table(name, value)
+    if type(value) ~= "table" then
+        check.fail(("request: option '%s' must be a table, got %s"):format(name, check.picture(value)))
+    end
+    return value
+end
+
+-- The text of the body that is not given as text, and its type.
+local function encode_body(spec)
+    one_body(spec)
+    if spec.form ~= nil then
+        return url_of.form(check_table("form", spec.form)), "application/x-www-form-urlencoded"
+    end
+    local body, err = json.encode(spec.json)
+    if not body then
+        return nil, err
+    end
+    return body, "application/json"
+end
+
+-- Sends what `spec` (a table or nil) asks for. `client` may be nil.
+local function perform(spec, client, method, url)
+    local body, content_type, auth, defaults, err
+    if type(url) ~= "string" then
+        check.fail("request: option 'url' must be a string, got " .. check.picture(url))
+    end
+    if client then
+        url, defaults, auth = client:_aim(url)
+    end
+    if spec then
+        if spec.json ~= nil or spec.form ~= nil then
+            body, content_type = encode_body(spec)
+            if not body then
+                return nil, content_type
+            end
+        end
+        if spec.query ~= nil then
+            url = url_of.with_query(url, check_table("query", spec.query))
+        end
+        if spec.auth ~= nil then
+            auth, err = authorization(spec.auth)
+            if not auth then
+                return nil, err
+            end
+        end
+    end
+    return respond(await(start(spec, defaults, url, method, body, content_type, auth)))
+end
+
+--- One HTTP exchange, waited for.
+---@param target string|table a URL, or a table of options:
+---
+--- * `url` http or https. `query` {name=value} is added to it (a list repeats the name; {{name, value}, ...}
+---   keeps an order).
+--- * `method` GET, or POST if there is a body. `headers` {name=value}, where a list repeats the header.
+--- * a body: `body` (string), or `json` (any value), or `form` (as `query`); the latter two set the
+---   content-type unless it is given.
+--- * `auth` {bearer="token"} or {basic={"user", "password"}}.
+--- * `timeout` seconds for the whole, or {queue, connect, first_byte, idle, total}; unless said connect 10,
+---   first_byte 120, idle 120, no total, no queue limit. They start when the request leaves the queue; an
+---   enclosing wait_for counts everything.
+--- * `max_body` bytes, after decompression (64 MiB). `compressed` false: do not ask for gzip.
+--- * `follow` redirects (for GET and HEAD unless said), at most `max_redirects` (5). To another origin go
+---   only accept, accept-language, user-agent and content-type.
+--- * `idempotent` true: sending it twice does no harm (known of GET, HEAD, PUT, DELETE, OPTIONS, and with an
+---   Idempotency-Key).
+--- * `ca_file` of certificates to trust instead of the system's; `insecure` true: trust any.
+--- * `http_version` "1.1", "2" or "2-prior". `max_per_host` requests to that host at once.
+---@return leat.response|nil res whatever its status
+---@return table? err kinds: invalid (the URL, a header ... cannot be sent), timeout (err.phase, err.limit),
+---connect, dns, tls, closed (reason "reset" or "truncated"), protocol, too_large, denied, memory; with
+---err.url, err.retryable, err.elapsed, and err.partial if a part of the body came
+---
+--- Raises for an unknown option or one of a wrong type, and the cancel if the task is cancelled: the
+--- connection is closed then.
+--- ```lua
+--- local res = assert(request(url .. "/ok"))
+--- assert(res.body == "ok\n")
+---
+--- local echo = assert(request {
+---     url = url .. "/echo", query = { page = 2 }, headers = { ["X-Trace"] = "abc" },
+---     json = { question = "why?" }, timeout = 5,
+--- }):json()
+--- assert(echo.method == "POST" and echo.query == "page=2" and echo.body == '{"question":"why?"}')
+---
+--- local none, err = request "no-scheme.example/"
+--- assert(none == nil and err.kind == "invalid")
+--- ```
+function M.request(target, extra)
+    if type(target) == "table" and getmetatable(target) == nil then
+        return perform(target, nil, nil, target.url)
+    elseif type(target) ~= "string" then
+        check.fail("request: expected a URL or a table such as {url=\"https://...\"}, got "
+            .. check.picture(target))
+    elseif type(extra) == "table" then -- anything else comes from map and its like
+        check.fail "request: options go into one table with the URL: request{url=..., ...}"
+    end
+    return perform(nil, nil, nil, target)
+end
+
+-- ---- clients
+
+---@class leat.client
+local Client = {}
+Client.__index = Client
+
+function Client:__tostring()
+    return "client" .. (self._origin and " of " .. self._origin or "")
+end
+
+-- Where a URL of this client leads, with the defaults and the authorization that go there.
+function Client:_aim(url)
+    if self._base then
+        url = url_of.beneath(self._base, url)
+    end
+    if self._query then
+        url = url_of.with_query(url, self._query)
+    end
+    if self._origin and url_of.origin(url) ~= self._origin then
+        return url, self._abroad, nil
+    end
+    return url, self._defaults, self._auth
+end
+
+-- Read here, not by the request itself.
+local PREPARED = { base_url = true, auth = true, query = true }
+
+local function without(options, names)
+    local out = {}
+    for name, value in pairs(options) do
+        if not names[name] then
+            out[name] = value
+        end
+    end
+    return out
+end
+
+local function copy_headers(headers)
+    local out = {}
+    for name, value in pairs(headers) do
+        out[name] = type(value) == "table" and { unpack(value) } or value
+    end
+    return out
+end
+
+--- Requests with defaults in common. Methods: get, post, put, patch, delete, head (url, options), and
+--- request (like leat.request).
+---@param options table any option of `request` but url, method and the body; and `base_url`: a relative URL
+---is taken to lie beneath it ("chat" with "https://host/v1", slash or not, is "https://host/v1/chat"; "/chat"
+---is "https://host/chat", by RFC 3986). An option of the request itself wins, header by header and timeout by
+---timeout; queries are joined.
+---@return leat.client|nil client
+---@return table? err kind "invalid" if base_url or a header cannot be sent
+---
+--- With a base_url, the client's headers and auth go to its origin only: a URL that leads elsewhere gets
+--- none of them. Raises for an unknown option or one of a wrong type.
+--- ```lua
+--- local api = assert(leat.client { base_url = url, headers = { Accept = "application/json" } })
+--- local res = assert(api:post("echo", { json = { name = "leat" } }))
+--- assert(res:json().headers.accept == "application/json")
+--- assert(api:get("/status", { query = { code = 404 } }).status == 404)
+--- ```
+function M.client(options)
+    if type(options) ~= "table" then
+        check.fail("client: expected a table of options, got " .. check.picture(options))
+    end
+    local base = options.base_url
+    local ok, err = core.check(options, type(base) == "string" and base or "http://localhost/")
+    if not ok then
+        return nil, err
+    end
+    local self = setmetatable({ _base = base }, Client)
+    self._origin = base and url_of.origin(base)
+    self._defaults = without(options, PREPARED)
+    if options.headers then
+        self._defaults.headers = copy_headers(options.headers)
+    end
+    self._abroad = without(self._defaults, { headers = true })
+    if options.auth then
+        self._auth, err = authorization(options.auth)
+        if not self._auth then
+            return nil, err
+        end
+    end
+    if options.query then
+        url_of.with_query("", options.query) -- raises here rather than in the first request
+        self._query = without(options.query, {})
+    end
+    return self
+end
+
+local function check_client(self, name)
+    if getmetatable(self) ~= Client then
+        check.fail(("client:%s: call it with a colon on a client, as in api:%s(...)"):format(name, name))
+    end
+end
+
+-- One of get, post ...: `method` is fixed, the URL comes first.
+local function verb(name)
+    local method = name:upper()
+    Client[name] = function(self, url, options)
+        check_client(self, name)
+        if type(url) ~= "string" then
+            check.fail(("client:%s: the URL must be a string, got %s"):format(name, check.picture(url)))
+        elseif options ~= nil and type(options) ~= "table" then
+            check.fail(("client:%s: options must be a table, got %s"):format(name, check.picture(options)))
+        elseif options and (options.url ~= nil or options.method ~= nil) then
+            check.fail(("client:%s: the options must not have a url or a method"):format(name))
+        end
+        return perform(options, self, method, url)
+    end
+end
+
+for _, name in ipairs { "get", "post", "put", "patch", "delete", "head" } do
+    verb(name)
+end
+
+--- Any request with this client's defaults.
+---@param target string|table as for `request`
+---@return leat.response|nil res
+---@return table? err
+--- ```lua
+--- local api = assert(leat.client { base_url = url })
+--- assert(api:request { url = "echo", method = "OPTIONS" }:json().method == "OPTIONS")
+--- ```
+function Client:request(target)
+    check_client(self, "request")
+    if type(target) == "table" then
+        return perform(target, self, nil, target.url)
+    end
+    return perform(nil, self, nil, target)
+end
+
+return M

@@ -1,0 +1,74 @@
+-- JSON, strict in both directions and exact: what decode takes apart, encode puts together again.
+local core = require "leat.core.json"
+
+local M = {}
+
+--- What `null` is decoded to, and encoded from. It is true in a condition: compare with `== json.null`.
+--- ```lua
+--- assert(json.decode('[null]')[1] == json.null)
+--- assert(json.encode { json.null } == "[null]")
+--- ```
+M.null = core.null
+
+--- The JSON text of a value. Tables with the keys 1 to n become arrays, tables with string keys objects,
+--- an empty table `{}` unless json.array or decode marked it. Tables are read raw: metatables do not
+--- matter. Strings must be UTF-8. Numbers come out exact, in as few digits as read back the same.
+---@param value any
+---@param opts? table sorted=true (keys in byte order), indent=n (spaces a level, 0 to 16), max_depth=n
+---(512; at most 1000)
+---@return string|nil text
+---@return table? err
+---kind "invalid", with the place of what JSON cannot hold: a function, NaN, a list with holes, mixed
+---keys, a cycle, text that is not UTF-8; "too_large" over 256 MiB
+---
+--- Raises for an option that it does not know.
+--- ```lua
+--- assert(json.encode({ b = 2, a = { 1, 0.1 } }, { sorted = true }) == '{"a":[1,0.1],"b":2}')
+--- local text, err = json.encode { tools = { { run = print } } }
+--- assert(text == nil and err.kind == "invalid" and err.message:find(".tools[1].run", 1, true))
+--- ```
+function M.encode(value, opts)
+    return core.encode(value, opts)
+end
+
+--- The value of a JSON text, strictly by RFC 8259. Whole numbers are exact to 2^53 either way. An empty
+--- array is marked, so that encode writes `[]` again. Of a repeated key the last value counts.
+---@param text string
+---@param opts? table big="string" hands numbers that a Lua number cannot hold over as text (whole ones
+---over 2^53, and those that would be infinite); max_depth=n (512; at most 1000); builder="cjson" lets
+---lua-cjson build the value where that loses nothing (the result is the same, slower)
+---@return any value nil only beside an err: the text `null` gives json.null
+---@return table? err
+---kind "invalid"; its message has line, column and byte, and err.offset the byte, counted from 1
+---
+--- Raises if `text` is not a string, or for an option that it does not know.
+--- ```lua
+--- assert(json.decode('{"n": 12345678901234567890}', { big = "string" }).n == "12345678901234567890")
+--- local value, err = json.decode '{"a": 01}'
+--- assert(value == nil and err.kind == "invalid" and err.offset == 8)
+--- ```
+function M.decode(text, opts)
+    return core.decode(text, opts)
+end
+
+--- Marks a table as an array, so that it is written `[]` even when empty. Without an argument: a new one.
+---@param t? table changed in place; must not have a metatable of its own (raises)
+---@return table t
+--- ```lua
+--- assert(json.encode { stop = json.array() } == '{"stop":[]}')
+--- ```
+function M.array(t)
+    return core.array(t)
+end
+
+--- Marks a table as an object: whole numbers as keys are then written as text.
+---@param t? table changed in place; must not have a metatable of its own (raises)
+---@return table t
+--- ```lua
+--- assert(json.encode(json.object { [7] = "seven" }) == '{"7":"seven"}')
+--- ```
+function M.object(t)
+    return core.object(t)
+end
+
+return M

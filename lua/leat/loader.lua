@@ -1,0 +1,95 @@
+-- `require` for the states that leat owns: in Lua, so that a module's top level may wait, and looking
+-- beside the script first. Internal.
+local check = require "leat.check"
+local sync = require "leat.sync"
+local task = require "leat.core.task"
+
+local M = {}
+
+local function read(path)
+    local f = io.open(path, "rb")
+    local text = f and f:read "*a" -- a directory opens, but does not read
+    if f then
+        f:close()
+    end
+    return text
+end
+
+local function search(name, templates, tried)
+    local file = name:gsub("%.", "/")
+    for template in templates:gmatch "[^;]+" do
+        local path = template:gsub("%?", (file:gsub("%%", "%%%%")))
+        local text = read(path)
+        if text then
+            return path, text
+        end
+        tried[#tried + 1] = "\n\tno file '" .. path .. "'"
+    end
+end
+
+-- The function that makes module `name`, or raises with the places where it was looked for.
+local function find(name, beside)
+    if package.preload[name] then
+        return package.preload[name]
+    end
+    local tried = { "\n\tno field package.preload['" .. name .. "']" }
+    local path, text = search(name, beside .. package.path, tried)
+    if path then
+        local chunk, err = loadstring(text, "@" .. path)
+        if text:sub(1, 1) == "\27" then
+            error("require: '" .. path .. "' is bytecode; only text is loaded", 0)
+        elseif not chunk then
+            error("require: module '" .. name .. "' does not compile: " .. err, 0)
+        end
+        return chunk
+    end
+    for i = 3, #package.loaders do -- C libraries
+        local loader = package.loaders[i](name)
+        if type(loader) == "function" then
+            return loader
+        end
+        tried[#tried + 1] = loader or ""
+    end
+    check.fail("require: module '" .. name .. "' not found:" .. table.concat(tried))
+end
+
+-- Replaces the global require. `directory`: the script's, or nil.
+function M.install(directory)
+    local loaded = package.loaded
+    local loading = {}
+    local beside = directory and directory .. "/?.lua;" .. directory .. "/?/init.lua;" or ""
+
+    function _G.require(name)
+        if type(name) ~= "string" then
+            check.fail("require: the module's name must be a string, got " .. check.picture(name))
+        end
+        if loaded[name] ~= nil then
+            return loaded[name]
+        end
+        local other = loading[name]
+        if other then
+            if other.task == task.current() then
+                check.fail("require: module '" .. name .. "' requires itself, directly or through others")
+            end
+            other.event:wait() -- another task is at it
+            return _G.require(name)
+        end
+        local chunk = find(name, beside)
+        local mine = { task = task.current(), event = sync.event() }
+        loading[name] = mine
+        local ok, value = xpcall(chunk, task.note, name)
+        loading[name] = nil
+        if ok and value ~= nil then
+            loaded[name] = value
+        elseif ok and loaded[name] == nil then
+            loaded[name] = true
+        end
+        mine.event:set()
+        if not ok then
+            error(value, 0)
+        end
+        return loaded[name]
+    end
+end
+
+return M

@@ -1,0 +1,82 @@
+-- Messages for people: to standard error, or to the host's sink. Data goes to standard output.
+local check = require "leat.check"
+local core = require "leat.core.util"
+
+local M = {}
+
+-- One line whatever is in it: a line end in a server's text must not look like a message of ours.
+local function flat(text)
+    return (text:gsub("[%z\1-\8\10-\31\127]", function(c)
+        if c == "\n" then
+            return "\\n"
+        elseif c == "\r" then
+            return "\\r"
+        end
+        return ("\\x%02x"):format(c:byte())
+    end))
+end
+
+local function field(name, value)
+    local text = core.redact(name, tostring(value))
+    if text == "" or text:find '[%s"=]' then
+        text = '"' .. text:gsub('[\\"]', "\\%0") .. '"'
+    end
+    return name .. "=" .. text
+end
+
+local function write(who, level, message, fields)
+    if fields ~= nil and type(fields) ~= "table" then
+        check.fail(("log.%s: fields must be a table, got %s"):format(who, check.picture(fields)))
+    end
+    if not core.log_enabled(level) then
+        return
+    end
+    local line = { tostring(message) }
+    local names = {}
+    for name in pairs(fields or {}) do
+        names[#names + 1] = tostring(name)
+    end
+    table.sort(names)
+    for i, name in ipairs(names) do
+        local value = fields[name]
+        if value == nil then
+            value = fields[tonumber(name)]
+        end
+        line[i + 1] = field(name, value)
+    end
+    core.log(level, flat(table.concat(line, " ")))
+end
+
+--- A message for whoever looks for a fault; shown with -v.
+---@param message any made text by tostring
+---@param fields? table shown as name=value; the values of secrets (authorization, api_key ...) as ***,
+---and so are the secrets in values that are URLs
+function M.debug(message, fields)
+    write("debug", 0, message, fields)
+end
+
+--- A message about the normal course of things.
+---@param message any
+---@param fields? table as for log.debug
+--- ```lua
+--- leat.log.info("sent", { api_key = "sk-123", n = 3 }) -- sent api_key=*** n=3
+--- ```
+function M.info(message, fields)
+    write("info", 1, message, fields)
+end
+
+--- A message about something odd that did no harm yet.
+---@param message any
+---@param fields? table as for log.debug
+function M.warn(message, fields)
+    write("warn", 2, message, fields)
+end
+
+--- A message about something that failed.
+---@param message any
+---@param fields? table as for log.debug
+function M.error(message, fields)
+    write("error", 3, message, fields)
+end
+
+return M

@@ -1,0 +1,333 @@
+-- An HTTP server: each request is a task. On libmicrohttpd (src/lua_serve*.c).
+local check = require "leat.check"
+local core = require "leat.core"
+local errors = require "leat.error"
+local json = require "leat.json"
+local log = require "leat.log"
+local serve = require "leat.core.serve"
+local sync = require "leat.core.sync"
+local task = require "leat.core.task"
+local tasks = require "leat.task"
+
+local await, note = core.await, task.note
+
+local M = {}
+
+-- Seconds that responses which are complete get to be sent before the connections are closed.
+local FLUSH = 2
+
+-- ---- requests
+
+local Request = serve.request_methods
+
+--- The request's body as JSON.
+---@return any value nil only beside an err
+---@return table? err kind "invalid"
+function Request:json()
+    return json.decode(self.body)
+end
+
+-- Writes a response's body; closed, or broken off, when its handler ends.
+local Stream = {}
+Stream.__index = Stream
+
+--- Sends a piece of the body. Waits while more than 256 KiB are unsent, until the client has read on.
+---@param chunk string
+---@return true|nil
+---@return table? err kind "closed": the client went away; "too_large": a piece over 64 MiB
+function Stream:write(chunk)
+    return await(self.request:write_start(chunk))
+end
+
+--- Ends the body properly. A handler that returns does it too; one that fails breaks the connection.
+function Stream:close()
+    self.request:finish()
+end
+
+--- Breaks the connection, so that the client sees that the body was cut short.
+function Stream:abort()
+    self.request:abort()
+end
+
+local RESPONSE = { status = "number", headers = "table", body = "string", json = true }
+local JSON_TYPE = { ["Content-Type"] = "application/json" }
+local TEXT_TYPE = { ["Content-Type"] = "text/plain; charset=utf-8" }
+
+local function with_type(headers, default)
+    if not headers then
+        return default
+    end
+    local copy = {}
+    for name, value in pairs(headers) do
+        if type(name) == "string" and name:lower() == "content-type" then
+            return headers
+        end
+        copy[name] = value
+    end
+    copy["Content-Type"] = default["Content-Type"]
+    return copy
+end
+
+local function answer(req, res)
+    local body, headers = res.body, res.headers
+    if res.json ~= nil then
+        if body then
+            check.fail "respond: give either body or json, not both"
+        end
+        local err
+        body, err = json.encode(res.json)
+        if not body then
+            return nil, err
+        end
+        headers = with_type(headers, JSON_TYPE)
+    elseif body and body ~= "" then
+        headers = with_type(headers, TEXT_TYPE)
+    end
+    return req:answer(res.status or 200, headers, body)
+end
+
+--- Answers now, before the handler returns; what it returns then is ignored.
+---@param res table status (200), headers (name to value, or to a list of values), body or json
+---@return true|table|nil answered true; without body and json a stream with write(chunk), close, abort
+---@return table? err kind "invalid" for a header with a line end; "closed": the client went away
+---
+--- Raises when the request has its response already. Content-Length and the other headers of framing are
+--- the server's own: they are left out.
+function Request:respond(res)
+    check.options("respond", res, RESPONSE)
+    if res.body or res.json ~= nil then
+        return answer(self, res)
+    end
+    local ok, err = self:open(res.status or 200, res.headers)
+    if not ok then
+        return nil, err
+    end
+    return setmetatable({ request = self }, Stream)
+end
+
+-- ---- the tasks of a server
+
+local function fail(req, status, kind, message)
+    if req:phase() == "waiting" then
+        answer(req, { status = status, json = { error = { kind = kind, message = message } } })
+    else
+        req:abort()
+    end
+end
+
+local function report(self, req, what)
+    log.error(("%s: %s %s: %s"):format(self.name, req.method, req.path, what))
+end
+
+-- What a handler's failure is to the client.
+local function failed(self, req, err)
+    if not errors.is(err) then
+        err = errors.new { kind = "script", message = tostring(err), cause = err }
+    end
+    if req:phase() == "gone" then
+        return -- nobody is there to be told
+    elseif err.kind == "cancelled" and self.closing then
+        return fail(req, 503, "cancelled", "the server is closing")
+    end
+    report(self, req, tostring(err))
+    fail(req, 500, err.kind, tostring(err.message))
+end
+
+local function finish(self, req, res, err)
+    local phase = req:phase()
+    if res == nil and err ~= nil then
+        failed(self, req, err)
+    elseif phase == "streaming" then
+        req:finish()
+    elseif phase == "waiting" then
+        if type(res) == "string" then
+            res = { body = res }
+        elseif type(res) ~= "table" then
+            check.fail(("%s: the handler must return a response such as {status=200, body=\"...\"}, a "
+                .. "string, or nil and an error, or call req:respond; got %s"):format(self.name,
+                check.picture(res)))
+        end
+        check.options("respond", res, RESPONSE)
+        local ok, refused = answer(req, res)
+        if not ok and refused.kind ~= "closed" then
+            failed(self, req, refused)
+        end
+    end
+end
+
+local function handle(self, req)
+    finish(self, req, self.handler(req))
+end
+
+-- A bug goes on to the end of the task, where the reaper finds it with its traceback.
+local function serve_one(self, req)
+    local ok, raised = xpcall(handle, note, self, req)
+    if ok then
+        return
+    end
+    if errors.is(raised) then
+        failed(self, req, raised)
+    else
+        fail(req, 500, "raised", "internal error")
+        error(raised, 0)
+    end
+end
+
+local function observe(self, t)
+    local status, value = task.outcome(t)
+    if status == "raised" then
+        log.error(self.name .. ": a handler raised: " .. tostring(value))
+        for line in task.trace(t):gmatch "[^\n]+" do
+            log.error(line)
+        end
+    elseif status == "failed" then
+        log.error(("%s: a handler's child failed: %s"):format(self.name, tostring(value)))
+    end
+end
+
+-- Takes note of how handlers end, so that none of them can end the server.
+local function reap(self)
+    while true do
+        local t = await(self.group:next_start())
+        if t then
+            observe(self, t)
+        else
+            self.busy:clear()
+            await(self.busy:wait_start())
+        end
+    end
+end
+
+local function accept(self)
+    local server, group, busy = self.core, self.group, self.busy
+    while true do
+        local req = await(server:accept_start())
+        if req then
+            req:bind(group:spawn(serve_one, self, req))
+            busy:set()
+        elseif req == nil then
+            return
+        end
+    end
+end
+
+local function run(self)
+    self.group, self.busy = task.group(), sync.event()
+    local reaper = tasks.spawn(reap, self)
+    local ok, err = xpcall(accept, note, self)
+    self.closing = true
+    self.core:quiesce()
+    reaper:cancel()
+    self.group:cancel "the server was closed"
+    while true do
+        local t = await(self.group:drain_start())
+        if not t then
+            break
+        end
+        observe(self, t)
+    end
+    tasks.shield(FLUSH, function()
+        await(self.core:idle_start(FLUSH))
+    end)
+    self.core:close()
+    if not ok then
+        error(err, 0)
+    end
+end
+
+-- ---- servers
+
+local Server = {}
+Server.__index = Server
+
+function Server:__tostring()
+    return ("server %s (%s)"):format(self.url, self.closing and "closed" or "listening")
+end
+
+--- Stops listening, cancels the handlers that still run, and waits for their end.
+---@param grace? number seconds that running handlers get to end by themselves; default 0
+---@return true
+---
+--- Called by a handler, it does not wait (the handler is one of those that are cancelled).
+function Server:close(grace)
+    if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
+        check.fail("close: the grace must be 0 or more seconds, got " .. check.picture(grace))
+    end
+    self.core:quiesce()
+    if grace and grace > 0 then
+        await(self.core:idle_start(grace))
+    end
+    self.closing = true
+    self.task:cancel "the server was closed"
+    local ok, raised = pcall(self.task.await, self.task)
+    if not ok and errors.is(raised) then
+        error(raised, 0) -- our own cancel; a string says that we are inside one of its handlers
+    end
+    return true
+end
+
+--- Gauges and counters: connections, active and waiting requests; accepted connections, requests, and
+--- gone (requests whose client went away before it had its response).
+---@return table
+function Server:stats()
+    return self.core:gauges()
+end
+
+local SERVE = { port = "number", host = "string", handler = true, max_body = "number", name = "string" }
+
+--- Starts an HTTP/1.1 server; each request is a task of its own, below the running task.
+---@param opts table handler(req) (required), port (0: a free one), host ("127.0.0.1"; an IP address or
+--- "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), name (for messages)
+---@return table|nil server url, port, host; close([grace]), stats()
+---@return table? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host, "denied"
+--- under virtual time
+---
+--- `req` has method, path (decoded), query (name to value), query_string, target, headers (any case), body,
+--- remote, version; json(), header_values(name), respond(res). The handler may wait. It returns a table
+--- with status, headers, and body or json; or a string; or nil and an error, which is answered with 500 and
+--- logged like a bug. To stream, it calls req:respond without a body. When the client goes away the
+--- handler's task is cancelled; closing only its sending side counts as that. The server, and so the task
+--- that started it, runs until close() or a cancel. Wrong options raise.
+--- ```lua
+--- local server = assert(leat.serve {
+---     handler = function(req)
+---         if req.path == "/stream" then
+---             local out = assert(req:respond { headers = { ["Content-Type"] = "text/plain" } })
+---             for i = 1, 3 do out:write(i .. "\n") sleep(0.001) end
+---             return out:close()
+---         end
+---         return { json = { hello = req.query.name } }
+---     end,
+--- })
+--- local res = assert(request(server.url .. "/?name=Ada"))
+--- assert(res:json().hello == "Ada")
+--- assert(request(server.url .. "/stream").body == "1\n2\n3\n")
+--- server:close()
+--- ```
+function M.serve(opts)
+    if type(opts) ~= "table" then
+        check.fail("serve: expected a table such as {port=0, handler=function(req) ... end}, got "
+            .. check.picture(opts))
+    end
+    check.options("serve", opts, SERVE)
+    check.callable("serve", "option 'handler'", opts.handler)
+    local listener, err = serve.listen(opts.host or "127.0.0.1", opts.port or 0,
+        opts.max_body or 64 * 1024 * 1024)
+    if not listener then
+        return nil, err
+    end
+    local self = setmetatable({
+        core = listener,
+        url = listener.url,
+        port = listener.port,
+        host = listener.host,
+        handler = opts.handler,
+        closing = false,
+        name = opts.name or "serve",
+    }, Server)
+    self.task = tasks.spawn(run, self)
+    self.task.name = self.name .. " " .. self.url
+    return self
+end
+
+return M

@@ -1,0 +1,129 @@
+-- Semaphore, queue and event.
+local core = require "leat.core"
+local sync = require "leat.core.sync"
+local task = require "leat.core.task"
+local check = require "leat.check"
+
+local await = core.await
+local M = {}
+
+local Semaphore, Queue, Event = sync.semaphore_methods, sync.queue_methods, sync.event_methods
+
+--- A counting semaphore; those who wait are served first come, first served.
+---@param n integer permits, 0 or more
+---@return table sem with `with`, acquire, try_acquire, release, resize; fields limit, available, waiting
+--- ```lua
+--- local sem = semaphore(1)
+--- assert(sem:with(function() return sem.available end) == 0)
+--- assert(sem.available == 1)
+--- ```
+M.semaphore = sync.semaphore
+
+local function give_back(sem, stack, ok, ...)
+    stack[#stack] = nil
+    sem:give()
+    if ok then
+        return ...
+    end
+    error((...), 0)
+end
+
+--- Runs `fn(...)` holding a permit, which is given back however fn ends. The form to use.
+---@param fn function
+---@param ... any
+---@return any ... what fn returns
+function Semaphore:with(fn, ...)
+    check.callable("with", "the first argument", fn)
+    await(self:acquire_start())
+    -- Should the task be abandoned, its clean-ups give the permit back.
+    local stack = task.cleanups()
+    stack[#stack + 1] = self
+    return give_back(self, stack, xpcall(fn, task.note, ...))
+end
+
+--- Takes a permit, waiting for it. It belongs to nobody: any task may release it.
+---@param timeout? number seconds
+---@return true|nil, table? err nil, err of kind "timeout"
+--- ```lua
+--- local sem = semaphore(1)
+--- sem:acquire()
+--- local ok, err = sem:acquire(0.01)
+--- assert(ok == nil and err.kind == "timeout")
+--- sem:release()
+--- ```
+function Semaphore:acquire(timeout)
+    local ok, err = await(self:acquire_start(timeout))
+    if ok then
+        self:held()
+    end
+    return ok, err
+end
+
+--- A queue between tasks.
+---@param capacity? integer how many items it holds before `put` waits; unbounded without
+---@return table queue with put, get, try_put, try_get, close, iter; fields size, capacity, closed
+--- ```lua
+--- local q = leat.queue(2)
+--- spawn(function() for i = 1, 5 do q:put(i) end q:close() end)
+--- local sum = 0
+--- for v in q:iter() do sum = sum + v end
+--- assert(sum == 15)
+--- ```
+M.queue = sync.queue
+
+--- Adds an item at the end, waiting while the queue is full.
+---@param item any not nil
+---@param timeout? number seconds
+---@return true|nil, table? err nil, err of kind "timeout", or "closed"
+function Queue:put(item, timeout)
+    local ok, granted = await(self:put_start(item, timeout))
+    if ok == "" then
+        return self:put_granted(item, granted)
+    end
+    return ok, granted
+end
+
+local function got(self, first, ...)
+    if first == "" and select("#", ...) == 1 and type((...)) == "boolean" then
+        return self:get_granted((...))
+    end
+    return first, ...
+end
+
+--- Takes the first item, waiting for one.
+---@param timeout? number seconds
+---@return any item nil at the end of a closed and drained queue; nil, err if it was closed with an error,
+--- or of kind "timeout"
+function Queue:get(timeout)
+    return got(self, await(self:get_start(timeout)))
+end
+
+--- Iterates over the items until the queue is closed and drained. Raises the error it was closed with.
+---@return function iterator
+function Queue:iter()
+    return function()
+        local item, err = self:get()
+        if item == nil and err ~= nil then
+            error(err, 0)
+        end
+        return item
+    end
+end
+
+--- A flag to wait for.
+---@return table event with set, clear, wait([timeout]), is_set
+--- ```lua
+--- local e = leat.event()
+--- spawn(function() e:set() end)
+--- assert(e:wait() == true and e:is_set())
+--- ```
+M.event = sync.event
+
+--- Waits until the event is set.
+---@param timeout? number seconds
+---@return true|nil, table? err nil, err of kind "timeout"
+function Event:wait(timeout)
+    return await(self:wait_start(timeout))
+end
+
+return M

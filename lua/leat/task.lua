@@ -1,0 +1,216 @@
+-- Tasks: waiting, spawning, limits and clean-up.
+local core = require "leat.core"
+local task = require "leat.core.task"
+local check = require "leat.check"
+
+local await = core.await
+local unpack = unpack
+
+local M = {}
+
+--- Waits. The other tasks run meanwhile.
+---@param seconds number 0 or more; 0 lets every other ready task run once
+---@return true
+---
+--- Never returns early (monotonic clock). Raises for a negative or NaN time, and the cancel if the task is
+--- cancelled.
+--- ```lua
+--- local before = leat.now()
+--- sleep(0.01)
+--- assert(leat.now() - before >= 0.01)
+--- ```
+function M.sleep(seconds)
+    return await(task.sleep(seconds))
+end
+
+--- Starts `fn(...)` as a child of the running task. It begins when the running task next waits.
+---@param fn function
+---@param ... any its arguments
+---@return table task with await, cancel, status, name, id
+---
+--- A task ends only when its children have ended. A child's failure that nobody awaits becomes the
+--- parent's result; a child's bug cancels the parent at once and is raised there.
+--- ```lua
+--- local t = spawn(function(a, b) sleep(0) return a + b end, 1, 2)
+--- assert(t:await() == 3)
+--- ```
+function M.spawn(fn, ...)
+    return task.spawn(fn, ...)
+end
+
+--- Waits for the task to end.
+---@return any ... its values; or nil, err if it failed or was cancelled; a bug is raised again here
+--- ```lua
+--- local t = spawn(function() return nil, "no such thing" end)
+--- local v, err = t:await()
+--- assert(v == nil and err.kind == "script" and err.cause == "no such thing")
+--- ```
+function task.task_methods:await()
+    return await(self:await_start())
+end
+
+--- Runs `fn(...)` (or awaits a task) with a limit of `seconds`.
+---@param seconds number
+---@param fn function|table a function, or a task
+---@param ... any arguments for the function
+---@return any ... its values; or nil, err of kind "timeout" (err.limit, err.at)
+---
+--- When the limit passes, the call is cancelled and its clean-up waited for. A result of the same tick
+--- wins over the timeout; a cancel from outside wins over both. An earlier limit of an enclosing wait_for
+--- holds too.
+--- ```lua
+--- local v, err = wait_for(0.01, sleep, 5)
+--- assert(v == nil and err.kind == "timeout" and err.limit == 0.01)
+--- assert(wait_for(5, function() return "quick" end) == "quick")
+--- ```
+function M.wait_for(seconds, fn, ...)
+    return await(task.wait_for(seconds, fn, ...))
+end
+
+--- Runs `fn(...)` out of reach of any cancel, for at most `seconds`.
+---@param seconds number delays an outer limit by at most this much
+---@param fn function
+---@param ... any
+---@return any ... its values; or nil, err of kind "timeout"
+---
+--- Inside another shield the smaller limit holds. A cancel that came meanwhile is raised at the next wait.
+--- ```lua
+--- local done
+--- local t = spawn(function() leat.shield(1, function() sleep(0.01) done = true end) end)
+--- sleep(0)
+--- t:cancel()
+--- t:await()
+--- assert(done)
+--- ```
+function M.shield(seconds, fn, ...)
+    return await(task.shield(seconds, fn, ...))
+end
+
+local function pop(stack, entry)
+    for i = #stack, 1, -1 do
+        if stack[i] == entry then
+            table.remove(stack, i)
+            return
+        end
+    end
+end
+
+local function conclude(entry, stack, n, ok, first, second, ...)
+    pop(stack, entry)
+    local cleaned, value, err = pcall(M.shield, entry.grace, entry.fn)
+    local failure = not cleaned and value or cleaned and value == nil and err or nil
+    local error_value = not ok and first or first == nil and second or nil
+    if failure ~= nil and error_value == nil then
+        if not cleaned then
+            error(task.note(failure), 0)
+        end
+        return nil, failure
+    end
+    if failure ~= nil and type(error_value) == "table" then
+        error_value.cleanup = failure
+    end
+    if not ok then
+        error(first, 0)
+    end
+    return unpack({ first, second, ... }, 1, n - 1)
+end
+
+local function count_and_conclude(entry, stack, ...)
+    return conclude(entry, stack, select("#", ...), ...)
+end
+
+--- Runs `fn()` and then `cleanup()`, however fn ends: a value, a failure, a bug or a cancel.
+---@param fn function
+---@param cleanup function shielded from cancels for `grace` seconds: it may wait
+---@param grace? number seconds, default 5
+---@return any ... what fn returned; what fn raised is raised again
+---
+--- A failure of the clean-up is attached as err.cleanup to fn's own; if fn succeeded it is the result.
+--- ```lua
+--- local log = {}
+--- leat.finally(function() log[#log + 1] = "work" end, function() log[#log + 1] = "clean" end)
+--- assert(table.concat(log, " ") == "work clean")
+--- ```
+function M.finally(fn, cleanup, grace)
+    check.callable("finally", "the first argument", fn)
+    check.callable("finally", "the clean-up", cleanup)
+    if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
+        check.fail("finally: the grace must be 0 or more seconds, got " .. check.picture(grace))
+    end
+    local stack = task.cleanups()
+    local entry = { fn = cleanup, grace = grace or 5 }
+    stack[#stack + 1] = entry
+    return count_and_conclude(entry, stack, xpcall(fn, task.note))
+end
+
+-- What the scheduler runs for an abandoned task: its clean-ups, last first.
+task.set_cleanup_runner(function(stack)
+    for i = #stack, 1, -1 do
+        local entry = stack[i]
+        if type(entry) == "table" then
+            pcall(M.shield, entry.grace, entry.fn)
+        else
+            pcall(entry.give, entry) -- a semaphore held by `with`
+        end
+    end
+end)
+
+--- Monotonic seconds; the zero point means nothing.
+---@return number
+--- ```lua
+--- assert(leat.now() <= leat.now())
+--- ```
+M.now = task.now
+
+--- Wall-clock seconds since 1970, with a fraction.
+---@return number
+--- ```lua
+--- assert(leat.time() > 1.7e9)
+--- ```
+M.time = task.time
+
+--- The moment (on the clock of `leat.now`) at which the innermost enclosing limit passes.
+---@return number|nil
+--- ```lua
+--- assert(leat.deadline() == nil)
+--- wait_for(5, function() assert(leat.deadline() - leat.now() <= 5) end)
+--- ```
+M.deadline = task.deadline
+
+local Tasks = {}
+Tasks.__index = Tasks
+
+function Tasks:__tostring()
+    local lines = {}
+    for _, t in ipairs(self) do
+        local what = t.status
+        if t.waiting then
+            what = ("waiting in %s%s for %.3g s"):format(t.waiting,
+                t.detail ~= "" and " (" .. t.detail .. ")" or "", t.since)
+        end
+        lines[#lines + 1] = ("task %d (%s) at %s: %s"):format(t.id, t.name, t.at or "its start", what)
+    end
+    return table.concat(lines, "\n")
+end
+
+--- What every live task is doing: the answer to "why is it stuck?".
+---@return table list of {id, name, status, waiting, detail, since (s), at ("file:line"), parent}; printable
+--- ```lua
+--- local t = spawn(sleep, 5)
+--- sleep(0)
+--- local list = leat.tasks()
+--- assert(#list == 2 and tostring(list):find "waiting in sleep")
+--- t:cancel()
+--- ```
+function M.tasks()
+    return setmetatable(task.tasks(), Tasks)
+end
+
+--- Gauges and counters of this runtime: tasks, timers, memory, transfers. For tests and monitoring.
+---@return table
+--- ```lua
+--- assert(leat.stats().tasks == 1)
+--- ```
+M.stats = task.stats
+
+return M

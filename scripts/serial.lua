@@ -1,0 +1,9 @@
+-- The baseline: ten calls, one after the other. Ten latencies.
+local leat = require "leat"
+local chat = require "chat"
+
+local started = leat.now()
+for i = 1, 10 do
+    print(i, assert(chat("Explain in one sentence what " .. i .. " is")))
+end
+print(("10 calls in a row: %.2f s"):format(leat.now() - started))

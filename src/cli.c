@@ -1,0 +1,319 @@
+/* The leat command: options in, exit status out. Everything else is the library's. */
+#include "base.h"
+#include "leat.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <luajit.h>
+#include <openssl/crypto.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+#include <zlib.h>
+#ifdef LEAT_SERVE
+#include <microhttpd.h>
+#endif
+
+enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_SIGINT = 130, EXIT_SIGPIPE = 141, EXIT_SIGTERM = 143 };
+
+/* Seconds that clean-ups have after the second Ctrl-C. */
+#define LAST_GRACE_S 5
+
+static const char usage_text[] =
+    "usage: leat [options] script.lua [args]    run a script\n"
+    "       leat [options] -e 'code' [args]     run one line\n"
+    "       leat [options] - [args]             run a script from standard input\n"
+    "       leat mock [options]                 an OpenAI-compatible server on loopback\n"
+    "\n"
+    "options:\n"
+    "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
+    "  --seed N            make the random numbers repeatable\n"
+    "  -q, -v              say less, say more (on standard error)\n"
+    "  --version           this program's version and its libraries'\n"
+    "  -h, --help          this text; `leat mock --help` for the mock's\n"
+    "\n"
+    "examples:\n"
+    "  leat -e 'print(request(\"http://127.0.0.1:8080/\").status)'\n"
+    "  leat mock --port 8080 --latency 0.5-2 --rpm 600\n"
+    "  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 leat scripts/main_job.lua\n"
+    "\n"
+    "exit status: 0 ok, 1 the script failed, 2 wrong usage, 130 and 143 interrupted\n";
+
+struct options {
+    bool virtual_time, quiet, verbose, run_word;
+    uint64_t seed;
+    const char *code;        /* -e */
+    const char *script;      /* a path, or "-" */
+    const char *const *args; /* the script's, ended by NULL */
+    bool mock;
+};
+
+/* A signal handler reaches its runtime through these alone. */
+static _Atomic(leat_runtime *) signalled_runtime;
+static atomic_uint interrupt_count;
+static atomic_int interrupt_signal;
+
+static int complain(const char *what, const char *word)
+{
+    fprintf(stderr, "leat: %s%s%s%s (see leat --help)\n", what, word ? " '" : "", word ? word : "",
+            word ? "'" : "");
+    return EXIT_USAGE;
+}
+
+static int print_version(void)
+{
+    const curl_version_info_data *curl = curl_version_info(CURLVERSION_NOW);
+    printf("leat %s\n", leat_version());
+    printf("%s, libuv %s, libcurl %s (%s, nghttp2 %s), zlib %s, %s", LUAJIT_VERSION,
+           uv_version_string(), curl->version, curl->ssl_version ? curl->ssl_version : "no TLS",
+           curl->nghttp2_version ? curl->nghttp2_version : "none", zlibVersion(),
+           OpenSSL_version(OPENSSL_VERSION));
+#ifdef LEAT_SERVE
+    printf(", libmicrohttpd %s", MHD_get_version());
+#endif
+    printf(", lua-cjson " LEAT_CJSON_VERSION "\n");
+    return 0;
+}
+
+/* The first asks, the second asks again, the third ends the process, even one that loops in Lua. */
+static void on_interrupt(int sig)
+{
+    int saved = errno;
+    unsigned n = atomic_fetch_add(&interrupt_count, 1) + 1;
+    atomic_store(&interrupt_signal, sig);
+    if (n >= 3)
+        _exit(128 + sig);
+    if (n == 2)
+        alarm(LAST_GRACE_S);
+    leat_runtime *rt = atomic_load(&signalled_runtime);
+    if (rt)
+        leat_interrupt(rt);
+    errno = saved;
+}
+
+static void on_alarm(int sig)
+{
+    UNUSED(sig);
+    _exit(128 + atomic_load(&interrupt_signal));
+}
+
+/* A socket that broke is the engine's business; a broken standard output ends the program quietly.
+ */
+static void on_sigpipe(int sig)
+{
+    UNUSED(sig);
+    int saved = errno;
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)))
+        _exit(EXIT_SIGPIPE);
+    errno = saved;
+}
+
+static void handle_signals(void)
+{
+    struct sigaction sa = {.sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    sa.sa_handler = on_interrupt;
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+    sa.sa_handler = on_alarm;
+    sigaction(SIGALRM, &sa, NULL);
+    sa.sa_handler = on_sigpipe;
+    sigaction(SIGPIPE, &sa, NULL);
+}
+
+static void write_line(void *arg, enum leat_log_level level, const char *line)
+{
+    UNUSED(arg);
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    fprintf(stderr, "leat: %s: %s\n", names[level], line);
+}
+
+/* Fills *o. -1: go on; else the exit status. */
+static int parse(int argc, const char *const *argv, struct options *o)
+{
+    int i = 1;
+    for (; i < argc; i++) {
+        const char *a = argv[i];
+        if (strcmp(a, "-h") == 0 || strcmp(a, "--help") == 0) {
+            fputs(usage_text, stdout);
+            return 0;
+        } else if (strcmp(a, "--version") == 0) {
+            return print_version();
+        } else if (strcmp(a, "--virtual-time") == 0) {
+            o->virtual_time = true;
+        } else if (strcmp(a, "--seed") == 0) {
+            char *end = NULL;
+            const char *n = i + 1 < argc ? argv[++i] : "";
+            errno = 0;
+            o->seed = strtoull(n, &end, 10);
+            if (!n[0] || *end || n[0] == '-' || errno)
+                return complain("--seed takes a whole number from 0, got", n);
+            o->seed += o->seed == 0; /* 0 means "none" below */
+        } else if (strcmp(a, "-q") == 0) {
+            o->quiet = true;
+        } else if (strcmp(a, "-v") == 0) {
+            o->verbose = true;
+        } else if (strcmp(a, "-e") == 0) {
+            if (i + 1 >= argc)
+                return complain("-e takes a line of Lua", NULL);
+            o->code = argv[++i];
+            i++;
+            break;
+        } else if (strcmp(a, "-i") == 0) {
+            return complain(
+                "-i needs the interactive prompt, which this version does not have: run "
+                "the script without it",
+                NULL);
+        } else if (a[0] == '-' && a[1] != '\0') {
+            return complain("unknown option", a);
+        } else {
+            break;
+        }
+    }
+    if (!o->code && i < argc) {
+        if (strcmp(argv[i], "mock") == 0) {
+            o->mock = true;
+            i++;
+        } else {
+            if (strcmp(argv[i], "run") == 0) {
+                if (++i >= argc)
+                    return complain("run takes a script", NULL);
+            }
+            o->script = argv[i++];
+        }
+    }
+    o->args = argv + i;
+    if (!o->code && !o->script && !o->mock) {
+        if (isatty(STDIN_FILENO)) {
+            fputs(usage_text, stderr);
+            return EXIT_USAGE;
+        }
+        o->script = "-";
+    }
+    return -1;
+}
+
+static char *read_stdin(size_t *len)
+{
+    char *text = NULL;
+    size_t cap = 0;
+    *len = 0;
+    for (;;) {
+        if (*len == cap) {
+            cap = cap ? cap * 2 : 65536;
+            char *more = cap > (64u << 20) ? NULL : realloc(text, cap);
+            if (!more) {
+                free(text);
+                return NULL;
+            }
+            text = more;
+        }
+        ssize_t n = read(STDIN_FILENO, text + *len, cap - *len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return text;
+        *len += (size_t)n;
+    }
+}
+
+static bool start(leat_runtime *rt, const struct options *o, struct leat_error *err)
+{
+    if (o->mock) {
+        static const char code[] = "return require('leat.mock').main({...})";
+        return leat_start_string(rt, "=mock", code, sizeof code - 1, o->args, err);
+    }
+    if (o->code)
+        return leat_start_string(rt, "=(command line)", o->code, strlen(o->code), o->args, err);
+    if (strcmp(o->script, "-") != 0)
+        return leat_start_file(rt, o->script, o->args, err);
+    size_t len;
+    char *text = read_stdin(&len);
+    if (!text) {
+        snprintf(err->kind, sizeof err->kind, "memory");
+        snprintf(err->message, sizeof err->message, "standard input is too large for a script");
+        return false;
+    }
+    bool ok = leat_start_string(rt, "=stdin", text, len, o->args, err);
+    free(text);
+    return ok;
+}
+
+static int finish(leat_runtime *rt, enum leat_status status)
+{
+    int sig = atomic_load(&interrupt_signal);
+    const char *report = leat_report(rt);
+    fflush(stdout);
+    switch (status) {
+    case LEAT_OK:
+        return sig ? 128 + sig : 0;
+    case LEAT_EXITED:
+        return leat_exit_code(rt);
+    case LEAT_CANCELLED:
+        if (sig) {
+            fprintf(stderr, "leat: interrupted\n");
+            return 128 + sig;
+        }
+        break;
+    default:
+        break;
+    }
+    fprintf(stderr, "leat: %s\n", report);
+    return sig ? 128 + sig : EXIT_SCRIPT;
+}
+
+/* A descriptor 0, 1 or 2 that the caller closed would go to the first socket or timer we open. */
+static void open_standard_files(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+int main(int argc, char **argv)
+{
+    open_standard_files();
+    struct options o = {0};
+    int rc = parse(argc, (const char *const *)argv, &o);
+    if (rc >= 0)
+        return rc;
+    char dir[4096] = ".";
+    const char *slash = o.script ? strrchr(o.script, '/') : NULL;
+    if (slash && (size_t)(slash - o.script) < sizeof dir)
+        snprintf(dir, sizeof dir, "%.*s", (int)(slash - o.script), o.script);
+    struct leat_config config = {
+        .virtual_time = o.virtual_time,
+        .seed = o.seed,
+        .env_proxy = true,
+        .script_dir = dir,
+        .log = write_line,
+        .min_log_level = o.quiet     ? LEAT_LOG_ERROR
+                         : o.verbose ? LEAT_LOG_DEBUG
+                                     : LEAT_LOG_INFO,
+    };
+    struct leat_error err = {{0}, {0}};
+    handle_signals();
+    leat_runtime *rt = leat_new(&config, &err);
+    if (!rt) {
+        fprintf(stderr, "leat: %s\n", err.message);
+        return EXIT_SCRIPT;
+    }
+    atomic_store(&signalled_runtime, rt);
+    if (start(rt, &o, &err)) {
+        rc = finish(rt, leat_run(rt));
+    } else {
+        fprintf(stderr, "leat: %s\n", err.message);
+        rc = strcmp(err.kind, "script") == 0 ? EXIT_SCRIPT : EXIT_USAGE;
+    }
+    atomic_store(&signalled_runtime, NULL);
+    leat_free(rt);
+    return rc;
+}

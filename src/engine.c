@@ -1,0 +1,189 @@
+#include "engine.h"
+#include "exchange.h"
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#ifndef LEAT_VERSION
+#define LEAT_VERSION "0"
+#endif
+
+/* libcurl's global state is the process's, so its users are counted here: the one mutable global.
+ * It is never given back: look-up threads of the library may outlive the last engine. */
+static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
+static CURLcode curl_global_code;
+
+static void curl_start(void)
+{
+    curl_global_code = curl_global_init(CURL_GLOBAL_ALL);
+}
+
+/* Raises the soft limit to the hard one: each transfer takes a descriptor. */
+static size_t places_from_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return 512;
+    if (files.rlim_cur < files.rlim_max) {
+        struct rlimit raised = {.rlim_cur = files.rlim_max, .rlim_max = files.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            files.rlim_cur = files.rlim_max;
+    }
+    size_t all = files.rlim_cur == RLIM_INFINITY ? 1024 * 1024 : (size_t)files.rlim_cur;
+    /* Besides the spare ones for the process itself: idle connections of the last, half-used
+     * shard. */
+    size_t spare = 64 + MIN((size_t)128, all / 8);
+    return all > spare + 16 ? all - spare : 16;
+}
+
+static bool environment_names_proxy(const char *scheme)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s_proxy", scheme);
+    const char *lower = getenv(name);
+    const char *all = getenv("all_proxy");
+    const char *all_upper = getenv("ALL_PROXY");
+    /* HTTP_PROXY in capitals may come from a request header (CGI): curl ignores it, too. */
+    const char *upper = strcmp(scheme, "https") == 0 ? getenv("HTTPS_PROXY") : NULL;
+    return (lower && *lower) || (upper && *upper) || (all && *all) || (all_upper && *all_upper);
+}
+
+enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem, struct log *log,
+                         const struct engine_config *config, struct err *err)
+{
+    pthread_once(&curl_once, curl_start);
+    if (curl_global_code != CURLE_OK)
+        return err_set(err, ERR_INTERNAL, "the transfer library does not start: %s",
+                       curl_easy_strerror(curl_global_code));
+    struct engine *e = mem_calloc(mem, sizeof *e);
+    if (!e)
+        return err_set(err, ERR_MEMORY, "no memory for the engine");
+    e->loop = loop;
+    e->mem = mem;
+    e->log = log;
+    e->config = *config;
+    if (!e->config.user_agent)
+        e->config.user_agent = "leat/" LEAT_VERSION;
+    if (config->use_env_proxy) {
+        e->proxied[0] = environment_names_proxy("http");
+        e->proxied[1] = environment_names_proxy("https");
+    }
+    list_init(&e->live);
+    list_init(&e->pool);
+    list_init(&e->events);
+    origins_init(&e->origins, mem);
+    size_t places = places_from_files();
+    admit_init(&e->admit, config->max_total ? config->max_total : places);
+    shards_init(&e->shards, config->shard_connections ? config->shard_connections : 128);
+    enum err_kind kind = sockets_new(&e->sockets, loop, mem, log, shard_on_socket, err);
+    if (kind != ERR_NONE)
+        goto fail;
+    kind = resolver_new(&e->resolver, loop, mem, config->lookup, config->lookup_arg, err);
+    if (kind != ERR_NONE) {
+        sockets_free(e->sockets);
+        goto fail;
+    }
+    *out = e;
+    return ERR_NONE;
+fail:
+    origins_fini(&e->origins);
+    mem_free(mem, e);
+    return kind;
+}
+
+void engine_close(struct engine *e)
+{
+    /* Nobody is let in while the queue is emptied. */
+    e->pumping = true;
+    LIST_FOR(node, &e->live)
+    {
+        engine_cancel(e, CONTAINER_OF(node, struct exchange, node)->transfer);
+    }
+    e->pumping = false;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e)
+        return;
+    engine_close(e);
+    resolver_free(e->resolver);
+    shards_fini(e);
+    while (!list_empty(&e->pool))
+        exchange_free(CONTAINER_OF(list_pop_front(&e->pool), struct exchange, node));
+    sockets_free(e->sockets);
+    origins_fini(&e->origins);
+    mem_free(e->mem, e);
+}
+
+/* A failure before there is an exchange. */
+static void reject(struct engine *e, struct transfer *t, enum err_kind kind, const char *message)
+{
+    err_set(&t->result.err, kind, "%s", message);
+    e->stats.failed++;
+    list_push_back(&e->events, &t->event_node);
+    e->event_count++;
+    loop_wake(e->loop);
+}
+
+void engine_submit(struct engine *e, struct transfer *t)
+{
+    e->pending++;
+    e->stats.submitted++;
+    t->cancelled = false;
+    err_clear(&t->result.err);
+    if (e->loop->is_virtual) {
+        reject(e, t, ERR_DENIED, "no real connection is made under virtual time");
+        return;
+    }
+    struct exchange *x = exchange_new(e);
+    if (!x) {
+        reject(e, t, ERR_MEMORY, "no memory for a request");
+        return;
+    }
+    x->transfer = t;
+    t->exchange = x;
+    x->method = t->spec.method ? t->spec.method : "GET";
+    x->started_ns = x->queued_ns = x->resolved_ns = x->first_byte_ns = 0;
+    x->foreign = x->drop_body = x->discards = false;
+    t->result.redirects = t->result.wire_attempts = 0;
+    list_push_back(&e->live, &x->node);
+    size_t events = e->event_count;
+    exchange_enter(x, t->spec.url);
+    x = NULL; /* it may have ended already */
+    if (e->event_count != events)
+        loop_wake(e->loop);
+}
+
+void engine_cancel(struct engine *e, struct transfer *t)
+{
+    struct exchange *x = t->exchange;
+    if (!x)
+        return;
+    t->cancelled = true;
+    struct err err;
+    err_set(&err, ERR_CANCELLED, "the request was cancelled");
+    exchange_finish(x, &err);
+    engine_pump(e);
+    loop_wake(e->loop);
+}
+
+struct transfer *engine_next_event(struct engine *e)
+{
+    struct list *node = list_pop_front(&e->events);
+    if (!node)
+        return NULL;
+    e->event_count--;
+    e->pending--;
+    return CONTAINER_OF(node, struct transfer, event_node);
+}
+
+size_t engine_pending(const struct engine *e)
+{
+    return e->pending;
+}
+
+bool engine_threads_busy(const struct engine *e)
+{
+    return resolver_busy(e->resolver) > 0;
+}

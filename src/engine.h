@@ -1,0 +1,60 @@
+/* The engine: runs transfers over libcurl on one loop. The only caller of curl_multi.
+ *
+ * It meets the rest of the runtime in two queues: submissions go down (engine_submit,
+ * engine_cancel), finished transfers come up (engine_next_event). The calls below only append to or
+ * take from those queues as far as the asker can tell: no callback of the asker ever runs inside
+ * them. */
+#pragma once
+
+#include "err.h"
+#include "log.h"
+#include "loop.h"
+#include "resolver.h"
+#include "transfer.h"
+
+struct engine;
+
+struct engine_config {
+    unsigned max_total;         /* transfers inside curl at once; 0: from the open-file limit */
+    unsigned max_per_host;      /* 0: no limit of its own */
+    unsigned shard_connections; /* 0: 128 */
+    bool use_env_proxy;         /* the command line's habit; off in embedding */
+    const char *user_agent;     /* NULL: "leat/<version>"; borrowed for the engine's life */
+    resolver_lookup_fn lookup;  /* NULL: getaddrinfo */
+    void *lookup_arg;
+};
+
+/* A snapshot of counters and gauges. After everything has ended every gauge is 0 but idle_handles,
+ * the pool. */
+struct engine_stats {
+    /* gauges */
+    size_t queued, active, resolving, in_curl, events_waiting, idle_handles;
+    /* counters */
+    uint64_t submitted, succeeded, failed, cancelled, redirects, wire_attempts, connects;
+    uint64_t bytes_in, bytes_out;
+    size_t peak_active;
+};
+
+NODISCARD enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem,
+                                   struct log *log, const struct engine_config *config,
+                                   struct err *err);
+/* Aborts what is left (those transfers come up as cancelled and must be drained and freed first by
+ * engine_close + engine_next_event). */
+void engine_free(struct engine *e);
+/* Cancels every transfer the engine holds; their done events are queued when this returns. */
+void engine_close(struct engine *e);
+
+/* The engine holds `t` until its done event. Never fails: what goes wrong comes up as the event. */
+void engine_submit(struct engine *e, struct transfer *t);
+/* Aborts: closes the socket (HTTP/1.1) or resets the stream (HTTP/2), gives back the queue place
+ * and the slot, all before it returns; the done event (ERR_CANCELLED) is queued. Harmless on a
+ * transfer whose done event is queued already. Never blocks, a hanging name look-up included. */
+void engine_cancel(struct engine *e, struct transfer *t);
+/* The next finished transfer, which is the asker's again; NULL: none now. */
+struct transfer *engine_next_event(struct engine *e);
+/* Transfers submitted whose event has not been taken. */
+size_t engine_pending(const struct engine *e);
+/* Any helper thread (a look-up) at work on behalf of the engine. */
+bool engine_threads_busy(const struct engine *e);
+
+void engine_stats(const struct engine *e, struct engine_stats *out);

@@ -1,0 +1,343 @@
+#include "exchange.h"
+#include <string.h>
+
+struct exchange *exchange_new(struct engine *e)
+{
+    if (!list_empty(&e->pool)) {
+        e->pool_count--;
+        return CONTAINER_OF(list_pop_front(&e->pool), struct exchange, node);
+    }
+    struct exchange *x = mem_calloc(e->mem, sizeof *x);
+    if (!x)
+        return NULL;
+    list_init(&x->node);
+    list_init(&x->lookup.node);
+    x->lookup.fn = exchange_on_lookup;
+    x->engine = e;
+    admit_ticket_init(&x->ticket);
+    timer_init(&x->timer, exchange_on_timer);
+    buf_init(&x->text, e->mem, 1024 * 1024);
+    buf_init(&x->addresses, e->mem, 16 * 1024);
+    x->easy = curl_easy_init();
+    if (!x->easy || !opts_base(x)) {
+        exchange_free(x);
+        return NULL;
+    }
+    return x;
+}
+
+void exchange_free(struct exchange *x)
+{
+    if (x->easy)
+        curl_easy_cleanup(x->easy);
+    buf_fini(&x->text);
+    buf_fini(&x->addresses);
+    mem_free(x->engine->mem, x->lines);
+    mem_free(x->engine->mem, x);
+}
+
+/* Sees how much of a large body has gone out; nothing tells us. */
+static void watch_upload(struct exchange *x, uint64_t now_ns)
+{
+    curl_off_t sent = 0;
+    curl_easy_getinfo(x->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    if (sent < 0 || (uint64_t)sent == x->uploaded)
+        return;
+    x->uploaded = (uint64_t)sent;
+    x->activity_ns = now_ns;
+    if (x->uploaded >= x->transfer->spec.body_len) {
+        x->uploading = false;
+        x->sent_ns = now_ns;
+    }
+}
+
+static uint64_t upload_poll_ns(const struct exchange *x)
+{
+    const struct transfer_limits *l = &x->transfer->spec.limits;
+    uint64_t ms = l->idle_ms ? l->idle_ms : l->first_byte_ms ? l->first_byte_ms : 8000;
+    return MIN(MAX(ms / 8, (uint64_t)5), (uint64_t)1000) * NS_PER_MS;
+}
+
+/* One timer carries all limits. It is only ever moved forward: when it fires too early for the
+ * limit that holds by then, it is set again, so a byte that arrives costs no more than a time
+ * stamp. */
+void exchange_rearm(struct exchange *x, uint64_t now_ns)
+{
+    enum err_phase phase;
+    uint64_t limit_ms;
+    uint64_t due = failure_due(x, &phase, &limit_ms);
+    if (x->uploading && x->state == EXCHANGE_WAITING)
+        due = MIN(due, now_ns + upload_poll_ns(x));
+    if (due != NEVER_NS && (!x->timer.active || due < x->timer.due_ns))
+        loop_timer_start(x->engine->loop, &x->timer, due);
+}
+
+void exchange_on_timer(struct timer *t)
+{
+    struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
+    struct engine *e = x->engine;
+    uint64_t now = loop_now_ns(e->loop);
+    if (x->uploading && x->state == EXCHANGE_WAITING)
+        watch_upload(x, now);
+    enum err_phase phase;
+    uint64_t limit_ms;
+    if (failure_due(x, &phase, &limit_ms) > now) {
+        x->expired = false;
+        exchange_rearm(x, now);
+        return;
+    }
+    /* After a long computation of the script the answer may lie in the socket since before the
+     * limit: one more turn reads it. */
+    if (!x->expired && x->state >= EXCHANGE_RESOLVING) {
+        x->expired = true;
+        loop_timer_start(e->loop, &x->timer, now);
+        return;
+    }
+    struct err err;
+    failure_timeout(x, now, &err);
+    exchange_finish(x, &err);
+    engine_pump(e);
+}
+
+void exchange_enter(struct exchange *x, const char *url)
+{
+    struct engine *e = x->engine;
+    struct err err;
+    x->state = EXCHANGE_QUEUED;
+    x->entered_ns = loop_now_ns(e->loop);
+    if (origins_get(&e->origins, url, &x->url, &err) != ERR_NONE) {
+        x->url = NULL;
+        exchange_finish(x, &err);
+        return;
+    }
+    unsigned limit = x->transfer->spec.max_per_host;
+    admit_enter(&e->admit, &x->ticket, &x->url->origin->admit,
+                limit ? limit : e->config.max_per_host);
+    exchange_rearm(x, x->entered_ns);
+    engine_pump(e);
+}
+
+void engine_pump(struct engine *e)
+{
+    if (e->pumping)
+        return;
+    e->pumping = true;
+    for (struct admit_ticket *t; (t = admit_next(&e->admit));) {
+        e->stats.peak_active = MAX(e->stats.peak_active, e->admit.active);
+        exchange_admitted(CONTAINER_OF(t, struct exchange, ticket));
+    }
+    e->pumping = false;
+}
+
+static void launch(struct exchange *x)
+{
+    struct engine *e = x->engine;
+    struct err err;
+    x->state = EXCHANGE_CONNECTING;
+    x->launched_ns = loop_now_ns(e->loop);
+    response_begin(x);
+    if (opts_hop(x, &err) != ERR_NONE) {
+        exchange_finish(x, &err);
+        return;
+    }
+    struct shard *s = shard_for(e, x->url->origin);
+    if (!s)
+        err_set(&err, ERR_MEMORY, "no memory for a request");
+    if (!s || shard_add(s, x, &err) != ERR_NONE) {
+        exchange_finish(x, &err);
+        return;
+    }
+    exchange_rearm(x, x->launched_ns);
+}
+
+void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err)
+{
+    struct exchange *x = CONTAINER_OF(w, struct exchange, lookup);
+    struct engine *e = x->engine;
+    struct err own;
+    x->resolved_ns = loop_now_ns(e->loop);
+    if (!addresses) {
+        own = *err;
+        exchange_finish(x, &own);
+    } else {
+        buf_clear(&x->addresses);
+        if (buf_printf(&x->addresses, "%s:%u:%s", x->url->origin->host, x->url->origin->port,
+                       addresses) != ERR_NONE) {
+            err_set(&own, ERR_MEMORY, "no memory for the addresses of %s", x->url->origin->host);
+            exchange_finish(x, &own);
+        } else {
+            launch(x);
+        }
+    }
+    engine_pump(e);
+}
+
+void exchange_admitted(struct exchange *x)
+{
+    struct engine *e = x->engine;
+    struct origin *g = x->url->origin;
+    x->admitted_ns = loop_now_ns(e->loop);
+    x->queued_ns += x->admitted_ns - x->entered_ns;
+    if (x->started_ns == 0)
+        x->started_ns = x->admitted_ns;
+    buf_clear(&x->addresses);
+    if (g->numeric || e->proxied[g->https]) {
+        launch(x);
+        return;
+    }
+    x->state = EXCHANGE_RESOLVING;
+    exchange_rearm(x, x->admitted_ns);
+    struct err err;
+    /* May launch, and even end the transfer, before it returns. */
+    if (resolver_lookup(e->resolver, g->host, &x->lookup, &err) != ERR_NONE)
+        exchange_finish(x, &err);
+}
+
+/* Everything the hop holds is given back; an unfinished connection is closed. */
+static void leave_hop(struct exchange *x)
+{
+    struct engine *e = x->engine;
+    loop_timer_stop(e->loop, &x->timer);
+    resolver_cancel(&x->lookup);
+    shard_remove(x);
+    if (x->inflating)
+        inflate_fini(&x->inflate);
+    x->inflating = false;
+    admit_leave(&e->admit, &x->ticket);
+    if (x->url)
+        origins_release(&e->origins, x->url);
+    x->url = NULL;
+    x->uploading = x->expired = false;
+}
+
+static double since(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? (double)(to_ns - from_ns) / (double)NS_PER_S : 0.0;
+}
+
+/* Read while the easy handle still knows. */
+static void note_timing(struct exchange *x)
+{
+    struct transfer_timing *timing = &x->transfer->result.timing;
+    *timing = (struct transfer_timing){-1, -1, -1, -1, -1, -1};
+    if (x->started_ns == 0)
+        return;
+    timing->queued = since(0, x->queued_ns);
+    if (x->resolved_ns)
+        timing->dns = since(x->started_ns, x->resolved_ns);
+    if (x->first_byte_ns)
+        timing->first_byte = since(x->started_ns, x->first_byte_ns);
+    if (!x->shard)
+        return;
+    long connects = 0;
+    curl_off_t connect_us = 0, tls_us = 0;
+    curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
+    if (connects <= 0)
+        return;
+    x->engine->stats.connects += (uint64_t)connects;
+    curl_easy_getinfo(x->easy, CURLINFO_CONNECT_TIME_T, &connect_us);
+    curl_easy_getinfo(x->easy, CURLINFO_APPCONNECT_TIME_T, &tls_us);
+    double launched = since(x->started_ns, x->launched_ns);
+    if (connect_us > 0)
+        timing->connect = launched + (double)connect_us / 1e6;
+    if (tls_us > 0)
+        timing->tls = launched + (double)tls_us / 1e6;
+}
+
+static void count_bytes(struct exchange *x)
+{
+    long head = 0;
+    if (x->hop_attempts > 0) {
+        curl_easy_getinfo(x->easy, CURLINFO_REQUEST_SIZE, &head);
+        x->engine->stats.bytes_out += head > 0 ? (uint64_t)head : 0;
+    }
+    x->engine->stats.bytes_in += x->bytes_in;
+    x->bytes_in = 0;
+}
+
+static void recycle(struct exchange *x)
+{
+    struct engine *e = x->engine;
+    x->state = EXCHANGE_IDLE;
+    x->transfer = NULL;
+    list_unlink(&x->node);
+    if (e->pool_count >= POOL_MAX) {
+        exchange_free(x);
+        return;
+    }
+    list_push_front(&e->pool, &x->node);
+    e->pool_count++;
+}
+
+void exchange_finish(struct exchange *x, const struct err *err)
+{
+    struct engine *e = x->engine;
+    struct transfer *t = x->transfer;
+    uint64_t now = loop_now_ns(e->loop);
+    uint64_t started = x->started_ns ? x->started_ns : x->submitted_ns;
+    if (x->shard)
+        count_bytes(x);
+    if (err && err->kind != ERR_NONE) {
+        note_timing(x);
+        t->result.err = *err;
+        t->result.err.elapsed_ms = (now - started) / NS_PER_MS;
+        if (err->kind == ERR_CANCELLED)
+            e->stats.cancelled++;
+        else
+            e->stats.failed++;
+    } else {
+        e->stats.succeeded++;
+    }
+    t->result.timing.total = x->started_ns ? since(x->started_ns, now) : -1;
+    leave_hop(x);
+    t->exchange = NULL;
+    list_push_back(&e->events, &t->event_node);
+    e->event_count++;
+    recycle(x);
+}
+
+/* The next hop waits for admission like any request. */
+static void follow(struct exchange *x)
+{
+    struct engine *e = x->engine;
+    struct transfer_result *r = &x->transfer->result;
+    struct err err;
+    char *url = NULL;
+    if (redirect_next(x, &url, &err) != ERR_NONE) {
+        exchange_finish(x, &err);
+        return;
+    }
+    r->redirects++;
+    e->stats.redirects++;
+    leave_hop(x);
+    mem_free(x->transfer->mem, r->url);
+    r->url = url;
+    exchange_enter(x, url);
+}
+
+void exchange_curl_done(struct exchange *x, CURLcode code)
+{
+    struct engine *e = x->engine;
+    struct origin *g = x->url->origin;
+    struct err err;
+    err_clear(&err);
+    long version = 0;
+    curl_easy_getinfo(x->easy, CURLINFO_HTTP_VERSION, &version);
+    /* What the origin offers is only seen by a request that asked for the best. */
+    if (g->https && x->head_done && x->transfer->spec.http_version != HTTP_VERSION_1_1)
+        g->protocol = version >= CURL_HTTP_VERSION_2_0 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
+    bool hung_up = code == CURLE_WRITE_ERROR && x->discarded > DISCARD_MAX;
+    if (x->stop.kind != ERR_NONE)
+        err = x->stop;
+    else if (code != CURLE_OK && !hung_up)
+        failure_from_curl(x, code, &err);
+    else
+        response_end(x, &err);
+    if (code == CURLE_OK && version < CURL_HTTP_VERSION_2_0 && !x->close_after)
+        origin_push_idle(g, e->mem, x->shard->index, e->admit.max_total);
+    note_timing(x);
+    if (err.kind == ERR_NONE && x->discards)
+        follow(x);
+    else
+        exchange_finish(x, &err);
+}

@@ -1,0 +1,144 @@
+/* The engine's own side of a transfer: one exchange per transfer in the engine, with its easy
+ * handle, pooled together. A transfer that follows redirects makes one hop after the other with the
+ * same exchange. Private to the engine's files; engine thread only. */
+#pragma once
+
+#include "admit.h"
+#include "engine.h"
+#include "inflate.h"
+#include "origin.h"
+#include "shard.h"
+#include "sockets.h"
+#include <curl/curl.h>
+
+enum {
+    HEADERS_MAX = 256,
+    HEADER_BYTES_MAX = 256 * 1024,
+    HEADER_LINE_MAX = 64 * 1024,
+    INFORMATIONAL_MAX = 32,
+    DISCARD_MAX = 64 * 1024, /* of the body of a redirect that is followed; then we hang up */
+    POOL_MAX = 512,          /* idle exchanges kept */
+};
+
+enum exchange_state {
+    EXCHANGE_IDLE,      /* in the pool */
+    EXCHANGE_QUEUED,    /* waits for admission */
+    EXCHANGE_RESOLVING, /* waits for a look-up */
+    EXCHANGE_CONNECTING,
+    EXCHANGE_WAITING,   /* a connection is there: the request is on its way or sent */
+    EXCHANGE_RECEIVING, /* the head of the response has begun */
+};
+
+struct exchange {
+    struct list node; /* engine.live or engine.pool */
+    struct engine *engine;
+    struct transfer *transfer;
+    CURL *easy;
+    bool easy_dirty; /* options were set that the next request does not set again */
+    enum exchange_state state;
+
+    /* Of the whole transfer. */
+    uint64_t submitted_ns, started_ns; /* started: left the queue for the first time; 0: not yet */
+    uint64_t queued_ns;                /* time in queues, all hops */
+    bool foreign;                      /* a redirect left the origin: most headers stay behind */
+    bool drop_body;                    /* a redirect turned it into a GET */
+    const char *method;
+
+    /* Of this hop. */
+    struct url_entry *url;
+    struct admit_ticket ticket;
+    struct resolver_wait lookup;
+    struct timer timer;
+    struct shard *shard; /* set while the easy handle is in its multi */
+    uint64_t entered_ns, admitted_ns, resolved_ns, launched_ns, sent_ns, first_byte_ns, activity_ns;
+    uint64_t uploaded; /* bytes of a large body seen sent */
+    bool uploading;    /* a large body is on its way: its progress is watched */
+    bool expired;      /* a limit has passed; one more turn reads what had arrived in time */
+    int connect_fd;    /* the socket last opened for it, which may be closed by now; -1: none */
+    unsigned hop_attempts, informational;
+    uint64_t bytes_in, head_bytes;
+
+    /* The response. */
+    bool head_done, chunked, has_length, discards, body_begun, inflating, close_after;
+    uint64_t discarded;
+    struct inflate inflate;
+    struct err stop; /* why one of our callbacks stopped the hop; ERR_NONE: none did */
+    bool resend_refused;
+
+    /* What curl reads while the hop runs. */
+    struct buf text; /* header lines */
+    struct curl_slist *lines;
+    size_t line_cap;
+    struct buf addresses;
+    struct curl_slist address_line;
+    char curl_text[CURL_ERROR_SIZE];
+};
+
+struct engine {
+    struct loop *loop;
+    struct mem *mem;
+    struct log *log;
+    struct engine_config config;
+    bool proxied[2]; /* the environment names a proxy for http, https */
+    struct resolver *resolver;
+    struct sockets *sockets;
+    struct origins origins;
+    struct admit admit;
+    struct shards shards;
+    struct list live, pool, events;
+    size_t pool_count, event_count, pending;
+    bool pumping;
+    struct engine_stats stats; /* counters; gauges are filled in by engine_stats */
+};
+
+/* exchange.c: the way of one transfer through the engine. */
+
+struct exchange *exchange_new(struct engine *e);
+void exchange_free(struct exchange *x);
+/* Enters the queue for `url`, the first hop or a further one. What goes wrong ends the transfer. */
+void exchange_enter(struct exchange *x, const char *url);
+/* A place has been given to its ticket. */
+void exchange_admitted(struct exchange *x);
+/* curl is done with the easy handle. Not beneath a callback. */
+void exchange_curl_done(struct exchange *x, CURLcode code);
+/* Gives back everything the exchange holds and queues the transfer's event: a failure if `err` has
+ * one, else the response as it stands. Not beneath a curl callback. */
+void exchange_finish(struct exchange *x, const struct err *err);
+/* Starts whoever may go on now. */
+void engine_pump(struct engine *e);
+/* The limit that holds now may be nearer than the one its timer is set for. */
+void exchange_rearm(struct exchange *x, uint64_t now_ns);
+void exchange_on_timer(struct timer *t);
+void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err);
+
+/* transfer_opts.c: what curl is told. */
+
+/* false: no memory. */
+NODISCARD bool opts_base(struct exchange *x);
+NODISCARD enum err_kind opts_hop(struct exchange *x, struct err *err);
+bool exchange_idempotent(const struct exchange *x);
+
+/* response.c: what curl tells us. */
+
+void response_begin(struct exchange *x);
+size_t response_on_header(char *data, size_t size, size_t count, void *arg);
+size_t response_on_body(char *data, size_t size, size_t count, void *arg);
+int response_on_prereq(void *arg, char *remote, char *local, int remote_port, int local_port);
+/* The body has ended as curl sees it: decoding must have ended as well. */
+enum err_kind response_end(struct exchange *x, struct err *err);
+
+/* failure.c: what went wrong, in our words. */
+
+/* Translates the end of a hop that is no response. */
+void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err);
+void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err);
+/* When the next limit passes, and which one; NEVER_NS: none. */
+uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms);
+
+/* redirect.c */
+
+/* True for a status that is followed when the spec says so and a Location came. */
+bool redirect_wanted(const struct exchange *x);
+/* Where the response leads, resolved against where it came from; applies the rules to the exchange.
+ * `url`: owned by the caller, mem_free. */
+NODISCARD enum err_kind redirect_next(struct exchange *x, char **url, struct err *err);

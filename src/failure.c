@@ -1,0 +1,246 @@
+#include "exchange.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static uint64_t at(uint64_t from_ns, uint64_t limit_ms)
+{
+    if (limit_ms == 0 || limit_ms > (NEVER_NS - from_ns) / NS_PER_MS)
+        return NEVER_NS;
+    return from_ns + limit_ms * NS_PER_MS;
+}
+
+/* Where a connection that is not there yet stands. */
+static enum err_phase connect_phase(const struct exchange *x)
+{
+    if (x->state == EXCHANGE_RESOLVING)
+        return PHASE_DNS;
+    /* curl notes the time of the connect only when the handshake is over as well. */
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    bool connected =
+        x->connect_fd >= 0 && getpeername(x->connect_fd, (struct sockaddr *)&peer, &len) == 0;
+    return connected && x->url->origin->https ? PHASE_TLS : PHASE_CONNECT;
+}
+
+uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms)
+{
+    const struct transfer_limits *l = &x->transfer->spec.limits;
+    uint64_t due = NEVER_NS;
+    *phase = PHASE_NONE;
+    *limit_ms = 0;
+    switch (x->state) {
+    case EXCHANGE_IDLE:
+        return NEVER_NS;
+    case EXCHANGE_QUEUED:
+        *phase = PHASE_QUEUE;
+        *limit_ms = l->queue_ms;
+        due = at(x->entered_ns, l->queue_ms);
+        break;
+    case EXCHANGE_RESOLVING:
+    case EXCHANGE_CONNECTING:
+        *phase = PHASE_CONNECT;
+        *limit_ms = l->connect_ms;
+        due = at(x->admitted_ns, l->connect_ms);
+        break;
+    case EXCHANGE_WAITING:
+        *phase = x->uploading ? PHASE_IDLE : PHASE_FIRST_BYTE;
+        *limit_ms = x->uploading ? l->idle_ms : l->first_byte_ms;
+        due = at(x->uploading ? x->activity_ns : x->sent_ns, *limit_ms);
+        break;
+    case EXCHANGE_RECEIVING:
+        *phase = PHASE_IDLE;
+        *limit_ms = l->idle_ms;
+        due = at(x->activity_ns, l->idle_ms);
+        break;
+    }
+    uint64_t total = x->started_ns ? at(x->started_ns, l->total_ms) : NEVER_NS;
+    if (total < due) {
+        *phase = PHASE_TOTAL;
+        *limit_ms = l->total_ms;
+        due = total;
+    }
+    return due;
+}
+
+/* "POST http://host:1/path?key=***", cut to fit. */
+static const char *request_text(const struct exchange *x, char out[static 160])
+{
+    char url[120];
+    const char *text = x->url ? x->url->url : x->transfer->spec.url;
+    redact_url(url, sizeof url, text, strlen(text));
+    snprintf(out, 160, "%.20s %s", x->method, url);
+    return out;
+}
+
+void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
+{
+    static const char *const words[PHASE_COUNT] = {
+        [PHASE_QUEUE] = "no place became free",
+        [PHASE_DNS] = "the name was not found",
+        [PHASE_CONNECT] = "no connection",
+        [PHASE_TLS] = "the TLS handshake did not end",
+        [PHASE_FIRST_BYTE] = "no answer",
+        [PHASE_IDLE] = "nothing moved",
+        [PHASE_TOTAL] = "not done",
+    };
+    enum err_phase phase;
+    uint64_t limit_ms;
+    char request[160];
+    failure_due(x, &phase, &limit_ms);
+    if (phase == PHASE_CONNECT)
+        phase = connect_phase(x);
+    err_set(err, ERR_TIMEOUT, "%s within %g s (%s)", words[phase] ? words[phase] : "not done",
+            (double)limit_ms / 1000.0, request_text(x, request));
+    err->phase = phase;
+    err->limit_ms = limit_ms;
+    err->retryable = true;
+    UNUSED(now_ns);
+}
+
+static void set_closed(const struct exchange *x, const char *reason, const char *how,
+                       struct err *err)
+{
+    char request[160];
+    err_set(err, ERR_CLOSED, "%s %s (%s)", x->url->origin->key, how, request_text(x, request));
+    err_reason(err, reason);
+    err->retryable = true;
+}
+
+static void set_protocol(const struct exchange *x, const char *what, struct err *err)
+{
+    char request[160];
+    err_set(err, ERR_PROTOCOL, "%s sent %s (%s)", x->url->origin->key, what,
+            request_text(x, request));
+}
+
+static void set_connect(const struct exchange *x, struct err *err)
+{
+    long os = 0;
+    char request[160], detail[128];
+    curl_easy_getinfo(x->easy, CURLINFO_OS_ERRNO, &os);
+    const char *why = "no connection";
+    if (os)
+        why = strerror_r((int)os, detail, sizeof detail);
+    err_set(err, ERR_CONNECT, "cannot connect to %s: %s (%s)", x->url->origin->key, why,
+            request_text(x, request));
+    err->retryable = true;
+    err->phase = PHASE_CONNECT;
+    if (os == ECONNREFUSED)
+        err_reason(err, "refused");
+}
+
+static void set_tls(const struct exchange *x, CURLcode code, struct err *err)
+{
+    char request[160];
+    bool verify = code == CURLE_PEER_FAILED_VERIFICATION;
+    const char *detail = x->curl_text[0] ? x->curl_text : curl_easy_strerror(code);
+    err_set(err, ERR_TLS, "%s %s: %.70s (%s)",
+            verify ? "the certificate is not good for" : "no TLS with", x->url->origin->key, detail,
+            request_text(x, request));
+    err->phase = PHASE_TLS;
+    if (verify)
+        err_reason(err, "verify");
+    /* A handshake that was cut off may work the next time; a refused certificate will not. */
+    err->retryable = !verify && (strstr(x->curl_text, "SYSCALL") || strstr(x->curl_text, "reset"));
+}
+
+static void set_truncated(const struct exchange *x, struct err *err)
+{
+    const struct transfer_result *r = &x->transfer->result;
+    char how[96];
+    if (r->expected_bytes >= 0)
+        snprintf(how, sizeof how, "closed after %lld of %lld body bytes", (long long)r->got_bytes,
+                 (long long)r->expected_bytes);
+    else
+        snprintf(how, sizeof how, "closed after %lld body bytes, before the end",
+                 (long long)r->got_bytes);
+    set_closed(x, "truncated", how, err);
+}
+
+/* CURLE_RECV_ERROR and CURLE_GOT_NOTHING stand for several things; curl's text tells them apart. */
+static void set_receive(const struct exchange *x, struct err *err)
+{
+    if (strstr(x->curl_text, "chunk"))
+        set_protocol(x, "a broken chunked body", err);
+    else if (strstr(x->curl_text, "Too large response headers"))
+        err_set(err, ERR_TOO_LARGE, "header bytes from %s: more than %d", x->url->origin->key,
+                HEADER_BYTES_MAX);
+    else
+        set_closed(x, "reset",
+                   x->head_done ? "broke the connection off" : "closed without an answer", err);
+}
+
+void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
+{
+    char request[160];
+    uint64_t now = loop_now_ns(x->engine->loop);
+    err_clear(err);
+    switch (code) {
+    case CURLE_COULDNT_CONNECT:
+        set_connect(x, err);
+        break;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        err_set(err, ERR_DNS, "no address for %s (%s)", x->url->origin->host,
+                request_text(x, request));
+        err->phase = PHASE_DNS;
+        break;
+    case CURLE_OPERATION_TIMEDOUT:
+        failure_timeout(x, now, err);
+        break;
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+    case CURLE_USE_SSL_FAILED:
+        set_tls(x, code, err);
+        break;
+    case CURLE_ABORTED_BY_CALLBACK:
+        if (x->resend_refused)
+            set_closed(
+                x, "reset",
+                "closed a kept connection when the request had been sent; it is not sent twice",
+                err);
+        break;
+    case CURLE_PARTIAL_FILE:
+        set_truncated(x, err);
+        break;
+    case CURLE_RECV_ERROR:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_SEND_FAIL_REWIND:
+        set_receive(x, err);
+        break;
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
+        set_closed(x, "reset", "broke the HTTP/2 stream off", err);
+        break;
+    case CURLE_UNSUPPORTED_PROTOCOL: /* an answer that is no HTTP/1 or /2, as the scheme is known */
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_BAD_CONTENT_ENCODING:
+        set_protocol(x, "something that is not HTTP", err);
+        break;
+    case CURLE_OUT_OF_MEMORY:
+        /* curl's word, too, for a header line above its own limit of 100 KB. */
+        if (x->state >= EXCHANGE_WAITING && !x->head_done)
+            err_set(err, ERR_TOO_LARGE, "bytes in one header from %s: more than %d",
+                    x->url->origin->key, HEADER_LINE_MAX);
+        else
+            err_set(err, ERR_MEMORY, "no memory for a transfer (%s)", request_text(x, request));
+        break;
+    case CURLE_URL_MALFORMAT:
+        err_set(err, ERR_INVALID, "url: not usable (%s)", request_text(x, request));
+        break;
+    default:
+        break;
+    }
+    if (err->kind == ERR_NONE)
+        err_set(err, ERR_INTERNAL, "the transfer library failed: %s (%s)",
+                x->curl_text[0] ? x->curl_text : curl_easy_strerror(code),
+                request_text(x, request));
+    err->code = (int)code;
+}

@@ -1,0 +1,65 @@
+#include "group.h"
+
+#include "sched.h"
+
+static void owner_ended(struct task_hook *hook, struct task *t)
+{
+    UNUSED(t);
+    CONTAINER_OF(hook, struct group, owner_hook)->owner = NULL;
+}
+
+void group_init(struct group *g, struct task *owner)
+{
+    *g = (struct group){.sched = owner->sched, .owner = owner, .owner_hook = {.fn = owner_ended}};
+    list_init(&g->running);
+    list_init(&g->finished);
+    task_hook_add(owner, &g->owner_hook);
+}
+
+void group_fini(struct group *g)
+{
+    LIST_FOR(node, &g->running)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, group_node);
+        t->group = NULL;
+        list_unlink(node);
+    }
+    struct task *t;
+    while ((t = group_take(g)))
+        task_observe(t);
+    task_hook_remove(&g->owner_hook);
+}
+
+void group_add(struct group *g, struct task *t)
+{
+    t->group = g;
+    list_push_back(&g->running, &t->group_node);
+    g->running_count++;
+}
+
+void group_task_ended(struct group *g, struct task *t)
+{
+    list_unlink(&t->group_node);
+    list_push_back(&g->finished, &t->group_node);
+    g->running_count--;
+    struct task *w = g->waiter;
+    /* A cancelled waiter stays until all its children are gone. */
+    if (w && (!w->cancel_requested || g->running_count == 0))
+        task_wake(w);
+}
+
+struct task *group_take(struct group *g)
+{
+    struct list *node = list_pop_front(&g->finished);
+    if (!node)
+        return NULL;
+    struct task *t = CONTAINER_OF(node, struct task, group_node);
+    t->group = NULL;
+    return t;
+}
+
+void group_cancel(struct group *g, const char *reason)
+{
+    LIST_FOR(node, &g->running)
+    task_cancel(CONTAINER_OF(node, struct task, group_node), reason);
+}

@@ -1,0 +1,25 @@
+/* A group: tasks whose ends are collected by one waiter, in the order in which they ended. gather,
+ * map, race and the nursery are loops over it. The struct lives in a Lua userdata. */
+#pragma once
+
+#include "task.h"
+
+struct group {
+    struct sched *sched;
+    struct task *owner; /* parent of the group's tasks; NULL once it has ended */
+    struct task_hook owner_hook;
+    struct list running;  /* by group_node */
+    struct list finished; /* by group_node; anchored until taken */
+    size_t running_count;
+    struct task *waiter; /* in group_next's wait; NULL: none */
+};
+
+void group_init(struct group *g, struct task *owner);
+/* The collector took the userdata: whatever still runs is left to its parent. */
+void group_fini(struct group *g);
+void group_add(struct group *g, struct task *t);
+/* The next finished task; NULL: none now. Push it, then task_observe lets go of its anchor. */
+struct task *group_take(struct group *g);
+/* Called by the scheduler when a member has ended. */
+void group_task_ended(struct group *g, struct task *t);
+void group_cancel(struct group *g, const char *reason);

@@ -1,0 +1,27 @@
+/* Where messages for people go, and the redaction of secrets on their way there. */
+#pragma once
+
+#include "base.h"
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+/* `line` is borrowed, without a newline. May be called on any thread that runs a part of the
+ * runtime. */
+typedef void (*log_fn)(void *arg, enum log_level level, const char *line);
+
+struct log {
+    log_fn fn; /* NULL: standard error */
+    void *arg;
+    enum log_level min_level;
+};
+
+void log_init(struct log *log, log_fn fn, void *arg, enum log_level min_level);
+void log_write(struct log *log, enum log_level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+const char *log_level_name(enum log_level level);
+
+/* Writes `url` to `out` (always NUL-terminated, cut to `size`) with the userinfo and the values of
+ * key-like query parameters replaced by "***". Any text is accepted, a malformed URL included. */
+void redact_url(char *out, size_t size, const char *url, size_t len);
+/* True for header and parameter names whose values are secrets: authorization, cookie, anything
+ * with "key", "token", "secret", "password" ... in it. Case-insensitive. */
+bool redact_name(const char *name, size_t len);

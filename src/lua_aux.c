@@ -1,0 +1,145 @@
+#include "lua_aux.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+static void set_number(lua_State *L, const char *field, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, field);
+}
+
+static void set_string(lua_State *L, const char *field, const char *value)
+{
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, field);
+}
+
+void aux_push_err(lua_State *L, const struct err *err)
+{
+    luaL_checkstack(L, 4, "error");
+    lua_createtable(L, 0, 6);
+    set_string(L, "kind", err_kind_name(err->kind));
+    set_string(L, "message", err->message);
+    if (err->reason[0])
+        set_string(L, "reason", err->reason);
+    if (err->phase != PHASE_NONE)
+        set_string(L, "phase", err_phase_name(err->phase));
+    if (err->code)
+        set_number(L, "code", err->code);
+    if (err->limit_ms)
+        set_number(L, "limit", (double)err->limit_ms / 1e3);
+    if (err->elapsed_ms)
+        set_number(L, "elapsed", (double)err->elapsed_ms / 1e3);
+    lua_pushboolean(L, err->retryable);
+    lua_setfield(L, -2, "retryable");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ERR_META);
+    lua_setmetatable(L, -2);
+}
+
+int aux_fail(lua_State *L, const struct err *err)
+{
+    lua_pushnil(L);
+    aux_push_err(L, err);
+    return 2;
+}
+
+int aux_failf(lua_State *L, enum err_kind kind, const char *fmt, ...)
+{
+    struct err e;
+    err_clear(&e);
+    e.kind = kind;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e.message, sizeof e.message, fmt, ap);
+    va_end(ap);
+    return aux_fail(L, &e);
+}
+
+bool aux_is_err(lua_State *L, int index)
+{
+    return task_is_err(L, index);
+}
+
+void aux_where(lua_State *L, char *out, size_t size)
+{
+    task_where(L, out, size);
+}
+
+void aux_raise(lua_State *L, const char *fmt, ...)
+{
+    char where[128];
+    task_where(L, where, sizeof where);
+    va_list ap;
+    va_start(ap, fmt);
+    lua_pushfstring(L, "%s: ", where);
+    lua_pushvfstring(L, fmt, ap);
+    va_end(ap);
+    lua_concat(L, 2);
+    lua_error(L);
+    abort(); /* lua_error does not return */
+}
+
+const char *aux_picture(lua_State *L, int index, char *out, size_t size)
+{
+    size_t len;
+    switch (lua_type(L, index)) {
+    case LUA_TNONE:
+        snprintf(out, size, "nothing");
+        break;
+    case LUA_TNIL:
+        snprintf(out, size, "nil");
+        break;
+    case LUA_TBOOLEAN:
+        snprintf(out, size, "%s", lua_toboolean(L, index) ? "true" : "false");
+        break;
+    case LUA_TNUMBER:
+        snprintf(out, size, "%.14g", lua_tonumber(L, index));
+        break;
+    case LUA_TSTRING: {
+        const char *s = lua_tolstring(L, index, &len);
+        snprintf(out, size, len > 40 ? "'%.40s...'" : "'%.40s'", s);
+        break;
+    }
+    default:
+        snprintf(out, size, "a %s", luaL_typename(L, index));
+    }
+    return out;
+}
+
+double aux_check_seconds(lua_State *L, int index, const char *what)
+{
+    char given[64];
+    aux_picture(L, index, given, sizeof given);
+    if (lua_type(L, index) != LUA_TNUMBER)
+        aux_raise(L, "%s must be a number of seconds, got %s", what, given);
+    double s = lua_tonumber(L, index);
+    if (isnan(s) || s < 0)
+        aux_raise(L, "%s must be 0 or more seconds, got %s", what, given);
+    return s > 10 * 366 * 86400.0 ? (double)INFINITY : s;
+}
+
+double aux_opt_seconds(lua_State *L, int index, const char *what, double absent)
+{
+    return lua_isnoneornil(L, index) ? absent : aux_check_seconds(L, index, what);
+}
+
+int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min, int64_t max)
+{
+    char given[64];
+    double d = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : (double)NAN;
+    if (!(d >= (double)min && d <= (double)max) || d != floor(d)) {
+        aux_picture(L, index, given, sizeof given);
+        if (max >= INT64_C(1) << 53)
+            aux_raise(L, "%s must be a whole number of at least %d, got %s", what, (int)min, given);
+        aux_raise(L, "%s must be a whole number from %d to %f, got %s", what, (int)min, (double)max,
+                  given);
+    }
+    return (int64_t)d;
+}
+
+void aux_push_parked(lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
+}

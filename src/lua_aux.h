@@ -1,0 +1,35 @@
+/* Words for bindings: failures as values, wrong use as raises that name the argument. */
+#pragma once
+
+#include "err.h"
+#include "lua_rt.h"
+
+/* Pushes the error table of `err` (metatable "leat.error"). */
+void aux_push_err(lua_State *L, const struct err *err);
+/* Pushes nil and the error table; returns 2. */
+int aux_fail(lua_State *L, const struct err *err);
+/* The same from a kind and a sentence. */
+int aux_failf(lua_State *L, enum err_kind kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* True if the value at `index` is an error table of ours. */
+bool aux_is_err(lua_State *L, int index);
+
+/* Raises a string that begins with the script's own file:line (the first frame outside leat's). For
+ * wrong use: name the function, the argument, what was given and what is accepted. */
+NORETURN void aux_raise(lua_State *L, const char *fmt, ...);
+/* Pushes "file:line" of the first frame outside leat's, or "?" ; at most 127 bytes, NUL-terminated.
+ */
+void aux_where(lua_State *L, char *out, size_t size);
+
+/* A number of seconds at `index`: raises unless it is a number, not negative, not NaN. Infinity and
+ * anything over 10 years come back as INFINITY. `what`: "sleep: seconds". */
+double aux_check_seconds(lua_State *L, int index, const char *what);
+/* The same, nil or absent gives `absent`. */
+double aux_opt_seconds(lua_State *L, int index, const char *what, double absent);
+/* An integer within [min, max]; raises otherwise, naming `what`. */
+int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min, int64_t max);
+/* A short picture of the value at `index` for messages: `'text'` (cut), `12`, `nil`, `a table`. */
+const char *aux_picture(lua_State *L, int index, char *out, size_t size);
+
+/* The sentinel that a parked C function returns when its task runs again (see lua/leat/core.lua:
+ * await). Pushes it. */
+void aux_push_parked(lua_State *L);

@@ -1,0 +1,303 @@
+/* leat.core.request: where tasks and transfers meet. The public face is lua/leat/http.lua.
+ *
+ * Who owns a transfer: rt->draft while options are read into it or its result is turned into values
+ * (both may raise; whoever needs the place next frees what lies there); the engine from submission
+ * to its event; then the waiting task, which has it in wait.obj, until its take or its cancel. */
+#include "lua_request.h"
+
+#include "lua_aux.h"
+#include <string.h>
+
+/* wait.number of a task that waits for a transfer. A wait that never began has 0. */
+enum { IN_ENGINE = 1, ARRIVED = 2 };
+
+static void drop_draft(struct rt *rt)
+{
+    struct transfer *t = rt->draft;
+    rt->draft = NULL;
+    transfer_free(t);
+}
+
+/* ---- the way down */
+
+static bool cancel_request(struct task *task)
+{
+    struct transfer *t = task->wait.obj;
+    struct rt *rt = CONTAINER_OF(task->sched, struct rt, sched);
+    int64_t where = task->wait.number;
+    task->wait.number = 0;
+    task->wait.obj = NULL;
+    if (where == ARRIVED) {
+        transfer_free(t);
+    } else if (where == IN_ENGINE) {
+        t->owner = NULL; /* its event frees it */
+        engine_cancel(rt->engine, t);
+    }
+    return true;
+}
+
+static void begin_request(struct task *task, void *arg)
+{
+    struct rt *rt = arg;
+    struct transfer *t = rt->draft;
+    rt->draft = NULL;
+    t->owner = task;
+    task->wait.obj = t;
+    task->wait.number = IN_ENGINE;
+    engine_submit(rt->engine, t);
+}
+
+static void describe_request(struct task *task, char *out, size_t size)
+{
+    const struct transfer *t = task->wait.obj;
+    out[0] = '\0';
+    if (!t)
+        return;
+    int n = snprintf(out, size, "%s ", t->spec.method ? t->spec.method : "GET");
+    if (n > 0 && (size_t)n < size)
+        redact_url(out + n, size - (size_t)n, t->spec.url, strlen(t->spec.url));
+}
+
+static int take_request(lua_State *L, struct task *task);
+
+static const struct wait_ops request_ops = {.name = "request",
+                                            .cancel = cancel_request,
+                                            .take = take_request,
+                                            .describe = describe_request};
+
+/* The stack of `start`: the arguments of one request. */
+enum arg {
+    ARG_SPEC = 1,
+    ARG_DEFAULTS,
+    ARG_URL,
+    ARG_METHOD,
+    ARG_BODY,
+    ARG_TYPE,
+    ARG_AUTH,
+    ARG_LAST = ARG_AUTH
+};
+
+static bool given(lua_State *L, enum arg arg)
+{
+    return !lua_isnil(L, arg);
+}
+
+static enum err_kind add_string(struct request_reader *r, const char *name, enum arg arg,
+                                struct err *err)
+{
+    size_t len;
+    const char *value = lua_tolstring(r->L, arg, &len);
+    return request_add_header(r, name, value, len, err);
+}
+
+/* What the Lua side made of the options comes first, then the options, then the client's. */
+static enum err_kind fill(struct request_reader *r, struct err *err)
+{
+    lua_State *L = r->L;
+    struct transfer_spec *spec = &r->t->spec;
+    enum err_kind rc = request_set_string(r, ARG_URL, "the URL", &spec->url, err);
+    if (rc == ERR_NONE && given(L, ARG_SPEC))
+        rc = request_read(r, ARG_SPEC, err);
+    if (rc == ERR_NONE && given(L, ARG_METHOD))
+        rc = request_set_method(r, ARG_METHOD, err);
+    if (rc == ERR_NONE && given(L, ARG_BODY))
+        rc = request_set_body(r, ARG_BODY, err);
+    if (rc == ERR_NONE && given(L, ARG_AUTH))
+        rc = add_string(r, "Authorization", ARG_AUTH, err);
+    if (rc == ERR_NONE && given(L, ARG_DEFAULTS))
+        rc = request_read(r, ARG_DEFAULTS, err);
+    if (rc == ERR_NONE && given(L, ARG_TYPE))
+        rc = add_string(r, "Content-Type", ARG_TYPE, err);
+    if (rc == ERR_NONE && spec->body && !spec->method)
+        rc = request_set_post(r, err);
+    if (rc != ERR_NONE)
+        return rc;
+    request_set_defaults(r);
+    return transfer_prepare(r->t, err);
+}
+
+static int fail_memory(lua_State *L)
+{
+    return aux_failf(L, ERR_MEMORY, "not enough memory for the request");
+}
+
+/* start(spec|nil, defaults|nil, url, method|nil, body|nil, content_type|nil, authorization|nil) */
+static int l_start(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    /* First: the draft belongs to whoever may wait. A finalizer that runs while another request is
+     * being made may not, and so cannot touch it. */
+    task_check_can_wait(L, &rt->sched, "request");
+    lua_settop(L, ARG_LAST);
+    drop_draft(rt);
+    struct transfer *t = rt->draft = transfer_new(&rt->mem);
+    if (!t)
+        return fail_memory(L);
+    struct request_reader r = {.L = L, .t = t, .who = "request"};
+    struct err err;
+    if (fill(&r, &err) != ERR_NONE) {
+        drop_draft(rt);
+        return aux_fail(L, &err);
+    }
+    return task_park(L, &rt->sched, &request_ops, NULL, begin_request, rt);
+}
+
+/* check(options, url): true, or nil and what is wrong with these options of a client. */
+static int l_check(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    task_check_can_wait(L, &rt->sched, "client");
+    lua_settop(L, 2);
+    drop_draft(rt);
+    struct transfer *t = rt->draft = transfer_new(&rt->mem);
+    if (!t)
+        return fail_memory(L);
+    struct request_reader r = {.L = L, .t = t, .who = "client", .client = true};
+    struct err err;
+    enum err_kind rc = request_read(&r, 1, &err);
+    if (rc == ERR_NONE)
+        rc = request_set_string(&r, 2, "base_url", &t->spec.url, &err);
+    if (rc == ERR_NONE)
+        rc = transfer_prepare(t, &err);
+    drop_draft(rt);
+    if (rc != ERR_NONE)
+        return aux_fail(L, &err);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* ---- the way up */
+
+void lua_request_drain(struct rt *rt)
+{
+    struct transfer *t;
+    while ((t = engine_next_event(rt->engine)) != NULL) {
+        struct task *task = t->owner;
+        if (!task) {
+            transfer_free(t);
+            continue;
+        }
+        t->owner = NULL;
+        task->wait.number = ARRIVED;
+        task_wake(task);
+    }
+}
+
+static void set_number(lua_State *L, const char *field, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, field);
+}
+
+/* The bytes that had come go along where they may be of use. Not for too_large: they would be as
+ * many again as the limit allows. */
+static bool has_partial(const struct transfer_result *res)
+{
+    enum err_kind kind = res->err.kind;
+    return res->body.len > 0 &&
+           (kind == ERR_CLOSED || kind == ERR_PROTOCOL || kind == ERR_TIMEOUT || kind == ERR_TLS);
+}
+
+static void push_failure(lua_State *L, const struct transfer *t)
+{
+    const struct transfer_result *res = &t->result;
+    char url[1024];
+    const char *full = res->url ? res->url : t->spec.url;
+    aux_push_err(L, &res->err); // err
+    redact_url(url, sizeof url, full, strlen(full));
+    lua_pushstring(L, url);
+    lua_setfield(L, -2, "url");
+    set_number(L, "attempts", res->wire_attempts);
+    if (res->status)
+        set_number(L, "status", res->status);
+    if (strcmp(res->err.reason, "truncated") == 0) {
+        set_number(L, "got", (double)res->got_bytes);
+        if (res->expected_bytes >= 0)
+            set_number(L, "expected", (double)res->expected_bytes);
+    }
+    if (has_partial(res)) {
+        lua_pushlstring(L, res->body.data, res->body.len);
+        lua_setfield(L, -2, "partial");
+    }
+}
+
+/* Names and values, each ended by a NUL, which cannot be in one. Taken apart only if asked for. */
+static void push_rows(lua_State *L, const struct headers *h)
+{
+    if (h->count == 0)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, h->text.data, h->text.len);
+}
+
+/* Values rather than a table: Lua makes the table, from a template, for less. The order is that of
+ * `respond` in http.lua. */
+static int push_response(lua_State *L, const struct transfer *t)
+{
+    const struct transfer_result *res = &t->result;
+    luaL_checkstack(L, 12, "response");
+    lua_pushinteger(L, res->status);
+    lua_pushstring(L, res->reason);
+    lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
+    lua_pushstring(L, res->url ? res->url : t->spec.url);
+    lua_pushstring(L, res->version);
+    lua_pushinteger(L, (lua_Integer)res->wire_attempts);
+    push_rows(L, &res->headers);
+    push_rows(L, &res->trailers);
+    lua_pushlstring(L, (const char *)&res->timing, sizeof res->timing);
+    lua_pushboolean(L, res->complete_unknown);
+    lua_pushboolean(L, res->encoding_unknown);
+    return 11;
+}
+
+static int take_request(lua_State *L, struct task *task)
+{
+    struct rt *rt = CONTAINER_OF(task->sched, struct rt, sched);
+    drop_draft(rt);
+    struct transfer *t = rt->draft = task->wait.obj;
+    task->wait.obj = NULL;
+    task->wait.number = 0;
+    int n = 2;
+    if (t->result.err.kind == ERR_NONE) {
+        n = push_response(L, t);
+    } else {
+        lua_pushnil(L);
+        push_failure(L, t);
+    }
+    drop_draft(rt);
+    return n;
+}
+
+static void set_seconds(lua_State *L, const char *field, double seconds)
+{
+    if (seconds >= 0)
+        set_number(L, field, seconds);
+}
+
+/* timing(packed): the table of a response's struct transfer_timing. */
+static int l_timing(lua_State *L)
+{
+    size_t len;
+    const char *packed = luaL_checklstring(L, 1, &len);
+    struct transfer_timing timing;
+    luaL_argcheck(L, len == sizeof timing, 1, "not a timing");
+    memcpy(&timing, packed, sizeof timing);
+    lua_createtable(L, 0, 6);
+    set_seconds(L, "queued", timing.queued);
+    set_seconds(L, "dns", timing.dns);
+    set_seconds(L, "connect", timing.connect);
+    set_seconds(L, "tls", timing.tls);
+    set_seconds(L, "first_byte", timing.first_byte);
+    set_seconds(L, "total", timing.total);
+    return 1;
+}
+
+int lua_open_request(lua_State *L, struct rt *rt)
+{
+    static const luaL_Reg functions[] = {
+        {"start", l_start}, {"check", l_check}, {"timing", l_timing}, {NULL, NULL}};
+    ASSERT(request_options_sorted());
+    lua_newtable(L);
+    rt_setfuncs(L, rt, functions);
+    return 1;
+}

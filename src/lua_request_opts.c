@@ -1,0 +1,441 @@
+#include "lua_request.h"
+
+#include "lua_aux.h"
+#include <math.h>
+#include <string.h>
+#include <strings.h>
+
+enum {
+    MAX_REDIRECTS_DEFAULT = 5,
+    NAME_MAX_BYTES = 32, /* of an option's name, for "did you mean" */
+};
+
+enum scope { IN_REQUEST = 1, IN_CLIENT = 2, IN_BOTH = 3 };
+
+struct option {
+    const char *name;
+    enum scope scope;
+    int type; /* LUA_TNONE: the setter checks by itself, or Lua has */
+    /* NULL: a field of its type at `offset`, or nothing if `offset` is 0 (url comes first there).
+     */
+    enum err_kind (*set)(struct request_reader *r, int index, struct err *err);
+    size_t offset;
+};
+
+static enum err_kind out_of_memory(struct err *err)
+{
+    return err_set(err, ERR_MEMORY, "not enough memory for the request");
+}
+
+enum err_kind request_set_string(struct request_reader *r, int index, const char *what,
+                                 char **field, struct err *err)
+{
+    size_t len;
+    const char *s = lua_tolstring(r->L, index, &len);
+    if (memchr(s, '\0', len))
+        return err_set(err, ERR_INVALID, "%s: %s holds a NUL byte", r->who, what);
+    char *copy = mem_strndup(r->t->mem, s, len);
+    if (!copy)
+        return out_of_memory(err);
+    mem_free(r->t->mem, *field);
+    *field = copy;
+    return ERR_NONE;
+}
+
+enum err_kind request_set_method(struct request_reader *r, int index, struct err *err)
+{
+    static const char *const usual[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+    enum err_kind rc = request_set_string(r, index, "the method", &r->t->spec.method, err);
+    for (size_t i = 0; rc == ERR_NONE && i < ARRAY_LEN(usual); i++) {
+        if (strcasecmp(usual[i], r->t->spec.method) == 0)
+            memcpy(r->t->spec.method, usual[i], strlen(usual[i]));
+    }
+    return rc;
+}
+
+enum err_kind request_set_post(struct request_reader *r, struct err *err)
+{
+    r->t->spec.method = mem_strndup(r->t->mem, "POST", 4);
+    return r->t->spec.method ? ERR_NONE : out_of_memory(err);
+}
+
+enum err_kind request_set_body(struct request_reader *r, int index, struct err *err)
+{
+    struct transfer_spec *spec = &r->t->spec;
+    size_t len;
+    const char *s = lua_tolstring(r->L, index, &len);
+    char *copy = mem_strndup(r->t->mem, s, len);
+    if (!copy)
+        return out_of_memory(err);
+    mem_free(r->t->mem, spec->body);
+    spec->body = copy;
+    spec->body_len = len;
+    return ERR_NONE;
+}
+
+static enum err_kind set_http_version(struct request_reader *r, int index, struct err *err)
+{
+    UNUSED(err);
+    const char *s = lua_type(r->L, index) == LUA_TSTRING ? lua_tostring(r->L, index) : "";
+    if (strcmp(s, "1.1") == 0) {
+        r->t->spec.http_version = HTTP_VERSION_1_1;
+    } else if (strcmp(s, "2") == 0) {
+        r->t->spec.http_version = HTTP_VERSION_2;
+    } else if (strcmp(s, "2-prior") == 0) {
+        r->t->spec.http_version = HTTP_VERSION_2_PRIOR;
+    } else {
+        char given[64];
+        aux_raise(r->L, "%s: option 'http_version' must be '1.1', '2' or '2-prior', got %s", r->who,
+                  aux_picture(r->L, index, given, sizeof given));
+    }
+    return ERR_NONE;
+}
+
+static int64_t integer(struct request_reader *r, int index, const char *name, int64_t min,
+                       int64_t max)
+{
+    char what[64];
+    snprintf(what, sizeof what, "%s: option '%s'", r->who, name);
+    return aux_check_integer(r->L, index, what, min, max);
+}
+
+static enum err_kind set_max_body(struct request_reader *r, int index, struct err *err)
+{
+    UNUSED(err);
+    r->t->spec.max_body_bytes = (size_t)integer(r, index, "max_body", 0, INT64_C(1) << 53);
+    return ERR_NONE;
+}
+
+static enum err_kind set_max_redirects(struct request_reader *r, int index, struct err *err)
+{
+    UNUSED(err);
+    r->t->spec.max_redirects = (unsigned)integer(r, index, "max_redirects", 0, 100);
+    return ERR_NONE;
+}
+
+static enum err_kind set_max_per_host(struct request_reader *r, int index, struct err *err)
+{
+    UNUSED(err);
+    r->t->spec.max_per_host = (unsigned)integer(r, index, "max_per_host", 1, 1000000);
+    return ERR_NONE;
+}
+
+/* ---- "did you mean" */
+
+static size_t edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    size_t row[NAME_MAX_BYTES + 1];
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a_len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            size_t up = row[j];
+            size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+            row[j] = MIN(replaced, MIN(up, row[j - 1]) + 1);
+            diagonal = up;
+        }
+    }
+    return row[b_len];
+}
+
+struct suggestion {
+    const char *word;
+    size_t len;
+    const char *best; /* NULL: nothing is near */
+    size_t distance;
+};
+
+static void consider(struct suggestion *s, const char *name)
+{
+    size_t len = strlen(name);
+    if (s->len > NAME_MAX_BYTES || len > NAME_MAX_BYTES)
+        return;
+    size_t d = edit_distance(s->word, s->len, name, len);
+    if (d < s->distance) {
+        s->distance = d;
+        s->best = name;
+    }
+}
+
+NORETURN static void raise_unknown(struct request_reader *r, int key, const char *what,
+                                   struct suggestion *s)
+{
+    char given[64];
+    aux_picture(r->L, key, given, sizeof given);
+    if (s->best)
+        aux_raise(r->L, "%s: unknown %s %s (did you mean '%s'?)", r->who, what, given, s->best);
+    aux_raise(r->L, "%s: unknown %s %s", r->who, what, given);
+}
+
+static struct suggestion suggestion_for(lua_State *L, int key)
+{
+    struct suggestion s = {.word = "", .distance = 3};
+    if (lua_type(L, key) == LUA_TSTRING)
+        s.word = lua_tolstring(L, key, &s.len);
+    return s;
+}
+
+/* ---- limits */
+
+static const struct limit {
+    const char *name;
+    size_t offset; /* of an uint64_t in struct transfer_limits */
+} limits[] = {
+    {"connect", offsetof(struct transfer_limits, connect_ms)},
+    {"first_byte", offsetof(struct transfer_limits, first_byte_ms)},
+    {"idle", offsetof(struct transfer_limits, idle_ms)},
+    {"queue", offsetof(struct transfer_limits, queue_ms)},
+    {"total", offsetof(struct transfer_limits, total_ms)},
+};
+
+enum { FIRST_LIMIT_BIT = 48, TOTAL_LIMIT = 4 };
+
+static void set_limit(struct request_reader *r, size_t i, int index, const char *what)
+{
+    double s = aux_check_seconds(r->L, index, what);
+    uint64_t bit = UINT64_C(1) << (FIRST_LIMIT_BIT + i);
+    if (r->seen & bit)
+        return;
+    r->seen |= bit;
+    /* Rounded up, and never to 0, which means "none". */
+    uint64_t ms = isinf(s) ? 0 : MAX((uint64_t)ceil(s * 1e3), (uint64_t)1);
+    *(uint64_t *)(void *)((char *)&r->t->spec.limits + limits[i].offset) = ms;
+}
+
+static enum err_kind set_timeout(struct request_reader *r, int index, struct err *err)
+{
+    lua_State *L = r->L;
+    char what[64];
+    UNUSED(err);
+    if (lua_type(L, index) != LUA_TTABLE) {
+        snprintf(what, sizeof what, "%s: option 'timeout'", r->who);
+        set_limit(r, TOTAL_LIMIT, index, what);
+        return ERR_NONE;
+    }
+    lua_pushnil(L);
+    while (lua_next(L, index)) { // key value
+        int value = lua_gettop(L);
+        const char *key = lua_type(L, value - 1) == LUA_TSTRING ? lua_tostring(L, value - 1) : "";
+        size_t i = 0;
+        while (i < ARRAY_LEN(limits) && strcmp(limits[i].name, key) != 0)
+            i++;
+        if (i == ARRAY_LEN(limits)) {
+            struct suggestion s = suggestion_for(L, value - 1);
+            for (i = 0; i < ARRAY_LEN(limits); i++)
+                consider(&s, limits[i].name);
+            raise_unknown(r, value - 1, "timeout", &s);
+        }
+        snprintf(what, sizeof what, "%s: timeout.%s", r->who, key);
+        set_limit(r, i, value, what);
+        lua_pop(L, 1);
+    }
+    return ERR_NONE;
+}
+
+/* ---- headers */
+
+static bool has_own(const struct request_reader *r, const char *name, size_t len)
+{
+    const struct headers *h = &r->t->spec.headers;
+    for (size_t i = 0; i < r->own_headers; i++) {
+        if (h->rows[i].name_len == len && strncasecmp(headers_name(h, i), name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum err_kind add_header(struct request_reader *r, const char *name, size_t name_len,
+                                const char *value, size_t len, struct err *err)
+{
+    if (has_own(r, name, name_len))
+        return ERR_NONE;
+    enum err_kind rc = headers_add(&r->t->spec.headers, name, name_len, value, len);
+    if (rc == ERR_TOO_LARGE)
+        return err_set(err, ERR_INVALID, "%s: too many or too large headers", r->who);
+    return rc == ERR_NONE ? rc : out_of_memory(err);
+}
+
+enum err_kind request_add_header(struct request_reader *r, const char *name, const char *value,
+                                 size_t len, struct err *err)
+{
+    r->own_headers = r->t->spec.headers.count;
+    return add_header(r, name, strlen(name), value, len, err);
+}
+
+/* Adds the string or number at `index`. Numbers are written here: lua_tolstring would change the
+ * script's own value. */
+static enum err_kind add_value(struct request_reader *r, const char *name, size_t name_len,
+                               int index, struct err *err)
+{
+    lua_State *L = r->L;
+    char text[64];
+    size_t len;
+    if (lua_type(L, index) == LUA_TSTRING) {
+        const char *value = lua_tolstring(L, index, &len);
+        return add_header(r, name, name_len, value, len, err);
+    }
+    if (lua_type(L, index) != LUA_TNUMBER) {
+        aux_raise(L, "%s: header '%s' must be a string, a number or a list of them, got %s", r->who,
+                  name, aux_picture(L, index, text, sizeof text));
+    }
+    double d = lua_tonumber(L, index);
+    bool whole = d == floor(d) && fabs(d) < 0x1p53;
+    snprintf(text, sizeof text, whole ? "%.0f" : "%.14g", d);
+    return add_header(r, name, name_len, text, strlen(text), err);
+}
+
+static enum err_kind set_headers(struct request_reader *r, int index, struct err *err)
+{
+    lua_State *L = r->L;
+    char given[64];
+    enum err_kind rc = ERR_NONE;
+    lua_pushnil(L);
+    while (rc == ERR_NONE && lua_next(L, index)) { // name value
+        int value = lua_gettop(L);
+        if (lua_type(L, value - 1) != LUA_TSTRING) {
+            aux_raise(L, "%s: the name of a header must be a string, got %s", r->who,
+                      aux_picture(L, value - 1, given, sizeof given));
+        }
+        size_t len;
+        const char *name = lua_tolstring(L, value - 1, &len);
+        if (lua_type(L, value) == LUA_TTABLE) {
+            size_t n = lua_objlen(L, value);
+            for (size_t i = 1; rc == ERR_NONE && i <= n; i++) {
+                lua_rawgeti(L, value, (int)i); // name values value
+                rc = add_value(r, name, len, lua_gettop(L), err);
+                lua_pop(L, 1);
+            }
+        } else {
+            rc = add_value(r, name, len, value, err);
+        }
+        lua_pop(L, 1);
+    }
+    return rc;
+}
+
+/* ---- the table */
+
+#define FIELD(f) offsetof(struct transfer_spec, f)
+
+/* By name. What Lua turns into something else (the URL, the body) is only known here. */
+static const struct option options[] = {
+    {"auth", IN_BOTH, LUA_TTABLE, NULL, 0},
+    {"base_url", IN_CLIENT, LUA_TSTRING, NULL, 0},
+    {"body", IN_REQUEST, LUA_TSTRING, request_set_body, 0},
+    {"ca_file", IN_BOTH, LUA_TSTRING, NULL, FIELD(ca_file)},
+    {"compressed", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(compressed)},
+    {"follow", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(follow)},
+    {"form", IN_REQUEST, LUA_TTABLE, NULL, 0},
+    {"headers", IN_BOTH, LUA_TTABLE, set_headers, 0},
+    {"http_version", IN_BOTH, LUA_TNONE, set_http_version, 0},
+    {"idempotent", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(idempotent)},
+    {"insecure", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(insecure)},
+    {"json", IN_REQUEST, LUA_TNONE, NULL, 0},
+    {"max_body", IN_BOTH, LUA_TNONE, set_max_body, 0},
+    {"max_per_host", IN_BOTH, LUA_TNONE, set_max_per_host, 0},
+    {"max_redirects", IN_BOTH, LUA_TNONE, set_max_redirects, 0},
+    {"method", IN_REQUEST, LUA_TSTRING, request_set_method, 0},
+    {"query", IN_BOTH, LUA_TTABLE, NULL, 0},
+    {"timeout", IN_BOTH, LUA_TNONE, set_timeout, 0},
+    {"url", IN_REQUEST, LUA_TSTRING, NULL, 0},
+};
+
+_Static_assert(ARRAY_LEN(options) <= FIRST_LIMIT_BIT, "bits of request_reader.seen");
+_Static_assert(offsetof(struct transfer_spec, url) == 0, "offset 0 stands for no field");
+
+bool request_options_sorted(void)
+{
+    for (size_t i = 1; i < ARRAY_LEN(options); i++) {
+        if (strcmp(options[i - 1].name, options[i].name) >= 0)
+            return false;
+    }
+    return true;
+}
+
+static const struct option *find_option(const char *name)
+{
+    size_t low = 0, high = ARRAY_LEN(options);
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        int order = strcmp(name, options[middle].name);
+        if (order == 0)
+            return &options[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+static enum err_kind set_field(struct request_reader *r, const struct option *o, int index,
+                               struct err *err)
+{
+    void *field = (char *)&r->t->spec + o->offset;
+    if (o->set)
+        return o->set(r, index, err);
+    if (o->offset == 0)
+        return ERR_NONE;
+    if (o->type == LUA_TSTRING)
+        return request_set_string(r, index, o->name, field, err);
+    *(bool *)field = lua_toboolean(r->L, index);
+    return ERR_NONE;
+}
+
+static bool repeats(const struct option *o)
+{
+    return o->set == set_headers || o->set == set_timeout; /* these look closer by themselves */
+}
+
+enum err_kind request_read(struct request_reader *r, int index, struct err *err)
+{
+    lua_State *L = r->L;
+    enum scope scope = r->client ? IN_CLIENT : IN_REQUEST;
+    enum err_kind rc = ERR_NONE;
+    char given[64];
+    r->own_headers = r->t->spec.headers.count;
+    lua_pushnil(L);
+    while (rc == ERR_NONE && lua_next(L, index)) { // key value
+        int value = lua_gettop(L);
+        const struct option *o = NULL;
+        if (lua_type(L, value - 1) == LUA_TSTRING)
+            o = find_option(lua_tostring(L, value - 1));
+        if (!o || !(o->scope & scope)) {
+            struct suggestion s = suggestion_for(L, value - 1);
+            for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+                if (options[i].scope & scope)
+                    consider(&s, options[i].name);
+            }
+            raise_unknown(r, value - 1, "option", &s);
+        }
+        if (o->type != LUA_TNONE && lua_type(L, value) != o->type) {
+            aux_raise(L, "%s: option '%s' must be a %s, got %s", r->who, o->name,
+                      lua_typename(L, o->type), aux_picture(L, value, given, sizeof given));
+        }
+        uint64_t bit = UINT64_C(1) << (o - options);
+        if (!(r->seen & bit) || repeats(o))
+            rc = set_field(r, o, value, err);
+        r->seen |= bit;
+        lua_pop(L, 1);
+    }
+    return rc;
+}
+
+static bool was_set(const struct request_reader *r, const char *name)
+{
+    return (r->seen >> (find_option(name) - options)) & 1;
+}
+
+void request_set_defaults(struct request_reader *r)
+{
+    struct transfer_spec *spec = &r->t->spec;
+    const char *method = spec->method;
+    if (!was_set(r, "follow"))
+        spec->follow = !method || strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+    if (!was_set(r, "max_redirects"))
+        spec->max_redirects = MAX_REDIRECTS_DEFAULT;
+    if (!was_set(r, "compressed"))
+        spec->compressed = true;
+}

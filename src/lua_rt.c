@@ -1,0 +1,109 @@
+#include "lua_rt.h"
+
+void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns)
+{
+    for (; fns->name; fns++) {
+        lua_pushlightuserdata(L, rt);
+        lua_pushcclosure(L, fns->func, 1);
+        lua_setfield(L, -2, fns->name);
+    }
+}
+
+void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_Reg *methods,
+                     lua_CFunction gc)
+{
+    luaL_newmetatable(L, tname);
+    lua_newtable(L);
+    if (methods)
+        rt_setfuncs(L, rt, methods);
+    lua_setfield(L, -2, "__index");
+    if (gc) {
+        lua_pushlightuserdata(L, rt);
+        lua_pushcclosure(L, gc, 1);
+        lua_setfield(L, -2, "__gc");
+    }
+    /* A script must not reach a metatable whose __gc trusts its argument. */
+    lua_pushstring(L, tname);
+    lua_setfield(L, -2, "__metatable");
+}
+
+/* xoshiro256** by Blackman and Vigna, "Scrambled linear pseudorandom number generators" (2021). */
+static uint64_t rotl(uint64_t x, int k)
+{
+    return (x << k) | (x >> (64 - k));
+}
+
+uint64_t rt_random_u64(struct rt *rt)
+{
+    uint64_t *s = rt->rng;
+    uint64_t result = rotl(s[1] * 5, 7) * 9;
+    uint64_t t = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotl(s[3], 45);
+    return result;
+}
+
+double rt_random(struct rt *rt)
+{
+    return (double)(rt_random_u64(rt) >> 11) * 0x1p-53;
+}
+
+void rt_seed(struct rt *rt, uint64_t seed)
+{
+    for (int i = 0; i < 4; i++) { /* splitmix64, as the generator's authors advise */
+        seed += UINT64_C(0x9e3779b97f4a7c15);
+        uint64_t z = seed;
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        rt->rng[i] = z ^ (z >> 31);
+    }
+}
+
+static void set_count(lua_State *L, const char *name, double n)
+{
+    lua_pushnumber(L, n);
+    lua_setfield(L, -2, name);
+}
+
+int rt_push_stats(lua_State *L, struct rt *rt)
+{
+    lua_createtable(L, 0, 12);
+    set_count(L, "tasks", (double)rt->sched.live);
+    set_count(L, "timers", (double)rt->sched.timers);
+    set_count(L, "external", (double)rt->sched.external);
+    set_count(L, "spawned", (double)rt->sched.spawned);
+    set_count(L, "resumed", (double)rt->sched.resumed);
+    set_count(L, "handles", rt->loop.open_handles);
+    set_count(L, "lua_bytes",
+              (double)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + lua_gc(L, LUA_GCCOUNTB, 0));
+    set_count(L, "memory_bytes", (double)rt->mem.used_bytes);
+    set_count(L, "memory_peak_bytes", (double)rt->mem.peak_bytes);
+    set_count(L, "memory_blocks", (double)rt->mem.blocks);
+    if (rt->engine) {
+        struct engine_stats e;
+        engine_stats(rt->engine, &e);
+        lua_createtable(L, 0, 16);
+        set_count(L, "pending", (double)engine_pending(rt->engine));
+        set_count(L, "queued", (double)e.queued);
+        set_count(L, "active", (double)e.active);
+        set_count(L, "resolving", (double)e.resolving);
+        set_count(L, "in_curl", (double)e.in_curl);
+        set_count(L, "events_waiting", (double)e.events_waiting);
+        set_count(L, "submitted", (double)e.submitted);
+        set_count(L, "succeeded", (double)e.succeeded);
+        set_count(L, "failed", (double)e.failed);
+        set_count(L, "cancelled", (double)e.cancelled);
+        set_count(L, "redirects", (double)e.redirects);
+        set_count(L, "wire_attempts", (double)e.wire_attempts);
+        set_count(L, "connects", (double)e.connects);
+        set_count(L, "bytes_in", (double)e.bytes_in);
+        set_count(L, "bytes_out", (double)e.bytes_out);
+        set_count(L, "peak_active", (double)e.peak_active);
+        lua_setfield(L, -2, "engine");
+    }
+    return 1;
+}

@@ -1,0 +1,64 @@
+/* What the bindings share: one struct per runtime, reached from every C function through its first
+ * upvalue. Also the list of the binding modules. */
+#pragma once
+
+#include "engine.h"
+#include "log.h"
+#include "loop.h"
+#include "mem.h"
+#include "sched.h"
+#include <lauxlib.h>
+#include <lua.h>
+
+struct rt {
+    struct mem mem;
+    struct log log;
+    struct loop loop;
+    struct engine *engine;
+    struct sched sched;
+    lua_State *L;
+    struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
+    struct list servers;    /* lua_serve.c: open servers, closed with the runtime */
+    bool virtual_time;
+    uint64_t rng[4]; /* the runtime's random numbers, repeatable by seed */
+    bool repeatable; /* a seed was given, or time is virtual: identifiers come from rng too */
+    bool exit_requested;
+    int exit_code;
+};
+
+/* The runtime of the C function that runs on L. */
+static inline struct rt *rt_of(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* Sets `fns` (ended by {NULL, NULL}) in the table on top of L, each with the runtime as upvalue 1.
+ */
+void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns);
+/* Creates the metatable `tname` (luaL_checkudata's) with `methods` in __index and, if not NULL, gc
+ * as
+ * __gc; all get the runtime as upvalue 1. Leaves the metatable on top of L. */
+void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_Reg *methods,
+                     lua_CFunction gc);
+
+/* Uniform in [0, 1). */
+double rt_random(struct rt *rt);
+uint64_t rt_random_u64(struct rt *rt);
+void rt_seed(struct rt *rt, uint64_t seed);
+/* Pushes a table of gauges and counters; returns 1. */
+int rt_push_stats(lua_State *L, struct rt *rt);
+
+/* Each pushes its table of C functions (the Lua side wraps them and is the public face); registered
+ * in package.loaded-like preload as "leat.core.<name>". */
+int lua_open_task(lua_State *L, struct rt *rt);
+int lua_open_sync(lua_State *L, struct rt *rt);
+int lua_open_request(lua_State *L, struct rt *rt);
+int lua_open_json(lua_State *L, struct rt *rt);
+int lua_open_util(lua_State *L, struct rt *rt);
+int lua_open_serve(lua_State *L, struct rt *rt);
+/* Closes what the helpers hold open (standard input). */
+void lua_util_close(struct rt *rt);
+/* Closes every server of the runtime at once (used by the runtime's close). */
+void lua_serve_close_all(struct rt *rt);
+/* Hands finished transfers to their tasks; called by the runtime after each loop turn. */
+void lua_request_drain(struct rt *rt);

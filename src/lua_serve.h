@@ -1,0 +1,123 @@
+/* An HTTP/1.1 server on libmicrohttpd, driven by the runtime's loop: the half that knows HTTP and
+ * tasks but pushes nothing to Lua (lua_serve_http.c), for the half that does (lua_serve.c).
+ *
+ * No Lua runs beneath a callback of the library: a request whose body is in is suspended and put in
+ * line, and the task that accepts is woken. Whatever answers a request resumes its connection, and
+ * the library takes the answer when the loop turns next. Runtime's thread only. */
+#pragma once
+
+#include "buf.h"
+#include "headers.h"
+#include "list.h"
+#include "lua_rt.h"
+
+#include <microhttpd.h>
+
+/* A stream's writer waits while more than the first is unsent, until only the second is left. */
+#define STREAM_HIGH_BYTES (256u << 10)
+#define STREAM_LOW_BYTES (64u << 10)
+#define STREAM_MAX_BYTES (64u << 20)
+
+struct server {
+    struct list node; /* rt->servers; unlinked: stopped */
+    struct rt *rt;
+    struct MHD_Daemon *daemon; /* NULL: stopped */
+    uv_poll_t daemon_poll;     /* the library's epoll set */
+    uv_poll_t watch_poll;      /* ours, see below */
+    int watch_fd;          /* an epoll set of all connections, asked for their disconnect only */
+    struct timer timer;    /* the library's own deadlines */
+    struct list requests;  /* all that the library holds, by node */
+    struct list pending;   /* requests in line, by queue_node */
+    struct list acceptors; /* tasks, by wait.node */
+    struct list idlers;    /* tasks that wait until no request is open, by wait.node */
+    size_t max_body;
+    bool quiet;    /* no longer listens; further requests on open connections get 503 */
+    unsigned refs; /* the userdata, two uv handles, requests and connections */
+
+    /* gauges and counters, read-only */
+    size_t connections, waiting, active;
+    uint64_t accepted, received, gone;
+    uint16_t port;
+    char host[64];
+};
+
+/* What stays known of a connection. */
+struct peer {
+    struct server *server;
+    struct incoming *request; /* the one under way; NULL: none */
+    int fd;
+    bool gone;
+    char address[64];
+};
+
+enum incoming_state {
+    INCOMING_HEAD,     /* only the request line is known */
+    INCOMING_BODY,     /* its body is being read */
+    INCOMING_WAITING,  /* in line, or with its handler */
+    INCOMING_ANSWERED, /* has its whole response */
+    INCOMING_STREAM    /* has the head of its response; the body follows by incoming_write */
+};
+
+/* One request. Freed when neither the library nor Lua holds it any more. */
+struct incoming {
+    struct list node;       /* server->requests */
+    struct list queue_node; /* server->pending */
+    struct server *server;
+    struct peer *peer;
+    struct MHD_Connection *connection; /* NULL: the library is done with it */
+    bool held_by_lua;
+    enum incoming_state state;
+    bool suspended;
+    bool too_large;
+    bool no_body;  /* HEAD, 204, 304: what is written is dropped */
+    bool old_http; /* HTTP/1.0: a body without length ends with the connection */
+    bool finished; /* the stream's end was given */
+    bool aborted;  /* the connection is to be broken */
+    bool gone;     /* the client went away before it had the whole response */
+
+    char *target; /* as it was sent, query included */
+    char *method;
+    char *version; /* "1.0" or "1.1" */
+    char address[64];
+    struct headers headers;
+    struct buf body;
+
+    unsigned status;
+    struct MHD_Response *response; /* owned until it is queued */
+    char *response_body;           /* of a whole response */
+    struct buf out;                /* of a stream: unsent from out_sent on */
+    size_t out_sent;
+    struct task *writer; /* in incoming_write's wait */
+
+    struct task *bound; /* is cancelled when the client goes away; its end ends the request */
+    struct task_hook bound_hook;
+};
+
+/* `host`: an IP address, or "localhost". ERR_INVALID for another name, ERR_IO (code: errno) where
+ * the address cannot be had. The caller holds the one reference. */
+NODISCARD enum err_kind server_start(struct server **out, struct rt *rt, const char *host,
+                                     uint16_t port, size_t max_body, struct err *err);
+/* Stops listening; open connections go on until their present request is done. */
+void server_quiesce(struct server *s);
+/* Breaks every connection. Wakes whoever waits. Harmless when stopped already. Not beneath a
+ * callback of the library (nothing of ours is ever called there). */
+void server_stop(struct server *s);
+void server_release(struct server *s);
+
+/* The next request in line, now held by Lua; NULL: none. */
+struct incoming *server_take(struct server *s);
+/* Lua lets go of it; unanswered, it is broken off. */
+void incoming_release(struct incoming *r);
+/* From now on the task is cancelled when the client goes away, and its end ends the request. */
+void incoming_bind(struct incoming *r, struct task *t);
+/* Hands r->response over. The state must be INCOMING_WAITING and the library still hold it. */
+void incoming_answer(struct incoming *r, enum incoming_state state);
+/* The content reader of a streamed response; its argument is the request. */
+MHD_ContentReaderCallback incoming_reader(void);
+/* ERR_CLOSED: the client is gone; ERR_TOO_LARGE, ERR_MEMORY: nothing was appended. */
+NODISCARD enum err_kind incoming_write(struct incoming *r, const char *data, size_t len);
+size_t incoming_unsent(const struct incoming *r);
+void incoming_finish(struct incoming *r);
+/* Breaks the connection; what a stream has been given before is still sent. No effect once the
+ * response is complete. */
+void incoming_abort(struct incoming *r);

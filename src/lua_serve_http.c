@@ -1,0 +1,728 @@
+#include "lua_serve.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAX_CONNECTIONS 20000u
+#define SPARE_FILES 64u
+#define LISTEN_BACKLOG 4096
+#define CONNECTION_POOL_BYTES ((size_t)32 << 10) /* bounds the request's head too */
+#define IDLE_TIMEOUT_S 120u                      /* kept-alive, slow to send, or slow to read */
+#define MAX_HEADERS 256u
+#define MAX_HEADER_BYTES ((size_t)64 << 10)
+/* More of a body that is too large anyway is not read to its end for the sake of a polite 413. */
+#define MAX_DISCARD_BYTES ((size_t)16 << 20)
+
+/* ---- requests ---- */
+
+static void incoming_free(struct incoming *r)
+{
+    struct mem *mem = &r->server->rt->mem;
+    task_hook_remove(&r->bound_hook);
+    if (r->response)
+        MHD_destroy_response(r->response);
+    headers_fini(&r->headers);
+    buf_fini(&r->body);
+    buf_fini(&r->out);
+    mem_free(mem, r->target);
+    mem_free(mem, r->method);
+    mem_free(mem, r->version);
+    mem_free(mem, r->response_body);
+    struct server *s = r->server;
+    mem_free(mem, r);
+    server_release(s);
+}
+
+static void wake_all(struct list *line)
+{
+    while (!list_empty(line))
+        task_wake(CONTAINER_OF(line->next, struct task, wait.node));
+}
+
+static bool unanswered(const struct incoming *r)
+{
+    return r->state == INCOMING_WAITING || (r->state == INCOMING_STREAM && !r->finished);
+}
+
+static void leave_line(struct incoming *r)
+{
+    if (list_linked(&r->queue_node)) {
+        list_unlink(&r->queue_node);
+        r->server->waiting--;
+    }
+}
+
+/* The library's own wake-up descriptor makes the loop come back to it. */
+static void resume(struct incoming *r)
+{
+    if (r->connection && r->suspended) {
+        r->suspended = false;
+        MHD_resume_connection(r->connection);
+    }
+}
+
+static void wake_writer(struct incoming *r)
+{
+    if (r->writer)
+        task_wake(r->writer);
+}
+
+/* The client is no longer there to read what is still missing. */
+static void client_gone(struct incoming *r, const char *reason)
+{
+    if (r->gone || r->aborted || !unanswered(r))
+        return;
+    r->gone = true;
+    r->server->gone++;
+    buf_clear(&r->out);
+    r->out_sent = 0;
+    wake_writer(r);
+    if (r->bound)
+        task_cancel(r->bound, reason);
+    else if (list_linked(&r->queue_node))
+        incoming_abort(r);
+}
+
+void incoming_abort(struct incoming *r)
+{
+    if (r->aborted || !unanswered(r))
+        return;
+    r->aborted = true;
+    leave_line(r);
+    wake_writer(r);
+    resume(r);
+}
+
+static void bound_ended(struct task_hook *hook, struct task *t)
+{
+    UNUSED(t);
+    struct incoming *r = CONTAINER_OF(hook, struct incoming, bound_hook);
+    r->bound = NULL;
+    incoming_abort(r);
+}
+
+void incoming_bind(struct incoming *r, struct task *t)
+{
+    task_hook_remove(&r->bound_hook);
+    r->bound = t;
+    r->bound_hook.fn = bound_ended;
+    task_hook_add(t, &r->bound_hook);
+    if (r->gone)
+        task_cancel(t, "the client went away");
+    else if (!r->connection && unanswered(r))
+        task_cancel(t, "the server was closed");
+}
+
+void incoming_release(struct incoming *r)
+{
+    r->held_by_lua = false;
+    incoming_abort(r);
+    if (!r->connection)
+        incoming_free(r);
+}
+
+void incoming_answer(struct incoming *r, enum incoming_state state)
+{
+    ASSERT(r->state == INCOMING_WAITING && r->response && r->connection);
+    if (r->server->quiet)
+        (void)!MHD_add_response_header(r->response, "Connection", "close");
+    r->state = state;
+    r->finished = state == INCOMING_ANSWERED;
+    resume(r);
+}
+
+size_t incoming_unsent(const struct incoming *r)
+{
+    return r->out.len - r->out_sent;
+}
+
+enum err_kind incoming_write(struct incoming *r, const char *data, size_t len)
+{
+    if (r->no_body)
+        return ERR_NONE;
+    if (!r->connection || r->gone || r->aborted)
+        return ERR_CLOSED;
+    if (r->out_sent > STREAM_LOW_BYTES && r->out_sent > r->out.len / 2) {
+        memmove(r->out.data, r->out.data + r->out_sent, r->out.len - r->out_sent);
+        r->out.len -= r->out_sent;
+        r->out_sent = 0;
+    }
+    enum err_kind rc = buf_append(&r->out, data, len);
+    if (rc == ERR_NONE && len > 0)
+        resume(r);
+    return rc;
+}
+
+void incoming_finish(struct incoming *r)
+{
+    if (r->state != INCOMING_STREAM || r->finished)
+        return;
+    r->finished = true;
+    resume(r);
+}
+
+/* A body whose length is not announced ends, in HTTP/1.0, with the connection: only a reset can say
+ * that it was cut short. */
+static void make_close_a_reset(struct incoming *r)
+{
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(r->peer->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+}
+
+static ssize_t read_stream(void *arg, uint64_t pos, char *out, size_t max)
+{
+    UNUSED(pos);
+    struct incoming *r = arg;
+    size_t n = MIN(incoming_unsent(r), max);
+    if (n > 0) {
+        memcpy(out, r->out.data + r->out_sent, n);
+        r->out_sent += n;
+        if (r->out_sent == r->out.len) {
+            buf_clear(&r->out);
+            r->out_sent = 0;
+        }
+        if (incoming_unsent(r) <= STREAM_LOW_BYTES)
+            wake_writer(r);
+        return (ssize_t)n;
+    }
+    if (r->aborted) {
+        if (r->old_http)
+            make_close_a_reset(r);
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    if (r->finished)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    r->suspended = true;
+    MHD_suspend_connection(r->connection);
+    return 0;
+}
+
+MHD_ContentReaderCallback incoming_reader(void)
+{
+    return read_stream;
+}
+
+/* ---- the library's callbacks: they record and wake ---- */
+
+static struct peer *peer_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+static void format_address(const struct sockaddr *sa, char *out, size_t size)
+{
+    char ip[INET6_ADDRSTRLEN] = "?";
+    out[0] = '\0';
+    if (!sa)
+        return;
+    if (sa->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)sa;
+        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
+        snprintf(out, size, "%s:%u", ip, ntohs(in->sin_port));
+    } else if (sa->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)sa;
+        inet_ntop(AF_INET6, &in6->sin6_addr, ip, sizeof ip);
+        snprintf(out, size, "[%s]:%u", ip, ntohs(in6->sin6_port));
+    }
+}
+
+static void open_peer(struct server *s, struct MHD_Connection *connection, void **context)
+{
+    struct peer *p = mem_calloc(&s->rt->mem, sizeof *p);
+    *context = p;
+    if (!p)
+        return; /* its requests are refused */
+    p->server = s;
+    s->refs++;
+    s->connections++;
+    s->accepted++;
+    p->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    format_address(
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
+        p->address, sizeof p->address);
+    /* Edge-triggered and without EPOLLIN: one event in a connection's life, none per request. */
+    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = p};
+    if (epoll_ctl(s->watch_fd, EPOLL_CTL_ADD, p->fd, &ev) != 0)
+        log_write(&s->rt->log, LOG_WARN, "serve: a connection cannot be watched: %s",
+                  strerror(errno));
+}
+
+static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct server *s = arg;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        open_peer(s, connection, context);
+        return;
+    }
+    struct peer *p = *context;
+    *context = NULL;
+    if (!p)
+        return;
+    /* A child process may hold a copy of the descriptor: closing alone might not take it out. */
+    epoll_ctl(s->watch_fd, EPOLL_CTL_DEL, p->fd, NULL);
+    if (p->request)
+        p->request->peer = NULL;
+    s->connections--;
+    mem_free(&s->rt->mem, p);
+    server_release(s);
+}
+
+static void *on_request_line(void *arg, const char *target, struct MHD_Connection *connection)
+{
+    struct server *s = arg;
+    struct mem *mem = &s->rt->mem;
+    struct peer *p = peer_of(connection);
+    struct incoming *r = p ? mem_calloc(mem, sizeof *r) : NULL;
+    if (!r)
+        return NULL;
+    r->target = mem_strndup(mem, target, strlen(target));
+    if (!r->target) {
+        mem_free(mem, r);
+        return NULL;
+    }
+    r->server = s;
+    s->refs++;
+    r->peer = p;
+    p->request = r;
+    r->connection = connection;
+    memcpy(r->address, p->address, sizeof r->address);
+    list_init(&r->queue_node);
+    list_init(&r->bound_hook.node);
+    headers_init(&r->headers, mem, MAX_HEADERS, MAX_HEADER_BYTES);
+    buf_init(&r->body, mem, s->max_body);
+    buf_init(&r->out, mem, STREAM_MAX_BYTES);
+    list_push_back(&s->requests, &r->node);
+    return r;
+}
+
+static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status,
+                             const char *message)
+{
+    char text[256];
+    int n = snprintf(text, sizeof text, "{\"error\":{\"message\":\"%s\"}}", message);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer((size_t)n, text, MHD_RESPMEM_MUST_COPY);
+    if (!response)
+        return MHD_NO;
+    MHD_add_response_header(response, "Content-Type", "application/json");
+    MHD_add_response_header(response, "Connection", "close");
+    enum MHD_Result rc = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return rc;
+}
+
+struct copy {
+    struct headers *headers;
+    enum err_kind rc;
+};
+
+static enum MHD_Result copy_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_len, const char *value, size_t value_len)
+{
+    UNUSED(kind);
+    struct copy *c = arg;
+    c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
+    return c->rc == ERR_NONE ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result take_head(struct incoming *r, const char *method, const char *version)
+{
+    struct mem *mem = &r->server->rt->mem;
+    struct copy copy = {&r->headers, ERR_NONE};
+    r->state = INCOMING_BODY;
+    r->server->received++;
+    if (strncmp(version, "HTTP/", 5) == 0)
+        version += 5;
+    r->method = mem_strndup(mem, method, strlen(method));
+    r->version = mem_strndup(mem, version, strlen(version));
+    if (!r->method || !r->version)
+        return MHD_NO;
+    r->no_body = strcmp(method, "HEAD") == 0;
+    r->old_http = strcmp(version, "1.0") == 0;
+    MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, copy_header, &copy);
+    if (copy.rc == ERR_TOO_LARGE)
+        return reply(r->connection, 431, "the request's headers are too large");
+    if (copy.rc != ERR_NONE)
+        return MHD_NO;
+    const char *length = headers_get(&r->headers, "content-length", NULL, NULL);
+    if (length && strtoull(length, NULL, 10) > r->server->max_body)
+        return reply(r->connection, 413, "the request's body is too large");
+    if (r->server->quiet)
+        return reply(r->connection, 503, "the server is closing");
+    return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct incoming *r, const char *data, size_t *len)
+{
+    if (!r->too_large) {
+        enum err_kind rc = buf_append(&r->body, data, *len);
+        if (rc == ERR_MEMORY)
+            return MHD_NO;
+        if (rc == ERR_TOO_LARGE) {
+            r->too_large = true;
+            buf_fini(&r->body);
+            buf_init(&r->body, &r->server->rt->mem, MAX_DISCARD_BYTES);
+        }
+    } else {
+        r->out_sent += *len; /* counts what is discarded: a request that failed streams nothing */
+        if (r->out_sent > MAX_DISCARD_BYTES)
+            return MHD_NO;
+    }
+    *len = 0;
+    return MHD_YES;
+}
+
+static enum MHD_Result put_in_line(struct incoming *r)
+{
+    struct server *s = r->server;
+    if (r->too_large)
+        return reply(r->connection, 413, "the request's body is too large");
+    r->state = INCOMING_WAITING;
+    r->suspended = true;
+    s->active++;
+    MHD_suspend_connection(r->connection);
+    if (r->peer && r->peer->gone) {
+        client_gone(r, "the client went away");
+        incoming_abort(r);
+        return MHD_YES;
+    }
+    list_push_back(&s->pending, &r->queue_node);
+    s->waiting++;
+    if (!list_empty(&s->acceptors))
+        task_wake(CONTAINER_OF(s->acceptors.next, struct task, wait.node));
+    return MHD_YES;
+}
+
+static enum MHD_Result give_answer(struct incoming *r)
+{
+    if (r->response && !(r->aborted && r->state == INCOMING_WAITING)) {
+        struct MHD_Response *response = r->response;
+        r->response = NULL;
+        enum MHD_Result rc = MHD_queue_response(r->connection, r->status, response);
+        MHD_destroy_response(response);
+        return rc;
+    }
+    if (r->aborted)
+        return MHD_NO;
+    r->suspended = true; /* called for no reason of ours */
+    MHD_suspend_connection(r->connection);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *len, void **context)
+{
+    UNUSED(arg);
+    UNUSED(url);
+    UNUSED(connection);
+    struct incoming *r = *context;
+    if (!r)
+        return MHD_NO; /* there was no memory for it */
+    switch (r->state) {
+    case INCOMING_HEAD:
+        return take_head(r, method, version);
+    case INCOMING_BODY:
+        return *len > 0 ? take_body(r, data, len) : put_in_line(r);
+    default:
+        return give_answer(r);
+    }
+}
+
+static void on_done(void *arg, struct MHD_Connection *connection, void **context,
+                    enum MHD_RequestTerminationCode code)
+{
+    UNUSED(connection);
+    struct server *s = arg;
+    struct incoming *r = *context;
+    *context = NULL;
+    if (!r)
+        return;
+    if (r->state >= INCOMING_WAITING)
+        s->active--;
+    leave_line(r);
+    list_unlink(&r->node);
+    if (r->peer)
+        r->peer->request = NULL;
+    r->peer = NULL;
+    r->connection = NULL;
+    r->suspended = false;
+    if (code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN) {
+        if (r->bound && unanswered(r) && !r->gone)
+            task_cancel(r->bound, "the server was closed");
+    } else if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+        client_gone(r, "the client went away");
+    }
+    wake_writer(r);
+    if (s->active == 0)
+        wake_all(&s->idlers);
+    if (!r->held_by_lua)
+        incoming_free(r);
+}
+
+struct incoming *server_take(struct server *s)
+{
+    if (list_empty(&s->pending))
+        return NULL;
+    struct incoming *r = CONTAINER_OF(s->pending.next, struct incoming, queue_node);
+    leave_line(r);
+    r->held_by_lua = true;
+    return r;
+}
+
+/* ---- driving the library ---- */
+
+static void run(struct server *s)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+    struct loop *loop = &s->rt->loop;
+    if (!s->daemon)
+        return;
+    MHD_run(s->daemon);
+    /* 0 means "at once": the next turn of the loop, in which this timer is due already. */
+    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
+        loop_timer_start(loop, &s->timer, loop_now_ns(loop) + ms * NS_PER_MS);
+    else
+        loop_timer_stop(loop, &s->timer);
+}
+
+static void on_timer(struct timer *t)
+{
+    run(CONTAINER_OF(t, struct server, timer));
+}
+
+static void on_daemon_ready(uv_poll_t *poll, int status, int events)
+{
+    UNUSED(status);
+    UNUSED(events);
+    run(poll->data);
+}
+
+static void on_watch_ready(uv_poll_t *poll, int status, int events)
+{
+    UNUSED(status);
+    UNUSED(events);
+    struct server *s = poll->data;
+    struct epoll_event ready[64];
+    int n = epoll_wait(s->watch_fd, ready, ARRAY_LEN(ready), 0);
+    for (int i = 0; i < n; i++) {
+        struct peer *p = ready[i].data.ptr;
+        p->gone = true;
+        if (p->request)
+            client_gone(p->request, "the client went away");
+    }
+}
+
+/* ---- starting and stopping ---- */
+
+static enum err_kind parse_host(const char *host, uint16_t port, struct sockaddr_storage *out,
+                                socklen_t *len, struct err *err)
+{
+    *out = (struct sockaddr_storage){0};
+    struct sockaddr_in *in = (void *)out;
+    struct sockaddr_in6 *in6 = (void *)out;
+    if (strcmp(host, "localhost") == 0)
+        host = "127.0.0.1";
+    if (inet_pton(AF_INET, host, &in->sin_addr) == 1) {
+        in->sin_family = AF_INET;
+        in->sin_port = htons(port);
+        *len = sizeof *in;
+        return ERR_NONE;
+    }
+    if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(port);
+        *len = sizeof *in6;
+        return ERR_NONE;
+    }
+    return err_set(err, ERR_INVALID,
+                   "serve: the host must be an IP address or 'localhost', not '%s'", host);
+}
+
+static enum err_kind listen_on(struct server *s, const char *host, uint16_t port, int *out,
+                               struct err *err)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+    enum err_kind rc = parse_host(host, port, &address, &len, err);
+    if (rc != ERR_NONE)
+        return rc;
+    int one = 1;
+    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
+        bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+        int code = errno;
+        if (fd >= 0)
+            close(fd);
+        err_set(err, ERR_IO, "serve: cannot listen on %s port %u: %s", host, port, strerror(code));
+        err->code = code;
+        return err_reason(err, code == EADDRINUSE ? "in_use" : "");
+    }
+    s->port = ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
+                                                 : ((struct sockaddr_in6 *)&address)->sin6_port);
+    snprintf(s->host, sizeof s->host, "%s", host);
+    *out = fd;
+    return ERR_NONE;
+}
+
+static unsigned connection_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return 512;
+    if (files.rlim_cur < files.rlim_max) {
+        struct rlimit raised = {.rlim_cur = files.rlim_max, .rlim_max = files.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            files = raised;
+    }
+    if (files.rlim_cur > MAX_CONNECTIONS + SPARE_FILES)
+        return MAX_CONNECTIONS;
+    return files.rlim_cur > 2 * SPARE_FILES ? (unsigned)files.rlim_cur - SPARE_FILES : SPARE_FILES;
+}
+
+static struct MHD_Daemon *start_daemon(struct server *s, int listen_fd)
+{
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
+                            MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+                            connection_limit(), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            CONNECTION_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S,
+                            MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
+                            on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_done, s, MHD_OPTION_END);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct server *s = handle->data;
+    s->rt->loop.open_handles--;
+    server_release(s);
+}
+
+static int watch(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb fn)
+{
+    int rc = uv_poll_init(s->rt->loop.uv, poll, fd);
+    if (rc != 0)
+        return rc;
+    poll->data = s;
+    s->refs++;
+    s->rt->loop.open_handles++;
+    rc = uv_poll_start(poll, UV_READABLE, fn);
+    if (rc != 0)
+        uv_close((uv_handle_t *)poll, on_closed);
+    return rc;
+}
+
+enum err_kind server_start(struct server **out, struct rt *rt, const char *host, uint16_t port,
+                           size_t max_body, struct err *err)
+{
+    int listen_fd = -1;
+    struct server *s = mem_calloc(&rt->mem, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_MEMORY, "serve: not enough memory");
+    *s = (struct server){.rt = rt, .max_body = max_body, .refs = 1, .watch_fd = -1};
+    struct list *lists[] = {&s->node, &s->requests, &s->pending, &s->acceptors, &s->idlers};
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        list_init(lists[i]);
+    timer_init(&s->timer, on_timer);
+    enum err_kind rc = listen_on(s, host, port, &listen_fd, err);
+    if (rc != ERR_NONE)
+        goto fail;
+    s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (s->watch_fd < 0) {
+        rc = err_set(err, ERR_IO, "serve: epoll_create: %s", strerror(errno));
+        close(listen_fd);
+        goto fail;
+    }
+    s->daemon = start_daemon(s, listen_fd);
+    if (!s->daemon) {
+        /* By then the library may have closed the socket or not: ask whether it is still ours. */
+        int listening = 0;
+        socklen_t len = sizeof listening;
+        if (getsockopt(listen_fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening)
+            close(listen_fd);
+        rc = err_set(err, ERR_IO, "serve: libmicrohttpd did not start");
+        goto fail;
+    }
+    int daemon_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    int code = watch(s, &s->daemon_poll, daemon_fd, on_daemon_ready);
+    if (code == 0) {
+        code = watch(s, &s->watch_poll, s->watch_fd, on_watch_ready);
+        if (code != 0)
+            uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
+    }
+    if (code != 0) {
+        rc = err_set(err, ERR_IO, "serve: cannot watch the sockets: %s", uv_strerror(code));
+        MHD_stop_daemon(s->daemon);
+        s->daemon = NULL;
+        goto fail;
+    }
+    list_push_back(&rt->servers, &s->node);
+    rt->sched.external++;
+    *out = s;
+    return ERR_NONE;
+
+fail:
+    if (s->watch_fd >= 0)
+        close(s->watch_fd);
+    s->watch_fd = -1;
+    server_release(s);
+    return rc;
+}
+
+void server_quiesce(struct server *s)
+{
+    if (!s->daemon || s->quiet)
+        return;
+    s->quiet = true;
+    int fd = MHD_quiesce_daemon(s->daemon);
+    if (fd >= 0)
+        close(fd);
+}
+
+void server_stop(struct server *s)
+{
+    struct MHD_Daemon *daemon = s->daemon;
+    if (!daemon)
+        return;
+    s->daemon = NULL;
+    s->quiet = true;
+    loop_timer_stop(&s->rt->loop, &s->timer);
+    uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
+    uv_close((uv_handle_t *)&s->watch_poll, on_closed);
+    /* The library aborts the process if it is stopped with a connection suspended. */
+    LIST_FOR(node, &s->requests)
+    resume(CONTAINER_OF(node, struct incoming, node));
+    MHD_stop_daemon(daemon);
+    close(s->watch_fd);
+    s->watch_fd = -1;
+    wake_all(&s->acceptors);
+    wake_all(&s->idlers);
+    list_unlink(&s->node);
+    s->rt->sched.external--;
+}
+
+void server_release(struct server *s)
+{
+    if (--s->refs == 0)
+        mem_free(&s->rt->mem, s);
+}
+
+void lua_serve_close_all(struct rt *rt)
+{
+    while (!list_empty(&rt->servers))
+        server_stop(CONTAINER_OF(rt->servers.next, struct server, node));
+}

@@ -1,0 +1,733 @@
+/* The task primitives as C functions: what parks, and what must see a task's inside. Their public
+ * face is lua/leat/task.lua. */
+#include "group.h"
+#include "lua_aux.h"
+#include <math.h>
+#include <string.h>
+
+static struct task *running(lua_State *L, const char *who)
+{
+    return task_current(L, &rt_of(L)->sched, who);
+}
+
+static struct task *check_task(lua_State *L, int index, const char *who)
+{
+    char given[64];
+    void *p = lua_touserdata(L, index);
+    if (p && lua_getmetatable(L, index)) {
+        luaL_getmetatable(L, "leat.task");
+        bool same = lua_rawequal(L, -1, -2) != 0;
+        lua_pop(L, 2);
+        if (same)
+            return p;
+    }
+    aux_picture(L, index, given, sizeof given);
+    aux_raise(L, "%s: expected a task, got %s", who, given);
+}
+
+/* ---- sleep ---- */
+
+static int take_true(lua_State *L, struct task *t)
+{
+    UNUSED(t);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static void describe_sleep(struct task *t, char *out, size_t size)
+{
+    uint64_t now = loop_now_ns(t->sched->loop);
+    double left = t->wait.timer.due_ns > now ? (double)(t->wait.timer.due_ns - now) / 1e9 : 0;
+    if (t->wait.timer.active)
+        snprintf(out, size, "%.3g s left", left);
+}
+
+static const struct wait_ops sleep_ops = {
+    .name = "sleep", .take = take_true, .describe = describe_sleep};
+
+static void begin_sleep(struct task *t, void *arg)
+{
+    double seconds = *(double *)arg;
+    if (seconds == 0)
+        task_wake(t); /* to the end of the ready queue: the others run first */
+    else
+        task_wait_seconds(t, seconds);
+}
+
+static int l_sleep(lua_State *L)
+{
+    double seconds = aux_check_seconds(L, 1, "sleep: seconds");
+    /* An endless sleep still counts as something that ends: ten years. */
+    if (isinf(seconds))
+        seconds = 10 * 366 * 86400.0;
+    return task_park(L, &rt_of(L)->sched, &sleep_ops, NULL, begin_sleep, &seconds);
+}
+
+/* ---- await, wait_for, shield ---- */
+
+/* The task waited for has ended: its outcome is the waiter's result. */
+static int take_outcome(lua_State *L, struct task *t)
+{
+    task_push_slot(L, t, SLOT_KEEP);
+    struct task *target = lua_touserdata(L, -1);
+    task_observe(target);
+    lua_pushboolean(L, 0);
+    task_set_slot(L, t, SLOT_KEEP);
+    if (target->outcome == OUTCOME_BUG)
+        return task_raise_bug(L, t->sched, target);
+    return task_push_outcome(L, target);
+}
+
+static void describe_task(struct task *t, char *out, size_t size)
+{
+    snprintf(out, size, "task %llu", (unsigned long long)((struct task *)t->wait.obj)->id);
+}
+
+static const struct wait_ops await_ops = {
+    .name = "await", .take = take_outcome, .describe = describe_task};
+
+static bool cancel_join(struct task *t)
+{
+    task_cancel(t->wait.obj, t->cancel_reason);
+    task_unwake(t);
+    struct task *target = t->wait.obj;
+    if (target->state == TASK_ENDED)
+        return true;
+    if (!list_linked(&t->wait.node))
+        list_push_back(&target->waiters, &t->wait.node);
+    return false;
+}
+
+static void limit_expired(struct task *t)
+{
+    t->wait.number = 1;
+    task_cancel(t->wait.obj, "timeout");
+}
+
+static int take_limited_as(lua_State *L, struct task *t, const char *name)
+{
+    struct task *target = t->wait.obj;
+    if (t->wait.number != 1 || target->outcome != OUTCOME_CANCELLED)
+        return take_outcome(L, t);
+    char where[100];
+    struct err e;
+    task_observe(target);
+    lua_pushboolean(L, 0);
+    task_set_slot(L, t, SLOT_KEEP);
+    task_where(L, where, sizeof where);
+    double limit = (double)(t->wait.timer.due_ns - t->wait.since_ns) / 1e9;
+    err_set(&e, ERR_TIMEOUT, "%s: no result within %.3g s (limit set at %s)", name, limit, where);
+    e.retryable = true;
+    e.phase = PHASE_TOTAL;
+    e.elapsed_ms = (loop_now_ns(t->sched->loop) - t->wait.since_ns) / NS_PER_MS;
+    lua_pushnil(L);
+    aux_push_err(L, &e);
+    lua_pushnumber(L, limit);
+    lua_setfield(L, -2, "limit");
+    lua_pushstring(L, where);
+    lua_setfield(L, -2, "at");
+    return 2;
+}
+
+static int take_wait_for(lua_State *L, struct task *t)
+{
+    return take_limited_as(L, t, "wait_for");
+}
+
+static const struct wait_ops wait_for_ops = {.name = "wait_for",
+                                             .cancel = cancel_join,
+                                             .take = take_wait_for,
+                                             .expired = limit_expired,
+                                             .describe = describe_task,
+                                             .joins = true};
+
+static bool cancel_never(struct task *t)
+{
+    UNUSED(t);
+    return false;
+}
+
+static int take_shield(lua_State *L, struct task *t)
+{
+    /* The time under the shield is granted: it does not count as ignoring the cancel. */
+    if (t->cancelled_at_ns)
+        t->cancelled_at_ns += loop_now_ns(t->sched->loop) - t->wait.since_ns;
+    return take_limited_as(L, t, "shield");
+}
+
+static const struct wait_ops shield_ops = {.name = "shield",
+                                           .cancel = cancel_never,
+                                           .take = take_shield,
+                                           .expired = limit_expired,
+                                           .describe = describe_task,
+                                           .joins = true,
+                                           .survives_cancel = true};
+
+struct limit {
+    struct task *target;
+    double seconds; /* infinity: none */
+    bool spawned;   /* the target was made for this wait */
+};
+
+static void begin_join(struct task *t, void *arg)
+{
+    struct limit *limit = arg;
+    if (limit->target->state == TASK_ENDED) {
+        task_wake(t);
+        return;
+    }
+    list_push_back(&limit->target->waiters, &t->wait.node);
+    uint64_t due = NEVER_NS;
+    if (limit->seconds < 1e9)
+        due = t->wait.since_ns + (uint64_t)(limit->seconds * 1e9);
+    if (limit->spawned && !limit->target->shielded)
+        limit->target->deadline_ns = MIN(due, t->deadline_ns);
+    /* Where an outer limit comes first it cancels this task, and through it the target. */
+    if (due < t->deadline_ns || limit->target->shielded)
+        task_wait_timer(t, MIN(due, limit->target->shield_ns));
+}
+
+/* Leaves the task at `index` in the running task's SLOT_KEEP, so that it outlives its own end. */
+static void keep(lua_State *L, struct task *t, int index)
+{
+    lua_pushvalue(L, index);
+    task_set_slot(L, t, SLOT_KEEP);
+}
+
+static void refuse_ancestor(lua_State *L, struct task *t, struct task *target, const char *who)
+{
+    for (struct task *up = t; up; up = up->parent) {
+        if (up == target)
+            aux_raise(L, "%s: task %d would wait for itself: it ends only when this one has ended",
+                      who, (int)target->id);
+    }
+}
+
+static int l_await(lua_State *L)
+{
+    struct task *target = check_task(L, 1, "await");
+    struct task *t = running(L, "await");
+    refuse_ancestor(L, t, target, "await");
+    task_check_can_wait(L, t->sched, "await");
+    keep(L, t, 1);
+    struct limit limit = {target, (double)INFINITY, false};
+    return task_park(L, t->sched, &await_ops, target, begin_join, &limit);
+}
+
+/* join(task): like await, but a cancel of the waiter cancels the task and waits for its end. */
+static int l_join(lua_State *L)
+{
+    struct task *target = check_task(L, 1, "join");
+    struct task *t = running(L, "join");
+    refuse_ancestor(L, t, target, "gather");
+    task_check_can_wait(L, t->sched, "gather");
+    keep(L, t, 1);
+    struct limit limit = {target, (double)INFINITY, false};
+    return task_park(L, t->sched, &wait_for_ops, target, begin_join, &limit);
+}
+
+static void check_callable(lua_State *L, int index, const char *what)
+{
+    char given[64];
+    if (lua_isfunction(L, index))
+        return;
+    if (luaL_getmetafield(L, index, "__call")) {
+        lua_pop(L, 1);
+        return;
+    }
+    aux_picture(L, index, given, sizeof given);
+    aux_raise(L, "%s must be a function, got %s", what, given);
+}
+
+static int l_wait_for(lua_State *L)
+{
+    double seconds = aux_check_seconds(L, 1, "wait_for: seconds");
+    struct task *t = running(L, "wait_for");
+    task_check_can_wait(L, t->sched, "wait_for");
+    struct limit limit = {.seconds = seconds};
+    if (lua_isuserdata(L, 2)) {
+        limit.target = check_task(L, 2, "wait_for");
+        refuse_ancestor(L, t, limit.target, "wait_for");
+    } else {
+        check_callable(L, 2, "wait_for: the second argument");
+        limit.target = task_spawn(L, t->sched, t, lua_gettop(L) - 2);
+        limit.spawned = true;
+    }
+    keep(L, t, lua_isuserdata(L, 2) ? 2 : -1);
+    return task_park(L, t->sched, &wait_for_ops, limit.target, begin_join, &limit);
+}
+
+static int l_shield(lua_State *L)
+{
+    double seconds = aux_check_seconds(L, 1, "shield: seconds");
+    check_callable(L, 2, "shield: the second argument");
+    struct task *t = running(L, "shield");
+    task_check_can_wait(L, t->sched, "shield");
+    uint64_t due = MIN(loop_deadline_ns(t->sched->loop, seconds), t->shield_ns);
+    struct task *child = task_spawn(L, t->sched, t, lua_gettop(L) - 2);
+    child->shielded = true;
+    child->cancel_requested = false;
+    child->deadline_ns = child->shield_ns = due;
+    keep(L, t, -1);
+    struct limit limit = {child, seconds, true};
+    return task_park(L, t->sched, &shield_ops, child, begin_join, &limit);
+}
+
+/* ---- spawn and the task's own methods ---- */
+
+static int l_spawn(lua_State *L)
+{
+    check_callable(L, 1, "spawn: the first argument");
+    struct task *t = running(L, "spawn");
+    task_spawn(L, t->sched, t, lua_gettop(L) - 1);
+    return 1;
+}
+
+static int l_task_cancel(lua_State *L)
+{
+    struct task *t = check_task(L, 1, "cancel");
+    if (!lua_isnoneornil(L, 2) && !lua_isstring(L, 2))
+        aux_raise(L, "cancel: the reason must be a string");
+    task_cancel(t, lua_tostring(L, 2));
+    return 0;
+}
+
+static const char *status_of(const struct task *t)
+{
+    switch (t->state) {
+    case TASK_READY:
+        return t->started ? "ready" : "new";
+    case TASK_RUNNING:
+        return "running";
+    case TASK_PARKED:
+        return "waiting";
+    case TASK_JOINING:
+        return "joining";
+    default:
+        break;
+    }
+    static const char *const ended[] = {"none", "ok", "failed", "raised", "cancelled"};
+    return ended[t->outcome];
+}
+
+static int l_task_status(lua_State *L)
+{
+    lua_pushstring(L, status_of(check_task(L, 1, "status")));
+    return 1;
+}
+
+static int l_task_index(lua_State *L)
+{
+    struct task *t = check_task(L, 1, "task");
+    const char *key = lua_tostring(L, 2);
+    if (key && strcmp(key, "name") == 0) {
+        task_push_name(L, t);
+    } else if (key && strcmp(key, "id") == 0) {
+        lua_pushnumber(L, (double)t->id);
+    } else {
+        lua_pushvalue(L, 2);
+        lua_rawget(L, lua_upvalueindex(2));
+    }
+    return 1;
+}
+
+static int l_task_newindex(lua_State *L)
+{
+    struct task *t = check_task(L, 1, "task");
+    const char *key = lua_tostring(L, 2);
+    if (!key || strcmp(key, "name") != 0)
+        aux_raise(L, "task: only 'name' can be set, not '%s'", key ? key : luaL_typename(L, 2));
+    if (!lua_isstring(L, 3))
+        aux_raise(L, "task: the name must be a string");
+    lua_settop(L, 3);
+    task_set_slot(L, t, SLOT_NAME);
+    return 0;
+}
+
+static int l_task_tostring(lua_State *L)
+{
+    struct task *t = check_task(L, 1, "task");
+    task_push_name(L, t);
+    lua_pushfstring(L, "task %d (%s): %s", (int)t->id, lua_tostring(L, -1), status_of(t));
+    return 1;
+}
+
+static int l_current(lua_State *L)
+{
+    struct task *t = rt_of(L)->sched.running;
+    if (!t)
+        return 0;
+    task_push(L, t);
+    return 1;
+}
+
+static int l_is_task(lua_State *L)
+{
+    bool same = false;
+    if (lua_isuserdata(L, 1) && lua_getmetatable(L, 1)) {
+        luaL_getmetatable(L, "leat.task");
+        same = lua_rawequal(L, -1, -2) != 0;
+    }
+    lua_pushboolean(L, same);
+    return 1;
+}
+
+/* ---- groups ---- */
+
+static struct group *check_group(lua_State *L)
+{
+    return luaL_checkudata(L, 1, "leat.group");
+}
+
+static int l_group_new(lua_State *L)
+{
+    struct task *owner = running(L, "group");
+    struct group *g = lua_newuserdata(L, sizeof *g);
+    group_init(g, owner);
+    luaL_getmetatable(L, "leat.group");
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+static int l_group_gc(lua_State *L)
+{
+    group_fini(check_group(L));
+    return 0;
+}
+
+static int l_group_spawn(lua_State *L)
+{
+    struct group *g = check_group(L);
+    check_callable(L, 2, "spawn: the function");
+    if (!g->owner)
+        aux_raise(L, "spawn: the task that made this group has ended");
+    struct task *t = task_spawn(L, g->sched, g->owner, lua_gettop(L) - 2);
+    group_add(g, t);
+    return 1;
+}
+
+static bool cancel_group_next(struct task *t)
+{
+    struct group *g = t->wait.obj;
+    if (g->owner != t || g->running_count == 0) {
+        g->waiter = NULL;
+        return true;
+    }
+    task_unwake(t); /* its children are being cancelled too: it goes on when they are gone */
+    return false;
+}
+
+static int take_group_next(lua_State *L, struct task *t)
+{
+    struct group *g = t->wait.obj;
+    g->waiter = NULL;
+    struct task *done = group_take(g);
+    if (!done)
+        return 0;
+    task_push(L, done);
+    task_observe(done);
+    return 1;
+}
+
+static void describe_group(struct task *t, char *out, size_t size)
+{
+    snprintf(out, size, "%zu tasks", ((struct group *)t->wait.obj)->running_count);
+}
+
+static const struct wait_ops group_ops = {.name = "gather",
+                                          .cancel = cancel_group_next,
+                                          .take = take_group_next,
+                                          .describe = describe_group,
+                                          .joins = true};
+
+static void begin_group_next(struct task *t, void *arg)
+{
+    struct group *g = arg;
+    g->waiter = t;
+    if (!list_empty(&g->finished) || g->running_count == 0)
+        task_wake(t);
+}
+
+/* next(g): the next finished task, or nil when none runs. Collects without a park where one is
+ * there. */
+static int l_group_next(lua_State *L)
+{
+    struct group *g = check_group(L);
+    struct task *t = running(L, "gather");
+    if (!t->cancel_requested) {
+        struct task *done = group_take(g);
+        if (done) {
+            task_push(L, done);
+            task_observe(done);
+            return 1;
+        }
+        if (g->running_count == 0) {
+            lua_pushnil(L);
+            return 1;
+        }
+    }
+    if (g->waiter)
+        aux_raise(L, "two tasks collect from one group");
+    return task_park(L, g->sched, &group_ops, g, begin_group_next, g);
+}
+
+static const struct wait_ops drain_ops = {.name = "gather",
+                                          .cancel = cancel_never,
+                                          .take = take_group_next,
+                                          .describe = describe_group,
+                                          .joins = true,
+                                          .survives_cancel = true};
+
+static void begin_drain(struct task *t, void *arg)
+{
+    begin_group_next(t, arg);
+}
+
+/* drain(g): like next, but not even a cancel ends it before the group is empty. */
+static int l_group_drain(lua_State *L)
+{
+    struct group *g = check_group(L);
+    struct task *t = running(L, "gather");
+    return task_park(L, t->sched, &drain_ops, g, begin_drain, g);
+}
+
+static int l_group_cancel(lua_State *L)
+{
+    struct group *g = check_group(L);
+    group_cancel(g, luaL_optstring(L, 2, NULL));
+    return 0;
+}
+
+static int l_group_count(lua_State *L)
+{
+    lua_pushnumber(L, (double)check_group(L)->running_count);
+    return 1;
+}
+
+/* ---- what the Lua side needs to see ---- */
+
+/* outcome(task): "ok", first value | "failed", err | "cancelled", err | "raised", value */
+static int l_outcome(lua_State *L)
+{
+    struct task *t = check_task(L, 1, "outcome");
+    if (t->state != TASK_ENDED)
+        aux_raise(L, "outcome: the task has not ended");
+    lua_pushstring(L, status_of(t));
+    int n = task_push_outcome(L, t);
+    if (t->outcome == OUTCOME_OK) {
+        if (n == 0)
+            lua_pushnil(L);
+        else
+            lua_pop(L, n - 1);
+    } else if (t->outcome != OUTCOME_BUG) {
+        lua_remove(L, -2);
+    }
+    return 2;
+}
+
+static int l_raise_bug(lua_State *L)
+{
+    struct task *t = check_task(L, 1, "raise");
+    return task_raise_bug(L, running(L, "raise")->sched, t);
+}
+
+static int l_trace(lua_State *L)
+{
+    task_push_trace(L, check_task(L, 1, "traceback"));
+    return 1;
+}
+
+/* note(value [, coroutine]): a message handler for xpcall; returns the value. */
+static int l_note(lua_State *L)
+{
+    lua_State *of = lua_isthread(L, 2) ? lua_tothread(L, 2) : L;
+    lua_settop(L, 1);
+    task_note_trace(L, &rt_of(L)->sched, of);
+    return 1;
+}
+
+static int l_take(lua_State *L)
+{
+    return task_take(L, &rt_of(L)->sched);
+}
+
+static int l_unpark(lua_State *L)
+{
+    task_unpark(&rt_of(L)->sched);
+    return 0;
+}
+
+static int l_yieldable(lua_State *L)
+{
+    lua_pushboolean(L, lua_isyieldable(L));
+    return 1;
+}
+
+static int l_check_can_wait(lua_State *L)
+{
+    task_check_can_wait(L, &rt_of(L)->sched, luaL_checkstring(L, 1));
+    return 0;
+}
+
+static int l_is_base(lua_State *L)
+{
+    struct task *t = rt_of(L)->sched.running;
+    lua_pushboolean(L, t && t->co == L);
+    return 1;
+}
+
+/* cleanups(): the running task's stack of clean-ups, created on first use. */
+static int l_cleanups(lua_State *L)
+{
+    struct task *t = running(L, "finally");
+    task_push_slot(L, t, SLOT_CLEANUPS);
+    if (!lua_istable(L, -1)) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        task_set_slot(L, t, SLOT_CLEANUPS);
+    }
+    return 1;
+}
+
+static int l_set_cleanup_runner(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_CLEANUP);
+    return 0;
+}
+
+static int l_now(lua_State *L)
+{
+    lua_pushnumber(L, (double)loop_now_ns(&rt_of(L)->loop) / 1e9);
+    return 1;
+}
+
+static int l_time(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    struct timespec ts;
+    if (rt->virtual_time) { /* a fixed day, so that a run repeats exactly */
+        lua_pushnumber(L, 1767225600.0 + (double)loop_now_ns(&rt->loop) / 1e9);
+        return 1;
+    }
+    clock_gettime(CLOCK_REALTIME, &ts);
+    lua_pushnumber(L, (double)ts.tv_sec + (double)ts.tv_nsec / 1e9);
+    return 1;
+}
+
+static int l_deadline(lua_State *L)
+{
+    struct task *t = running(L, "deadline");
+    if (t->deadline_ns == NEVER_NS)
+        return 0;
+    lua_pushnumber(L, (double)t->deadline_ns / 1e9);
+    return 1;
+}
+
+/* tasks(): an array of {id, name, status, waiting, detail, since, at, parent}. */
+static int l_tasks(lua_State *L)
+{
+    struct sched *s = &rt_of(L)->sched;
+    char text[128];
+    int n = 0;
+    lua_createtable(L, (int)s->live, 0);
+    LIST_FOR(node, &s->tasks)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, all);
+        lua_createtable(L, 0, 8);
+        lua_pushnumber(L, (double)t->id);
+        lua_setfield(L, -2, "id");
+        task_push_name(L, t);
+        lua_setfield(L, -2, "name");
+        lua_pushstring(L, status_of(t));
+        lua_setfield(L, -2, "status");
+        if (t->parent) {
+            lua_pushnumber(L, (double)t->parent->id);
+            lua_setfield(L, -2, "parent");
+        }
+        if (t->wait.ops) {
+            lua_pushstring(L, t->wait.ops->name);
+            lua_setfield(L, -2, "waiting");
+            text[0] = '\0';
+            if (t->wait.ops->describe && !t->wait.cancelled)
+                t->wait.ops->describe(t, text, sizeof text);
+            lua_pushstring(L, text);
+            lua_setfield(L, -2, "detail");
+            lua_pushnumber(L, (double)(loop_now_ns(s->loop) - t->wait.since_ns) / 1e9);
+            lua_setfield(L, -2, "since");
+        }
+        if (t->started) {
+            task_where(t == s->running ? L : t->co, text, sizeof text);
+            lua_pushstring(L, text);
+            lua_setfield(L, -2, "at");
+        }
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+static int l_stats(lua_State *L)
+{
+    return rt_push_stats(L, rt_of(L));
+}
+
+static const luaL_Reg task_methods[] = {
+    {"await_start", l_await}, {"cancel", l_task_cancel}, {"status", l_task_status}, {NULL, NULL}};
+
+static const luaL_Reg group_methods[] = {
+    {"spawn", l_group_spawn},   {"next_start", l_group_next}, {"drain_start", l_group_drain},
+    {"cancel", l_group_cancel}, {"count", l_group_count},     {NULL, NULL}};
+
+static const luaL_Reg functions[] = {{"sleep", l_sleep},
+                                     {"join", l_join},
+                                     {"wait_for", l_wait_for},
+                                     {"shield", l_shield},
+                                     {"spawn", l_spawn},
+                                     {"current", l_current},
+                                     {"is_task", l_is_task},
+                                     {"group", l_group_new},
+                                     {"outcome", l_outcome},
+                                     {"raise_bug", l_raise_bug},
+                                     {"trace", l_trace},
+                                     {"note", l_note},
+                                     {"take", l_take},
+                                     {"unpark", l_unpark},
+                                     {"yieldable", l_yieldable},
+                                     {"check_can_wait", l_check_can_wait},
+                                     {"is_base", l_is_base},
+                                     {"cleanups", l_cleanups},
+                                     {"set_cleanup_runner", l_set_cleanup_runner},
+                                     {"now", l_now},
+                                     {"time", l_time},
+                                     {"deadline", l_deadline},
+                                     {"tasks", l_tasks},
+                                     {"stats", l_stats},
+                                     {NULL, NULL}};
+
+int lua_open_task(lua_State *L, struct rt *rt)
+{
+    rt->sched.push_err = aux_push_err;
+    rt_newmetatable(L, rt, "leat.group", group_methods, l_group_gc);
+    lua_pop(L, 1);
+    lua_newtable(L); /* module */
+    rt_setfuncs(L, rt, functions);
+    aux_push_parked(L);
+    lua_setfield(L, -2, "PARKED");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ERR_META);
+    lua_setfield(L, -2, "error_meta");
+
+    rt_newmetatable(L, rt, "leat.task", task_methods, NULL); /* module mt */
+    lua_getfield(L, -1, "__index");                          /* module mt methods */
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "task_methods"); /* the Lua side adds await */
+    lua_pushlightuserdata(L, rt);
+    lua_insert(L, -2);
+    lua_pushcclosure(L, l_task_index, 2);
+    lua_setfield(L, -2, "__index");
+    static const luaL_Reg meta[] = {
+        {"__newindex", l_task_newindex}, {"__tostring", l_task_tostring}, {NULL, NULL}};
+    rt_setfuncs(L, rt, meta);
+    lua_pop(L, 1);
+    return 1;
+}

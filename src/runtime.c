@@ -1,0 +1,606 @@
+/* The public library: puts the floors together and turns the crank. */
+#include "leat.h"
+
+#include "embedded.h"
+#include "lua_aux.h"
+#include <curl/curl.h>
+#include <errno.h>
+#include <luajit.h>
+#include <lualib.h>
+#include <openssl/crypto.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/random.h>
+#include <zlib.h>
+
+#ifndef LEAT_VERSION
+#define LEAT_VERSION "0.0.0"
+#endif
+
+struct leat_runtime {
+    struct rt rt;
+    pthread_t thread;
+    struct leat_config config;
+    _Atomic unsigned interrupts; /* asked for */
+    unsigned interrupts_handled;
+    int main_ref; /* the last script's task */
+    struct task *main;
+    struct task_hook main_hook;
+    bool main_ended;
+    bool stuck;
+    bool running; /* a call is under way */
+    struct buf report;
+    char error_text[512]; /* of the last protected call */
+    enum err_kind error_kind;
+};
+
+const char *leat_version(void)
+{
+    return LEAT_VERSION;
+}
+
+static void set_error(struct leat_error *err, const char *kind, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+static void set_error(struct leat_error *err, const char *kind, const char *fmt, ...)
+{
+    if (!err)
+        return;
+    snprintf(err->kind, sizeof err->kind, "%s", kind);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(err->message, sizeof err->message, fmt, ap);
+    va_end(ap);
+}
+
+static void forward_log(void *arg, enum log_level level, const char *line)
+{
+    struct leat_runtime *r = arg;
+    r->config.log(r->config.log_arg, (enum leat_log_level)level, line);
+}
+
+static int panic(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+    fprintf(stderr, "leat: unprotected Lua error: %s\n", text ? text : "?");
+    return 0;
+}
+
+/* ---- modules ---- */
+
+typedef int (*open_fn)(lua_State *L, struct rt *rt);
+
+/* A module's opener, kept as a userdata because C does not promise that a function fits a void *.
+ */
+static int open_core(lua_State *L)
+{
+    open_fn *open = lua_touserdata(L, lua_upvalueindex(2));
+    return (*open)(L, rt_of(L));
+}
+
+static void preload_core(lua_State *L, struct rt *rt, const char *name, open_fn open)
+{
+    lua_pushlightuserdata(L, rt);
+    open_fn *box = lua_newuserdata(L, sizeof *box);
+    *box = open;
+    lua_pushcclosure(L, open_core, 2);
+    lua_setfield(L, -2, name);
+}
+
+/* Embedded source, or the file of that name where LEAT_LUA_DIR says so (for developing leat
+ * itself). */
+static int load_embedded(lua_State *L)
+{
+    const struct embedded_module *m = lua_touserdata(L, lua_upvalueindex(2));
+    const char *dir = getenv("LEAT_LUA_DIR");
+    int rc;
+    if (dir && dir[0]) {
+        const char *chunk = m->chunkname + strlen("@");
+        const char *path = lua_pushfstring(L, "%s/%s", dir, chunk);
+        FILE *f = fopen(path, "rb");
+        struct buf text;
+        buf_init(&text, &rt_of(L)->mem, 4u << 20);
+        char part[4096];
+        size_t n;
+        enum err_kind rc_buf = f ? ERR_NONE : ERR_IO;
+        while (f && rc_buf == ERR_NONE && (n = fread(part, 1, sizeof part, f)) > 0)
+            rc_buf = buf_append(&text, part, n);
+        if (f)
+            fclose(f);
+        rc =
+            rc_buf == ERR_NONE ? luaL_loadbuffer(L, text.data, text.len, m->chunkname) : LUA_ERRERR;
+        buf_fini(&text);
+        if (rc == LUA_ERRERR)
+            return luaL_error(L, "LEAT_LUA_DIR: cannot read %s", path);
+    } else {
+        rc = luaL_loadbuffer(L, m->source, m->len, m->chunkname);
+    }
+    if (rc != 0)
+        return lua_error(L);
+    lua_pushstring(L, m->name);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static int l_exit(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    rt->exit_code = (int)(aux_check_integer(L, 1, "os.exit: the status", 0, 255));
+    rt->exit_requested = true;
+    LIST_FOR(node, &rt->sched.tasks)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, all);
+        if (!t->parent)
+            task_cancel(t, "os.exit was called");
+    }
+    return 0;
+}
+
+static int open_runtime(lua_State *L, struct rt *rt)
+{
+    static const luaL_Reg fns[] = {{"exit", l_exit}, {NULL, NULL}};
+    lua_newtable(L);
+    rt_setfuncs(L, rt, fns);
+    lua_pushboolean(L, rt->virtual_time);
+    lua_setfield(L, -2, "virtual_time");
+    return 1;
+}
+
+static int open_version(lua_State *L, struct rt *rt)
+{
+    UNUSED(rt);
+    lua_newtable(L);
+    lua_pushliteral(L, LEAT_VERSION);
+    lua_setfield(L, -2, "leat");
+    lua_pushliteral(L, LUAJIT_VERSION);
+    lua_setfield(L, -2, "luajit");
+    lua_pushstring(L, uv_version_string());
+    lua_setfield(L, -2, "libuv");
+    lua_pushstring(L, curl_version_info(CURLVERSION_NOW)->version);
+    lua_setfield(L, -2, "libcurl");
+    lua_pushstring(L, zlibVersion());
+    lua_setfield(L, -2, "zlib");
+    lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION_STRING));
+    lua_setfield(L, -2, "openssl");
+    return 1;
+}
+
+static const struct {
+    const char *name;
+    open_fn open;
+} core_modules[] = {{"leat.core.task", lua_open_task},       {"leat.core.sync", lua_open_sync},
+                    {"leat.core.request", lua_open_request}, {"leat.core.json", lua_open_json},
+                    {"leat.core.util", lua_open_util},
+#ifdef LEAT_SERVE
+                    {"leat.core.serve", lua_open_serve},
+#endif
+                    {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
+
+static int set_up(lua_State *L)
+{
+    struct leat_runtime *r = lua_touserdata(L, 1);
+    struct rt *rt = &r->rt;
+    luaL_openlibs(L);
+    sched_init(&rt->sched, &rt->loop, &rt->log, L, true);
+    luaL_newmetatable(L, "leat.task"); /* task_spawn needs it before the module is asked for */
+    lua_pop(L, 1);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    for (size_t i = 0; i < ARRAY_LEN(core_modules); i++)
+        preload_core(L, rt, core_modules[i].name, core_modules[i].open);
+    for (const struct embedded_module *m = embedded_modules; m->name; m++) {
+        lua_pushlightuserdata(L, rt);
+        lua_pushlightuserdata(L, (void *)(uintptr_t)m);
+        lua_pushcclosure(L, load_embedded, 2);
+        lua_setfield(L, -2, m->name);
+    }
+    lua_settop(L, 0);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "leat.setup");
+    lua_call(L, 1, 1);
+    lua_pushstring(L, r->config.script_dir);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+/* Runs `fn` with `arg` protected; keeps the text of what it raised. */
+static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    lua_State *L = r->rt.L;
+    int rc = lua_cpcall(L, fn, arg);
+    if (rc == 0)
+        return true;
+    const char *text = lua_tostring(L, -1);
+    r->error_kind = rc == LUA_ERRMEM ? ERR_MEMORY : ERR_SCRIPT;
+    snprintf(r->error_text, sizeof r->error_text, "%s", text ? text : "an error without a text");
+    lua_pop(L, 1);
+    return false;
+}
+
+static bool transfers_pending(void *arg)
+{
+    struct rt *rt = arg;
+    return engine_pending(rt->engine) > 0;
+}
+
+static uint64_t system_seed(void)
+{
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = uv_hrtime();
+    return seed;
+}
+
+/* luaL_newstate's own allocator refuses nothing; ours counts. The first few allocations of a state
+ * are not safe to fail in LuaJIT, so the cap is applied from here on. */
+static lua_State *new_state(struct rt *rt)
+{
+    lua_State *L = lua_newstate(mem_lua_alloc, &rt->mem);
+    if (L)
+        lua_atpanic(L, panic);
+    return L;
+}
+
+leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
+{
+    struct err e;
+    err_clear(&e);
+    struct leat_config defaults = {.min_log_level = LEAT_LOG_INFO};
+    struct mem boot;
+    mem_init(&boot, 0);
+    struct leat_runtime *r = mem_calloc(&boot, sizeof *r);
+    if (!r) {
+        set_error(err, "memory", "not enough memory for a runtime");
+        return NULL;
+    }
+    r->config = config ? *config : defaults;
+    r->thread = pthread_self();
+    r->main_ref = LUA_NOREF;
+    struct rt *rt = &r->rt;
+    mem_init(&rt->mem, 0);
+    log_init(&rt->log, r->config.log ? forward_log : NULL, r,
+             (enum log_level)r->config.min_log_level);
+    list_init(&rt->servers);
+    list_init(&r->main_hook.node);
+    buf_init(&r->report, &rt->mem, 1u << 16);
+    rt_seed(rt, r->config.seed ? r->config.seed : system_seed());
+    rt->virtual_time = r->config.virtual_time;
+    rt->repeatable = r->config.seed != 0 || rt->virtual_time;
+    if (loop_init(&rt->loop, &rt->mem, NULL, r->config.virtual_time, &e) != ERR_NONE)
+        goto fail_runtime;
+    struct engine_config ec = {.max_total = r->config.max_connections,
+                               .max_per_host = r->config.max_per_host,
+                               .use_env_proxy = r->config.env_proxy};
+    if (engine_new(&rt->engine, &rt->loop, &rt->mem, &rt->log, &ec, &e) != ERR_NONE)
+        goto fail_loop;
+    rt->L = new_state(rt);
+    if (!rt->L) {
+        err_set(&e, ERR_MEMORY, "not enough memory for a Lua state");
+        goto fail_engine;
+    }
+    rt->mem.limit_bytes = r->config.memory_limit;
+    if (!protected_call(r, set_up, r)) {
+        err_set(&e, r->error_kind, "%s", r->error_text);
+        goto fail_state;
+    }
+    rt->sched.busy = transfers_pending;
+    rt->sched.busy_arg = rt;
+    r->config.script_dir = NULL;
+    return r;
+
+fail_state:
+    lua_close(rt->L);
+fail_engine:
+    engine_free(rt->engine);
+fail_loop:
+    loop_fini(&rt->loop);
+fail_runtime:
+    buf_fini(&r->report);
+    set_error(err, err_kind_name(e.kind), "%s", e.message);
+    mem_free(&boot, r);
+    return NULL;
+}
+
+/* ---- scripts ---- */
+
+struct start {
+    struct leat_runtime *r;
+    const char *name;
+    const char *source;
+    size_t len;
+    const char *const *args;
+    bool compiled;
+};
+
+static void main_ended(struct task_hook *hook, struct task *t)
+{
+    UNUSED(t);
+    CONTAINER_OF(hook, struct leat_runtime, main_hook)->main_ended = true;
+}
+
+static int start(lua_State *L)
+{
+    struct start *s = lua_touserdata(L, 1);
+    struct leat_runtime *r = s->r;
+    if (luaL_loadbuffer(L, s->source, s->len, s->name) != 0)
+        return lua_error(L);
+    s->compiled = true;
+    int n = 0;
+    lua_newtable(L); /* arg */
+    lua_pushstring(L, s->name + (s->name[0] == '@' || s->name[0] == '='));
+    lua_rawseti(L, -2, 0);
+    for (; s->args && s->args[n]; n++) {
+        lua_pushstring(L, s->args[n]);
+        lua_rawseti(L, -2, n + 1);
+    }
+    lua_setglobal(L, "arg");
+    luaL_checkstack(L, n, "too many arguments");
+    for (int i = 0; i < n; i++)
+        lua_pushstring(L, s->args[i]);
+    struct task *t = task_spawn(L, &r->rt.sched, NULL, n);
+    luaL_unref(L, LUA_REGISTRYINDEX, r->main_ref);
+    r->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    task_hook_remove(&r->main_hook);
+    r->main = t;
+    r->main_ended = r->stuck = false;
+    r->main_hook.fn = main_ended;
+    task_hook_add(t, &r->main_hook);
+    return 0;
+}
+
+bool leat_start_string(leat_runtime *r, const char *name, const char *source, size_t len,
+                       const char *const *args, struct leat_error *err)
+{
+    if (len > 0 && source[0] == LUA_SIGNATURE[0]) {
+        set_error(err, "invalid", "%s: is bytecode; only text scripts are run", name + 1);
+        return false;
+    }
+    /* "#!" on the first line; its end is kept, so that line numbers stay right. */
+    if (len > 0 && source[0] == '#') {
+        const char *eol = memchr(source, '\n', len);
+        size_t skip = eol ? (size_t)(eol - source) : len;
+        source += skip;
+        len -= skip;
+    }
+    struct start s = {r, name, source, len, args, false};
+    if (protected_call(r, start, &s))
+        return true;
+    set_error(err, s.compiled ? err_kind_name(r->error_kind) : "script", "%s", r->error_text);
+    return false;
+}
+
+bool leat_start_file(leat_runtime *r, const char *path, const char *const *args,
+                     struct leat_error *err)
+{
+    struct buf text;
+    buf_init(&text, &r->rt.mem, 64u << 20);
+    char part[16384];
+    size_t n;
+    enum err_kind rc = ERR_NONE;
+    FILE *f = fopen(path, "rb");
+    int code = f ? 0 : errno;
+    while (f && rc == ERR_NONE && (n = fread(part, 1, sizeof part, f)) > 0)
+        rc = buf_append(&text, part, n);
+    if (f && ferror(f))
+        code = errno; /* a directory opens, but does not read */
+    if (f)
+        fclose(f);
+    bool ok = false;
+    char *name = mem_alloc(&r->rt.mem, strlen(path) + 2);
+    if (code) {
+        set_error(err, "io", "cannot read script '%s': %s", path, strerror(code));
+    } else if (rc != ERR_NONE || !name) {
+        set_error(err, "memory", "script '%s' is too large", path);
+    } else if (text.len > 0 && memchr(text.data, '\0', text.len)) {
+        set_error(err, "invalid", "'%s' is not a Lua script (it is a binary file)", path);
+    } else {
+        name[0] = '@';
+        memcpy(name + 1, path, strlen(path) + 1);
+        ok = leat_start_string(r, name, text.data ? text.data : "", text.len, args, err);
+    }
+    mem_free(&r->rt.mem, name);
+    buf_fini(&text);
+    return ok;
+}
+
+/* ---- turning the crank ---- */
+
+static void cancel_roots(struct rt *rt, const char *reason)
+{
+    LIST_FOR(node, &rt->sched.tasks)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, all);
+        if (!t->parent)
+            task_cancel(t, reason);
+    }
+}
+
+static int set_stopping(lua_State *L)
+{
+    lua_getglobal(L, "leat");
+    lua_getfield(L, -1, "stopping");
+    lua_getfield(L, -1, "set");
+    lua_insert(L, -2);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+static void handle_interrupts(struct leat_runtime *r)
+{
+    while (r->interrupts_handled < r->interrupts) {
+        if (r->interrupts_handled++ == 0)
+            protected_call(r, set_stopping, NULL);
+        cancel_roots(&r->rt, "interrupted");
+    }
+}
+
+static int list_tasks(lua_State *L)
+{
+    struct leat_runtime *r = lua_touserdata(L, 1);
+    lua_getglobal(L, "leat");
+    lua_getfield(L, -1, "tasks");
+    lua_call(L, 0, 1);
+    lua_getglobal(L, "tostring");
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+    (void)!buf_append_str(&r->report, lua_tostring(L, -1));
+    return 0;
+}
+
+/* No silent hang: the run ends with the list of who waits for what. */
+static void give_up_stuck(struct leat_runtime *r)
+{
+    if (r->stuck)
+        return;
+    r->stuck = true;
+    buf_clear(&r->report);
+    if (buf_append_str(&r->report, "stuck: every task waits, and nothing can wake one:\n") ==
+        ERR_NONE)
+        protected_call(r, list_tasks, r);
+    cancel_roots(&r->rt, "nothing could ever wake it");
+}
+
+static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
+{
+    struct rt *rt = &r->rt;
+    handle_interrupts(r);
+    lua_request_drain(rt);
+    sched_run_ready(&rt->sched, until_ns);
+    lua_request_drain(rt);
+    if (rt->sched.live == 0)
+        return false;
+    bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
+    if (!ready && sched_is_stuck(&rt->sched)) {
+        give_up_stuck(r);
+        ready = true;
+    }
+    if (r->interrupts_handled < r->interrupts)
+        ready = true;
+    loop_turn(&rt->loop, block && !ready);
+    return true;
+}
+
+enum leat_status leat_run(leat_runtime *r)
+{
+    while (turn(r, true, NEVER_NS)) {
+    }
+    return leat_result(r);
+}
+
+enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
+{
+    struct rt *rt = &r->rt;
+    uint64_t until = loop_now_ns(&rt->loop) + budget_us * 1000;
+    do {
+        if (!turn(r, false, until))
+            return LEAT_DONE;
+        lua_request_drain(rt);
+        if (list_empty(&rt->sched.ready) && list_empty(&rt->sched.late))
+            return LEAT_IDLE;
+    } while (loop_now_ns(&rt->loop) < until);
+    return LEAT_READY;
+}
+
+void leat_interrupt(leat_runtime *r)
+{
+    r->interrupts++;
+    loop_wake(&r->rt.loop);
+}
+
+int leat_exit_code(leat_runtime *r)
+{
+    return r->rt.exit_code;
+}
+
+enum leat_status leat_result(leat_runtime *r)
+{
+    if (r->rt.exit_requested)
+        return LEAT_EXITED;
+    if (r->stuck)
+        return LEAT_STUCK;
+    if (!r->main || !r->main_ended)
+        return LEAT_CANCELLED;
+    switch (r->main->outcome) {
+    case OUTCOME_OK:
+        return LEAT_OK;
+    case OUTCOME_FAILED:
+        return LEAT_FAILED;
+    case OUTCOME_BUG:
+        return LEAT_RAISED;
+    default:
+        return LEAT_CANCELLED;
+    }
+}
+
+static int write_report(lua_State *L)
+{
+    struct leat_runtime *r = lua_touserdata(L, 1);
+    struct task *t = r->main;
+    luaL_checkstack(L, 16, "report");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->main_ref); /* holds it while it is looked at */
+    lua_getglobal(L, "tostring");
+    task_push_outcome(L, t);
+    if (t->outcome != OUTCOME_BUG)
+        lua_remove(L, -2); /* the nil before the error */
+    char bare[64] = "";
+    if (!lua_isstring(L, -1) && !luaL_getmetafield(L, -1, "__tostring"))
+        snprintf(bare, sizeof bare, "a %s value was raised as an error", luaL_typename(L, -1));
+    else if (!lua_isstring(L, -1))
+        lua_pop(L, 1); /* the metafield */
+    bool ok = lua_pcall(L, 1, 1, 0) == 0 && lua_isstring(L, -1);
+    const char *text = ok ? lua_tostring(L, -1) : "an error value whose __tostring fails";
+    if (buf_append_str(&r->report, bare[0] ? bare : text) != ERR_NONE)
+        return 0;
+    if (t->outcome == OUTCOME_BUG) {
+        task_push_trace(L, t);
+        const char *trace = lua_tostring(L, -1);
+        if (trace[0])
+            (void)!buf_printf(&r->report, "\n%s", trace);
+    }
+    return 0;
+}
+
+const char *leat_report(leat_runtime *r)
+{
+    enum leat_status status = leat_result(r);
+    if (status == LEAT_STUCK)
+        return r->report.data ? r->report.data : "stuck";
+    buf_clear(&r->report);
+    if (status == LEAT_OK || status == LEAT_EXITED)
+        return "";
+    if (r->main && r->main_ended && !protected_call(r, write_report, r))
+        (void)!buf_append_str(&r->report, r->error_text);
+    return r->report.data ? r->report.data : "not enough memory";
+}
+
+void leat_free(leat_runtime *r)
+{
+    if (!r)
+        return;
+    struct rt *rt = &r->rt;
+    cancel_roots(rt, "the runtime is closing");
+    /* Tasks that ignore their cancel are abandoned after a while, so this ends. */
+    while (rt->sched.live > 0) {
+        cancel_roots(rt, "the runtime is closing");
+        turn(r, true, NEVER_NS);
+    }
+#ifdef LEAT_SERVE
+    lua_serve_close_all(rt);
+#endif
+    lua_util_close(rt);
+    engine_close(rt->engine);
+    lua_request_drain(rt);
+    if (rt->draft)
+        transfer_free(rt->draft);
+    rt->draft = NULL;
+    lua_close(rt->L);
+    engine_free(rt->engine);
+    loop_fini(&rt->loop);
+    buf_fini(&r->report);
+    if (rt->mem.blocks != 0)
+        log_write(&rt->log, LOG_WARN, "%zu blocks of memory were not given back",
+                  (size_t)rt->mem.blocks);
+    struct mem boot;
+    mem_init(&boot, 0);
+    mem_free(&boot, r);
+}

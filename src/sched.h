@@ -1,0 +1,83 @@
+/* The scheduler: the ready queue, the tree of tasks, and the only lua_resume in the project. */
+#pragma once
+
+#include "log.h"
+#include "task.h"
+
+struct sched {
+    struct loop *loop;
+    struct log *log;
+    lua_State *L; /* the main state; tasks are threads of it */
+    struct list ready;
+    struct list tasks; /* all that have not ended */
+    struct list late;  /* waits whose limit passed in this tick: decided after the ready ones ran */
+    struct task *running;
+    uint64_t next_id;
+    size_t live;             /* tasks not ended */
+    size_t timers;           /* active task timers */
+    size_t external;         /* things outside the tasks that may still wake one: servers, reads */
+    bool (*busy)(void *arg); /* more such things, asked: transfers in flight; may be NULL */
+    void *busy_arg;
+    /* Pushes an error table; set by the bindings, which own its shape. */
+    void (*push_err)(lua_State *L, const struct err *err);
+    bool own_state; /* the Lua state is ours: the script's own coroutines may wait */
+    uint64_t spawned, resumed;
+};
+
+/* Prepares the registry of L. May raise (memory): call in a protected context. */
+void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *L, bool own_state);
+
+/* Creates a task for the function and `nargs` arguments on top of L (popped), and pushes its
+ * userdata. It starts when the ready queue reaches it. `parent` NULL: a root. May raise (memory).
+ */
+struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs);
+
+/* The running task; raises (naming `who`) when called outside one. */
+struct task *task_current(lua_State *L, struct sched *s, const char *who);
+
+/* Parks the running task: checks that this spot may wait (raises with what to do if not), records
+ * the wait and yields; use as `return task_park(L, s, &ops, ...)`. A pending cancel wakes it at
+ * once, and unless ops->joins neither `begin` nor `ops` is asked then. `begin` runs when the wait
+ * really begins: link t->wait.node and start the timer there; may be NULL. Raises nothing after the
+ * check. */
+int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *obj,
+              void (*begin)(struct task *t, void *arg), void *arg);
+/* Raises unless the running task may wait at this spot. task_park does it too; call it earlier
+ * where something would have to be undone. */
+void task_check_can_wait(lua_State *L, struct sched *s, const char *who);
+/* The other end of a park, called in the task when it runs again: the results, or the cancel
+ * raised. */
+int task_take(lua_State *L, struct sched *s);
+/* Ends the present wait without a yield (it turned out that this spot cannot yield). */
+void task_unpark(struct sched *s);
+
+/* Runs ready tasks: all that are ready now and those that they wake, up to a bound, then decides
+ * the limits that passed in this tick. Stops early past `until_ns`. False: nothing was ready. */
+bool sched_run_ready(struct sched *s, uint64_t until_ns);
+/* Tasks live, nothing is ready, and nothing can ever make anything ready. */
+bool sched_is_stuck(const struct sched *s);
+
+/* Pushes the outcome of an ended task: its values for OUTCOME_OK; nil, err for a failure or a
+ * cancel. For a bug pushes the raised value alone. Returns the number of values. May raise
+ * (memory). */
+int task_push_outcome(lua_State *L, struct task *t);
+/* Pushes the traceback of an ended task's bug, those of the tasks it came through included. */
+void task_push_trace(lua_State *L, struct task *t);
+/* Raises the bug of the ended task `from` in the running task, with its traceback noted. */
+int task_raise_bug(lua_State *L, struct sched *s, struct task *from);
+/* The error value on top of L is being raised in the running task and its frames on `L` are about
+ * to be lost: keeps their traceback if it is a bug. */
+void task_note_trace(lua_State *L, struct sched *s, lua_State *of);
+/* Its failure was taken by someone: the parent need not report it. */
+void task_observe(struct task *t);
+/* The value at `index` is an error table of ours (it has the metatable in the registry). */
+bool task_is_err(lua_State *L, int index);
+
+/* Registry keys, in the array part so that reading them never allocates. */
+enum {
+    SCHED_KEY_ANCHORS = 0x1ea70,
+    SCHED_KEY_HANDLES,
+    SCHED_KEY_ERR_META,
+    SCHED_KEY_PARKED,
+    SCHED_KEY_CLEANUP
+};

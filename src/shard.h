@@ -1,0 +1,44 @@
+/* Multi handles. The library's cost per request grows with the connections in one, so there are as
+ * many as needed for each to hold a bounded number. */
+#pragma once
+
+#include "err.h"
+#include "mem.h"
+#include "timer.h"
+#include <curl/curl.h>
+
+struct engine;
+struct origin;
+struct exchange;
+
+struct shard {
+    struct engine *engine;
+    CURLM *multi;
+    struct timer timer; /* the library's own */
+    unsigned index;
+    size_t active; /* easy handles in it */
+};
+
+struct shards {
+    struct shard **all;
+    size_t count, cap;
+    unsigned connections; /* per shard */
+    size_t in_curl;
+};
+
+void shards_init(struct shards *s, unsigned connections);
+/* No exchange may be in any. */
+void shards_fini(struct engine *e);
+/* The shard for one more request to `origin`: one with an idle connection to it, else the least
+ * loaded one. NULL: no memory. */
+struct shard *shard_for(struct engine *e, struct origin *origin);
+NODISCARD enum err_kind shard_add(struct shard *s, struct exchange *x, struct err *err);
+/* Before anything of the exchange is reused; aborts the hop if it has not ended. */
+void shard_remove(struct exchange *x);
+/* For sockets.h: `owner` is a shard. */
+void shard_on_socket(void *owner, int fd, int bits);
+/* CURLOPT_OPENSOCKETFUNCTION: `arg` is the exchange. */
+curl_socket_t shard_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
+/* CURLOPT_CLOSESOCKETFUNCTION: `arg` is the engine, as a pooled connection outlives the exchange.
+ */
+int shard_close_socket(void *arg, curl_socket_t fd);

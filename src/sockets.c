@@ -1,0 +1,197 @@
+#include "sockets.h"
+#include <curl/curl.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+struct slot {
+    void *owner;
+    uint32_t generation; /* tells an event of an earlier descriptor with this number */
+    uint8_t registered;  /* CURL_POLL_IN | CURL_POLL_OUT in the set; 0: not in it */
+    uint8_t wanted;      /* the same, of what the library asked for; 0: parked */
+    bool ours;           /* opened through sockets_open: it may stay registered while parked */
+};
+
+struct sockets {
+    uv_poll_t poll;
+    struct loop *loop;
+    struct mem *mem;
+    struct log *log;
+    sockets_ready_fn ready;
+    int epoll_fd;
+    struct slot *slots; /* by descriptor */
+    size_t slot_count;
+};
+
+static struct slot *slot_at(struct sockets *s, int fd)
+{
+    return fd >= 0 && (size_t)fd < s->slot_count ? &s->slots[fd] : NULL;
+}
+
+static bool grow(struct sockets *s, int fd)
+{
+    if (fd < 0)
+        return false;
+    if ((size_t)fd < s->slot_count)
+        return true;
+    size_t count = MAX(s->slot_count * 2, (size_t)64);
+    while (count <= (size_t)fd)
+        count *= 2;
+    struct slot *slots = mem_realloc(s->mem, s->slots, count * sizeof *slots);
+    if (!slots)
+        return false;
+    memset(slots + s->slot_count, 0, (count - s->slot_count) * sizeof *slots);
+    s->slots = slots;
+    s->slot_count = count;
+    return true;
+}
+
+/* Registers `fd` for exactly `bits`. */
+static void set_registered(struct sockets *s, int fd, uint8_t bits)
+{
+    struct slot *slot = slot_at(s, fd);
+    if (slot->registered == bits)
+        return;
+    int op = bits == 0 ? EPOLL_CTL_DEL : slot->registered == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    struct epoll_event ev = {0};
+    if (bits & CURL_POLL_IN)
+        ev.events |= EPOLLIN;
+    if (bits & CURL_POLL_OUT)
+        ev.events |= EPOLLOUT;
+    ev.data.u64 = (uint64_t)slot->generation << 32 | (uint32_t)fd;
+    slot->registered = bits;
+    if (epoll_ctl(s->epoll_fd, op, fd, &ev) == 0 || bits == 0)
+        return;
+    /* The library closes the socket of an attempt to connect that is given up without calling us,
+     * and only then says that it need not be watched; the set has forgotten it by itself. */
+    if (slot->wanted == 0) {
+        slot->registered = 0;
+        return;
+    }
+    /* The transfer will end by its limits: telling the library from here is not allowed. */
+    slot->registered = 0;
+    log_write(s->log, LOG_WARN, "cannot watch a socket: %s", strerror(errno));
+}
+
+static void dispatch(struct sockets *s)
+{
+    struct epoll_event events[256];
+    int n = epoll_wait(s->epoll_fd, events, (int)ARRAY_LEN(events), 0);
+    for (int i = 0; i < n; i++) {
+        int fd = (int)(uint32_t)events[i].data.u64;
+        struct slot *slot = slot_at(s, fd);
+        if (!slot || slot->generation != (uint32_t)(events[i].data.u64 >> 32))
+            continue;
+        if (slot->wanted == 0) {
+            set_registered(s, fd, 0);
+            continue;
+        }
+        int bits = 0;
+        if (events[i].events & EPOLLIN)
+            bits |= CURL_CSELECT_IN;
+        if (events[i].events & EPOLLOUT)
+            bits |= CURL_CSELECT_OUT;
+        if (events[i].events & (EPOLLERR | EPOLLHUP))
+            bits |= CURL_CSELECT_ERR;
+        s->ready(slot->owner, fd, bits);
+    }
+}
+
+static void on_poll(uv_poll_t *handle, int status, int events)
+{
+    UNUSED(events);
+    struct sockets *s = CONTAINER_OF(handle, struct sockets, poll);
+    if (status < 0)
+        log_write(s->log, LOG_ERROR, "watching sockets failed: %s", uv_strerror(status));
+    dispatch(s);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct sockets *s = CONTAINER_OF((uv_poll_t *)handle, struct sockets, poll);
+    close(s->epoll_fd);
+    s->loop->open_handles--;
+    mem_free(s->mem, s->slots);
+    mem_free(s->mem, s);
+}
+
+enum err_kind sockets_new(struct sockets **out, struct loop *loop, struct mem *mem, struct log *log,
+                          sockets_ready_fn ready, struct err *err)
+{
+    struct sockets *s = mem_calloc(mem, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_MEMORY, "no memory for the engine");
+    s->loop = loop;
+    s->mem = mem;
+    s->log = log;
+    s->ready = ready;
+    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (s->epoll_fd < 0) {
+        mem_free(mem, s);
+        return err_set(err, ERR_IO, "epoll_create1: %s", strerror(errno));
+    }
+    int code = uv_poll_init(loop->uv, &s->poll, s->epoll_fd);
+    if (code < 0) {
+        close(s->epoll_fd);
+        mem_free(mem, s);
+        return err_set(err, ERR_IO, "uv_poll_init: %s", uv_strerror(code));
+    }
+    loop->open_handles++;
+    uv_unref((uv_handle_t *)&s->poll);
+    code = uv_poll_start(&s->poll, UV_READABLE, on_poll);
+    if (code < 0) {
+        sockets_free(s);
+        return err_set(err, ERR_IO, "uv_poll_start: %s", uv_strerror(code));
+    }
+    *out = s;
+    return ERR_NONE;
+}
+
+void sockets_free(struct sockets *s)
+{
+    uv_poll_stop(&s->poll);
+    uv_close((uv_handle_t *)&s->poll, on_closed);
+}
+
+bool sockets_open(struct sockets *s, int fd)
+{
+    if (!grow(s, fd))
+        return false;
+    struct slot *slot = slot_at(s, fd);
+    *slot = (struct slot){.generation = slot->generation + 1, .ours = true};
+    return true;
+}
+
+void sockets_watch(struct sockets *s, int fd, void *owner, int what)
+{
+    if (!grow(s, fd)) {
+        log_write(s->log, LOG_WARN, "cannot watch a socket: no memory");
+        return;
+    }
+    struct slot *slot = slot_at(s, fd);
+    if (what == CURL_POLL_REMOVE) {
+        slot->wanted = 0;
+        /* A descriptor that the library made for itself is closed without a word to us. */
+        if (!slot->ours)
+            set_registered(s, fd, 0);
+        else if (slot->registered & CURL_POLL_OUT)
+            set_registered(s, fd, CURL_POLL_IN);
+        return;
+    }
+    slot->owner = owner;
+    slot->wanted = (uint8_t)what;
+    set_registered(s, fd, (uint8_t)what);
+}
+
+void sockets_close(struct sockets *s, int fd)
+{
+    struct slot *slot = slot_at(s, fd);
+    if (slot && slot->ours) {
+        /* Said although close() does it too: a forked child may hold a copy of the descriptor, and
+         * the set would go on reporting it. */
+        set_registered(s, fd, 0);
+        *slot = (struct slot){.generation = slot->generation + 1};
+    }
+    close(fd);
+}

@@ -1,0 +1,198 @@
+#include "task.h"
+
+#include "sched.h"
+#include <lauxlib.h>
+#include <string.h>
+
+static void make_ready(struct task *t)
+{
+    t->state = TASK_READY;
+    list_push_back(&t->sched->ready, &t->node);
+}
+
+static void stop_timer(struct task *t)
+{
+    if (t->wait.timer.active) {
+        loop_timer_stop(t->sched->loop, &t->wait.timer);
+        t->sched->timers--;
+    }
+    list_unlink(&t->late);
+}
+
+static void wait_expired(struct timer *timer)
+{
+    struct task *t = CONTAINER_OF(timer, struct task, wait.timer);
+    t->sched->timers--;
+    if (t->wait.ops->expired) {
+        list_push_back(&t->sched->late, &t->late);
+    } else {
+        t->wait.timed_out = true;
+        task_wake(t);
+    }
+}
+
+void task_wait_timer(struct task *t, uint64_t due_ns)
+{
+    if (due_ns == NEVER_NS)
+        return;
+    timer_init(&t->wait.timer, wait_expired);
+    loop_timer_start(t->sched->loop, &t->wait.timer, due_ns);
+    t->sched->timers++;
+}
+
+void task_wait_seconds(struct task *t, double seconds)
+{
+    if (seconds < 1e9)
+        task_wait_timer(t, t->wait.since_ns + (uint64_t)(seconds * 1e9));
+}
+
+void task_wait_end(struct task *t)
+{
+    stop_timer(t);
+    list_unlink(&t->wait.node);
+    t->wait.ops = NULL;
+    t->wait.obj = NULL;
+    t->wait.woken = t->wait.timed_out = t->wait.cancelled = false;
+}
+
+void task_wake(struct task *t)
+{
+    if (t->state != TASK_PARKED)
+        return;
+    stop_timer(t);
+    list_unlink(&t->wait.node);
+    t->wait.woken = true;
+    make_ready(t);
+}
+
+void task_unwake(struct task *t)
+{
+    if (t->state != TASK_READY || !t->wait.woken)
+        return;
+    list_unlink(&t->node);
+    t->wait.woken = false;
+    t->state = TASK_PARKED;
+}
+
+static void cancel_one(struct task *t, const char *reason)
+{
+    if (!t->cancel_requested) {
+        t->cancel_requested = true;
+        snprintf(t->cancel_reason, sizeof t->cancel_reason, "%s", reason ? reason : "");
+    }
+    /* The body's values are there, but the task as a whole did not come to its end. */
+    if (t->state == TASK_JOINING && t->outcome == OUTCOME_OK)
+        t->outcome = OUTCOME_CANCELLED;
+    if (t->state != TASK_PARKED && t->state != TASK_READY)
+        return;
+    const struct wait_ops *ops = t->wait.ops;
+    if (!ops || t->wait.cancelled)
+        return;
+    if (ops->cancel && !ops->cancel(t))
+        return;
+    stop_timer(t);
+    list_unlink(&t->wait.node);
+    t->wait.cancelled = true;
+    /* A task that was woken already keeps its place in the ready queue. */
+    if (t->state == TASK_PARKED)
+        make_ready(t);
+}
+
+static struct task *first_child(struct task *t)
+{
+    return list_empty(&t->children) ? NULL : CONTAINER_OF(t->children.next, struct task, sibling);
+}
+
+static struct task *next_sibling(struct task *t)
+{
+    struct list *n = t->sibling.next;
+    return n == &t->parent->children ? NULL : CONTAINER_OF(n, struct task, sibling);
+}
+
+/* Walks the tree without recursion: a chain of tasks may be deeper than the C stack. Nothing is
+ * unlinked from the tree by a cancel, so the walk stays valid. */
+void task_cancel(struct task *root, const char *reason)
+{
+    if (root->state == TASK_ENDED)
+        return;
+    struct task *t = root;
+    bool descend = true;
+    for (;;) {
+        if (descend)
+            cancel_one(t, reason);
+        struct task *next = descend ? first_child(t) : NULL;
+        if (!next) {
+            while (t != root && !(next = next_sibling(t)))
+                t = t->parent;
+            if (t == root)
+                return;
+        }
+        t = next;
+        descend = !t->shielded;
+    }
+}
+
+void task_hook_add(struct task *t, struct task_hook *hook)
+{
+    list_push_back(&t->hooks, &hook->node);
+}
+
+void task_hook_remove(struct task_hook *hook)
+{
+    list_unlink(&hook->node);
+}
+
+void task_push(lua_State *L, struct task *t)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_HANDLES);
+    lua_pushlightuserdata(L, t);
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+}
+
+void task_push_slot(lua_State *L, struct task *t, enum task_slot slot)
+{
+    task_push(L, t);
+    lua_getfenv(L, -1);
+    lua_rawgeti(L, -1, slot);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
+void task_set_slot(lua_State *L, struct task *t, enum task_slot slot)
+{
+    task_push(L, t);      /* v ud */
+    lua_getfenv(L, -1);   /* v ud env */
+    lua_pushvalue(L, -3); /* v ud env v */
+    lua_rawseti(L, -2, slot);
+    lua_pop(L, 3);
+}
+
+void task_push_name(lua_State *L, struct task *t)
+{
+    task_push_slot(L, t, SLOT_NAME);
+    if (lua_isfunction(L, -1)) {
+        lua_Debug ar;
+        lua_getinfo(L, ">S", &ar);
+        if (ar.what && strcmp(ar.what, "main") == 0)
+            lua_pushstring(L, ar.short_src);
+        else
+            lua_pushfstring(L, "%s:%d", ar.short_src, ar.linedefined);
+    } else if (!lua_isstring(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushliteral(L, "?");
+    }
+}
+
+void task_where(lua_State *L, char *out, size_t size)
+{
+    lua_Debug ar;
+    for (int level = 0; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.source, "@leat/", 6) != 0) {
+            snprintf(out, size, "%s:%d", ar.short_src, ar.currentline);
+            return;
+        }
+    }
+    snprintf(out, size, "?");
+}

@@ -1,0 +1,79 @@
+/* One HTTP exchange, from the side of whoever asks for it: a plain description to fill, a result to
+ * read. Knows nothing of Lua or of tasks. While the engine holds a transfer (from engine_submit to
+ * its done event) only the engine touches it, but for `owner`, which belongs to the asker. */
+#pragma once
+
+#include "base.h"
+#include "buf.h"
+#include "err.h"
+#include "headers.h"
+#include "list.h"
+#include "mem.h"
+
+struct transfer_limits {
+    uint64_t queue_ms, connect_ms, first_byte_ms, idle_ms, total_ms; /* 0: none */
+};
+
+enum http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2, HTTP_VERSION_2_PRIOR };
+
+/* What to do. All strings are owned by the transfer (mem_alloc'ed from its mem). */
+struct transfer_spec {
+    char *url;    /* scheme required; validated by transfer_prepare */
+    char *method; /* NULL: GET */
+    struct headers headers;
+    char *body; /* NULL: none */
+    size_t body_len;
+    struct transfer_limits limits;
+    size_t max_body_bytes; /* decoded */
+    unsigned max_redirects;
+    bool follow;
+    bool idempotent; /* the caller says that sending it twice is harmless */
+    bool insecure;   /* no certificate check */
+    bool compressed; /* ask for gzip, deflate */
+    enum http_version http_version;
+    char *ca_file;         /* NULL: the system's */
+    unsigned max_per_host; /* 0: the engine's */
+};
+
+/* Seconds from leaving our queue; negative: that phase did not happen. */
+struct transfer_timing {
+    double queued, dns, connect, tls, first_byte, total;
+};
+
+struct transfer_result {
+    struct err err; /* kind ERR_NONE: a response came */
+    int status;
+    char reason[64];
+    char version[8]; /* "1.0", "1.1", "2" */
+    struct headers headers;
+    struct headers trailers;
+    struct buf body;       /* decoded; on failure what had arrived */
+    char *url;             /* after redirects; NULL: the one asked for */
+    bool complete_unknown; /* ended by EOF, with neither length nor chunking */
+    bool encoding_unknown; /* body is in a Content-Encoding that we do not decode */
+    unsigned wire_attempts;
+    unsigned redirects;
+    int64_t got_bytes, expected_bytes; /* expected -1: not announced */
+    struct transfer_timing timing;
+};
+
+struct transfer {
+    struct list event_node; /* engine: event queue */
+    struct mem *mem;
+    struct transfer_spec spec;
+    struct transfer_result result;
+    void *owner;               /* the asker's; the engine never reads it */
+    bool cancelled;            /* engine_cancel was called: the done event follows */
+    struct exchange *exchange; /* the engine's own state; NULL outside it */
+};
+
+/* All of spec and result empty, limits at the documented defaults (connect 10 s, first_byte 120 s,
+ * idle 120 s), max_body 64 MiB. NULL: no memory. */
+NODISCARD struct transfer *transfer_new(struct mem *mem);
+/* Not while the engine holds it. NULL is allowed. */
+void transfer_free(struct transfer *t);
+
+/* Checks everything that will reach the wire: scheme, host, control bytes in URL, method, header
+ * names and values. Moves userinfo out of the URL into an Authorization header. ERR_INVALID with a
+ * message that names the part. Call before engine_submit, on the asker's thread. */
+NODISCARD enum err_kind transfer_prepare(struct transfer *t, struct err *err);

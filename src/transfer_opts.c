@@ -1,0 +1,229 @@
+#include "exchange.h"
+#include <string.h>
+#include <strings.h>
+
+bool opts_base(struct exchange *x)
+{
+    CURL *c = x->easy;
+    const struct engine_config *config = &x->engine->config;
+    CURLcode code = CURLE_OK;
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_USERAGENT, config->user_agent);
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    if (!code && !config->use_env_proxy)
+        code = curl_easy_setopt(c, CURLOPT_PROXY, "");
+    if (code)
+        return false;
+    curl_easy_setopt(c, CURLOPT_PRIVATE, x);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, x->curl_text);
+    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
+    /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. */
+    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 4096L);
+    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    curl_easy_setopt(c, CURLOPT_HTTP09_ALLOWED, 0L);
+    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, response_on_header);
+    curl_easy_setopt(c, CURLOPT_HEADERDATA, x);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, response_on_body);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
+    curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, response_on_prereq);
+    curl_easy_setopt(c, CURLOPT_PREREQDATA, x);
+    curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, shard_open_socket);
+    curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, x);
+    curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, shard_close_socket);
+    curl_easy_setopt(c, CURLOPT_CLOSESOCKETDATA, x->engine);
+    x->easy_dirty = false;
+    return true;
+}
+
+static bool kept_across_origins(const char *name)
+{
+    return strcasecmp(name, "accept") == 0 || strcasecmp(name, "accept-language") == 0 ||
+           strcasecmp(name, "user-agent") == 0 || strcasecmp(name, "content-type") == 0;
+}
+
+/* One line of the list, in curl's spelling: "Name;" sends the field empty, "Name:" suppresses it.
+ */
+static enum err_kind add_line(struct exchange *x, size_t *count, const char *name,
+                              const char *separator, const char *value, size_t value_len)
+{
+    enum err_kind kind = buf_append_str(&x->text, name);
+    if (kind == ERR_NONE)
+        kind = buf_append_str(&x->text, separator);
+    if (kind == ERR_NONE)
+        kind = buf_append(&x->text, value, value_len);
+    if (kind == ERR_NONE)
+        kind = buf_append(&x->text, "", 1);
+    (*count)++;
+    return kind;
+}
+
+static enum err_kind build_text(struct exchange *x, bool has_body, size_t *count)
+{
+    const struct transfer_spec *spec = &x->transfer->spec;
+    const struct headers *h = &spec->headers;
+    bool has_type = false, has_expect = false, has_encoding = false;
+    enum err_kind kind = ERR_NONE;
+    buf_clear(&x->text);
+    for (size_t i = 0; i < h->count && kind == ERR_NONE; i++) {
+        const char *name = headers_name(h, i);
+        if (x->foreign && !kept_across_origins(name))
+            continue;
+        if (x->drop_body && strncasecmp(name, "content-", 8) == 0)
+            continue;
+        has_type = has_type || strcasecmp(name, "content-type") == 0;
+        has_expect = has_expect || strcasecmp(name, "expect") == 0;
+        has_encoding = has_encoding || strcasecmp(name, "accept-encoding") == 0;
+        size_t len = h->rows[i].value_len;
+        kind = add_line(x, count, name, len ? ": " : ";", headers_value(h, i), len);
+    }
+    if (kind == ERR_NONE && spec->compressed && !has_encoding)
+        kind = add_line(x, count, "Accept-Encoding", ": ", "gzip, deflate", 13);
+    /* A server that ignores Expect would cost a second. */
+    if (kind == ERR_NONE && has_body && !has_expect)
+        kind = add_line(x, count, "Expect", ":", "", 0);
+    if (kind == ERR_NONE && has_body && !has_type)
+        kind = add_line(x, count, "Content-Type", ":", "", 0);
+    return kind;
+}
+
+static enum err_kind build_lines(struct exchange *x, bool has_body, struct curl_slist **out,
+                                 struct err *err)
+{
+    size_t count = 0;
+    enum err_kind kind = build_text(x, has_body, &count);
+    if (kind != ERR_NONE)
+        return err_set(err, kind, "the request headers do not fit into memory");
+    if (count > x->line_cap) {
+        struct curl_slist *lines = mem_realloc(x->engine->mem, x->lines, count * sizeof *lines);
+        if (!lines)
+            return err_set(err, ERR_MEMORY, "no memory for the request headers");
+        x->lines = lines;
+        x->line_cap = count;
+    }
+    char *p = x->text.data;
+    for (size_t i = 0; i < count; i++) {
+        x->lines[i].data = p;
+        x->lines[i].next = i + 1 < count ? &x->lines[i + 1] : NULL;
+        p += strlen(p) + 1;
+    }
+    *out = count ? x->lines : NULL;
+    return ERR_NONE;
+}
+
+/* Whether a body field goes out, be it an empty one. */
+static bool sends_body(const struct exchange *x)
+{
+    if (x->drop_body || strcmp(x->method, "HEAD") == 0)
+        return false;
+    return x->transfer->spec.body || strcmp(x->method, "POST") == 0 ||
+           strcmp(x->method, "PUT") == 0 || strcmp(x->method, "PATCH") == 0;
+}
+
+static CURLcode set_method(struct exchange *x, bool has_body)
+{
+    CURL *c = x->easy;
+    const struct transfer_spec *spec = &x->transfer->spec;
+    const char *custom = NULL;
+    if (strcmp(x->method, "HEAD") == 0) {
+        curl_easy_setopt(c, CURLOPT_HTTPGET, 1L);
+        curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
+    } else {
+        curl_easy_setopt(c, CURLOPT_NOBODY, 0L);
+        if (has_body) {
+            curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)spec->body_len);
+            curl_easy_setopt(c, CURLOPT_POSTFIELDS, spec->body ? spec->body : "");
+            custom = strcmp(x->method, "POST") == 0 ? NULL : x->method;
+        } else {
+            curl_easy_setopt(c, CURLOPT_HTTPGET, 1L);
+            custom = strcmp(x->method, "GET") == 0 ? NULL : x->method;
+        }
+    }
+    return curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, custom);
+}
+
+static CURLcode set_tls(struct exchange *x)
+{
+    CURL *c = x->easy;
+    const struct transfer_spec *spec = &x->transfer->spec;
+    long version = CURL_HTTP_VERSION_1_1;
+    if (spec->http_version == HTTP_VERSION_2_PRIOR)
+        version = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+    else if (x->url->origin->https && spec->http_version != HTTP_VERSION_1_1)
+        version = CURL_HTTP_VERSION_2TLS;
+    curl_easy_setopt(c, CURLOPT_HTTP_VERSION, version);
+    /* Waiting for a connection that may multiplex saves handshakes; a host known to speak only
+     * HTTP/1.1 would be served one by one. */
+    bool wait = version == CURL_HTTP_VERSION_2TLS && x->url->origin->protocol != ORIGIN_HTTP1;
+    curl_easy_setopt(c, CURLOPT_PIPEWAIT, wait ? 1L : 0L);
+    CURLcode code = CURLE_OK;
+    if (spec->insecure) {
+        x->easy_dirty = true;
+        curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    if (spec->ca_file) {
+        x->easy_dirty = true;
+        code = curl_easy_setopt(c, CURLOPT_CAINFO, spec->ca_file);
+        if (!code)
+            code = curl_easy_setopt(c, CURLOPT_CAPATH, NULL);
+    }
+    return code;
+}
+
+enum err_kind opts_hop(struct exchange *x, struct err *err)
+{
+    CURL *c = x->easy;
+    /* All that a request may set is set below each time, so only what few set needs the reset. */
+    if (x->easy_dirty) {
+        curl_easy_reset(c);
+        if (!opts_base(x))
+            return err_set(err, ERR_MEMORY, "no memory for a request");
+    }
+    bool has_body = sends_body(x);
+    struct curl_slist *lines = NULL;
+    if (build_lines(x, has_body, &lines, err) != ERR_NONE)
+        return err->kind;
+    CURLcode code = set_method(x, has_body);
+    if (!code)
+        code = set_tls(x);
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_CURLU, x->url->handle);
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_HTTPHEADER, lines);
+    struct curl_slist *resolve = NULL;
+    if (x->addresses.len > 0) {
+        x->address_line = (struct curl_slist){.data = x->addresses.data};
+        resolve = &x->address_line;
+    }
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_RESOLVE, resolve);
+    /* Ours decides. The library's own stays a little above it, because it divides that time among
+     * the addresses of a host that has several. */
+    uint64_t connect_ms = x->transfer->spec.limits.connect_ms;
+    if (connect_ms == 0 || connect_ms > 0x7fff0000)
+        connect_ms = 0x7fff0000;
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms + 1000);
+    curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 0L);
+    x->uploading = has_body && x->transfer->spec.body_len > 64 * 1024;
+    if (code == CURLE_OK)
+        return ERR_NONE;
+    err_set(err, code == CURLE_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL,
+            "the transfer library refused an option: %s", curl_easy_strerror(code));
+    err->code = (int)code;
+    return err->kind;
+}
+
+bool exchange_idempotent(const struct exchange *x)
+{
+    static const char *const methods[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        if (strcmp(x->method, methods[i]) == 0)
+            return true;
+    }
+    return x->transfer->spec.idempotent ||
+           headers_get(&x->transfer->spec.headers, "idempotency-key", NULL, NULL);
+}

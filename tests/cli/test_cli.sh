@@ -1,0 +1,246 @@
+#!/bin/bash
+# The command line: what it prints where, and the status it ends with.
+. "$(dirname "$0")/../lib.sh"
+
+begin "a script gets its arguments, in arg and in ..."
+cat >args.lua <<'LUA'
+print(arg[0], #arg, arg[1], ...)
+LUA
+try "$LEAT" args.lua one "two three"
+expect_status 0
+expect_equal "$(cat out)" "args.lua	2	one	one	two three"
+expect_lines err 0
+
+begin "run is the same as naming the script"
+try "$LEAT" run args.lua x
+expect_equal "$(cat out)" "args.lua	1	x	x"
+
+begin "-e runs one line"
+try "$LEAT" -e 'print(1 + 1)'
+expect_status 0
+expect_equal "$(cat out)" "2"
+
+begin "a script that is not there is one clear line"
+try "$LEAT" missing.lua
+expect_status 2
+expect_lines err 1
+expect_err "missing.lua"
+
+begin "a directory instead of a script is one clear line"
+try "$LEAT" /tmp
+expect_status 2
+expect_lines err 1
+expect_err "/tmp"
+
+begin "a syntax error is one clear line with file and line"
+printf 'local a = 1\nlocal = 2\n' >syntax.lua
+try "$LEAT" syntax.lua
+expect_status 1
+expect_lines err 1
+expect_err "syntax.lua:2:"
+
+begin "a binary file is refused in one clear line"
+head -c 4096 "$LEAT" >binary.lua
+try "$LEAT" binary.lua
+expect_status 2
+expect_lines err 1
+expect_err "binary.lua"
+
+begin "bytecode is refused in one clear line"
+printf '\033LJ\002\000' >code.lua
+try "$LEAT" code.lua
+expect_status 2
+expect_lines err 1
+expect_err "code.lua"
+
+begin "an empty script is fine"
+: >empty.lua
+try "$LEAT" empty.lua
+expect_status 0
+expect_lines err 0
+
+begin "a script that returns nil, err has failed: its message, status 1"
+echo 'return nil, "no such luck"' >fails.lua
+try "$LEAT" fails.lua
+expect_status 1
+expect_err "no such luck"
+expect_lines out 0
+
+begin "a bug shows the script's line and a traceback"
+cat >bug.lua <<'LUA'
+local function inner(t)
+    return t.field.missing
+end
+local function outer()
+    sleep(0)
+    local v = inner({})
+    return v
+end
+local v = outer()
+print(v)
+LUA
+try "$LEAT" bug.lua
+expect_status 1
+expect_err "bug.lua:2:"
+expect_err "bug.lua:6:"
+
+begin "a bug in a task shows the awaiting task's lines too"
+cat >bug2.lua <<'LUA'
+local function work()
+    sleep(0)
+    error("boom")
+end
+
+local function wait_for_it(task)
+    local v = task:await()
+    return v
+end
+local v = wait_for_it(spawn(work))
+print(v)
+LUA
+try "$LEAT" bug2.lua
+expect_status 1
+expect_err "bug2.lua:3: boom"
+expect_err "bug2.lua:7:"
+
+begin "an error that is a table, nil, or breaks in its own tostring is reported, not a crash"
+for value in '{}' nil false 'newproxy()' 'setmetatable({}, {__tostring = error})' \
+    'setmetatable({}, {__tostring = function() return 1 end})'; do
+    try "$LEAT" -e "error($value)"
+    expect_status 1
+done
+
+begin "a script that nothing can wake ends with a list of who waits"
+cat >stuck.lua <<'LUA'
+local e = leat.event()
+spawn(function() e:wait() end)
+e:wait()
+LUA
+try "$LEAT" stuck.lua
+expect_status 1
+expect_err "stuck.lua:2"
+expect_err "stuck.lua:3"
+
+begin "os.exit sets the status, after clean-ups have run"
+echo 'leat.finally(function() os.exit(7) end, function() sleep(0.01) print("cleaned") end)' >exit.lua
+try "$LEAT" exit.lua
+expect_status 7
+expect_out "cleaned"
+
+begin "wrong usage is status 2 and says what is wrong"
+try "$LEAT" --no-such-option
+expect_status 2
+expect_err "--no-such-option"
+expect_lines out 0
+try "$LEAT" -e
+expect_status 2
+
+begin "-i is refused for now"
+try "$LEAT" -i args.lua
+expect_status 2
+
+begin "--help fits a screen and goes to standard output"
+try "$LEAT" --help
+expect_status 0
+expect_out "leat"
+[ "$(wc -l <out)" -le 40 ] || fail "$(wc -l <out) lines"
+
+begin "--version names the libraries with their versions"
+try "$LEAT" --version
+expect_status 0
+for library in LuaJIT libuv libcurl; do
+    grep -qi "$library.*[0-9]\.[0-9]" out || fail "no $library"
+done
+
+begin "a reader that goes away ends the script quietly"
+"$LEAT" -e 'for i = 1, 1e6 do print(i) end' 2>err | head -n 1 >out
+expect_equal "$(cat out)" "1"
+expect_lines err 0
+
+begin "an hour of sleeps takes no time under --virtual-time, in the same order"
+cat >hour.lua <<'LUA'
+local order = {}
+local began = leat.now()
+gather {
+    function() for i = 1, 3 do sleep(1200) order[#order + 1] = "a" .. i end end,
+    function() for i = 1, 2 do sleep(1500) order[#order + 1] = "b" .. i end end,
+}
+print(table.concat(order, " "), leat.now() - began)
+LUA
+try "$LEAT" --virtual-time hour.lua
+expect_status 0
+expect_equal "$(cat out)" "a1 b1 a2 b2 a3	3600"
+
+begin "--virtual-time refuses real sockets"
+try "$LEAT" --virtual-time -e 'local r, err = request "http://127.0.0.1:1/" print(r, err.kind)'
+expect_equal "$(cat out)" "nil	denied"
+
+# ---- signals. The script says when it is ready; bash starts background jobs with SIGINT ignored,
+# hence env.
+
+# start_signalled SCRIPT-TEXT: runs it in the background, waits for its first line; sets $pid.
+start_signalled() {
+    printf '%s\n' "$1" >signalled.lua
+    rm -f lines
+    mkfifo lines
+    env --default-signal=INT,TERM "$LEAT" signalled.lua >lines 2>err &
+    pid=$!
+    exec 8<lines
+    read -r line <&8
+    expect_equal "$line" "ready"
+}
+# end_signalled: its status, and the rest of its output in out.
+end_signalled() {
+    cat <&8 >out
+    exec 8<&-
+    status=0
+    wait "$pid" || status=$?
+}
+
+begin "Ctrl-C cancels the script and lets its clean-up run: status 130"
+start_signalled 'io.stdout:setvbuf("line")
+leat.finally(function() print("ready") sleep(1000) end, function() sleep(0.01) print("cleaned") end)'
+kill -INT "$pid"
+end_signalled
+expect_status 130
+expect_out "cleaned"
+
+begin "Ctrl-C sets leat.stopping"
+start_signalled 'io.stdout:setvbuf("line")
+spawn(function() leat.stopping:wait() print("stopping") end)
+print("ready")
+sleep(1000)'
+kill -INT "$pid"
+end_signalled
+expect_status 130
+
+begin "three Ctrl-C end a script that will not stop"
+start_signalled 'io.stdout:setvbuf("line")
+print("ready")
+local stop = leat.stopping
+pcall(sleep, 1000)
+print("first")
+local until_s = os.clock() + 60
+while os.clock() < until_s do end'
+kill -INT "$pid"
+read -r line <&8
+expect_equal "$line" "first"
+kill -INT "$pid"
+kill -INT "$pid"
+# Signals of one kind that wait together arrive as one: ask again until it has gone.
+for _ in {1..100}; do
+    kill -INT "$pid" 2>/dev/null || break
+    sleep 0.05
+done
+end_signalled
+expect_status 130
+
+begin "SIGTERM is status 143"
+start_signalled 'io.stdout:setvbuf("line")
+print("ready")
+sleep(1000)'
+kill -TERM "$pid"
+end_signalled
+expect_status 143
+
+finish

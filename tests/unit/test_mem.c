@@ -1,0 +1,101 @@
+#include "test.h"
+
+#include "mem.h"
+
+#include <pthread.h>
+
+TEST(blocks_and_bytes_are_counted_and_given_back)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    char *a = mem_alloc(&m, 100);
+    char *b = mem_calloc(&m, 0);
+    CHECK(a != NULL && b != NULL);
+    CHECK((uintptr_t)a % 16 == 0);
+    CHECK_EQ(m.blocks, 2);
+    CHECK(m.used_bytes >= 100);
+    a = mem_realloc(&m, a, 1000);
+    CHECK(a != NULL && m.used_bytes >= 1000);
+    a = mem_realloc(&m, a, 10);
+    CHECK(a != NULL && m.used_bytes < 1000 && m.peak_bytes >= 1000);
+    mem_free(&m, a);
+    mem_free(&m, b);
+    mem_free(&m, NULL);
+    CHECK_EQ(m.blocks, 0);
+    CHECK_EQ(m.used_bytes, 0);
+}
+
+TEST(an_allocation_past_the_cap_fails_and_leaves_the_old_block)
+{
+    struct mem m;
+    mem_init(&m, 4096);
+    CHECK(mem_alloc(&m, 5000) == NULL);
+    CHECK(mem_alloc(&m, SIZE_MAX) == NULL);
+    char *a = mem_strndup(&m, "leat", 4);
+    REQUIRE(a != NULL);
+    CHECK(mem_realloc(&m, a, 5000) == NULL);
+    CHECK_STR(a, "leat");
+    mem_free(&m, a);
+    CHECK_EQ(m.used_bytes, 0);
+    CHECK(m.peak_bytes <= 4096);
+}
+
+TEST(the_nth_allocation_fails_once)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    m.fail_in = 1;
+    void *a = mem_alloc(&m, 1);
+    CHECK(a != NULL);
+    CHECK(mem_alloc(&m, 1) == NULL);
+    CHECK_EQ(m.fail_in, -1);
+    void *b = mem_lua_alloc(&m, NULL, 5, 8);
+    CHECK(b != NULL);
+    m.fail_in = 0;
+    CHECK(mem_lua_alloc(&m, b, 8, 16) == NULL);
+    mem_lua_alloc(&m, b, 8, 0);
+    mem_free(&m, a);
+    CHECK_EQ(m.used_bytes, 0);
+}
+
+TEST(lua_can_always_shrink_and_free)
+{
+    struct mem m;
+    mem_init(&m, 100);
+    void *a = mem_lua_alloc(&m, NULL, 4 /* a type tag, not a size */, 100);
+    REQUIRE(a != NULL);
+    CHECK_EQ(m.used_bytes, 100);
+    CHECK_EQ(m.blocks, 0);
+    CHECK(mem_lua_alloc(&m, NULL, 0, 1) == NULL);
+    m.fail_in = 0;
+    a = mem_lua_alloc(&m, a, 100, 40);
+    CHECK(a != NULL);
+    CHECK_EQ(m.used_bytes, 40);
+    CHECK(mem_lua_alloc(&m, a, 40, 0) == NULL);
+    CHECK_EQ(m.used_bytes, 0);
+}
+
+static void *allocate_a_lot(void *arg)
+{
+    struct mem *m = arg;
+    for (int i = 0; i < 20000; i++) {
+        void *a = mem_alloc(m, (size_t)(i % 512));
+        a = a != NULL ? mem_realloc(m, a, 700) : NULL;
+        mem_free(m, a);
+    }
+    return NULL;
+}
+
+TEST(two_threads_keep_the_count_right)
+{
+    struct mem m;
+    mem_init(&m, 1 << 20);
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, allocate_a_lot, &m) == 0);
+    allocate_a_lot(&m);
+    pthread_join(thread, NULL);
+    CHECK_EQ(m.used_bytes, 0);
+    CHECK_EQ(m.blocks, 0);
+}
+
+TEST_MAIN
