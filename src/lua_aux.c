@@ -69,16 +69,9 @@ void aux_where(lua_State *L, char *out, size_t size)
 
 void aux_raise(lua_State *L, const char *fmt, ...)
 {
-    char where[128];
-    task_where(L, where, sizeof where);
     va_list ap;
     va_start(ap, fmt);
-    lua_pushfstring(L, "%s: ", where);
-    lua_pushvfstring(L, fmt, ap);
-    va_end(ap);
-    lua_concat(L, 2);
-    lua_error(L);
-    abort(); /* lua_error does not return */
+    task_vraise(L, fmt, ap);
 }
 
 const char *aux_picture(lua_State *L, int index, char *out, size_t size)
@@ -137,6 +130,19 @@ int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min
                   given);
     }
     return (int64_t)d;
+}
+
+void aux_check_callable(lua_State *L, int index, const char *what)
+{
+    char given[64];
+    if (lua_isfunction(L, index))
+        return;
+    if (luaL_getmetafield(L, index, "__call")) {
+        lua_pop(L, 1);
+        return;
+    }
+    aux_picture(L, index, given, sizeof given);
+    aux_raise(L, "%s must be a function, got %s", what, given);
 }
 
 void aux_push_parked(lua_State *L)

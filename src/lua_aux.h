@@ -27,6 +27,8 @@ double aux_check_seconds(lua_State *L, int index, const char *what);
 double aux_opt_seconds(lua_State *L, int index, const char *what, double absent);
 /* An integer within [min, max]; raises otherwise, naming `what`. */
 int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min, int64_t max);
+/* Raises unless the value at `index` can be called. `what` begins the message. */
+void aux_check_callable(lua_State *L, int index, const char *what);
 /* A short picture of the value at `index` for messages: `'text'` (cut), `12`, `nil`, `a table`. */
 const char *aux_picture(lua_State *L, int index, char *out, size_t size);
 

@@ -51,6 +51,8 @@ int rt_push_stats(lua_State *L, struct rt *rt);
 /* Each pushes its table of C functions (the Lua side wraps them and is the public face); registered
  * in package.loaded-like preload as "leat.core.<name>". */
 int lua_open_task(lua_State *L, struct rt *rt);
+/* Adds the group functions to the module table on top of L. */
+void lua_group_register(lua_State *L, struct rt *rt);
 int lua_open_sync(lua_State *L, struct rt *rt);
 int lua_open_request(lua_State *L, struct rt *rt);
 int lua_open_json(lua_State *L, struct rt *rt);

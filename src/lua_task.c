@@ -1,6 +1,5 @@
 /* The task primitives as C functions: what parks, and what must see a task's inside. Their public
  * face is lua/leat/task.lua. */
-#include "group.h"
 #include "lua_aux.h"
 #include <math.h>
 #include <string.h>
@@ -226,19 +225,6 @@ static int l_join(lua_State *L)
     return task_park(L, t->sched, &wait_for_ops, target, begin_join, &limit);
 }
 
-static void check_callable(lua_State *L, int index, const char *what)
-{
-    char given[64];
-    if (lua_isfunction(L, index))
-        return;
-    if (luaL_getmetafield(L, index, "__call")) {
-        lua_pop(L, 1);
-        return;
-    }
-    aux_picture(L, index, given, sizeof given);
-    aux_raise(L, "%s must be a function, got %s", what, given);
-}
-
 static int l_wait_for(lua_State *L)
 {
     double seconds = aux_check_seconds(L, 1, "wait_for: seconds");
@@ -249,7 +235,7 @@ static int l_wait_for(lua_State *L)
         limit.target = check_task(L, 2, "wait_for");
         refuse_ancestor(L, t, limit.target, "wait_for");
     } else {
-        check_callable(L, 2, "wait_for: the second argument");
+        aux_check_callable(L, 2, "wait_for: the second argument");
         limit.target = task_spawn(L, t->sched, t, lua_gettop(L) - 2);
         limit.spawned = true;
     }
@@ -260,7 +246,7 @@ static int l_wait_for(lua_State *L)
 static int l_shield(lua_State *L)
 {
     double seconds = aux_check_seconds(L, 1, "shield: seconds");
-    check_callable(L, 2, "shield: the second argument");
+    aux_check_callable(L, 2, "shield: the second argument");
     struct task *t = running(L, "shield");
     task_check_can_wait(L, t->sched, "shield");
     uint64_t due = MIN(loop_deadline_ns(t->sched->loop, seconds), t->shield_ns);
@@ -277,7 +263,7 @@ static int l_shield(lua_State *L)
 
 static int l_spawn(lua_State *L)
 {
-    check_callable(L, 1, "spawn: the first argument");
+    aux_check_callable(L, 1, "spawn: the first argument");
     struct task *t = running(L, "spawn");
     task_spawn(L, t->sched, t, lua_gettop(L) - 1);
     return 1;
@@ -369,138 +355,6 @@ static int l_is_task(lua_State *L)
         same = lua_rawequal(L, -1, -2) != 0;
     }
     lua_pushboolean(L, same);
-    return 1;
-}
-
-/* ---- groups ---- */
-
-static struct group *check_group(lua_State *L)
-{
-    return luaL_checkudata(L, 1, "leat.group");
-}
-
-static int l_group_new(lua_State *L)
-{
-    struct task *owner = running(L, "group");
-    struct group *g = lua_newuserdata(L, sizeof *g);
-    group_init(g, owner);
-    luaL_getmetatable(L, "leat.group");
-    lua_setmetatable(L, -2);
-    return 1;
-}
-
-static int l_group_gc(lua_State *L)
-{
-    group_fini(check_group(L));
-    return 0;
-}
-
-static int l_group_spawn(lua_State *L)
-{
-    struct group *g = check_group(L);
-    check_callable(L, 2, "spawn: the function");
-    if (!g->owner)
-        aux_raise(L, "spawn: the task that made this group has ended");
-    struct task *t = task_spawn(L, g->sched, g->owner, lua_gettop(L) - 2);
-    group_add(g, t);
-    return 1;
-}
-
-static bool cancel_group_next(struct task *t)
-{
-    struct group *g = t->wait.obj;
-    if (g->owner != t || g->running_count == 0) {
-        g->waiter = NULL;
-        return true;
-    }
-    task_unwake(t); /* its children are being cancelled too: it goes on when they are gone */
-    return false;
-}
-
-static int take_group_next(lua_State *L, struct task *t)
-{
-    struct group *g = t->wait.obj;
-    g->waiter = NULL;
-    struct task *done = group_take(g);
-    if (!done)
-        return 0;
-    task_push(L, done);
-    task_observe(done);
-    return 1;
-}
-
-static void describe_group(struct task *t, char *out, size_t size)
-{
-    snprintf(out, size, "%zu tasks", ((struct group *)t->wait.obj)->running_count);
-}
-
-static const struct wait_ops group_ops = {.name = "gather",
-                                          .cancel = cancel_group_next,
-                                          .take = take_group_next,
-                                          .describe = describe_group,
-                                          .joins = true};
-
-static void begin_group_next(struct task *t, void *arg)
-{
-    struct group *g = arg;
-    g->waiter = t;
-    if (!list_empty(&g->finished) || g->running_count == 0)
-        task_wake(t);
-}
-
-/* next(g): the next finished task, or nil when none runs. Collects without a park where one is
- * there. */
-static int l_group_next(lua_State *L)
-{
-    struct group *g = check_group(L);
-    struct task *t = running(L, "gather");
-    if (!t->cancel_requested) {
-        struct task *done = group_take(g);
-        if (done) {
-            task_push(L, done);
-            task_observe(done);
-            return 1;
-        }
-        if (g->running_count == 0) {
-            lua_pushnil(L);
-            return 1;
-        }
-    }
-    if (g->waiter)
-        aux_raise(L, "two tasks collect from one group");
-    return task_park(L, g->sched, &group_ops, g, begin_group_next, g);
-}
-
-static const struct wait_ops drain_ops = {.name = "gather",
-                                          .cancel = cancel_never,
-                                          .take = take_group_next,
-                                          .describe = describe_group,
-                                          .joins = true,
-                                          .survives_cancel = true};
-
-static void begin_drain(struct task *t, void *arg)
-{
-    begin_group_next(t, arg);
-}
-
-/* drain(g): like next, but not even a cancel ends it before the group is empty. */
-static int l_group_drain(lua_State *L)
-{
-    struct group *g = check_group(L);
-    struct task *t = running(L, "gather");
-    return task_park(L, t->sched, &drain_ops, g, begin_drain, g);
-}
-
-static int l_group_cancel(lua_State *L)
-{
-    struct group *g = check_group(L);
-    group_cancel(g, luaL_optstring(L, 2, NULL));
-    return 0;
-}
-
-static int l_group_count(lua_State *L)
-{
-    lua_pushnumber(L, (double)check_group(L)->running_count);
     return 1;
 }
 
@@ -675,10 +529,6 @@ static int l_stats(lua_State *L)
 static const luaL_Reg task_methods[] = {
     {"await_start", l_await}, {"cancel", l_task_cancel}, {"status", l_task_status}, {NULL, NULL}};
 
-static const luaL_Reg group_methods[] = {
-    {"spawn", l_group_spawn},   {"next_start", l_group_next}, {"drain_start", l_group_drain},
-    {"cancel", l_group_cancel}, {"count", l_group_count},     {NULL, NULL}};
-
 static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"join", l_join},
                                      {"wait_for", l_wait_for},
@@ -686,7 +536,6 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"spawn", l_spawn},
                                      {"current", l_current},
                                      {"is_task", l_is_task},
-                                     {"group", l_group_new},
                                      {"outcome", l_outcome},
                                      {"raise_bug", l_raise_bug},
                                      {"trace", l_trace},
@@ -708,10 +557,9 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
 int lua_open_task(lua_State *L, struct rt *rt)
 {
     rt->sched.push_err = aux_push_err;
-    rt_newmetatable(L, rt, "leat.group", group_methods, l_group_gc);
-    lua_pop(L, 1);
     lua_newtable(L); /* module */
     rt_setfuncs(L, rt, functions);
+    lua_group_register(L, rt);
     aux_push_parked(L);
     lua_setfield(L, -2, "PARKED");
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ERR_META);

@@ -7,6 +7,7 @@
 #include "list.h"
 #include "loop.h"
 #include <lua.h>
+#include <stdarg.h>
 
 struct task;
 struct sched;
@@ -140,3 +141,5 @@ void task_set_slot(lua_State *L, struct task *t, enum task_slot slot);
 void task_push_name(lua_State *L, struct task *t);
 /* Writes "file:line" of the first frame of `L` outside leat's own modules, or "?". */
 void task_where(lua_State *L, char *out, size_t size);
+/* Raises a string that begins with the script's own file:line. */
+NORETURN void task_vraise(lua_State *L, const char *fmt, va_list ap);

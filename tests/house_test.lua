@@ -22,7 +22,7 @@ local members = {
     ground = "base list mem buf err log headers sse json_scan embedded",
     loop = "loop timer resolver file",
     engine = "engine transfer transfer_opts inflate admit netthread stats redirect exchange shard sockets"
-        .. " origin response",
+        .. " origin response failure",
     tasks = "task sched waitq sema group queue event",
     bindings = "", -- every lua_*.[ch], see floor_of
     hosts = "leat runtime module cli repl main",
@@ -283,7 +283,7 @@ tests["each public Lua function says what it takes and gives"] = function(compla
         local before = ""
         for number, line in each_line(text) do
             if head and head:find("Internal%.") then break end
-            local public = line:match("^function ([%w_%.]+[%.:][%a][%w_]*)%s*%(")
+            local public = line:match("^function (%u[%w_%.]*[%.:]%a[%w_]*)%s*%(")
             if public and not before:find("^%-%-%-") and not before:find("^%-%- Internal") then
                 complain("lua/leat/" .. name, number, public .. " has no --- comment above it")
             end

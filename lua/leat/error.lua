@@ -62,7 +62,10 @@ function M.is(v)
     return getmetatable(v) == meta
 end
 
--- The error that stands for a raised value where a bug becomes a value (settle).
+--- The error that stands for a raised value where a bug becomes a value (settle).
+---@param value any what was raised
+---@param trace? string its traceback
+---@return table err of kind "raised"
 function M.raised(value, trace)
     return M.new { kind = "raised", message = tostring(value), cause = value, traceback = trace }
 end

@@ -266,7 +266,7 @@ end
 local Arrivals = {}
 Arrivals.__index = Arrivals
 
-function Arrivals:fill()
+local function fill(self)
     while self.more and self.running < self.limit do
         local index, fn, a, b = self.next_job()
         if index == nil then
@@ -282,7 +282,7 @@ function Arrivals:__call()
     if self.closed then
         return nil
     end
-    self:fill()
+    fill(self)
     if self.running == 0 then
         return nil
     end
@@ -295,7 +295,7 @@ function Arrivals:__call()
         self:close()
         task.raise_bug(t)
     end
-    self:fill()
+    fill(self)
     if status == "ok" then
         return index, value
     end
@@ -333,7 +333,7 @@ function M.as_completed(items, fn, opts)
         next_job = item_jobs("as_completed", items, fn),
         limit = limit_of("as_completed", opts, DEFAULT_LIMIT),
     }, Arrivals)
-    self:fill()
+    fill(self)
     return self
 end
 
@@ -377,6 +377,9 @@ end
 local Nursery = {}
 Nursery.__index = Nursery
 
+--- Starts `fn(...)` as a member of the group.
+---@param fn function
+---@return table task
 function Nursery:spawn(fn, ...)
     if not self.group then
         check.fail("spawn: this group has ended")
@@ -386,6 +389,8 @@ function Nursery:spawn(fn, ...)
     return t
 end
 
+--- Cancels what the group has started, not the function that runs it.
+---@param reason? string
 function Nursery:cancel(reason)
     for t in pairs(self.tasks) do
         t:cancel(reason or "the group was cancelled")

@@ -12,13 +12,15 @@ local function chat(i)
     local body = json.encode {
         model = "gpt-4o-mini",
         messages = {
-            { role = "system", content = "You are a helpful assistant who answers in one sentence." },
-            { role = "user", content = "Explain in one sentence what the number " .. i .. " is known for." },
+            { role = "system", content = "You are a helpful assistant. Answer in one sentence." },
+            { role = "user", content = "Explain in one sentence what " .. i .. " is" },
         },
         temperature = 0.7,
         max_tokens = 64,
+        stream = false,
+        user = "bench",
     }
-    local res = assert(api:post { url = url, body = body })
+    local res = assert(api:post(url, { body = body }))
     first_s = first_s or leat.time()
     local reply = assert(res:json())
     return assert(reply.choices[1].message.content)
@@ -39,5 +41,5 @@ local peak_kb = 0
 for line in io.lines("/proc/self/status") do
     peak_kb = tonumber(line:match("^VmHWM:%s*(%d+)")) or peak_kb
 end
-print(("requests=%d wall_s=%.3f cpu_us=%.2f rss_kb=%d first_ms=%.2f"):format(
+print(("requests=%d wall_s=%.3f cpu_us_per_request=%.2f peak_rss_kb=%d first_ms=%.2f"):format(
     outcome.ok, wall_s, os.clock() / count * 1e6, peak_kb, start_s and (first_s - start_s) * 1000 or 0))

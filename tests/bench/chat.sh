@@ -107,9 +107,9 @@ echo "$count chat requests, $in_flight in flight, median of $rounds interleaved 
 echo
 printf '%-28s %10s %10s %10s\n' "" "bare C" "leat" "ratio"
 row() { printf '%-28s %10s %10s %10s\n' "$1" "$2" "$3" "$4"; }
-row "CPU per request (us)" "$(column bare cpu_us | median)" "$(column leat cpu_us | median)" \
-    "$(ratio leat bare cpu_us)"
+row "CPU per request (us)" "$(column bare cpu_us_per_request | median)" "$(column leat cpu_us_per_request | median)" \
+    "$(ratio leat bare cpu_us_per_request)"
 row "start to first response (ms)" "$(column bare_first first_ms | median)" \
     "$(column leat_first first_ms | median)" "$(ratio leat_first bare_first first_ms)"
-mb() { column "$1" rss_kb | median | awk '{ printf "%.1f", $1 / 1024 }'; }
-row "peak memory (MB)" "$(mb bare)" "$(mb leat)" "$(ratio leat bare rss_kb)"
+mb() { column "$1" peak_rss_kb | median | awk '{ printf "%.1f", $1 / 1024 }'; }
+row "peak memory (MB)" "$(mb bare)" "$(mb leat)" "$(ratio leat bare peak_rss_kb)"

@@ -1,0 +1,146 @@
+/* Groups as C objects; gather, map, race and group in lua/leat/gather.lua are loops over them. */
+#include "group.h"
+#include "lua_aux.h"
+
+static struct group *check_group(lua_State *L)
+{
+    return luaL_checkudata(L, 1, "leat.group");
+}
+
+static int l_group_new(lua_State *L)
+{
+    struct task *owner = task_current(L, &rt_of(L)->sched, "group");
+    struct group *g = lua_newuserdata(L, sizeof *g);
+    group_init(g, owner);
+    luaL_getmetatable(L, "leat.group");
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+static int l_group_gc(lua_State *L)
+{
+    group_fini(check_group(L));
+    return 0;
+}
+
+static int l_group_spawn(lua_State *L)
+{
+    struct group *g = check_group(L);
+    aux_check_callable(L, 2, "spawn: the function");
+    if (!g->owner)
+        aux_raise(L, "spawn: the task that made this group has ended");
+    struct task *t = task_spawn(L, g->sched, g->owner, lua_gettop(L) - 2);
+    group_add(g, t);
+    return 1;
+}
+
+static bool cancel_group_next(struct task *t)
+{
+    struct group *g = t->wait.obj;
+    if (g->owner != t || g->running_count == 0) {
+        g->waiter = NULL;
+        return true;
+    }
+    task_unwake(t); /* its children are being cancelled too: it goes on when they are gone */
+    return false;
+}
+
+static int take_group_next(lua_State *L, struct task *t)
+{
+    struct group *g = t->wait.obj;
+    g->waiter = NULL;
+    struct task *done = group_take(g);
+    if (!done)
+        return 0;
+    task_push(L, done);
+    task_observe(done);
+    return 1;
+}
+
+static void describe_group(struct task *t, char *out, size_t size)
+{
+    snprintf(out, size, "%zu tasks", ((struct group *)t->wait.obj)->running_count);
+}
+
+static const struct wait_ops group_ops = {.name = "gather",
+                                          .cancel = cancel_group_next,
+                                          .take = take_group_next,
+                                          .describe = describe_group,
+                                          .joins = true};
+
+static void begin_group_next(struct task *t, void *arg)
+{
+    struct group *g = arg;
+    g->waiter = t;
+    if (!list_empty(&g->finished) || g->running_count == 0)
+        task_wake(t);
+}
+
+/* next(g): the next finished task, or nil when none runs. Collects without a park where one is
+ * there. */
+static int l_group_next(lua_State *L)
+{
+    struct group *g = check_group(L);
+    struct task *t = task_current(L, &rt_of(L)->sched, "gather");
+    if (!t->cancel_requested) {
+        struct task *done = group_take(g);
+        if (done) {
+            task_push(L, done);
+            task_observe(done);
+            return 1;
+        }
+        if (g->running_count == 0) {
+            lua_pushnil(L);
+            return 1;
+        }
+    }
+    if (g->waiter)
+        aux_raise(L, "two tasks collect from one group");
+    return task_park(L, g->sched, &group_ops, g, begin_group_next, g);
+}
+
+static bool cancel_never(struct task *t)
+{
+    UNUSED(t);
+    return false;
+}
+
+static const struct wait_ops drain_ops = {.name = "gather",
+                                          .cancel = cancel_never,
+                                          .take = take_group_next,
+                                          .describe = describe_group,
+                                          .joins = true,
+                                          .survives_cancel = true};
+
+/* drain(g): like next, but not even a cancel ends it before the group is empty. */
+static int l_group_drain(lua_State *L)
+{
+    struct group *g = check_group(L);
+    struct task *t = task_current(L, &rt_of(L)->sched, "gather");
+    return task_park(L, t->sched, &drain_ops, g, begin_group_next, g);
+}
+
+static int l_group_cancel(lua_State *L)
+{
+    struct group *g = check_group(L);
+    group_cancel(g, luaL_optstring(L, 2, NULL));
+    return 0;
+}
+
+static int l_group_count(lua_State *L)
+{
+    lua_pushnumber(L, (double)check_group(L)->running_count);
+    return 1;
+}
+
+static const luaL_Reg group_methods[] = {
+    {"spawn", l_group_spawn},   {"next_start", l_group_next}, {"drain_start", l_group_drain},
+    {"cancel", l_group_cancel}, {"count", l_group_count},     {NULL, NULL}};
+
+void lua_group_register(lua_State *L, struct rt *rt)
+{
+    static const luaL_Reg functions[] = {{"group", l_group_new}, {NULL, NULL}};
+    rt_newmetatable(L, rt, "leat.group", group_methods, l_group_gc);
+    lua_pop(L, 1);
+    rt_setfuncs(L, rt, functions);
+}

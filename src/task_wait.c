@@ -1,0 +1,175 @@
+/* The two ends of a wait: park and take. */
+#include "sched.h"
+
+#include <lauxlib.h>
+#include <stdarg.h>
+#include <string.h>
+
+/* A cancelled task may catch its cancel this often, or go on for this long, before it is given up.
+ */
+#define MAX_SWALLOWED 1000
+#define MAX_CANCELLED_NS (5 * NS_PER_S)
+
+void task_vraise(lua_State *L, const char *fmt, va_list ap)
+{
+    char where[128];
+    task_where(L, where, sizeof where);
+    lua_pushfstring(L, "%s: ", where);
+    lua_pushvfstring(L, fmt, ap);
+    lua_concat(L, 2);
+    lua_error(L);
+    abort(); /* lua_error does not return */
+}
+
+static NORETURN void raise_at(lua_State *L, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    task_vraise(L, fmt, ap);
+}
+
+struct task *task_current(lua_State *L, struct sched *s, const char *who)
+{
+    if (!s->running) {
+        raise_at(L, "%s: called outside a task (run the script by leat)", who);
+    }
+    return s->running;
+}
+
+/* The C function whose callback makes this spot unable to wait, for the message. */
+static const char *blocking_function(lua_State *L)
+{
+    static const char *const known[][2] = {{"table", "sort"},
+                                           {"string", "gsub"},
+                                           {"table", "foreach"},
+                                           {"table", "foreachi"},
+                                           {"string", "gmatch"}};
+    lua_Debug ar;
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Snf", &ar);
+        bool is_c = strcmp(ar.what, "C") == 0;
+        for (size_t i = 0; is_c && i < ARRAY_LEN(known); i++) {
+            int fn = lua_gettop(L);
+            lua_getglobal(L, known[i][0]);
+            if (lua_istable(L, -1))
+                lua_getfield(L, -1, known[i][1]);
+            bool same = lua_rawequal(L, -1, fn) != 0;
+            lua_settop(L, fn);
+            if (same) {
+                lua_pop(L, 1);
+                return known[i][1];
+            }
+        }
+        lua_pop(L, 1);
+        if (is_c && ar.name)
+            return ar.name;
+    }
+    return "a C function";
+}
+
+void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
+{
+    struct task *t = task_current(L, s, who);
+    if (!lua_isyieldable(L)) {
+        const char *fn = blocking_function(L);
+        raise_at(
+            L,
+            "%s: cannot wait inside %s (LuaJIT cannot leave a callback of a C function, such as a "
+            "table.sort comparator or a string.gsub replacement): wait before the call, keep the "
+            "results in a table, and use that table inside",
+            who, fn);
+    }
+    if (!s->own_state && L != t->co) {
+        raise_at(
+            L,
+            "%s: cannot wait inside a coroutine that the script made, in a host's Lua state: call "
+            "it from the task itself, or use spawn",
+            who);
+    }
+}
+
+static bool ignored_too_long(struct task *t, uint64_t now_ns)
+{
+    return t->swallowed >= MAX_SWALLOWED ||
+           (t->cancelled_at_ns && now_ns - t->cancelled_at_ns > MAX_CANCELLED_NS);
+}
+
+int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *obj,
+              void (*begin)(struct task *t, void *arg), void *arg)
+{
+    task_check_can_wait(L, s, ops->name);
+    struct task *t = s->running;
+    t->wait.ops = ops;
+    t->wait.obj = obj;
+    t->wait.woken = t->wait.timed_out = t->wait.cancelled = false;
+    t->wait.number = 0;
+    t->wait.since_ns = loop_now_ns(s->loop);
+    t->state = TASK_PARKED;
+    if (!t->cancel_requested || (ops->joins && !ignored_too_long(t, t->wait.since_ns))) {
+        if (begin)
+            begin(t, arg);
+        if (t->cancel_requested && t->wait.ops->cancel && ops->cancel(t) &&
+            t->state == TASK_PARKED) {
+            t->wait.cancelled = true;
+            t->state = TASK_READY;
+            list_push_back(&s->ready, &t->node);
+        }
+    } else if (ignored_too_long(t, t->wait.since_ns)) {
+        t->abandoned = true;
+    } else {
+        /* Through the ready queue like everyone: a loop that swallows its cancel starves nobody. */
+        t->wait.cancelled = true;
+        t->state = TASK_READY;
+        list_push_back(&s->ready, &t->node);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
+    return lua_yield(L, 1);
+}
+
+void task_unpark(struct sched *s)
+{
+    struct task *t = s->running;
+    if (!t || !t->wait.ops)
+        return;
+    if (!t->wait.cancelled && t->wait.ops->cancel)
+        t->wait.ops->cancel(t);
+    task_wait_end(t);
+    list_unlink(&t->node);
+    t->state = TASK_RUNNING;
+}
+
+static int raise_cancel(lua_State *L, struct task *t)
+{
+    t->swallowed++;
+    if (!t->cancelled_at_ns)
+        t->cancelled_at_ns = loop_now_ns(t->sched->loop);
+    if (t->has_bug_child) {
+        task_push_slot(L, t, SLOT_BUG_CHILD);
+        return task_raise_bug(L, t->sched, lua_touserdata(L, -1));
+    }
+    task_push_slot(L, t, SLOT_CANCEL);
+    if (!lua_istable(L, -1)) {
+        struct err e;
+        err_set(&e, ERR_CANCELLED, t->cancel_reason[0] ? "cancelled: %s" : "cancelled",
+                t->cancel_reason);
+        t->sched->push_err(L, &e);
+        lua_pushvalue(L, -1);
+        task_set_slot(L, t, SLOT_CANCEL);
+    }
+    return lua_error(L);
+}
+
+int task_take(lua_State *L, struct sched *s)
+{
+    struct task *t = task_current(L, s, "take");
+    const struct wait_ops *ops = t->wait.ops;
+    if (!ops)
+        return luaL_error(L, "take: this task did not wait");
+    bool cancel = t->wait.cancelled || (t->cancel_requested && ops->joins && !ops->survives_cancel);
+    if (cancel) {
+        task_wait_end(t);
+        return raise_cancel(L, t);
+    }
+    t->wait.ops = NULL; /* ended, even if the take raises */
+    return ops->take(L, t);
+}
