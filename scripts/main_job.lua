@@ -43,10 +43,9 @@ local answers = leat.map(prompts, ask, {
 })
 local took = leat.now() - started
 
-print("first answer:  " .. tostring(answers[1].value or answers[1].err))
-print(("ok %d, failed %d, retried %d"):format(stats.ok, stats.failed, stats.retried))
-print(("%.1f s; one after the other it would have been %.1f s"):format(took, stats.busy))
-print(("%.2f requests/s"):format(#prompts / took))
+print(("ok %d   failed %d   retried %d"):format(stats.ok, stats.failed, stats.retried))
+print(("took %.1f s, %.2f requests/s; one after the other: %.1f s"):format(took, #prompts / took, stats.busy))
+print("the first answer: " .. tostring(answers[1].value or answers[1].err))
 if stats.failed > 0 then
     return nil, leat.error { kind = "script", message = stats.failed .. " prompts without an answer" }
 end

@@ -33,11 +33,13 @@ if [ -n "${OPENAI_BASE_URL:-}" ]; then
     say "using OPENAI_BASE_URL"
 else
     mkfifo "$scratch/mock"
-    build/leat mock --port 0 --latency "${MOCK_LATENCY:-0.5-1.5}" --seed 1 >"$scratch/mock" &
+    build/leat mock --port 0 --latency "${MOCK_LATENCY:-0.5-1.5}" --seed 1 \
+        >"$scratch/mock" 2>"$scratch/mock.err" &
     mock=$!
     # Its first line ends with its address. The descriptor stays open, or its later lines would fail.
     exec 3<"$scratch/mock"
     if ! read -r line <&3; then
+        cat "$scratch/mock.err" >&2
         say "the mock server did not start"
         exit 1
     fi

@@ -1,5 +1,6 @@
 /* The leat command: options in, exit status out. Everything else is the library's. */
 #include "base.h"
+#include "cli_alloc.h"
 #include "leat.h"
 
 #include <curl/curl.h>
@@ -301,6 +302,7 @@ int main(int argc, char **argv)
     };
     struct leat_error err = {{0}, {0}};
     handle_signals();
+    cli_alloc_install();
     leat_runtime *rt = leat_new(&config, &err);
     if (!rt) {
         fprintf(stderr, "leat: %s\n", err.message);

@@ -23,13 +23,16 @@ static int l_group_gc(lua_State *L)
     return 0;
 }
 
+/* spawn(g, index, fn, ...): `index` comes back with the task's end. */
 static int l_group_spawn(lua_State *L)
 {
     struct group *g = check_group(L);
-    aux_check_callable(L, 2, "spawn: the function");
+    int64_t index = (int64_t)luaL_checknumber(L, 2);
+    aux_check_callable(L, 3, "spawn: the function");
     if (!g->owner)
         aux_raise(L, "spawn: the task that made this group has ended");
-    struct task *t = task_spawn(L, g->sched, g->owner, lua_gettop(L) - 2);
+    struct task *t = task_spawn(L, g->sched, g->owner, lua_gettop(L) - 3);
+    t->group_index = index;
     group_add(g, t);
     return 1;
 }
@@ -45,6 +48,17 @@ static bool cancel_group_next(struct task *t)
     return false;
 }
 
+/* Pushes what the Lua side wants of a finished task: task, index, status, value. */
+static int push_done(lua_State *L, struct task *done)
+{
+    task_push(L, done);
+    task_observe(done);
+    lua_pushnumber(L, (double)done->group_index);
+    lua_pushstring(L, task_status(done));
+    task_push_first(L, done);
+    return 4;
+}
+
 static int take_group_next(lua_State *L, struct task *t)
 {
     struct group *g = t->wait.obj;
@@ -52,9 +66,7 @@ static int take_group_next(lua_State *L, struct task *t)
     struct task *done = group_take(g);
     if (!done)
         return 0;
-    task_push(L, done);
-    task_observe(done);
-    return 1;
+    return push_done(L, done);
 }
 
 static void describe_group(struct task *t, char *out, size_t size)
@@ -84,11 +96,8 @@ static int l_group_next(lua_State *L)
     struct task *t = task_current(L, &rt_of(L)->sched, "gather");
     if (!t->cancel_requested) {
         struct task *done = group_take(g);
-        if (done) {
-            task_push(L, done);
-            task_observe(done);
-            return 1;
-        }
+        if (done)
+            return push_done(L, done);
         if (g->running_count == 0) {
             lua_pushnil(L);
             return 1;

@@ -146,7 +146,6 @@ static int l_start(lua_State *L)
 static int l_check(lua_State *L)
 {
     struct rt *rt = rt_of(L);
-    task_check_can_wait(L, &rt->sched, "client");
     lua_settop(L, 2);
     drop_draft(rt);
     struct transfer *t = rt->draft = transfer_new(&rt->mem);

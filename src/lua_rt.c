@@ -80,7 +80,7 @@ int rt_push_stats(lua_State *L, struct rt *rt)
     set_count(L, "handles", rt->loop.open_handles);
     set_count(L, "lua_bytes",
               (double)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + lua_gc(L, LUA_GCCOUNTB, 0));
-    set_count(L, "memory_bytes", (double)rt->mem.used_bytes);
+    set_count(L, "memory_bytes", (double)(rt->mem.used_bytes + rt->mem.lua_bytes));
     set_count(L, "memory_peak_bytes", (double)rt->mem.peak_bytes);
     set_count(L, "memory_blocks", (double)rt->mem.blocks);
     if (rt->engine) {

@@ -1,5 +1,6 @@
-/* An HTTP/1.1 server on libmicrohttpd, driven by the runtime's loop: the half that knows HTTP and
- * tasks but pushes nothing to Lua (lua_serve_http.c), for the half that does (lua_serve.c).
+/* An HTTP/1.1 server on libmicrohttpd, driven by the runtime's loop, in three parts: a server's
+ * life (lua_serve_listen.c), its requests (lua_serve_http.c), neither of which pushes anything to
+ * Lua, and what scripts see of them (lua_serve.c).
  *
  * No Lua runs beneath a callback of the library: a request whose body is in is suspended and put in
  * line, and the task that accepts is woken. Whatever answers a request resumes its connection, and
@@ -26,6 +27,7 @@ struct server {
     uv_poll_t watch_poll;      /* ours, see below */
     int watch_fd;          /* an epoll set of all connections, asked for their disconnect only */
     struct timer timer;    /* the library's own deadlines */
+    bool run_soon;         /* the timer stands at "next turn" */
     struct list requests;  /* all that the library holds, by node */
     struct list pending;   /* requests in line, by queue_node */
     struct list acceptors; /* tasks, by wait.node */
@@ -104,6 +106,14 @@ void server_quiesce(struct server *s);
 void server_stop(struct server *s);
 void server_release(struct server *s);
 
+/* Lets the library take note of a resumed connection, in the loop's next turn. */
+void server_run_soon(struct server *s);
+/* Of the parts to each other: the daemon with its callbacks; connections that broke; nothing
+ * suspended. */
+NODISCARD struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd);
+void server_note_disconnects(struct server *s);
+void server_resume_all(struct server *s);
+
 /* The next request in line, now held by Lua; NULL: none. */
 struct incoming *server_take(struct server *s);
 /* Lua lets go of it; unanswered, it is broken off. */
@@ -121,3 +131,8 @@ void incoming_finish(struct incoming *r);
 /* Breaks the connection; what a stream has been given before is still sent. No effect once the
  * response is complete. */
 void incoming_abort(struct incoming *r);
+
+/* The metatable of a request, a userdata with a pointer to its struct incoming. */
+#define REQUEST_META "leat.server_request"
+/* Makes it, and sets its methods as "request_methods" in the table on top of L. */
+void server_open_request(lua_State *L, struct rt *rt);

@@ -1,20 +1,17 @@
+/* Requests and connections: the library's callbacks, and what they meet from the side of the tasks.
+ */
 #include "lua_serve.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #define MAX_CONNECTIONS 20000u
 #define SPARE_FILES 64u
-#define LISTEN_BACKLOG 4096
 #define CONNECTION_POOL_BYTES ((size_t)32 << 10) /* bounds the request's head too */
 #define IDLE_TIMEOUT_S 120u                      /* kept-alive, slow to send, or slow to read */
 #define MAX_HEADERS 256u
@@ -61,13 +58,15 @@ static void leave_line(struct incoming *r)
     }
 }
 
-/* The library's own wake-up descriptor makes the loop come back to it. */
+/* The library only takes a note and, run by another's loop, wakes nobody: so it is run in the
+ * loop's next turn, once for all that were resumed until then. */
 static void resume(struct incoming *r)
 {
-    if (r->connection && r->suspended) {
-        r->suspended = false;
-        MHD_resume_connection(r->connection);
-    }
+    if (!r->connection || !r->suspended)
+        return;
+    r->suspended = false;
+    MHD_resume_connection(r->connection);
+    server_run_soon(r->server);
 }
 
 static void wake_writer(struct incoming *r)
@@ -171,11 +170,12 @@ void incoming_finish(struct incoming *r)
 }
 
 /* A body whose length is not announced ends, in HTTP/1.0, with the connection: only a reset can say
- * that it was cut short. */
-static void make_close_a_reset(struct incoming *r)
+ * that it was cut short, and it must come before the library's own orderly shutdown. */
+static void reset_connection(struct incoming *r)
 {
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(r->peer->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    if (r->peer)
+        (void)!connect(r->peer->fd, &none, sizeof none);
 }
 
 static ssize_t read_stream(void *arg, uint64_t pos, char *out, size_t max)
@@ -196,7 +196,7 @@ static ssize_t read_stream(void *arg, uint64_t pos, char *out, size_t max)
     }
     if (r->aborted) {
         if (r->old_http)
-            make_close_a_reset(r);
+            reset_connection(r);
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
     if (r->finished)
@@ -389,15 +389,15 @@ static enum MHD_Result put_in_line(struct incoming *r)
     struct server *s = r->server;
     if (r->too_large)
         return reply(r->connection, 413, "the request's body is too large");
+    if (r->peer && r->peer->gone) {
+        r->gone = true;
+        s->gone++;
+        return MHD_NO;
+    }
     r->state = INCOMING_WAITING;
     r->suspended = true;
     s->active++;
     MHD_suspend_connection(r->connection);
-    if (r->peer && r->peer->gone) {
-        client_gone(r, "the client went away");
-        incoming_abort(r);
-        return MHD_YES;
-    }
     list_push_back(&s->pending, &r->queue_node);
     s->waiting++;
     if (!list_empty(&s->acceptors))
@@ -482,101 +482,29 @@ struct incoming *server_take(struct server *s)
     return r;
 }
 
-/* ---- driving the library ---- */
+/* ---- for lua_serve_listen.c ---- */
 
-static void run(struct server *s)
+void server_note_disconnects(struct server *s)
 {
-    MHD_UNSIGNED_LONG_LONG ms;
-    struct loop *loop = &s->rt->loop;
-    if (!s->daemon)
-        return;
-    MHD_run(s->daemon);
-    /* 0 means "at once": the next turn of the loop, in which this timer is due already. */
-    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
-        loop_timer_start(loop, &s->timer, loop_now_ns(loop) + ms * NS_PER_MS);
-    else
-        loop_timer_stop(loop, &s->timer);
-}
-
-static void on_timer(struct timer *t)
-{
-    run(CONTAINER_OF(t, struct server, timer));
-}
-
-static void on_daemon_ready(uv_poll_t *poll, int status, int events)
-{
-    UNUSED(status);
-    UNUSED(events);
-    run(poll->data);
-}
-
-static void on_watch_ready(uv_poll_t *poll, int status, int events)
-{
-    UNUSED(status);
-    UNUSED(events);
-    struct server *s = poll->data;
     struct epoll_event ready[64];
     int n = epoll_wait(s->watch_fd, ready, ARRAY_LEN(ready), 0);
     for (int i = 0; i < n; i++) {
         struct peer *p = ready[i].data.ptr;
         p->gone = true;
+        /* Where the end came together with data, the library, whose epoll is edge-triggered, has
+         * not seen it, and would wait for the rest of a request: this is another edge. */
+        shutdown(p->fd, SHUT_RD);
         if (p->request)
             client_gone(p->request, "the client went away");
     }
 }
 
-/* ---- starting and stopping ---- */
-
-static enum err_kind parse_host(const char *host, uint16_t port, struct sockaddr_storage *out,
-                                socklen_t *len, struct err *err)
+void server_resume_all(struct server *s)
 {
-    *out = (struct sockaddr_storage){0};
-    struct sockaddr_in *in = (void *)out;
-    struct sockaddr_in6 *in6 = (void *)out;
-    if (strcmp(host, "localhost") == 0)
-        host = "127.0.0.1";
-    if (inet_pton(AF_INET, host, &in->sin_addr) == 1) {
-        in->sin_family = AF_INET;
-        in->sin_port = htons(port);
-        *len = sizeof *in;
-        return ERR_NONE;
+    LIST_FOR(node, &s->requests)
+    {
+        resume(CONTAINER_OF(node, struct incoming, node));
     }
-    if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
-        in6->sin6_family = AF_INET6;
-        in6->sin6_port = htons(port);
-        *len = sizeof *in6;
-        return ERR_NONE;
-    }
-    return err_set(err, ERR_INVALID,
-                   "serve: the host must be an IP address or 'localhost', not '%s'", host);
-}
-
-static enum err_kind listen_on(struct server *s, const char *host, uint16_t port, int *out,
-                               struct err *err)
-{
-    struct sockaddr_storage address;
-    socklen_t len;
-    enum err_kind rc = parse_host(host, port, &address, &len, err);
-    if (rc != ERR_NONE)
-        return rc;
-    int one = 1;
-    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
-        bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
-        int code = errno;
-        if (fd >= 0)
-            close(fd);
-        err_set(err, ERR_IO, "serve: cannot listen on %s port %u: %s", host, port, strerror(code));
-        err->code = code;
-        return err_reason(err, code == EADDRINUSE ? "in_use" : "");
-    }
-    s->port = ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
-                                                 : ((struct sockaddr_in6 *)&address)->sin6_port);
-    snprintf(s->host, sizeof s->host, "%s", host);
-    *out = fd;
-    return ERR_NONE;
 }
 
 static unsigned connection_limit(void)
@@ -594,7 +522,7 @@ static unsigned connection_limit(void)
     return files.rlim_cur > 2 * SPARE_FILES ? (unsigned)files.rlim_cur - SPARE_FILES : SPARE_FILES;
 }
 
-static struct MHD_Daemon *start_daemon(struct server *s, int listen_fd)
+struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd)
 {
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
                             MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
@@ -603,126 +531,4 @@ static struct MHD_Daemon *start_daemon(struct server *s, int listen_fd)
                             MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
                             on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
                             MHD_OPTION_NOTIFY_COMPLETED, on_done, s, MHD_OPTION_END);
-}
-
-static void on_closed(uv_handle_t *handle)
-{
-    struct server *s = handle->data;
-    s->rt->loop.open_handles--;
-    server_release(s);
-}
-
-static int watch(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb fn)
-{
-    int rc = uv_poll_init(s->rt->loop.uv, poll, fd);
-    if (rc != 0)
-        return rc;
-    poll->data = s;
-    s->refs++;
-    s->rt->loop.open_handles++;
-    rc = uv_poll_start(poll, UV_READABLE, fn);
-    if (rc != 0)
-        uv_close((uv_handle_t *)poll, on_closed);
-    return rc;
-}
-
-enum err_kind server_start(struct server **out, struct rt *rt, const char *host, uint16_t port,
-                           size_t max_body, struct err *err)
-{
-    int listen_fd = -1;
-    struct server *s = mem_calloc(&rt->mem, sizeof *s);
-    if (!s)
-        return err_set(err, ERR_MEMORY, "serve: not enough memory");
-    *s = (struct server){.rt = rt, .max_body = max_body, .refs = 1, .watch_fd = -1};
-    struct list *lists[] = {&s->node, &s->requests, &s->pending, &s->acceptors, &s->idlers};
-    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
-        list_init(lists[i]);
-    timer_init(&s->timer, on_timer);
-    enum err_kind rc = listen_on(s, host, port, &listen_fd, err);
-    if (rc != ERR_NONE)
-        goto fail;
-    s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (s->watch_fd < 0) {
-        rc = err_set(err, ERR_IO, "serve: epoll_create: %s", strerror(errno));
-        close(listen_fd);
-        goto fail;
-    }
-    s->daemon = start_daemon(s, listen_fd);
-    if (!s->daemon) {
-        /* By then the library may have closed the socket or not: ask whether it is still ours. */
-        int listening = 0;
-        socklen_t len = sizeof listening;
-        if (getsockopt(listen_fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening)
-            close(listen_fd);
-        rc = err_set(err, ERR_IO, "serve: libmicrohttpd did not start");
-        goto fail;
-    }
-    int daemon_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    int code = watch(s, &s->daemon_poll, daemon_fd, on_daemon_ready);
-    if (code == 0) {
-        code = watch(s, &s->watch_poll, s->watch_fd, on_watch_ready);
-        if (code != 0)
-            uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
-    }
-    if (code != 0) {
-        rc = err_set(err, ERR_IO, "serve: cannot watch the sockets: %s", uv_strerror(code));
-        MHD_stop_daemon(s->daemon);
-        s->daemon = NULL;
-        goto fail;
-    }
-    list_push_back(&rt->servers, &s->node);
-    rt->sched.external++;
-    *out = s;
-    return ERR_NONE;
-
-fail:
-    if (s->watch_fd >= 0)
-        close(s->watch_fd);
-    s->watch_fd = -1;
-    server_release(s);
-    return rc;
-}
-
-void server_quiesce(struct server *s)
-{
-    if (!s->daemon || s->quiet)
-        return;
-    s->quiet = true;
-    int fd = MHD_quiesce_daemon(s->daemon);
-    if (fd >= 0)
-        close(fd);
-}
-
-void server_stop(struct server *s)
-{
-    struct MHD_Daemon *daemon = s->daemon;
-    if (!daemon)
-        return;
-    s->daemon = NULL;
-    s->quiet = true;
-    loop_timer_stop(&s->rt->loop, &s->timer);
-    uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
-    uv_close((uv_handle_t *)&s->watch_poll, on_closed);
-    /* The library aborts the process if it is stopped with a connection suspended. */
-    LIST_FOR(node, &s->requests)
-    resume(CONTAINER_OF(node, struct incoming, node));
-    MHD_stop_daemon(daemon);
-    close(s->watch_fd);
-    s->watch_fd = -1;
-    wake_all(&s->acceptors);
-    wake_all(&s->idlers);
-    list_unlink(&s->node);
-    s->rt->sched.external--;
-}
-
-void server_release(struct server *s)
-{
-    if (--s->refs == 0)
-        mem_free(&s->rt->mem, s);
-}
-
-void lua_serve_close_all(struct rt *rt)
-{
-    while (!list_empty(&rt->servers))
-        server_stop(CONTAINER_OF(rt->servers.next, struct server, node));
 }

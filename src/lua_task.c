@@ -177,6 +177,7 @@ static void begin_join(struct task *t, void *arg)
     }
     list_push_back(&limit->target->waiters, &t->wait.node);
     uint64_t due = NEVER_NS;
+    t->wait.since_ns = loop_now_ns(t->sched->loop);
     if (limit->seconds < 1e9)
         due = t->wait.since_ns + (uint64_t)(limit->seconds * 1e9);
     if (limit->spawned && !limit->target->shielded)
@@ -278,27 +279,9 @@ static int l_task_cancel(lua_State *L)
     return 0;
 }
 
-static const char *status_of(const struct task *t)
-{
-    switch (t->state) {
-    case TASK_READY:
-        return t->started ? "ready" : "new";
-    case TASK_RUNNING:
-        return "running";
-    case TASK_PARKED:
-        return "waiting";
-    case TASK_JOINING:
-        return "joining";
-    default:
-        break;
-    }
-    static const char *const ended[] = {"none", "ok", "failed", "raised", "cancelled"};
-    return ended[t->outcome];
-}
-
 static int l_task_status(lua_State *L)
 {
-    lua_pushstring(L, status_of(check_task(L, 1, "status")));
+    lua_pushstring(L, task_status(check_task(L, 1, "status")));
     return 1;
 }
 
@@ -307,7 +290,7 @@ static int l_task_index(lua_State *L)
     struct task *t = check_task(L, 1, "task");
     const char *key = lua_tostring(L, 2);
     if (key && strcmp(key, "name") == 0) {
-        task_push_name(L, t);
+        task_push_name_of(L, 1);
     } else if (key && strcmp(key, "id") == 0) {
         lua_pushnumber(L, (double)t->id);
     } else {
@@ -325,16 +308,18 @@ static int l_task_newindex(lua_State *L)
         aux_raise(L, "task: only 'name' can be set, not '%s'", key ? key : luaL_typename(L, 2));
     if (!lua_isstring(L, 3))
         aux_raise(L, "task: the name must be a string");
-    lua_settop(L, 3);
-    task_set_slot(L, t, SLOT_NAME);
+    UNUSED(t);
+    lua_getfenv(L, 1);
+    lua_pushvalue(L, 3);
+    lua_rawseti(L, -2, SLOT_NAME);
     return 0;
 }
 
 static int l_task_tostring(lua_State *L)
 {
     struct task *t = check_task(L, 1, "task");
-    task_push_name(L, t);
-    lua_pushfstring(L, "task %d (%s): %s", (int)t->id, lua_tostring(L, -1), status_of(t));
+    task_push_name_of(L, 1);
+    lua_pushfstring(L, "task %d (%s): %s", (int)t->id, lua_tostring(L, -1), task_status(t));
     return 1;
 }
 
@@ -359,25 +344,6 @@ static int l_is_task(lua_State *L)
 }
 
 /* ---- what the Lua side needs to see ---- */
-
-/* outcome(task): "ok", first value | "failed", err | "cancelled", err | "raised", value */
-static int l_outcome(lua_State *L)
-{
-    struct task *t = check_task(L, 1, "outcome");
-    if (t->state != TASK_ENDED)
-        aux_raise(L, "outcome: the task has not ended");
-    lua_pushstring(L, status_of(t));
-    int n = task_push_outcome(L, t);
-    if (t->outcome == OUTCOME_OK) {
-        if (n == 0)
-            lua_pushnil(L);
-        else
-            lua_pop(L, n - 1);
-    } else if (t->outcome != OUTCOME_BUG) {
-        lua_remove(L, -2);
-    }
-    return 2;
-}
 
 static int l_raise_bug(lua_State *L)
 {
@@ -494,7 +460,7 @@ static int l_tasks(lua_State *L)
         lua_setfield(L, -2, "id");
         task_push_name(L, t);
         lua_setfield(L, -2, "name");
-        lua_pushstring(L, status_of(t));
+        lua_pushstring(L, task_status(t));
         lua_setfield(L, -2, "status");
         if (t->parent) {
             lua_pushnumber(L, (double)t->parent->id);
@@ -536,7 +502,6 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"spawn", l_spawn},
                                      {"current", l_current},
                                      {"is_task", l_is_task},
-                                     {"outcome", l_outcome},
                                      {"raise_bug", l_raise_bug},
                                      {"trace", l_trace},
                                      {"note", l_note},

@@ -17,6 +17,23 @@ void mem_init(struct mem *m, size_t limit_bytes)
     atomic_init(&m->blocks, 0);
     atomic_init(&m->fail_in, -1);
     m->limit_bytes = limit_bytes;
+    atomic_init(&m->lua_bytes, 0);
+    for (size_t i = 0; i < MEM_CLASSES; i++) {
+        m->lua_kept[i] = NULL;
+        m->lua_kept_count[i] = 0;
+    }
+}
+
+void mem_fini(struct mem *m)
+{
+    for (size_t i = 0; i < MEM_CLASSES; i++) {
+        while (m->lua_kept[i] != NULL) {
+            void *block = m->lua_kept[i];
+            m->lua_kept[i] = *(void **)block;
+            free(block);
+        }
+        m->lua_kept_count[i] = 0;
+    }
 }
 
 static bool told_to_fail(struct mem *m)
@@ -45,11 +62,12 @@ static bool claim(struct mem *m, size_t size)
     if (told_to_fail(m))
         return false;
     size_t before = atomic_fetch_add(&m->used_bytes, size);
-    if (m->limit_bytes != 0 && (before > m->limit_bytes || size > m->limit_bytes - before)) {
+    if (m->limit_bytes != 0 &&
+        (before + m->lua_bytes > m->limit_bytes || size > m->limit_bytes - before - m->lua_bytes)) {
         atomic_fetch_sub(&m->used_bytes, size);
         return false;
     }
-    raise_peak(m, before + size);
+    raise_peak(m, before + size + m->lua_bytes);
     return true;
 }
 
@@ -130,29 +148,104 @@ char *mem_strndup(struct mem *m, const char *s, size_t len)
     return copy;
 }
 
+/* Sanitizers see a freed block only if it really is freed. */
+#if defined(__SANITIZE_ADDRESS__) || defined(LEAT_KEEP_NO_BLOCKS)
+#define KEEP_BLOCKS false
+#else
+#define KEEP_BLOCKS true
+#endif
+
+/* Which list of kept blocks serves `size`; MEM_CLASSES: none. */
+static size_t class_of(size_t size)
+{
+    size_t c = (size + MEM_CLASS_BYTES - 1) / MEM_CLASS_BYTES - 1;
+    return KEEP_BLOCKS && c < MEM_CLASSES ? c : MEM_CLASSES;
+}
+
+static void *lua_get(struct mem *m, size_t size)
+{
+    size_t c = class_of(size);
+    if (c == MEM_CLASSES)
+        return malloc(size);
+    void *block = m->lua_kept[c];
+    if (block == NULL)
+        return malloc((c + 1) * MEM_CLASS_BYTES);
+    m->lua_kept[c] = *(void **)block;
+    m->lua_kept_count[c]--;
+    return block;
+}
+
+static void lua_put(struct mem *m, void *block, size_t size)
+{
+    size_t c = class_of(size);
+    if (c == MEM_CLASSES || m->lua_kept_count[c] == MEM_CLASS_KEPT) {
+        free(block);
+        return;
+    }
+    *(void **)block = m->lua_kept[c];
+    m->lua_kept[c] = block;
+    m->lua_kept_count[c]++;
+}
+
+static size_t lua_bytes(struct mem *m)
+{
+    return atomic_load_explicit(&m->lua_bytes, memory_order_relaxed);
+}
+
+/* One thread writes it, so a plain store does. */
+static void set_lua_bytes(struct mem *m, size_t bytes)
+{
+    atomic_store_explicit(&m->lua_bytes, bytes, memory_order_relaxed);
+}
+
+static bool claim_lua(struct mem *m, size_t more)
+{
+    if (told_to_fail(m))
+        return false;
+    size_t used = atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
+    if (m->limit_bytes != 0 && (used > m->limit_bytes || more > m->limit_bytes - used))
+        return false;
+    set_lua_bytes(m, lua_bytes(m) + more);
+    raise_peak(m, used + more);
+    return true;
+}
+
 void *mem_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     struct mem *m = ud;
     if (ptr == NULL)
         osize = 0; /* some Luas pass the kind of object here */
     if (nsize == 0) {
-        unclaim(m, osize);
-        free(ptr);
+        set_lua_bytes(m, lua_bytes(m) - osize);
+        if (ptr != NULL)
+            lua_put(m, ptr, osize);
         return NULL;
     }
     size_t more = nsize > osize ? nsize - osize : 0;
-    if (more != 0 && !claim(m, more))
+    if (more != 0 && !claim_lua(m, more))
         return NULL;
-    void *moved = realloc(ptr, nsize);
-    if (moved == NULL) {
-        /* The collector takes for granted that a block can always be made smaller. */
+    void *block;
+    if (ptr == NULL) {
+        block = lua_get(m, nsize);
+    } else if (class_of(osize) == class_of(nsize)) {
+        block = class_of(nsize) == MEM_CLASSES ? realloc(ptr, nsize) : ptr;
+    } else {
+        block = lua_get(m, nsize);
+        if (block != NULL) {
+            memcpy(block, ptr, MIN(osize, nsize));
+            lua_put(m, ptr, osize);
+        }
+    }
+    if (block == NULL) {
+        /* The collector takes for granted that a block can always be made smaller. A larger block
+         * serves too, and goes to a list of smaller ones in the end. */
         if (more != 0) {
-            unclaim(m, more);
+            set_lua_bytes(m, lua_bytes(m) - more);
             return NULL;
         }
-        moved = ptr;
+        block = ptr;
     }
     if (nsize < osize)
-        unclaim(m, osize - nsize);
-    return moved;
+        set_lua_bytes(m, lua_bytes(m) - (osize - nsize));
+    return block;
 }

@@ -36,8 +36,12 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
      * server may have acted on. */
     if (x->hop_attempts > 0 && !exchange_idempotent(x)) {
         x->resend_refused = true;
+        x->easy_dirty = true;
         return CURL_PREREQFUNC_ABORT;
     }
+    /* The library counts re-sends over the life of the handle and gives up at five. */
+    if (x->hop_attempts > 0)
+        x->easy_dirty = true;
     x->hop_attempts++;
     x->transfer->result.wire_attempts++;
     x->engine->stats.wire_attempts++;
@@ -236,9 +240,10 @@ static size_t head_end(struct exchange *x)
     if (r->status < 200)
         return 1;
     x->head_done = true;
-    if (x->chunked && x->has_length) {
+    bool body_of_204 = r->status == 204 && (x->chunked || r->expected_bytes > 0);
+    if ((x->chunked && x->has_length) || body_of_204) {
         /* Chunking wins. Whoever sends both may have been led to, so nothing follows on this
-         * connection. */
+         * connection; nor behind a body where none may be. */
         curl_easy_setopt(x->easy, CURLOPT_FORBID_REUSE, 1L);
         x->close_after = true;
     }

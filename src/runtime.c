@@ -182,8 +182,6 @@ static int set_up(lua_State *L)
     struct rt *rt = &r->rt;
     luaL_openlibs(L);
     sched_init(&rt->sched, &rt->loop, &rt->log, L, true);
-    luaL_newmetatable(L, "leat.task"); /* task_spawn needs it before the module is asked for */
-    lua_pop(L, 1);
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "preload");
     for (size_t i = 0; i < ARRAY_LEN(core_modules); i++)
@@ -296,6 +294,7 @@ fail_loop:
     loop_fini(&rt->loop);
 fail_runtime:
     buf_fini(&r->report);
+    mem_fini(&rt->mem);
     set_error(err, err_kind_name(e.kind), "%s", e.message);
     mem_free(&boot, r);
     return NULL;
@@ -600,6 +599,7 @@ void leat_free(leat_runtime *r)
     if (rt->mem.blocks != 0)
         log_write(&rt->log, LOG_WARN, "%zu blocks of memory were not given back",
                   (size_t)rt->mem.blocks);
+    mem_fini(&rt->mem);
     struct mem boot;
     mem_init(&boot, 0);
     mem_free(&boot, r);

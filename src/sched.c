@@ -19,12 +19,14 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     luaL_checkstack(L, LUA_MINSTACK * 2, "leat");
     lua_newtable(L);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
-    lua_newtable(L); /* every task's userdata by its address, for as long as anyone holds it */
+    lua_newtable(L); /* ended tasks with a bug by their address, for as long as anyone holds them */
     lua_newtable(L);
     lua_pushliteral(L, "v");
     lua_setfield(L, -2, "__mode");
     lua_setmetatable(L, -2);
-    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_HANDLES);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_BUGS);
+    luaL_newmetatable(L, "leat.task"); /* filled by the bindings */
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_TASK_META);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&parked_mark);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
     lua_pushboolean(L, 0);
@@ -38,16 +40,13 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
 
 static void unanchor(struct task *t)
 {
+    if (t->anchor == 0)
+        return;
     lua_State *L = t->sched->L;
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
-    lua_pushlightuserdata(L, t);
-    lua_rawget(L, -2);
-    if (!lua_isnil(L, -1)) { /* clearing an existing key allocates nothing */
-        lua_pushlightuserdata(L, t);
-        lua_pushnil(L);
-        lua_rawset(L, -4);
-    }
-    lua_pop(L, 2);
+    luaL_unref(L, -1, t->anchor); /* writes existing slots only: allocates nothing */
+    lua_pop(L, 1);
+    t->anchor = 0;
 }
 
 struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs)
@@ -56,27 +55,20 @@ struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int 
     int fn = lua_gettop(L) - nargs;
     struct task *t = lua_newuserdata(L, sizeof *t); /* fn args ud */
     *t = (struct task){.sched = s, .deadline_ns = NEVER_NS, .shield_ns = NEVER_NS};
-    luaL_getmetatable(L, "leat.task");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_TASK_META);
     lua_setmetatable(L, -2);
     lua_createtable(L, SLOT_COUNT, 0); /* fn args ud env */
     t->co = lua_newthread(L);
     lua_rawseti(L, -2, SLOT_CO);
-    for (int slot = SLOT_CO + 1; slot <= SLOT_COUNT; slot++) {
-        lua_pushboolean(L, 0);
-        lua_rawseti(L, -2, slot);
-    }
     lua_pushvalue(L, fn);
     lua_rawseti(L, -2, SLOT_NAME);
     lua_setfenv(L, -2); /* fn args ud */
     if (!lua_checkstack(t->co, nargs + LUA_MINSTACK))
         luaL_error(L, "spawn: too many arguments");
-    for (int key = SCHED_KEY_ANCHORS; key <= SCHED_KEY_HANDLES; key++) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, key);
-        lua_pushlightuserdata(L, t);
-        lua_pushvalue(L, -3);
-        lua_rawset(L, -3);
-        lua_pop(L, 1); /* fn args ud */
-    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_pushvalue(L, -2);
+    t->anchor = luaL_ref(L, -2);
+    lua_pop(L, 1); /* fn args ud */
     lua_insert(L, fn);
     lua_xmove(L, t->co, nargs + 1); /* ud */
 
@@ -94,7 +86,8 @@ struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int 
         t->deadline_ns = parent->deadline_ns;
         t->shield_ns = parent->shield_ns;
         t->cancel_requested = parent->cancel_requested;
-        memcpy(t->cancel_reason, parent->cancel_reason, sizeof t->cancel_reason);
+        if (t->cancel_requested)
+            memcpy(t->cancel_reason, parent->cancel_reason, sizeof t->cancel_reason);
     }
     t->state = TASK_READY;
     list_push_back(&s->ready, &t->node);
@@ -146,12 +139,25 @@ static void settle_outcome(struct task *t)
         unanchor(CONTAINER_OF(node, struct task, sibling));
 }
 
+static int remember_bug(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_BUGS);
+    lua_pushvalue(L, 1);
+    task_push(L, t);
+    lua_rawset(L, -3);
+    return 0;
+}
+
 /* The task ends: everyone who waits for it is told. Returns the parent if it may end now too. */
 static struct task *end_one(struct task *t)
 {
     struct sched *s = t->sched;
     struct task *parent = t->parent;
     settle_outcome(t);
+    /* For its traceback; without memory for that the bug is raised all the same. */
+    if (t->outcome == OUTCOME_BUG && lua_cpcall(s->L, remember_bug, t) != 0)
+        lua_pop(s->L, 1);
     t->state = TASK_ENDED;
     list_unlink(&t->all);
     s->live--;
@@ -294,6 +300,7 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
         struct list batch;
         list_init(&batch);
         list_append_all(&batch, &s->ready);
+        s->pass_ns = loop_now_ns(s->loop);
         struct list *node;
         while ((node = list_pop_front(&batch))) {
             resume(s, CONTAINER_OF(node, struct task, node));

@@ -13,9 +13,11 @@ struct sched {
     struct list late;  /* waits whose limit passed in this tick: decided after the ready ones ran */
     struct task *running;
     uint64_t next_id;
-    size_t live;             /* tasks not ended */
-    size_t timers;           /* active task timers */
-    size_t external;         /* things outside the tasks that may still wake one: servers, reads */
+    uint64_t
+        pass_ns;     /* when this pass over the ready queue began: saves a clock reading per wait */
+    size_t live;     /* tasks not ended */
+    size_t timers;   /* active task timers */
+    size_t external; /* things outside the tasks that may still wake one: servers, reads */
     bool (*busy)(void *arg); /* more such things, asked: transfers in flight; may be NULL */
     void *busy_arg;
     /* Pushes an error table; set by the bindings, which own its shape. */
@@ -61,6 +63,8 @@ bool sched_is_stuck(const struct sched *s);
  * cancel. For a bug pushes the raised value alone. Returns the number of values. May raise
  * (memory). */
 int task_push_outcome(lua_State *L, struct task *t);
+/* Pushes one value of it: the first result, the error, or the raised value. */
+void task_push_first(lua_State *L, struct task *t);
 /* Pushes the traceback of an ended task's bug, those of the tasks it came through included. */
 void task_push_trace(lua_State *L, struct task *t);
 /* Raises the bug of the ended task `from` in the running task, with its traceback noted. */
@@ -76,7 +80,8 @@ bool task_is_err(lua_State *L, int index);
 /* Registry keys, in the array part so that reading them never allocates. */
 enum {
     SCHED_KEY_ANCHORS = 0x1ea70,
-    SCHED_KEY_HANDLES,
+    SCHED_KEY_BUGS,
+    SCHED_KEY_TASK_META,
     SCHED_KEY_ERR_META,
     SCHED_KEY_PARKED,
     SCHED_KEY_CLEANUP

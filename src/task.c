@@ -42,6 +42,7 @@ void task_wait_timer(struct task *t, uint64_t due_ns)
 
 void task_wait_seconds(struct task *t, double seconds)
 {
+    t->wait.since_ns = loop_now_ns(t->sched->loop);
     if (seconds < 1e9)
         task_wait_timer(t, t->wait.since_ns + (uint64_t)(seconds * 1e9));
 }
@@ -144,19 +145,31 @@ void task_hook_remove(struct task_hook *hook)
 
 void task_push(lua_State *L, struct task *t)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_HANDLES);
-    lua_pushlightuserdata(L, t);
-    lua_rawget(L, -2);
+    if (t->anchor != 0) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+        lua_rawgeti(L, -1, t->anchor);
+    } else {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_BUGS);
+        lua_pushlightuserdata(L, t);
+        lua_rawget(L, -2);
+    }
+    lua_remove(L, -2);
+}
+
+static void push_slot_of(lua_State *L, int index, enum task_slot slot)
+{
+    lua_getfenv(L, index);
+    lua_rawgeti(L, -1, slot);
     lua_remove(L, -2);
 }
 
 void task_push_slot(lua_State *L, struct task *t, enum task_slot slot)
 {
     task_push(L, t);
-    lua_getfenv(L, -1);
-    lua_rawgeti(L, -1, slot);
-    lua_replace(L, -3);
-    lua_pop(L, 1);
+    if (lua_isuserdata(L, -1)) {
+        push_slot_of(L, -1, slot);
+        lua_remove(L, -2);
+    }
 }
 
 void task_set_slot(lua_State *L, struct task *t, enum task_slot slot)
@@ -168,9 +181,9 @@ void task_set_slot(lua_State *L, struct task *t, enum task_slot slot)
     lua_pop(L, 3);
 }
 
-void task_push_name(lua_State *L, struct task *t)
+/* Replaces the name slot's value on top by the name. */
+static void to_name(lua_State *L)
 {
-    task_push_slot(L, t, SLOT_NAME);
     if (lua_isfunction(L, -1)) {
         lua_Debug ar;
         lua_getinfo(L, ">S", &ar);
@@ -184,6 +197,18 @@ void task_push_name(lua_State *L, struct task *t)
     }
 }
 
+void task_push_name(lua_State *L, struct task *t)
+{
+    task_push_slot(L, t, SLOT_NAME);
+    to_name(L);
+}
+
+void task_push_name_of(lua_State *L, int index)
+{
+    push_slot_of(L, index, SLOT_NAME);
+    to_name(L);
+}
+
 void task_where(lua_State *L, char *out, size_t size)
 {
     lua_Debug ar;
@@ -195,4 +220,22 @@ void task_where(lua_State *L, char *out, size_t size)
         }
     }
     snprintf(out, size, "?");
+}
+
+const char *task_status(const struct task *t)
+{
+    switch (t->state) {
+    case TASK_READY:
+        return t->started ? "ready" : "new";
+    case TASK_RUNNING:
+        return "running";
+    case TASK_PARKED:
+        return "waiting";
+    case TASK_JOINING:
+        return "joining";
+    default:
+        break;
+    }
+    static const char *const ended[] = {"none", "ok", "failed", "raised", "cancelled"};
+    return ended[t->outcome];
 }

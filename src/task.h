@@ -42,11 +42,11 @@ struct wait {
     void *obj;                  /* the ops' own */
     struct list node;           /* a place in a waiting line; unlinked by wake and cancel */
     struct timer timer;         /* sleep, or the wait's own timeout */
-    uint64_t since_ns;
-    bool woken;     /* the result is there, the task has not run yet */
-    bool timed_out; /* the timer ended the wait */
-    bool cancelled; /* the task runs again only to raise the cancel */
-    int64_t number; /* the ops' own */
+    uint64_t since_ns;          /* exact where a timer runs, else the start of the pass */
+    bool woken;                 /* the result is there, the task has not run yet */
+    bool timed_out;             /* the timer ended the wait */
+    bool cancelled;             /* the task runs again only to raise the cancel */
+    int64_t number;             /* the ops' own */
 };
 
 enum task_state {
@@ -96,8 +96,10 @@ struct task {
     uint64_t deadline_ns; /* NEVER_NS: none */
     uint64_t shield_ns;   /* end of the enclosing shield, for nested ones; NEVER_NS: none */
     struct wait wait;
+    int anchor;          /* reference in the scheduler's table; 0: none */
     struct group *group; /* whose finished list takes it; NULL: none */
     struct list group_node;
+    int64_t group_index; /* the group's own */
     struct task
         *outcome_from; /* the child whose outcome became this task's; kept by SLOT_BUG_CHILD */
 
@@ -127,18 +129,23 @@ void task_hook_remove(struct task_hook *hook);
 
 /* Starts the wait's timer (due_ns NEVER_NS: none). */
 void task_wait_timer(struct task *t, uint64_t due_ns);
-/* The same, `seconds` after the wait began; infinity: none. */
+/* Makes since_ns exact and starts the timer `seconds` after it; infinity: none. */
 void task_wait_seconds(struct task *t, double seconds);
 /* Ends the wait record of a task that is about to run, or whose wait was cancelled. */
 void task_wait_end(struct task *t);
 
-/* Pushes the task's userdata or one of its slots. An ended task must be held by someone. */
+/* Pushes the task's userdata or one of its slots; nil for a task that has ended and is anchored no
+ * more, unless it ended with a bug, whose traceback may still be asked for. */
 void task_push(lua_State *L, struct task *t);
 void task_push_slot(lua_State *L, struct task *t, enum task_slot slot);
 /* Pops a value into a slot. Never allocates. */
 void task_set_slot(lua_State *L, struct task *t, enum task_slot slot);
 /* Pushes the task's name: the one given, or "file:line" of its function. */
 void task_push_name(lua_State *L, struct task *t);
+/* The same for the task whose userdata is at `index`, ended or not. */
+void task_push_name_of(lua_State *L, int index);
+/* A word for scripts: new, ready, running, waiting, joining, ok, failed, raised, cancelled. */
+const char *task_status(const struct task *t);
 /* Writes "file:line" of the first frame of `L` outside leat's own modules, or "?". */
 void task_where(lua_State *L, char *out, size_t size);
 /* Raises a string that begins with the script's own file:line. */

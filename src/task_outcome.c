@@ -74,6 +74,20 @@ int task_push_outcome(lua_State *L, struct task *t)
     }
 }
 
+void task_push_first(lua_State *L, struct task *t)
+{
+    if (t->outcome == OUTCOME_OK) {
+        if (lua_gettop(t->co) == 0) {
+            lua_pushnil(L);
+            return;
+        }
+        lua_pushvalue(t->co, 1);
+        lua_xmove(t->co, L, 1);
+    } else if (task_push_outcome(L, t) > 1) {
+        lua_remove(L, -2); /* the nil before the error */
+    }
+}
+
 struct trace {
     char text[8192];
     size_t len;

@@ -91,7 +91,7 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
 static bool ignored_too_long(struct task *t, uint64_t now_ns)
 {
     return t->swallowed >= MAX_SWALLOWED ||
-           (t->cancelled_at_ns && now_ns - t->cancelled_at_ns > MAX_CANCELLED_NS);
+           (t->cancelled_at_ns && now_ns > t->cancelled_at_ns + MAX_CANCELLED_NS);
 }
 
 int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *obj,
@@ -103,7 +103,7 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
     t->wait.obj = obj;
     t->wait.woken = t->wait.timed_out = t->wait.cancelled = false;
     t->wait.number = 0;
-    t->wait.since_ns = loop_now_ns(s->loop);
+    t->wait.since_ns = s->pass_ns;
     t->state = TASK_PARKED;
     if (!t->cancel_requested || (ops->joins && !ignored_too_long(t, t->wait.since_ns))) {
         if (begin)

@@ -108,14 +108,13 @@ local banned = {
 local allowed_globals = {
     -- libcurl's own initialisation is per process and not thread-safe: a lock and a count around it.
     ["engine.c"] = true,
-    ["engine_global.c"] = true,
-    ["curl_global.c"] = true,
     -- A signal handler has nothing but globals to speak to.
     ["cli.c"] = true,
-    ["cli_signals.c"] = true,
+    -- libcurl's allocator functions get no argument of ours.
+    ["cli_alloc.c"] = true,
 }
 
-local max_lines = 750
+local max_lines = 650
 
 -- ---- reading
 

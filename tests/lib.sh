@@ -95,10 +95,10 @@ expect_equal() { # expect_equal GOT WANTED
 
 # start_mock OPTION...: a mock server until the end of the program; sets $mock_url.
 start_mock() {
-    local line
-    mkfifo "$scratch/mock.$BASHPID.${#lib_pids[@]}"
-    "$LEAT" mock --port 0 "$@" >"$scratch/mock.$BASHPID.${#lib_pids[@]}" &
-    exec 9<"$scratch/mock.$BASHPID.${#lib_pids[@]}"
+    local line fifo=$scratch/mock.${#lib_pids[@]}
+    mkfifo "$fifo"
+    "$LEAT" mock --port 0 "$@" >"$fifo" &
+    exec 9<"$fifo"
     lib_pids+=($!)
     read -r line <&9 || fail "the mock server did not start"
     # shellcheck disable=SC2034 # the test's

@@ -6,7 +6,7 @@ local check = require "leat.check"
 local errors = require "leat.error"
 
 local await = core.await
-local outcome, note = task.outcome, task.note
+local note = task.note
 
 local M = {}
 
@@ -22,11 +22,11 @@ local function drain(g, reason)
     g:cancel(reason)
     local bug
     while true do
-        local t = await(g:drain_start())
+        local t, _, status = await(g:drain_start())
         if not t then
             return bug
         end
-        if t:status() == "raised" then
+        if status == "raised" then
             bug = bug or t
         end
     end
@@ -36,7 +36,6 @@ end
 -- on_end(index, status, value, task) is told of each end; what it returns, if not nil, stops the run and is
 -- returned after the rest has been cancelled and waited for.
 local function pump(g, next_job, limit, on_end)
-    local index_of = {}
     local running, more = 0, true
     while true do
         while more and running < limit do
@@ -44,18 +43,15 @@ local function pump(g, next_job, limit, on_end)
             if index == nil then
                 more = false
             else
-                index_of[g:spawn(fn, a, b)] = index
+                g:spawn(index, fn, a, b)
                 running = running + 1
             end
         end
         if running == 0 then
             return nil
         end
-        local t = await(g:next_start())
-        local index = index_of[t]
-        index_of[t] = nil
+        local t, index, status, value = await(g:next_start())
         running = running - 1
-        local status, value = outcome(t)
         local stop = on_end(index, status, value, t)
         if stop ~= nil then
             return stop
@@ -272,7 +268,7 @@ local function fill(self)
         if index == nil then
             self.more = false
         else
-            self.index_of[self.group:spawn(fn, a, b)] = index
+            self.group:spawn(index, fn, a, b)
             self.running = self.running + 1
         end
     end
@@ -286,11 +282,8 @@ function Arrivals:__call()
     if self.running == 0 then
         return nil
     end
-    local t = await(self.group:next_start())
+    local t, index, status, value = await(self.group:next_start())
     self.running = self.running - 1
-    local index = self.index_of[t]
-    self.index_of[t] = nil
-    local status, value = outcome(t)
     if status == "raised" then
         self:close()
         task.raise_bug(t)
@@ -327,7 +320,6 @@ function M.as_completed(items, fn, opts)
     opts = check.options("as_completed", opts, EACH)
     local self = setmetatable({
         group = task.group(),
-        index_of = {},
         running = 0,
         more = true,
         next_job = item_jobs("as_completed", items, fn),
@@ -384,7 +376,7 @@ function Nursery:spawn(fn, ...)
     if not self.group then
         check.fail("spawn: this group has ended")
     end
-    local t = self.group:spawn(fn, ...)
+    local t = self.group:spawn(0, fn, ...)
     self.tasks[t] = true
     return t
 end
@@ -414,14 +406,13 @@ function M.group(fn)
     local nursery = setmetatable({ tasks = setmetatable({}, { __mode = "k" }) }, Nursery)
     local g = task.group()
     nursery.group = g
-    local body = g:spawn(fn, nursery)
+    local body = g:spawn(0, fn, nursery)
     local function loop()
         while true do
-            local t = await(g:next_start())
+            local t, _, status, value = await(g:next_start())
             if not t then
                 return nil
             end
-            local status, value = outcome(t)
             if status == "raised" then
                 return t
             elseif status == "failed" then

@@ -27,6 +27,14 @@ local function search(name, templates, tried)
     end
 end
 
+-- The function that the file makes, text only.
+local function compile(path, text)
+    if text:sub(1, 1) == "\27" then
+        return nil, "'" .. path .. "' is bytecode; only text is loaded"
+    end
+    return loadstring((text:gsub("^#[^\n]*", "")), "@" .. path)
+end
+
 -- The function that makes module `name`, or raises with the places where it was looked for.
 local function find(name, beside)
     if package.preload[name] then
@@ -35,10 +43,8 @@ local function find(name, beside)
     local tried = { "\n\tno field package.preload['" .. name .. "']" }
     local path, text = search(name, beside .. package.path, tried)
     if path then
-        local chunk, err = loadstring(text, "@" .. path)
-        if text:sub(1, 1) == "\27" then
-            error("require: '" .. path .. "' is bytecode; only text is loaded", 0)
-        elseif not chunk then
+        local chunk, err = compile(path, text)
+        if not chunk then
             error("require: module '" .. name .. "' does not compile: " .. err, 0)
         end
         return chunk
@@ -53,11 +59,29 @@ local function find(name, beside)
     check.fail("require: module '" .. name .. "' not found:" .. table.concat(tried))
 end
 
--- Replaces the global require. `directory`: the script's, or nil.
+-- Replaces the global dofile: what it runs may wait.
+local function dofile_waiting(path)
+    if type(path) ~= "string" then
+        check.fail("dofile: the file's name must be a string, got " .. check.picture(path))
+    end
+    local text = read(path)
+    if not text then
+        check.fail("dofile: cannot read '" .. path .. "'")
+    end
+    local chunk, err = compile(path, text)
+    if not chunk then
+        error("dofile: " .. err, 0)
+    end
+    return chunk()
+end
+
+-- Replaces the global require, and dofile. `directory`: the script's, or nil.
 function M.install(directory)
     local loaded = package.loaded
     local loading = {}
     local beside = directory and directory .. "/?.lua;" .. directory .. "/?/init.lua;" or ""
+
+    _G.dofile = dofile_waiting
 
     function _G.require(name)
         if type(name) ~= "string" then

@@ -173,8 +173,7 @@ local function serve_one(self, req)
     end
 end
 
-local function observe(self, t)
-    local status, value = task.outcome(t)
+local function observe(self, t, _, status, value)
     if status == "raised" then
         log.error(self.name .. ": a handler raised: " .. tostring(value))
         for line in task.trace(t):gmatch "[^\n]+" do
@@ -185,13 +184,18 @@ local function observe(self, t)
     end
 end
 
+-- The task is nil when no handler is left.
+local function observe_next(self, t, ...)
+    if t then
+        observe(self, t, ...)
+    end
+    return t ~= nil
+end
+
 -- Takes note of how handlers end, so that none of them can end the server.
 local function reap(self)
     while true do
-        local t = await(self.group:next_start())
-        if t then
-            observe(self, t)
-        else
+        if not observe_next(self, await(self.group:next_start())) then
             self.busy:clear()
             await(self.busy:wait_start())
         end
@@ -203,7 +207,7 @@ local function accept(self)
     while true do
         local req = await(server:accept_start())
         if req then
-            req:bind(group:spawn(serve_one, self, req))
+            req:bind(group:spawn(0, serve_one, self, req))
             busy:set()
         elseif req == nil then
             return
@@ -219,13 +223,9 @@ local function run(self)
     self.core:quiesce()
     reaper:cancel()
     self.group:cancel "the server was closed"
-    while true do
-        local t = await(self.group:drain_start())
-        if not t then
-            break
-        end
-        observe(self, t)
-    end
+    repeat
+        local more = observe_next(self, await(self.group:drain_start()))
+    until not more
     tasks.shield(FLUSH, function()
         await(self.core:idle_start(FLUSH))
     end)

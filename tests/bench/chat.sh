@@ -83,7 +83,9 @@ CONF
 measure() {
     local name=$1
     shift
-    START_S=$EPOCHREALTIME taskset -c "$client_core" "$@" >>"$scratch/$name"
+    local now=$EPOCHREALTIME
+    START_S=$now BENCH_START_NS=$((${now/./} * 1000 - boot_ns)) \
+        taskset -c "$client_core" "$@" >>"$scratch/$name"
 }
 
 # column NAME KEY: the values of one figure, a line each.
@@ -92,6 +94,14 @@ median() { sort -n | awk '{ v[NR] = $1 } END { printf "%.2f", NR ? (v[int((NR + 
 ratio() { # ratio A B KEY: the median of the rounds' own ratios
     paste <(column "$1" "$3") <(column "$2" "$3") | awk '$2 > 0 { print $1 / $2 }' | median
 }
+
+# The two programs note their start on different clocks: when CLOCK_BOOTTIME (7) was 0, in wall time.
+boot_ns=$("$build/leat" -e 'local ffi = require "ffi"
+ffi.cdef "struct ts { long s, ns; }; int clock_gettime(int clock, struct ts *out);"
+local boot, wall = ffi.new "struct ts", ffi.new "struct ts"
+ffi.C.clock_gettime(7, boot)
+ffi.C.clock_gettime(0, wall)
+print((tostring((wall.s - boot.s) * 1000000000LL + wall.ns - boot.ns):gsub("%a+$", "")))')
 
 start_nginx
 for ((round = 1; round <= rounds; round++)); do

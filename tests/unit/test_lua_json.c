@@ -69,6 +69,8 @@ TEST(no_failing_allocation_leaks_or_breaks_json)
     lua_close(L);
     CHECK_EQ(rt.mem.blocks, 0);
     CHECK_EQ(rt.mem.used_bytes, 0);
+    CHECK_EQ(rt.mem.lua_bytes, 0);
+    mem_fini(&rt.mem);
 }
 
 TEST_MAIN

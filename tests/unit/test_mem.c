@@ -1,4 +1,5 @@
 #include "test.h"
+#include <string.h>
 
 #include "mem.h"
 
@@ -55,6 +56,7 @@ TEST(the_nth_allocation_fails_once)
     CHECK(mem_lua_alloc(&m, b, 8, 16) == NULL);
     mem_lua_alloc(&m, b, 8, 0);
     mem_free(&m, a);
+    mem_fini(&m);
     CHECK_EQ(m.used_bytes, 0);
 }
 
@@ -64,15 +66,48 @@ TEST(lua_can_always_shrink_and_free)
     mem_init(&m, 100);
     void *a = mem_lua_alloc(&m, NULL, 4 /* a type tag, not a size */, 100);
     REQUIRE(a != NULL);
-    CHECK_EQ(m.used_bytes, 100);
+    CHECK_EQ(m.lua_bytes, 100);
     CHECK_EQ(m.blocks, 0);
     CHECK(mem_lua_alloc(&m, NULL, 0, 1) == NULL);
     m.fail_in = 0;
     a = mem_lua_alloc(&m, a, 100, 40);
     CHECK(a != NULL);
-    CHECK_EQ(m.used_bytes, 40);
+    CHECK_EQ(m.lua_bytes, 40);
     CHECK(mem_lua_alloc(&m, a, 40, 0) == NULL);
-    CHECK_EQ(m.used_bytes, 0);
+    CHECK_EQ(m.lua_bytes, 0);
+    mem_fini(&m);
+}
+
+TEST(lua_blocks_that_are_kept_for_reuse_hold_their_content_and_are_given_back)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    enum { N = 2000 };
+    static char *blocks[N];
+    unsigned seed = 1;
+    for (int round = 0; round < 3; round++) {
+        static size_t sizes[N];
+        for (int i = 0; i < N; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            sizes[i] = 1 + seed % 700;
+            blocks[i] = mem_lua_alloc(&m, NULL, 0, sizes[i]);
+            REQUIRE(blocks[i] != NULL);
+            memset(blocks[i], i & 0xff, sizes[i]);
+        }
+        for (int i = 0; i < N; i++) {
+            size_t grown = sizes[i] * (size_t)(1 + i % 3) / 2 + 1;
+            blocks[i] = mem_lua_alloc(&m, blocks[i], sizes[i], grown);
+            REQUIRE(blocks[i] != NULL);
+            size_t same = grown < sizes[i] ? grown : sizes[i];
+            for (size_t k = 0; k < same; k++)
+                REQUIRE((unsigned char)blocks[i][k] == (i & 0xff));
+            sizes[i] = grown;
+        }
+        for (int i = 0; i < N; i++)
+            mem_lua_alloc(&m, blocks[i], sizes[i], 0);
+        CHECK_EQ(m.lua_bytes, 0);
+    }
+    mem_fini(&m); /* the leak checker sees what this forgets */
 }
 
 static void *allocate_a_lot(void *arg)

@@ -1,0 +1,311 @@
+-- `leat mock`: an OpenAI-compatible server for tests and first steps. It answers at once or slowly, limits
+-- the rate, fails and breaks streams as told, the same way for the same seed.
+local check = require "leat.check"
+local chat = require "leat.mock_chat"
+local draw = require "leat.mock_draw"
+local errors = require "leat.error"
+local json = require "leat.json"
+local serve = require "leat.serve"
+local tasks = require "leat.task"
+
+local encode, failure = json.encode, chat.failure
+local floor, max, ceil = math.floor, math.max, math.ceil
+
+local M = {}
+
+local function count(self, status)
+    local name = tostring(status)
+    self.by_status[name] = (self.by_status[name] or 0) + 1
+end
+
+-- ---- answers
+
+local JSON_TYPE = "application/json"
+
+local function whole_answer(self, req, a, headers)
+    local body = a.head .. ',"choices":[{"index":0,"message":{"role":"assistant","content":'
+        .. encode(table.concat(a.tokens)) .. ',"refusal":null},"logprobs":null,"finish_reason":"' .. a.reason
+        .. '"}],"usage":' .. a.usage .. "}"
+    headers["Content-Type"] = JSON_TYPE
+    self.bytes = self.bytes + #body
+    count(self, 200)
+    return req:answer(200, headers, body)
+end
+
+-- Sends the answer token by token; `broken`: only half of it, and then the connection breaks.
+local function stream_answer(self, req, a, headers, with_usage, broken)
+    headers["Content-Type"] = "text/event-stream; charset=utf-8"
+    headers["Cache-Control"] = "no-cache"
+    local out, err = req:respond { headers = headers }
+    if not out then
+        return nil, err
+    end
+    self.streams = self.streams + 1
+    count(self, 200)
+    local open = ',"choices":[{"index":0,"delta":'
+    local last = broken and floor(#a.tokens / 2) or #a.tokens
+    local function send(rest)
+        local event = "data: " .. a.head .. rest .. "}\n\n"
+        self.bytes = self.bytes + #event
+        return out:write(event)
+    end
+    local usage_null = with_usage and ',"usage":null' or ""
+    send(open .. '{"role":"assistant","content":""},"finish_reason":null}]' .. usage_null)
+    for i = 1, last do
+        if self.token_delay > 0 then
+            tasks.sleep(self.token_delay)
+        end
+        local ok
+        ok, err = send(open .. '{"content":' .. encode(a.tokens[i]) .. '},"finish_reason":null}]'
+            .. usage_null)
+        if not ok then
+            return nil, err
+        end
+    end
+    if broken then
+        return out:abort()
+    end
+    send(open .. '{},"finish_reason":"' .. a.reason .. '"}]' .. usage_null)
+    if with_usage then
+        send(',"choices":[],"usage":' .. a.usage)
+    end
+    out:write "data: [DONE]\n\n"
+    return out:close()
+end
+
+-- ---- the server
+
+local function clear(self)
+    self.requests, self.by_status = 0, json.object {}
+    self.peak, self.cancelled, self.streams, self.bytes, self.broken_off = self.in_flight, 0, 0, 0, 0
+end
+
+local function limit_headers(self, left, reset)
+    self.request_id = self.request_id + 1
+    local headers = { ["x-request-id"] = ("req_mock%08d"):format(self.request_id) }
+    if self.rpm then
+        headers["x-ratelimit-limit-requests"] = self.rpm
+        headers["x-ratelimit-remaining-requests"] = left
+        headers["x-ratelimit-reset-requests"] = draw.duration(reset)
+    end
+    return headers
+end
+
+local function too_many(self, headers, wait)
+    headers["Retry-After"] = ceil(wait)
+    headers["retry-after-ms"] = ceil(wait * 1000)
+    return failure(429, ("Rate limit reached for requests per min (RPM): Limit %d. Please try again in %s.")
+        :format(self.rpm, draw.duration(wait)), "requests", nil, "rate_limit_exceeded", headers)
+end
+
+local function completions(self, req)
+    local body = json.decode(req.body)
+    local refused = chat.check(body)
+    if refused then
+        return refused
+    end
+    local admitted, left, reset, wait = true, nil, nil, nil
+    if self.admit then
+        admitted, left, reset, wait = self.admit()
+    end
+    local headers = limit_headers(self, left, reset)
+    if not admitted then
+        return too_many(self, headers, wait)
+    end
+    -- Drawn for every request alike, so that one option does not shift what the others draw.
+    local fails, breaks = self.random() < self.errors, self.random() < self.broken
+    local seconds = self.latency()
+    if seconds > 0 then
+        tasks.sleep(seconds)
+    end
+    if fails then
+        return failure(500, "The server had an error while processing your request. Sorry about that!",
+            "server_error", nil, nil, headers)
+    end
+    local streamed = body.stream == true
+    if breaks then
+        self.broken_off = self.broken_off + 1
+        if not streamed then
+            return req:abort()
+        end
+    end
+    local a = chat.answer(self, body)
+    if streamed then
+        local options = body.stream_options
+        local with_usage = type(options) == "table" and options.include_usage == true
+        return stream_answer(self, req, a, headers, with_usage, breaks)
+    end
+    return whole_answer(self, req, a, headers)
+end
+
+local function models()
+    local list = {}
+    for i, id in ipairs { "gpt-4o", "gpt-4o-mini", "mock" } do
+        list[i] = { id = id, object = "model", created = 1715367049, owned_by = "leat" }
+    end
+    return { json = { object = "list", data = list } }
+end
+
+local function stats(self)
+    return {
+        json = {
+            requests = self.requests,
+            by_status = self.by_status,
+            in_flight = self.in_flight,
+            peak_in_flight = self.peak,
+            cancelled = self.cancelled,
+            broken = self.broken_off,
+            streams = self.streams,
+            bytes = self.bytes,
+            connections = self.server:stats().connections,
+        },
+    }
+end
+
+local ROUTES = {
+    ["/v1/chat/completions"] = { POST = completions },
+    ["/v1/models"] = { GET = models },
+    ["/mock/stats"] = { GET = stats },
+    ["/mock/reset"] = {
+        POST = function(self)
+            clear(self)
+            return { json = { ok = true } }
+        end,
+    },
+}
+
+local function route(self, req)
+    local path, method = req.path, req.method
+    local methods = ROUTES[path]
+    if self.key and path:sub(1, 4) == "/v1/" and req.headers.authorization ~= "Bearer " .. self.key then
+        return failure(401, "Incorrect API key provided.", nil, nil, "invalid_api_key")
+    elseif not methods then
+        return failure(404, ("Unknown request URL: %s %s. Please check the URL for typos.")
+            :format(method, path), nil, nil, "unknown_url")
+    elseif not methods[method] then
+        return failure(405, ("Not allowed to %s on %s."):format(method, path), nil, nil,
+            "method_not_supported", { Allow = (next(methods)) })
+    end
+    return methods[method](self, req)
+end
+
+local function leave(self, ok, res, err)
+    self.in_flight = self.in_flight - 1
+    if not ok then
+        if errors.is(res) and res.kind == "cancelled" then
+            self.cancelled = self.cancelled + 1
+        end
+        error(res, 0)
+    end
+    if type(res) == "table" then
+        count(self, res.status or 200)
+    elseif res == nil and errors.is(err) and err.kind == "closed" then
+        self.cancelled = self.cancelled + 1
+    end
+    return res, err
+end
+
+local function handle(self, req)
+    if req.path:sub(1, 6) == "/mock/" then
+        return route(self, req)
+    end
+    self.requests = self.requests + 1
+    self.in_flight = self.in_flight + 1
+    self.peak = max(self.peak, self.in_flight)
+    return leave(self, pcall(route, self, req))
+end
+
+local START = {
+    host = "string", port = "number", latency = true, rpm = "number", burst = "number", errors = "number",
+    broken = "number", seed = "number", tokens = "number", token_delay = "number", key = "string",
+}
+
+local function share(name, value)
+    if value ~= nil and not (value >= 0 and value <= 1) then
+        check.fail(("mock: %s must be a share from 0 to 1, got %s"):format(name, check.picture(value)))
+    end
+    return value or 0
+end
+
+--- Starts an OpenAI-compatible server: /v1/chat/completions, /v1/models, /mock/stats, /mock/reset.
+---@param opts? table port (0), host ("127.0.0.1"), latency (s: 1.5, "0.5-2", or "tail:1.5", a lognormal with
+--- that median), rpm (429 above it) and burst (how many at once; a second's worth), errors (share answered
+--- with 500), broken (share whose connection breaks, streams half-way), tokens (of each answer),
+--- token_delay (s between the tokens of a stream), key (required as bearer), seed
+---@return table|nil server as from leat.serve
+---@return table? err
+---
+--- The answer to a prompt is "Answer to: " and the prompt. Wrong options raise.
+--- ```lua
+--- local mock = assert(require("leat.mock").start { latency = 0.01 })
+--- local res = assert(request {
+---     url = mock.url .. "/v1/chat/completions", method = "POST",
+---     json = { model = "mock", messages = { { role = "user", content = "hello" } } },
+--- })
+--- assert(res:json().choices[1].message.content == "Answer to: hello")
+--- mock:close()
+--- ```
+function M.start(opts)
+    opts = check.options("mock", opts, START)
+    local random = draw.generator(floor(opts.seed or 1))
+    local latency = draw.latency(opts.latency or 0, random)
+    if not latency then
+        check.fail("mock: latency must be seconds (1.5), a range (\"0.5-2\") or a long tail (\"tail:1.5\"), "
+            .. "got " .. check.picture(opts.latency))
+    end
+    if opts.rpm ~= nil and not (opts.rpm > 0 and opts.rpm < math.huge) then
+        check.fail("mock: rpm must be over 0, got " .. check.picture(opts.rpm))
+    end
+    local burst = opts.burst and check.count("mock", "burst", opts.burst, 1)
+    local self = {
+        random = random,
+        latency = latency,
+        rpm = opts.rpm,
+        admit = opts.rpm and draw.limiter(opts.rpm, burst or max(1, floor(opts.rpm / 60))),
+        errors = share("errors", opts.errors),
+        broken = share("broken", opts.broken),
+        tokens = opts.tokens and check.count("mock", "tokens", opts.tokens, 1),
+        token_delay = opts.token_delay or 0,
+        key = opts.key,
+        in_flight = 0,
+        request_id = 0,
+        answers = 0,
+    }
+    clear(self)
+    local server, err = serve.serve {
+        port = opts.port,
+        host = opts.host,
+        name = "mock",
+        handler = function(req)
+            return handle(self, req)
+        end,
+    }
+    self.server = server
+    return server, err
+end
+
+--- The command `leat mock`: serves until it is interrupted. Ends the process with 2 for wrong arguments.
+---@param args table list of strings
+function M.main(args)
+    local cli = require "leat.mock_cli"
+    for _, a in ipairs(args) do
+        if a == "-h" or a == "--help" then
+            io.stdout:write(cli.USAGE)
+            return true
+        end
+    end
+    local opts, wrong = cli.parse(args, START)
+    if not opts then
+        io.stderr:write("leat mock: ", wrong, " (see leat mock --help)\n")
+        os.exit(2)
+    end
+    local server, err = M.start(opts)
+    if not server then
+        return nil, err
+    end
+    io.stdout:write("leat mock: listening on ", server.url, "\n")
+    io.stdout:flush()
+    return true
+end
+
+return M

@@ -1,0 +1,162 @@
+-- The chat completions of the mock: what the API refuses, and what it answers. Internal.
+local json = require "leat.json"
+local tasks = require "leat.task"
+
+local encode = json.encode
+local floor, max, ceil = math.floor, math.max, math.ceil
+
+local M = {}
+
+function M.failure(status, message, kind, param, code, headers)
+    return {
+        status = status,
+        headers = headers,
+        json = {
+            error = {
+                message = message,
+                type = kind or "invalid_request_error",
+                param = param or json.null,
+                code = code or json.null,
+            },
+        },
+    }
+end
+
+local function invalid(param, message, code)
+    return M.failure(400, message, nil, param, code)
+end
+
+local function is_list(v)
+    return type(v) == "table" and (#v > 0 or next(v) == nil)
+end
+
+-- The text of a message's content: a string, or parts of which some are text.
+local function text_of(content)
+    if type(content) ~= "table" then
+        return type(content) == "string" and content or ""
+    end
+    local parts = {}
+    for _, part in ipairs(content) do
+        if type(part) == "table" and part.type == "text" and type(part.text) == "string" then
+            parts[#parts + 1] = part.text
+        end
+    end
+    return table.concat(parts, " ")
+end
+
+local ROLES = {
+    system = true, developer = true, user = true, assistant = true, tool = true, ["function"] = true,
+}
+
+local function check_message(m, i)
+    local at = ("messages[%d]"):format(i - 1)
+    if type(m) ~= "table" then
+        return invalid(at, ("Invalid type for '%s': expected an object."):format(at), "invalid_type")
+    elseif m.role == nil then
+        return invalid(at .. ".role", ("Missing required parameter: '%s.role'."):format(at),
+            "missing_required_parameter")
+    elseif not ROLES[m.role] then
+        return invalid(at .. ".role", ("Invalid value: '%s'. Supported values are: 'system', 'developer', "
+            .. "'user', 'assistant', 'tool', and 'function'."):format(tostring(m.role)), "invalid_value")
+    elseif type(m.content) ~= "string" and not is_list(m.content)
+        and not (m.role == "assistant" and (m.content == nil or m.content == json.null)) then
+        return invalid(at .. ".content", ("Invalid type for '%s.content': expected a string or an array of "
+            .. "objects."):format(at), "invalid_type")
+    end
+end
+
+local function whole(v)
+    return type(v) == "number" and v % 1 == 0 and v >= 1
+end
+
+-- What the API refuses: a response, or nil.
+function M.check(body)
+    if type(body) ~= "table" or #body > 0 then
+        return invalid(nil, "We could not parse the JSON body of your request. (HINT: This likely means you "
+            .. "aren't using your HTTP library correctly. The API expects a JSON payload, but what was sent "
+            .. "was not valid JSON.)")
+    elseif body.model == nil then
+        return invalid(nil, "you must provide a model parameter")
+    elseif type(body.model) ~= "string" then
+        return invalid("model", "Invalid type for 'model': expected a string.", "invalid_type")
+    elseif body.messages == nil then
+        return invalid("messages", "Missing required parameter: 'messages'.", "missing_required_parameter")
+    elseif not is_list(body.messages) then
+        return invalid("messages", "Invalid type for 'messages': expected an array of objects.",
+            "invalid_type")
+    elseif #body.messages == 0 then
+        return invalid("messages", "Invalid 'messages': empty array. Expected an array with minimum length "
+            .. "1, but got an empty array instead.", "empty_array")
+    elseif body.stream ~= nil and body.stream ~= json.null and type(body.stream) ~= "boolean" then
+        return invalid("stream", "Invalid type for 'stream': expected a boolean.", "invalid_type")
+    elseif body.stream_options ~= nil and body.stream_options ~= json.null and body.stream ~= true then
+        return invalid("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is "
+            .. "enabled.")
+    elseif type(body.temperature) == "number" and (body.temperature < 0 or body.temperature > 2) then
+        return invalid("temperature", ("Invalid 'temperature': expected a value from 0 to 2, but got %g "
+            .. "instead."):format(body.temperature), "decimal_above_max_value")
+    end
+    for _, name in ipairs { "max_tokens", "max_completion_tokens" } do
+        local n = body[name]
+        if n ~= nil and n ~= json.null and not whole(n) then
+            return invalid(name, ("Invalid '%s': expected an integer of at least 1."):format(name),
+                "integer_below_min_value")
+        end
+    end
+    for i, m in ipairs(body.messages) do
+        local refused = check_message(m, i)
+        if refused then
+            return refused
+        end
+    end
+end
+
+local FILLER = { "water", "runs", "down", "the", "leat", "and", "turns", "the", "wheel" }
+
+-- The answer in pieces, one a token: it names the prompt, so that a test can see whose answer it is.
+local function answer_tokens(prompt, wanted, limit)
+    local tokens = {}
+    local text = "Answer to: " .. prompt
+    for piece in text:gmatch "%s*%S+" do
+        tokens[#tokens + 1] = piece
+    end
+    tokens[#tokens] = tokens[#tokens] .. text:match "%s*$"
+    while wanted and #tokens < wanted do
+        tokens[#tokens + 1] = " " .. FILLER[#tokens % #FILLER + 1]
+    end
+    if wanted then
+        limit = limit and math.min(limit, wanted) or wanted
+    end
+    local cut = limit and #tokens > limit
+    while limit and #tokens > limit do
+        tokens[#tokens] = nil
+    end
+    return tokens, cut and "length" or "stop"
+end
+
+-- Everything a chat answer needs, from a request that was checked.
+function M.answer(self, body)
+    local prompt, prompt_bytes = "", 0
+    for _, m in ipairs(body.messages) do
+        local text = text_of(m.content)
+        prompt_bytes = prompt_bytes + #text
+        if m.role == "user" then
+            prompt = text
+        end
+    end
+    self.answers = self.answers + 1
+    local limit = whole(body.max_completion_tokens) and body.max_completion_tokens
+        or whole(body.max_tokens) and body.max_tokens or nil
+    local tokens, reason = answer_tokens(prompt, self.tokens, limit)
+    local n = max(1, ceil(prompt_bytes / 4))
+    return {
+        tokens = tokens,
+        reason = reason,
+        head = ('{"id":"chatcmpl-mock%08d","object":"chat.completion%s","created":%d,"model":%s'):format(
+            self.answers, body.stream == true and ".chunk" or "", floor(tasks.time()), encode(body.model)),
+        usage = ('{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'):format(n, #tokens,
+            n + #tokens),
+    }
+end
+
+return M

@@ -1,0 +1,239 @@
+/* A server's life on the loop: listening, running the library when it has something to do,
+ * stopping. */
+#include "lua_serve.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LISTEN_BACKLOG 4096
+
+/* ---- driving the library ---- */
+
+static void run(struct server *s)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+    struct loop *loop = &s->rt->loop;
+    if (!s->daemon)
+        return;
+    s->run_soon = false;
+    MHD_run(s->daemon);
+    /* 0 means "at once": the next turn of the loop, in which this timer is due already. Of
+     * connections resumed meanwhile the library's timeout knows nothing. */
+    if (s->run_soon)
+        loop_timer_start(loop, &s->timer, loop_now_ns(loop));
+    else if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
+        loop_timer_start(loop, &s->timer, loop_now_ns(loop) + ms * NS_PER_MS);
+    else
+        loop_timer_stop(loop, &s->timer);
+}
+
+void server_run_soon(struct server *s)
+{
+    if (!s->daemon || s->run_soon)
+        return;
+    s->run_soon = true;
+    loop_timer_start(&s->rt->loop, &s->timer, loop_now_ns(&s->rt->loop));
+}
+
+static void on_timer(struct timer *t)
+{
+    run(CONTAINER_OF(t, struct server, timer));
+}
+
+static void on_daemon_ready(uv_poll_t *poll, int status, int events)
+{
+    UNUSED(status);
+    UNUSED(events);
+    run(poll->data);
+}
+
+static void on_watch_ready(uv_poll_t *poll, int status, int events)
+{
+    UNUSED(status);
+    UNUSED(events);
+    server_note_disconnects(poll->data);
+}
+
+/* ---- starting and stopping ---- */
+
+static enum err_kind parse_host(const char *host, uint16_t port, struct sockaddr_storage *out,
+                                socklen_t *len, struct err *err)
+{
+    *out = (struct sockaddr_storage){0};
+    struct sockaddr_in *in = (void *)out;
+    struct sockaddr_in6 *in6 = (void *)out;
+    if (strcmp(host, "localhost") == 0)
+        host = "127.0.0.1";
+    if (inet_pton(AF_INET, host, &in->sin_addr) == 1) {
+        in->sin_family = AF_INET;
+        in->sin_port = htons(port);
+        *len = sizeof *in;
+        return ERR_NONE;
+    }
+    if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(port);
+        *len = sizeof *in6;
+        return ERR_NONE;
+    }
+    return err_set(err, ERR_INVALID,
+                   "serve: the host must be an IP address or 'localhost', not '%s'", host);
+}
+
+static enum err_kind listen_on(struct server *s, const char *host, uint16_t port, int *out,
+                               struct err *err)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+    enum err_kind rc = parse_host(host, port, &address, &len, err);
+    if (rc != ERR_NONE)
+        return rc;
+    int one = 1;
+    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
+        bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, LISTEN_BACKLOG) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+        int code = errno;
+        if (fd >= 0)
+            close(fd);
+        err_set(err, ERR_IO, "serve: cannot listen on %s port %u: %s", host, port, strerror(code));
+        err->code = code;
+        return err_reason(err, code == EADDRINUSE ? "in_use" : "");
+    }
+    s->port = ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
+                                                 : ((struct sockaddr_in6 *)&address)->sin6_port);
+    snprintf(s->host, sizeof s->host, "%s", host);
+    *out = fd;
+    return ERR_NONE;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct server *s = handle->data;
+    s->rt->loop.open_handles--;
+    server_release(s);
+}
+
+static int watch(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb fn)
+{
+    int rc = uv_poll_init(s->rt->loop.uv, poll, fd);
+    if (rc != 0)
+        return rc;
+    poll->data = s;
+    s->refs++;
+    s->rt->loop.open_handles++;
+    rc = uv_poll_start(poll, UV_READABLE, fn);
+    if (rc != 0)
+        uv_close((uv_handle_t *)poll, on_closed);
+    return rc;
+}
+
+enum err_kind server_start(struct server **out, struct rt *rt, const char *host, uint16_t port,
+                           size_t max_body, struct err *err)
+{
+    int listen_fd = -1;
+    struct server *s = mem_calloc(&rt->mem, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_MEMORY, "serve: not enough memory");
+    *s = (struct server){.rt = rt, .max_body = max_body, .refs = 1, .watch_fd = -1};
+    struct list *lists[] = {&s->node, &s->requests, &s->pending, &s->acceptors, &s->idlers};
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        list_init(lists[i]);
+    timer_init(&s->timer, on_timer);
+    enum err_kind rc = listen_on(s, host, port, &listen_fd, err);
+    if (rc != ERR_NONE)
+        goto fail;
+    s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (s->watch_fd < 0) {
+        rc = err_set(err, ERR_IO, "serve: epoll_create: %s", strerror(errno));
+        close(listen_fd);
+        goto fail;
+    }
+    s->daemon = server_start_daemon(s, listen_fd);
+    if (!s->daemon) {
+        /* By then the library may have closed the socket or not: ask whether it is still ours. */
+        int listening = 0;
+        socklen_t len = sizeof listening;
+        if (getsockopt(listen_fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening)
+            close(listen_fd);
+        rc = err_set(err, ERR_IO, "serve: libmicrohttpd did not start");
+        goto fail;
+    }
+    int daemon_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    int code = watch(s, &s->daemon_poll, daemon_fd, on_daemon_ready);
+    if (code == 0) {
+        code = watch(s, &s->watch_poll, s->watch_fd, on_watch_ready);
+        if (code != 0)
+            uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
+    }
+    if (code != 0) {
+        rc = err_set(err, ERR_IO, "serve: cannot watch the sockets: %s", uv_strerror(code));
+        MHD_stop_daemon(s->daemon);
+        s->daemon = NULL;
+        goto fail;
+    }
+    list_push_back(&rt->servers, &s->node);
+    rt->sched.external++;
+    *out = s;
+    return ERR_NONE;
+
+fail:
+    if (s->watch_fd >= 0)
+        close(s->watch_fd);
+    s->watch_fd = -1;
+    server_release(s);
+    return rc;
+}
+
+void server_quiesce(struct server *s)
+{
+    if (!s->daemon || s->quiet)
+        return;
+    s->quiet = true;
+    int fd = MHD_quiesce_daemon(s->daemon);
+    if (fd >= 0)
+        close(fd);
+}
+
+void server_stop(struct server *s)
+{
+    struct MHD_Daemon *daemon = s->daemon;
+    if (!daemon)
+        return;
+    s->daemon = NULL;
+    s->quiet = true;
+    loop_timer_stop(&s->rt->loop, &s->timer);
+    uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
+    uv_close((uv_handle_t *)&s->watch_poll, on_closed);
+    /* The library aborts the process if it is stopped with a connection suspended. */
+    server_resume_all(s);
+    MHD_stop_daemon(daemon);
+    close(s->watch_fd);
+    s->watch_fd = -1;
+    struct list *lines[] = {&s->acceptors, &s->idlers};
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        while (!list_empty(lines[i]))
+            task_wake(CONTAINER_OF(lines[i]->next, struct task, wait.node));
+    }
+    list_unlink(&s->node);
+    s->rt->sched.external--;
+}
+
+void server_release(struct server *s)
+{
+    if (--s->refs == 0)
+        mem_free(&s->rt->mem, s);
+}
+
+void lua_serve_close_all(struct rt *rt)
+{
+    while (!list_empty(&rt->servers))
+        server_stop(CONTAINER_OF(rt->servers.next, struct server, node));
+}

@@ -1,0 +1,522 @@
+-- serve: what its handlers see, what its clients get, and what happens when either goes wrong.
+local t = require "harness"
+local leat = require "leat"
+local ffi = require "ffi"
+local bit = require "bit"
+
+ffi.cdef [[
+    struct leat_test_in { unsigned short family, port; unsigned char ip[4]; char zero[8]; };
+    int socket(int, int, int);
+    int connect(int, const void *, unsigned);
+    long send(int, const void *, size_t, int);
+    long recv(int, void *, size_t, int);
+    int shutdown(int, int);
+    int close(int);
+    int setsockopt(int, int, int, const void *, unsigned);
+]]
+
+-- A client of bare bytes, for what no proper client does.
+local Raw = {}
+Raw.__index = Raw
+
+local function raw(server, small_buffer)
+    local fd = ffi.C.socket(2, 1, 0)
+    if small_buffer then
+        ffi.C.setsockopt(fd, 1, 8, ffi.new("int[1]", 4096), 4) -- SO_RCVBUF
+    end
+    local to = ffi.new("struct leat_test_in", { family = 2 })
+    to.port = bit.bor(bit.lshift(bit.band(server.port, 255), 8), bit.rshift(server.port, 8))
+    to.ip[0], to.ip[3] = 127, 1
+    assert(ffi.C.connect(fd, to, 16) == 0)
+    return setmetatable({ fd = fd, parts = {}, got = "", ended = false }, Raw)
+end
+
+function Raw:send(text)
+    t.eq(tonumber(ffi.C.send(self.fd, text, #text, 0x4000)), #text)
+    return self
+end
+
+local buffer = ffi.new "char[65536]"
+local MSG_DONTWAIT = 0x40
+
+-- Reads what is there; `got` has all of it so far.
+function Raw:poll()
+    local parts = self.parts
+    while not self.ended do
+        local n = tonumber(ffi.C.recv(self.fd, buffer, 65536, MSG_DONTWAIT))
+        if n > 0 then
+            parts[#parts + 1] = ffi.string(buffer, n)
+        elseif n < 0 and ffi.errno() == 11 then
+            return
+        else
+            self.ended = n == 0 and "closed" or "reset"
+        end
+    end
+end
+
+-- Waits until `pattern` was received.
+function Raw:expect(pattern)
+    return t.wait_until(function()
+        self:poll()
+        self.got = table.concat(self.parts)
+        return self.got:match(pattern)
+    end)
+end
+
+function Raw:wait_end()
+    t.wait_until(function()
+        self:poll()
+        return self.ended
+    end)
+    self.got = table.concat(self.parts)
+    return self.ended
+end
+
+function Raw:close() ffi.C.close(self.fd) end
+
+local function serving(handler, opts)
+    opts = opts or {}
+    opts.handler = handler
+    return assert(leat.serve(opts))
+end
+
+-- The server's own messages about what these tests provoke.
+local function quietly(fn)
+    local log = require "leat.log"
+    local said, write = {}, log.error
+    log.error = function(message) said[#said + 1] = tostring(message) end
+    local ok, err = pcall(fn, said)
+    log.error = write
+    if not ok then error(err, 0) end
+    return table.concat(said, "\n")
+end
+
+t.test("a handler sees method, path, query, headers, body and who asks", function()
+    local seen
+    local server = serving(function(req)
+        seen = {
+            method = req.method, path = req.path, query = req.query, raw = req.query_string,
+            any_case = req.headers["x-ONE"], body = req.body, version = req.version,
+            values = req:header_values "x-one", target = req.target, missing = req.headers.nothing,
+            json = req:json(),
+        }
+        t.ok(req.remote:find "^127%.0%.0%.1:%d+$")
+        req.note = "mine"
+        t.eq(req.note, "mine")
+        return "ok"
+    end)
+    local body = '{"a":[1,2]}'
+    local res = assert(leat.request {
+        url = server.url .. "/a%20b/c?x=1&y=a+%26b&x=2&flag", method = "PUT", body = body,
+        headers = { ["X-One"] = "1" },
+    })
+    t.eq(res.body, "ok")
+    t.eq(seen, {
+        method = "PUT", path = "/a b/c", query = { x = "1", y = "a &b", flag = "" },
+        raw = "x=1&y=a+%26b&x=2&flag", any_case = "1", body = body, version = "1.1", values = { "1" },
+        target = "/a%20b/c?x=1&y=a+%26b&x=2&flag", json = { a = { 1, 2 } },
+    })
+    server:close()
+end)
+
+t.test("a handler answers with a string, a table, JSON, or by respond", function()
+    local server = serving(function(req)
+        if req.path == "/string" then return "text" end
+        if req.path == "/table" then
+            return { status = 201, headers = { ["X-A"] = "b", ["Set-Cookie"] = { "a=1", "b=2" }, N = 5 } }
+        end
+        if req.path == "/json" then return { json = { n = 1 } } end
+        if req.path == "/typed" then
+            return { body = "<p>", headers = { ["content-TYPE"] = "text/html", ["Content-Length"] = "99" } }
+        end
+        if req.path == "/204" then return { status = 204, body = "dropped" } end
+        req:respond { status = 202, body = "early" }
+        return "ignored"
+    end)
+    local function get(path) return assert(leat.request(server.url .. path)) end
+    local res = get "/string"
+    t.eq({ res.status, res.body, res.headers["content-type"] }, { 200, "text", "text/plain; charset=utf-8" })
+    res = get "/table"
+    t.eq({ res.status, res.body, res.headers["x-a"], res.headers.n }, { 201, "", "b", "5" })
+    t.eq(res:header_values "set-cookie", { "a=1", "b=2" })
+    res = get "/json"
+    t.eq({ res:json().n, res.headers["content-type"] }, { 1, "application/json" })
+    res = get "/typed"
+    t.eq({ res.body, res.headers["content-type"] }, { "<p>", "text/html" })
+    res = get "/204"
+    t.eq({ res.status, res.body }, { 204, "" })
+    res = get "/early"
+    t.eq({ res.status, res.body }, { 202, "early" })
+    res = assert(leat.request { url = server.url .. "/string", method = "HEAD" })
+    t.eq({ res.status, res.body, res.headers["content-length"] }, { 200, "", "4" })
+    server:close()
+end)
+
+t.test("handlers wait side by side", function()
+    local all_here, here = leat.event(), 0
+    local server = serving(function()
+        here = here + 1
+        if here == 50 then all_here:set() end
+        all_here:wait() -- none is answered before all have come
+        return tostring(here)
+    end)
+    local items = {}
+    for i = 1, 50 do items[i] = i end
+    local got = assert(leat.map(items, function() return leat.request(server.url) end, { limit = 50 }))
+    t.eq(got.n, 50)
+    t.eq(got[50].body, "50")
+    server:close()
+end)
+
+t.test("connections are kept alive", function()
+    local server = serving(function() return "x" end)
+    for _ = 1, 100 do assert(leat.request(server.url)) end
+    t.eq(server:stats().requests, 100)
+    t.eq(server:stats().accepted, 1)
+    server:close()
+end)
+
+t.test("a failing handler is answered with 500 and the reason", function()
+    local server = serving(function() return nil, leat.error { kind = "denied", message = "not today" } end)
+    local said = quietly(function()
+        local res = assert(leat.request(server.url))
+        t.eq(res.status, 500)
+        t.eq(res:json(), { error = { kind = "denied", message = "not today" } })
+    end)
+    t.ok(said:find("GET /: denied: not today", 1, true), said)
+    server:close()
+end)
+
+t.test("a bug in a handler is answered with 500, logged with its line, and ends nothing else", function()
+    local server = serving(function(req)
+        if req.path == "/ok" then return "fine" end
+        return req.nothing.field
+    end)
+    local said = quietly(function()
+        local res = assert(leat.request(server.url))
+        t.eq(res.status, 500)
+        t.eq(res:json().error.kind, "raised")
+        t.ok(not res.body:find "nothing", "no details for the client")
+        t.eq(assert(leat.request(server.url .. "/ok")).body, "fine")
+        leat.sleep(0)
+    end)
+    t.ok(said:find "test_serve.lua:%d+: attempt to index", said)
+    t.ok(said:find "in function 'handler'", said)
+    server:close()
+end)
+
+t.test("a bug in a handler's unawaited child does not end the server", function()
+    local server = serving(function(req)
+        if req.path == "/bug" then leat.spawn(function() leat.sleep(0.001) error "later" end) end
+        return "fine"
+    end)
+    local said = quietly(function()
+        assert(leat.request(server.url .. "/bug"))
+        t.wait_until(function() return server:stats().active == 0 end)
+        leat.sleep(0.01)
+        t.eq(assert(leat.request(server.url)).body, "fine")
+    end)
+    t.ok(said:find "later", said)
+    server:close()
+end)
+
+t.test("a handler that returns nothing, an unknown option or a broken header is told so", function()
+    local answers = {
+        ["/option"] = { statuss = 1 },
+        ["/header"] = { headers = { A = "b\r\nInjected: yes" } },
+        ["/name"] = { headers = { ["A b"] = "c" } },
+    }
+    local server = serving(function(req) return answers[req.path] end)
+    local said = quietly(function()
+        for _, path in ipairs { "/nothing", "/option", "/header", "/name" } do
+            local res = assert(leat.request(server.url .. path))
+            t.eq(res.status, 500)
+            t.eq(res.headers.injected, nil)
+        end
+        leat.sleep(0)
+    end)
+    t.ok(said:find("did you mean 'status'", 1, true), said)
+    t.ok(said:find("handler must return", 1, true), said)
+    t.ok(said:find("header 'A' holds a line end", 1, true), said)
+    t.ok(said:find("'A b' is not a header name", 1, true), said)
+    server:close()
+end)
+
+t.test("answering twice raises", function()
+    local first, again
+    local server = serving(function(req)
+        req:respond { body = "one" }
+        first, again = pcall(req.respond, req, { body = "two" })
+    end)
+    t.eq(assert(leat.request(server.url)).body, "one")
+    t.eq(first, false)
+    t.ok(tostring(again):find("has its response already", 1, true), again)
+    server:close()
+end)
+
+t.test("a stream's pieces arrive as they are written", function()
+    local go = leat.event()
+    local server = serving(function(req)
+        local out = assert(req:respond { headers = { ["Content-Type"] = "text/event-stream" } })
+        out:write "first;"
+        go:wait()
+        out:write "second;"
+        out:close()
+    end)
+    local client = raw(server):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    client:expect "first;"
+    t.ok(not client.got:find "second;")
+    t.ok(client.got:find "Transfer%-Encoding: chunked")
+    go:set()
+    client:expect "second;\r\n0\r\n\r\n$"
+    client:close()
+    t.eq(assert(leat.request(server.url)).body, "first;second;")
+    server:close()
+end)
+
+t.test("a stream that was left open is closed when its handler returns", function()
+    local server = serving(function(req) assert(req:respond {}):write "all" end)
+    t.eq(assert(leat.request(server.url)).body, "all")
+    server:close()
+end)
+
+t.test("a stream whose handler fails is cut, never ended properly", function()
+    local server = serving(function(req)
+        assert(req:respond {}):write "part"
+        if req.path == "/bug" then error "no" end
+        return nil, "no"
+    end)
+    quietly(function()
+        for _, path in ipairs { "/bug", "/failure" } do
+            local err = t.fails("closed", leat.request(server.url .. path))
+            t.eq(err.reason, "truncated")
+        end
+        leat.sleep(0)
+        -- HTTP/1.0 has no chunks: there the cut is a reset.
+        local client = raw(server):send "GET / HTTP/1.0\r\n\r\n"
+        t.eq(client:wait_end(), "reset")
+        client:close()
+    end)
+    server:close()
+end)
+
+t.test("writing to a slow reader waits, and loses nothing", function()
+    local written, total = 0, 200
+    local chunk = ("x"):rep(64 * 1024)
+    local server = serving(function(req)
+        local out = assert(req:respond {})
+        for _ = 1, total do
+            assert(out:write(chunk))
+            written = written + 1
+        end
+        out:close()
+    end)
+    local client = raw(server, true):send "GET / HTTP/1.0\r\n\r\n"
+    t.wait_until(function() return written >= 4 end)
+    local before
+    repeat -- until the buffers of the two kernels' sockets are full, which no event tells
+        before = written
+        leat.sleep(0.1)
+    until written == before
+    t.ok(written < total, "the writer must wait")
+    client:wait_end()
+    t.eq(written, total)
+    local body = client.got:match "\r\n\r\n(.*)$"
+    t.eq(#body, total * #chunk)
+    client:close()
+    server:close()
+end)
+
+t.test("a client that goes away cancels its handler", function()
+    local started, ended = leat.event(), leat.event()
+    local why
+    local server = serving(function()
+        started:set()
+        local ok, err = pcall(leat.sleep, 60)
+        why = not ok and err
+        ended:set()
+        error(err, 0)
+    end)
+    local task = leat.spawn(leat.request, server.url)
+    started:wait()
+    task:cancel()
+    assert(ended:wait(5))
+    t.eq(why.kind, "cancelled")
+    t.wait_until(function() return server:stats().connections == 0 end)
+    t.eq(server:stats().gone, 1)
+    server:close()
+end)
+
+t.test("a client that goes away cancels a handler that waits to write", function()
+    local ended = leat.event()
+    local server = serving(function(req)
+        local out = assert(req:respond {})
+        leat.finally(function()
+            while out:write(("x"):rep(100000)) do leat.sleep(0) end
+        end, function() ended:set() end)
+    end)
+    local client = raw(server, true):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    client:expect "xxx"
+    client:close()
+    assert(ended:wait(5))
+    t.wait_until(function() return server:stats().connections == 0 end)
+    server:close()
+end)
+
+t.test("a client that goes away before its request is taken up leaves nothing behind", function()
+    local handled = 0
+    local server = serving(function() handled = handled + 1 return "x" end)
+    for _ = 1, 20 do
+        raw(server):send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"):close()
+    end
+    t.wait_until(function() return server:stats().accepted == 20 and server:stats().connections == 0 end)
+    t.eq(server:stats().active, 0)
+    t.eq(assert(leat.request(server.url)).body, "x")
+    server:close()
+end)
+
+t.test("a body over max_body is answered with 413, whether its length is announced or not", function()
+    local server = serving(function(req) return tostring(#req.body) end, { max_body = 1000 })
+    t.eq(assert(leat.request { url = server.url, method = "POST", body = ("x"):rep(1000) }).body, "1000")
+    t.eq(assert(leat.request { url = server.url, method = "POST", body = ("x"):rep(1001) }).status, 413)
+    local client = raw(server):send "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for _ = 1, 5 do client:send("100\r\n" .. ("x"):rep(256) .. "\r\n") end
+    client:send "0\r\n\r\n"
+    client:expect "^HTTP/1.1 413"
+    client:close()
+    t.eq(assert(leat.request(server.url)).body, "0")
+    server:close()
+end)
+
+t.test("a large body arrives whole", function()
+    local body = {}
+    for i = 1, 200000 do body[i] = ("%07d "):format(i) end
+    body = table.concat(body)
+    local server = serving(function(req) return { body = req.body } end)
+    local res = assert(leat.request { url = server.url, method = "POST", body = body })
+    t.ok(res.body == body)
+    server:close()
+end)
+
+t.test("pipelined requests are answered in order", function()
+    local server = serving(function(req)
+        if req.path == "/1" then leat.sleep(0.01) end
+        return "answer " .. req.path .. "."
+    end)
+    local client = raw(server)
+    client:send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\n" .. "GET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+    client:expect "answer /1%..*answer /2%."
+    client:close()
+    server:close()
+end)
+
+t.test("what is not HTTP is refused and leaves nothing behind", function()
+    local server = serving(function() return "x" end)
+    for _, text in ipairs {
+        "\0\1\2\3\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nBad Header\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX: " .. ("y"):rep(100000) .. "\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf",
+    } do
+        local client = raw(server):send(text)
+        ffi.C.shutdown(client.fd, 1)
+        client:wait_end()
+        t.ok(not client.got:find "^HTTP/1.1 200", text:sub(1, 40) .. " was answered " .. client.got)
+        client:close()
+    end
+    t.wait_until(function() return server:stats().connections == 0 end)
+    t.eq(assert(leat.request(server.url)).body, "x")
+    server:close()
+end)
+
+t.test("an address that is taken, or is none, is a failure", function()
+    local server = serving(function() return "x" end)
+    local err = t.fails("io", leat.serve { port = server.port, handler = print })
+    t.eq(err.reason, "in_use")
+    t.ok(err.message:find(tostring(server.port), 1, true))
+    t.fails("invalid", leat.serve { host = "no.such.host", handler = print })
+    server:close()
+end)
+
+t.test("wrong use raises and names what is wrong", function()
+    t.raises("did you mean 'handler'", leat.serve, { handlr = print })
+    t.raises("option 'handler' must be a function", leat.serve, { port = 0 })
+    t.raises("the port must be a whole number", leat.serve, { port = 70000, handler = print })
+    t.raises("serve: expected a table", leat.serve, 8080)
+end)
+
+t.test("close cancels running handlers, answers them with 503, and waits for their clean-up", function()
+    local started, cleaned = leat.event(), false
+    local server = serving(function()
+        leat.finally(function()
+            started:set()
+            leat.sleep(60)
+        end, function()
+            leat.sleep(0.02)
+            cleaned = true
+        end)
+    end)
+    local asked = leat.spawn(leat.request, server.url)
+    started:wait()
+    server:close()
+    t.ok(cleaned)
+    t.eq(assert(asked:await()).status, 503)
+    t.fails("connect", leat.request(server.url))
+    server:close() -- again: harmless
+end)
+
+t.test("close with a grace lets running handlers end", function()
+    local started = leat.event()
+    local server = serving(function()
+        started:set()
+        leat.sleep(0.05)
+        return "done"
+    end)
+    local asked = leat.spawn(leat.request, server.url)
+    started:wait()
+    server:close(10)
+    t.eq(assert(asked:await()).body, "done")
+end)
+
+t.test("a handler may close its own server", function()
+    local server
+    server = serving(function(req)
+        req:respond { body = "bye" }
+        server:close()
+    end)
+    t.eq(assert(leat.request(server.url)).body, "bye")
+    server.task:await()
+    t.fails("connect", leat.request(server.url))
+end)
+
+t.test("a server ends with the task that started it", function()
+    local url
+    local owner = leat.spawn(function() url = serving(function() return "x" end).url end)
+    t.wait_until(function() return url end)
+    t.eq(assert(leat.request(url)).body, "x")
+    owner:cancel()
+    owner:await()
+    t.fails("connect", leat.request(url))
+end)
+
+t.test("200 clients with 5,000 requests: every answer is the asker's", function()
+    local server = serving(function(req)
+        if tonumber(req.query.n) % 7 == 0 then leat.sleep(0.001) end
+        return { json = { n = tonumber(req.query.n) } }
+    end)
+    local n = 0
+    local counts = leat.each(function()
+        n = n + 1
+        return n <= 5000 and n or nil
+    end, function(i)
+        local res = assert(leat.request(server.url .. "/?n=" .. i))
+        t.eq(res:json().n, i)
+        return true
+    end, { limit = 200 })
+    t.eq(counts.ok, 5000, tostring(counts.first_error))
+    server:close()
+end)
+
+t.done()
