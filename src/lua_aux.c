@@ -88,7 +88,10 @@ const char *aux_picture(lua_State *L, int index, char *out, size_t size)
         snprintf(out, size, "%s", lua_toboolean(L, index) ? "true" : "false");
         break;
     case LUA_TNUMBER:
-        snprintf(out, size, "%.14g", lua_tonumber(L, index));
+        if (isnan(lua_tonumber(L, index))) /* libc may print its sign */
+            snprintf(out, size, "nan");
+        else
+            snprintf(out, size, "%.14g", lua_tonumber(L, index));
         break;
     case LUA_TSTRING: {
         const char *s = lua_tolstring(L, index, &len);

@@ -63,6 +63,8 @@ bool sched_is_stuck(const struct sched *s);
  * cancel. For a bug pushes the raised value alone. Returns the number of values. May raise
  * (memory). */
 int task_push_outcome(lua_State *L, struct task *t);
+/* The error that the cancel of `t` stands for. */
+void task_cancel_err(const struct task *t, struct err *e);
 /* Pushes one value of it: the first result, the error, or the raised value. */
 void task_push_first(lua_State *L, struct task *t);
 /* Pushes the traceback of an ended task's bug, those of the tasks it came through included. */

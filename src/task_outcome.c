@@ -15,6 +15,11 @@ bool task_is_err(lua_State *L, int index)
     return same;
 }
 
+void task_cancel_err(const struct task *t, struct err *e)
+{
+    err_set(e, ERR_CANCELLED, "%s", t->cancel_reason[0] ? t->cancel_reason : "by request");
+}
+
 static void push_wrapped(lua_State *L, struct task *t)
 {
     if (task_is_err(L, -1))
@@ -67,8 +72,13 @@ int task_push_outcome(lua_State *L, struct task *t)
         return 2;
     default:
         lua_pushnil(L);
-        err_set(&e, ERR_CANCELLED, t->cancel_reason[0] ? "cancelled: %s" : "cancelled",
-                t->cancel_reason);
+        /* The error that was raised may carry more, such as a failed clean-up. */
+        if (t->raised || (lua_gettop(co) >= 2 && lua_isnil(co, 1))) {
+            lua_pushvalue(co, t->raised ? -1 : 2);
+            lua_xmove(co, L, 1);
+            return 2;
+        }
+        task_cancel_err(t, &e);
         t->sched->push_err(L, &e);
         return 2;
     }

@@ -150,8 +150,7 @@ static int raise_cancel(lua_State *L, struct task *t)
     task_push_slot(L, t, SLOT_CANCEL);
     if (!lua_istable(L, -1)) {
         struct err e;
-        err_set(&e, ERR_CANCELLED, t->cancel_reason[0] ? "cancelled: %s" : "cancelled",
-                t->cancel_reason);
+        task_cancel_err(t, &e);
         t->sched->push_err(L, &e);
         lua_pushvalue(L, -1);
         task_set_slot(L, t, SLOT_CANCEL);
