@@ -2,7 +2,6 @@
 #include "exchange.h"
 #include <pthread.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #ifndef LEAT_VERSION
 #define LEAT_VERSION "0"
@@ -18,18 +17,9 @@ static void curl_start(void)
     curl_global_code = curl_global_init(CURL_GLOBAL_ALL);
 }
 
-/* Raises the soft limit to the hard one: each transfer takes a descriptor. */
 static size_t places_from_files(void)
 {
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
-        return 512;
-    if (files.rlim_cur < files.rlim_max) {
-        struct rlimit raised = {.rlim_cur = files.rlim_max, .rlim_max = files.rlim_max};
-        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-            files.rlim_cur = files.rlim_max;
-    }
-    size_t all = files.rlim_cur == RLIM_INFINITY ? 1024 * 1024 : (size_t)files.rlim_cur;
+    size_t all = loop_raise_file_limit();
     /* Besides the spare ones for the process itself: idle connections of the last, half-used
      * shard. */
     size_t spare = 64 + MIN((size_t)128, all / 8);

@@ -80,3 +80,7 @@ void loop_busy_add(struct loop *l, int change);
 
 /* now + seconds, saturating at NEVER_NS; seconds must not be negative or NaN. */
 uint64_t loop_deadline_ns(const struct loop *l, double seconds);
+
+/* Raises the process's soft limit of open files to the hard one, as every transfer and every client
+ * of a server takes a descriptor; the limit that then holds. */
+size_t loop_raise_file_limit(void);

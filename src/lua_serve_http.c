@@ -7,7 +7,6 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define MAX_CONNECTIONS 20000u
@@ -509,17 +508,10 @@ void server_resume_all(struct server *s)
 
 static unsigned connection_limit(void)
 {
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
-        return 512;
-    if (files.rlim_cur < files.rlim_max) {
-        struct rlimit raised = {.rlim_cur = files.rlim_max, .rlim_max = files.rlim_max};
-        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-            files = raised;
-    }
-    if (files.rlim_cur > MAX_CONNECTIONS + SPARE_FILES)
+    size_t files = loop_raise_file_limit();
+    if (files > MAX_CONNECTIONS + SPARE_FILES)
         return MAX_CONNECTIONS;
-    return files.rlim_cur > 2 * SPARE_FILES ? (unsigned)files.rlim_cur - SPARE_FILES : SPARE_FILES;
+    return files > 2 * SPARE_FILES ? (unsigned)files - SPARE_FILES : SPARE_FILES;
 }
 
 struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd)

@@ -203,27 +203,26 @@ static void refuse_ancestor(lua_State *L, struct task *t, struct task *target, c
     }
 }
 
-static int l_await(lua_State *L)
+static int wait_for_end(lua_State *L, const char *who, const struct wait_ops *ops)
 {
-    struct task *target = check_task(L, 1, "await");
-    struct task *t = running(L, "await");
-    refuse_ancestor(L, t, target, "await");
-    task_check_can_wait(L, t->sched, "await");
+    struct task *target = check_task(L, 1, who);
+    struct task *t = running(L, who);
+    refuse_ancestor(L, t, target, who);
+    task_check_can_wait(L, t->sched, who);
     keep(L, t, 1);
     struct limit limit = {target, (double)INFINITY, false};
-    return task_park(L, t->sched, &await_ops, target, begin_join, &limit);
+    return task_park(L, t->sched, ops, target, begin_join, &limit);
+}
+
+static int l_await(lua_State *L)
+{
+    return wait_for_end(L, "await", &await_ops);
 }
 
 /* join(task): like await, but a cancel of the waiter cancels the task and waits for its end. */
 static int l_join(lua_State *L)
 {
-    struct task *target = check_task(L, 1, "join");
-    struct task *t = running(L, "join");
-    refuse_ancestor(L, t, target, "gather");
-    task_check_can_wait(L, t->sched, "gather");
-    keep(L, t, 1);
-    struct limit limit = {target, (double)INFINITY, false};
-    return task_park(L, t->sched, &wait_for_ops, target, begin_join, &limit);
+    return wait_for_end(L, "gather", &wait_for_ops);
 }
 
 static int l_wait_for(lua_State *L)

@@ -59,14 +59,11 @@ local function pump(g, next_job, limit, on_end)
     end
 end
 
--- pump, with the group emptied however it ends. Bugs are raised, unless on_end took them.
-local function run(next_job, limit, on_end)
-    local g = task.group()
-    local ok, stop = xpcall(pump, note, g, next_job, limit, on_end)
-    if ok and stop == nil then
-        return nil
-    end
-    local bug = drain(g, "another task of the same gather has ended it")
+-- Calls `loop(g, ...)` and empties the group however it ends. What the loop returned, if not nil, is a failure
+-- or the task of a bug; bugs are raised.
+local function finish_group(g, reason, loop, ...)
+    local ok, stop = xpcall(loop, note, g, ...)
+    local bug = (not ok or stop ~= nil) and drain(g, reason)
     if not ok then
         error(stop, 0)
     end
@@ -77,6 +74,12 @@ local function run(next_job, limit, on_end)
         task.raise_bug(bug)
     end
     return stop
+end
+
+-- pump on a group of its own.
+local function run(next_job, limit, on_end)
+    return finish_group(task.group(), "another task of the same gather has ended it", pump, next_job,
+        limit, on_end)
 end
 
 local function list_jobs(who, list)
@@ -389,6 +392,20 @@ function Nursery:cancel(reason)
     end
 end
 
+-- Waits until every task of the group has ended: nil, or the first failure, or the task of the first bug.
+local function first_failure(g)
+    while true do
+        local t, _, status, value = await(g:next_start())
+        if not t then
+            return nil
+        elseif status == "raised" then
+            return t
+        elseif status == "failed" then
+            return value
+        end
+    end
+end
+
 --- Runs `fn(g)`; what it starts with `g:spawn(fn, ...)` ends before group returns.
 ---@param fn function
 ---@return any ... fn's values; or nil, err of the first failure, the others having been cancelled
@@ -407,33 +424,12 @@ function M.group(fn)
     local g = task.group()
     nursery.group = g
     local body = g:spawn(0, fn, nursery)
-    local function loop()
-        while true do
-            local t, _, status, value = await(g:next_start())
-            if not t then
-                return nil
-            end
-            if status == "raised" then
-                return t
-            elseif status == "failed" then
-                return value
-            end
-        end
-    end
-    local ok, stop = xpcall(loop, note)
-    local bug = drain(g, "another task of the same group has failed")
+    local ok, err = pcall(finish_group, g, "another task of the same group has failed", first_failure)
     nursery.group = nil
     if not ok then
-        error(stop, 0)
-    end
-    if task.is_task(stop) then
-        bug = stop
-    end
-    if bug then
-        task.raise_bug(bug)
-    end
-    if stop ~= nil then
-        return nil, stop
+        error(err, 0)
+    elseif err ~= nil then
+        return nil, err
     end
     return body:await()
 end

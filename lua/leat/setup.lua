@@ -20,6 +20,9 @@ return function(directory)
         end,
     })
     local runtime = require "leat.core.runtime"
+    -- LuaJIT begins every process with the same numbers, which would bring the jitter of two of them in
+    -- step.
+    math.randomseed(runtime.seed)
     function os.exit(code)
         if code == nil or code == true then
             code = 0

@@ -135,6 +135,20 @@ expect_lines out 0
 try "$LEAT" -e
 expect_status 2
 
+begin "math.random differs from run to run, and repeats with --seed"
+one=$("$LEAT" -e 'print(math.random(), leat.uuid())')
+two=$("$LEAT" -e 'print(math.random(), leat.uuid())')
+[ "$one" != "$two" ] || fail "two runs drew the same numbers: $one"
+one=$("$LEAT" --seed 7 -e 'print(math.random(), leat.uuid())')
+two=$("$LEAT" --seed 7 -e 'print(math.random(), leat.uuid())')
+expect_equal "$one" "$two"
+
+begin "a permit that was never given back is named at the end, with its line"
+printf 'local sem = semaphore(1)\nsem:acquire()\n' >leak.lua
+try "$LEAT" leak.lua
+expect_status 0
+expect_err "a permit acquired at leak.lua:2 by task 1 was never released"
+
 begin "-i is refused for now"
 try "$LEAT" -i args.lua
 expect_status 2

@@ -1,0 +1,146 @@
+#include "runtime_modules.h"
+
+#include "embedded.h"
+#include "lua_aux.h"
+#include <curl/curl.h>
+#include <luajit.h>
+#include <lualib.h>
+#include <openssl/crypto.h>
+#include <string.h>
+#include <zlib.h>
+
+#ifndef LEAT_VERSION
+#define LEAT_VERSION "0.0.0"
+#endif
+
+typedef int (*open_fn)(lua_State *L, struct rt *rt);
+
+/* A module's opener, kept as a userdata because C does not promise that a function fits a void *.
+ */
+static int open_core(lua_State *L)
+{
+    open_fn *open = lua_touserdata(L, lua_upvalueindex(2));
+    return (*open)(L, rt_of(L));
+}
+
+static void preload_core(lua_State *L, struct rt *rt, const char *name, open_fn open)
+{
+    lua_pushlightuserdata(L, rt);
+    open_fn *box = lua_newuserdata(L, sizeof *box);
+    *box = open;
+    lua_pushcclosure(L, open_core, 2);
+    lua_setfield(L, -2, name);
+}
+
+/* Embedded source, or the file of that name where LEAT_LUA_DIR says so (for developing leat
+ * itself). */
+static int load_embedded(lua_State *L)
+{
+    const struct embedded_module *m = lua_touserdata(L, lua_upvalueindex(2));
+    const char *dir = getenv("LEAT_LUA_DIR");
+    int rc;
+    if (dir && dir[0]) {
+        const char *chunk = m->chunkname + strlen("@");
+        const char *path = lua_pushfstring(L, "%s/%s", dir, chunk);
+        FILE *f = fopen(path, "rb");
+        struct buf text;
+        buf_init(&text, &rt_of(L)->mem, 4u << 20);
+        char part[4096];
+        size_t n;
+        enum err_kind rc_buf = f ? ERR_NONE : ERR_IO;
+        while (f && rc_buf == ERR_NONE && (n = fread(part, 1, sizeof part, f)) > 0)
+            rc_buf = buf_append(&text, part, n);
+        if (f)
+            fclose(f);
+        rc =
+            rc_buf == ERR_NONE ? luaL_loadbuffer(L, text.data, text.len, m->chunkname) : LUA_ERRERR;
+        buf_fini(&text);
+        if (rc == LUA_ERRERR)
+            return luaL_error(L, "LEAT_LUA_DIR: cannot read %s", path);
+    } else {
+        rc = luaL_loadbuffer(L, m->source, m->len, m->chunkname);
+    }
+    if (rc != 0)
+        return lua_error(L);
+    lua_pushstring(L, m->name);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static int l_exit(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    rt->exit_code = (int)(aux_check_integer(L, 1, "os.exit: the status", 0, 255));
+    rt->exit_requested = true;
+    LIST_FOR(node, &rt->sched.tasks)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, all);
+        if (!t->parent)
+            task_cancel(t, "os.exit was called");
+    }
+    return 0;
+}
+
+static int open_runtime(lua_State *L, struct rt *rt)
+{
+    static const luaL_Reg fns[] = {{"exit", l_exit}, {NULL, NULL}};
+    lua_newtable(L);
+    rt_setfuncs(L, rt, fns);
+    lua_pushboolean(L, rt->virtual_time);
+    lua_setfield(L, -2, "virtual_time");
+    lua_pushnumber(L, (double)(rt_random_u64(rt) >> 11));
+    lua_setfield(L, -2, "seed"); /* for math.random */
+    return 1;
+}
+
+static int open_version(lua_State *L, struct rt *rt)
+{
+    UNUSED(rt);
+    lua_newtable(L);
+    lua_pushliteral(L, LEAT_VERSION);
+    lua_setfield(L, -2, "leat");
+    lua_pushliteral(L, LUAJIT_VERSION);
+    lua_setfield(L, -2, "luajit");
+    lua_pushstring(L, uv_version_string());
+    lua_setfield(L, -2, "libuv");
+    lua_pushstring(L, curl_version_info(CURLVERSION_NOW)->version);
+    lua_setfield(L, -2, "libcurl");
+    lua_pushstring(L, zlibVersion());
+    lua_setfield(L, -2, "zlib");
+    lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION_STRING));
+    lua_setfield(L, -2, "openssl");
+    return 1;
+}
+
+static const struct {
+    const char *name;
+    open_fn open;
+} core_modules[] = {{"leat.core.task", lua_open_task},       {"leat.core.sync", lua_open_sync},
+                    {"leat.core.request", lua_open_request}, {"leat.core.json", lua_open_json},
+                    {"leat.core.util", lua_open_util},
+#ifdef LEAT_SERVE
+                    {"leat.core.serve", lua_open_serve},
+#endif
+                    {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
+
+void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir)
+{
+    luaL_openlibs(L);
+    sched_init(&rt->sched, &rt->loop, &rt->log, L, true);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    for (size_t i = 0; i < ARRAY_LEN(core_modules); i++)
+        preload_core(L, rt, core_modules[i].name, core_modules[i].open);
+    for (const struct embedded_module *m = embedded_modules; m->name; m++) {
+        lua_pushlightuserdata(L, rt);
+        lua_pushlightuserdata(L, (void *)(uintptr_t)m);
+        lua_pushcclosure(L, load_embedded, 2);
+        lua_setfield(L, -2, m->name);
+    }
+    lua_settop(L, 0);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "leat.setup");
+    lua_call(L, 1, 1);
+    lua_pushstring(L, script_dir);
+    lua_call(L, 1, 0);
+}

@@ -1,0 +1,8 @@
+/* The Lua side of a runtime: which modules a state gets, and the start of its globals. */
+#pragma once
+
+#include "lua_rt.h"
+
+/* Opens the standard libraries and leat's modules in a state that the runtime owns. `script_dir`:
+ * where require looks first; NULL: nowhere. Raises: call it protected. */
+void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir);
