@@ -293,6 +293,13 @@ static int l_queue_index(lua_State *L)
     return 1;
 }
 
+static int l_queue_tostring(lua_State *L)
+{
+    struct queue *q = check_queue(L);
+    lua_pushfstring(L, "queue (%d items%s)", (int)free_items(q), q->closed ? ", closed" : "");
+    return 1;
+}
+
 static const luaL_Reg queue_methods[] = {
     {"get_start", l_queue_get},   {"get_granted", l_queue_get_granted},
     {"put_start", l_queue_put},   {"put_granted", l_queue_put_granted},
@@ -303,5 +310,11 @@ void lua_queue_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"queue", l_queue_new}, {NULL, NULL}};
     rt_setfuncs(L, rt, functions);
-    sync_open_class(L, rt, "leat.queue", "queue_methods", queue_methods, l_queue_index, NULL);
+    static const struct sync_class class = {.tname = "leat.queue",
+                                            .name = "queue_methods",
+                                            .methods = queue_methods,
+                                            .index = l_queue_index,
+                                            .gc = NULL,
+                                            .tostring = l_queue_tostring};
+    sync_open_class(L, rt, &class);
 }

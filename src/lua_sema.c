@@ -235,6 +235,14 @@ static int l_sema_index(lua_State *L)
     return 1;
 }
 
+static int l_sema_tostring(lua_State *L)
+{
+    struct semaphore *s = check_sema(L);
+    lua_pushfstring(L, "semaphore (%d of %d free, %d waiting)", (int)MAX(s->sema.available, 0),
+                    (int)s->sema.limit, (int)sema_waiting(&s->sema));
+    return 1;
+}
+
 static const luaL_Reg sema_methods[] = {{"acquire_start", l_sema_acquire},
                                         {"held", l_sema_held},
                                         {"give", l_sema_give},
@@ -247,6 +255,11 @@ void lua_sema_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"semaphore", l_sema_new}, {NULL, NULL}};
     rt_setfuncs(L, rt, functions);
-    sync_open_class(L, rt, "leat.semaphore", "semaphore_methods", sema_methods, l_sema_index,
-                    l_sema_gc);
+    static const struct sync_class class = {.tname = "leat.semaphore",
+                                            .name = "semaphore_methods",
+                                            .methods = sema_methods,
+                                            .index = l_sema_index,
+                                            .gc = l_sema_gc,
+                                            .tostring = l_sema_tostring};
+    sync_open_class(L, rt, &class);
 }

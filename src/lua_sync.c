@@ -23,23 +23,22 @@ int sync_fail_timeout(lua_State *L, struct task *t, const char *what)
     return 2;
 }
 
-/* A metatable whose __index asks `index` first and then the methods, which are also left in the
- * module table on top of L as `name`, for the Lua side to complete. */
-void sync_open_class(lua_State *L, struct rt *rt, const char *tname, const char *name,
-                     const luaL_Reg *methods, lua_CFunction index, lua_CFunction gc)
+void sync_open_class(lua_State *L, struct rt *rt, const struct sync_class *c)
 {
-    rt_newmetatable(L, rt, tname, methods, gc);
+    rt_newmetatable(L, rt, c->tname, c->methods, c->gc);
     lua_getfield(L, -1, "__index");
     lua_pushvalue(L, -1);
-    lua_setfield(L, -4, name); /* module mt methods */
-    if (index) {
+    lua_setfield(L, -4, c->name); /* module mt methods */
+    if (c->index) {
         lua_pushlightuserdata(L, rt);
         lua_insert(L, -2);
-        lua_pushcclosure(L, index, 2);
+        lua_pushcclosure(L, c->index, 2);
         lua_setfield(L, -2, "__index");
     } else {
         lua_pop(L, 1);
     }
+    const luaL_Reg meta[] = {{"__tostring", c->tostring}, {NULL, NULL}};
+    rt_setfuncs(L, rt, meta);
     lua_pop(L, 1);
 }
 
@@ -83,6 +82,12 @@ static int l_event_clear(lua_State *L)
 static int l_event_is_set(lua_State *L)
 {
     lua_pushboolean(L, check_event(L)->set);
+    return 1;
+}
+
+static int l_event_tostring(lua_State *L)
+{
+    lua_pushstring(L, check_event(L)->set ? "event (set)" : "event (not set)");
     return 1;
 }
 
@@ -145,6 +150,10 @@ int lua_open_sync(lua_State *L, struct rt *rt)
     rt_setfuncs(L, rt, functions);
     lua_sema_register(L, rt);
     lua_queue_register(L, rt);
-    sync_open_class(L, rt, "leat.event", "event_methods", event_methods, NULL, NULL);
+    static const struct sync_class class = {.tname = "leat.event",
+                                            .name = "event_methods",
+                                            .methods = event_methods,
+                                            .tostring = l_event_tostring};
+    sync_open_class(L, rt, &class);
     return 1;
 }

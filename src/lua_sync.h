@@ -13,10 +13,19 @@ struct sync_wait {
 double sync_opt_timeout(lua_State *L, int index, const char *what);
 /* Pushes nil and a timeout error for a wait of `t` that timed out; returns 2. */
 int sync_fail_timeout(lua_State *L, struct task *t, const char *what);
-/* A metatable whose __index asks `index` (may be NULL) first and then the methods, which are also
- * left in the module table on top of L as `name`, for the Lua side to complete. */
-void sync_open_class(lua_State *L, struct rt *rt, const char *tname, const char *name,
-                     const luaL_Reg *methods, lua_CFunction index, lua_CFunction gc);
+/* What makes a class. */
+struct sync_class {
+    const char *tname; /* luaL_checkudata's */
+    const char
+        *name; /* where the methods are left in the module table, for the Lua side to complete */
+    const luaL_Reg *methods;
+    lua_CFunction index; /* asked before the methods; may be NULL */
+    lua_CFunction gc;    /* may be NULL */
+    lua_CFunction tostring;
+};
+
+/* Makes the class's metatable; the module table is on top of L. */
+void sync_open_class(lua_State *L, struct rt *rt, const struct sync_class *c);
 
 /* Each adds its constructor and class to the module table on top of L. */
 void lua_sema_register(lua_State *L, struct rt *rt);

@@ -187,8 +187,8 @@ static void to_name(lua_State *L)
     if (lua_isfunction(L, -1)) {
         lua_Debug ar;
         lua_getinfo(L, ">S", &ar);
-        if (ar.what && strcmp(ar.what, "main") == 0)
-            lua_pushstring(L, ar.short_src);
+        if (strcmp(ar.what, "Lua") != 0)
+            lua_pushstring(L, ar.short_src); /* a main chunk, or [C] */
         else
             lua_pushfstring(L, "%s:%d", ar.short_src, ar.linedefined);
     } else if (!lua_isstring(L, -1)) {

@@ -59,8 +59,8 @@ local function pump(g, next_job, limit, on_end)
     end
 end
 
--- Calls `loop(g, ...)` and empties the group however it ends. What the loop returned, if not nil, is a failure
--- or the task of a bug; bugs are raised.
+-- Calls `loop(g, ...)` and empties the group however it ends. What the loop returned, if not nil, is a
+-- failure, or the task of a bug; bugs are raised.
 local function finish_group(g, reason, loop, ...)
     local ok, stop = xpcall(loop, note, g, ...)
     local bug = (not ok or stop ~= nil) and drain(g, reason)

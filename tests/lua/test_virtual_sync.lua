@@ -343,4 +343,18 @@ t.test("an event wakes all who wait, and passes those who come later", function(
     t.fails("timeout", e:wait(1))
 end)
 
+t.test("each says in print what it is and how it stands", function()
+    local sem, q, e = semaphore(3), leat.queue(2), leat.event()
+    sem:acquire()
+    q:put(1)
+    t.eq(tostring(sem), "semaphore (2 of 3 free, 0 waiting)")
+    t.eq(tostring(q), "queue (1 items)")
+    t.eq(tostring(e), "event (not set)")
+    sem:release()
+    q:close()
+    e:set()
+    t.eq(tostring(q), "queue (1 items, closed)")
+    t.eq(tostring(e), "event (set)")
+end)
+
 t.done()
