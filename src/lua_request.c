@@ -11,11 +11,45 @@
 /* wait.number of a task that waits for a transfer. A wait that never began has 0. */
 enum { IN_ENGINE = 1, ARRIVED = 2 };
 
+/* Kept spare transfers: what a burst of requests in flight comes back as. */
+enum { MAX_SPARE = 256 };
+
+static void recycle(struct rt *rt, struct transfer *t)
+{
+    if (rt->spare_count == MAX_SPARE) {
+        transfer_free(t);
+        return;
+    }
+    transfer_reset(t);
+    list_push_front(&rt->spare, &t->event_node);
+    rt->spare_count++;
+}
+
+static struct transfer *fresh(struct rt *rt)
+{
+    struct list *node = list_pop_front(&rt->spare);
+    if (!node)
+        return transfer_new(&rt->mem);
+    rt->spare_count--;
+    return CONTAINER_OF(node, struct transfer, event_node);
+}
+
 static void drop_draft(struct rt *rt)
 {
     struct transfer *t = rt->draft;
     rt->draft = NULL;
-    transfer_free(t);
+    if (t)
+        recycle(rt, t);
+}
+
+void lua_request_close(struct rt *rt)
+{
+    lua_request_drain(rt);
+    drop_draft(rt);
+    struct list *node;
+    while ((node = list_pop_front(&rt->spare)))
+        transfer_free(CONTAINER_OF(node, struct transfer, event_node));
+    rt->spare_count = 0;
 }
 
 /* ---- the way down */
@@ -28,7 +62,7 @@ static bool cancel_request(struct task *task)
     task->wait.number = 0;
     task->wait.obj = NULL;
     if (where == ARRIVED) {
-        transfer_free(t);
+        recycle(rt, t);
     } else if (where == IN_ENGINE) {
         t->owner = NULL; /* its event frees it */
         engine_cancel(rt->engine, t);
@@ -130,7 +164,7 @@ static int l_start(lua_State *L)
     task_check_can_wait(L, &rt->sched, "request");
     lua_settop(L, ARG_LAST);
     drop_draft(rt);
-    struct transfer *t = rt->draft = transfer_new(&rt->mem);
+    struct transfer *t = rt->draft = fresh(rt);
     if (!t)
         return fail_memory(L);
     struct request_reader r = {.L = L, .t = t, .who = "request"};
@@ -142,13 +176,25 @@ static int l_start(lua_State *L)
     return task_park(L, &rt->sched, &request_ops, NULL, begin_request, rt);
 }
 
-/* check(options, url): true, or nil and what is wrong with these options of a client. */
+static int owner_gc(lua_State *L)
+{
+    struct transfer **owned = luaL_checkudata(L, 1, "leat.transfer_owner");
+    transfer_free(*owned);
+    *owned = NULL;
+    return 0;
+}
+
+/* check(options, url): true, or nil and what is wrong with these options of a client. Not in the
+ * draft, which a finalizer that makes a client would take from the request being made. */
 static int l_check(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     lua_settop(L, 2);
-    drop_draft(rt);
-    struct transfer *t = rt->draft = transfer_new(&rt->mem);
+    struct transfer **owned = lua_newuserdata(L, sizeof *owned);
+    *owned = NULL;
+    luaL_getmetatable(L, "leat.transfer_owner");
+    lua_setmetatable(L, -2);
+    struct transfer *t = *owned = fresh(rt);
     if (!t)
         return fail_memory(L);
     struct request_reader r = {.L = L, .t = t, .who = "client", .client = true};
@@ -158,7 +204,8 @@ static int l_check(lua_State *L)
         rc = request_set_string(&r, 2, "base_url", &t->spec.url, &err);
     if (rc == ERR_NONE)
         rc = transfer_prepare(t, &err);
-    drop_draft(rt);
+    *owned = NULL;
+    recycle(rt, t);
     if (rc != ERR_NONE)
         return aux_fail(L, &err);
     lua_pushboolean(L, 1);
@@ -173,7 +220,7 @@ void lua_request_drain(struct rt *rt)
     while ((t = engine_next_event(rt->engine)) != NULL) {
         struct task *task = t->owner;
         if (!task) {
-            transfer_free(t);
+            recycle(rt, t);
             continue;
         }
         t->owner = NULL;
@@ -296,6 +343,8 @@ int lua_open_request(lua_State *L, struct rt *rt)
     static const luaL_Reg functions[] = {
         {"start", l_start}, {"check", l_check}, {"timing", l_timing}, {NULL, NULL}};
     ASSERT(request_options_sorted());
+    rt_newmetatable(L, rt, "leat.transfer_owner", NULL, owner_gc);
+    lua_pop(L, 1);
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);
     return 1;

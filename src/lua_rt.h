@@ -18,7 +18,9 @@ struct rt {
     struct sched sched;
     lua_State *L;
     struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
-    struct list servers;    /* lua_serve.c: open servers, closed with the runtime */
+    struct list spare;      /* transfers kept for the next requests, by event_node */
+    unsigned spare_count;
+    struct list servers; /* lua_serve.c: open servers, closed with the runtime */
     bool virtual_time;
     uint64_t rng[4]; /* the runtime's random numbers, repeatable by seed */
     bool repeatable; /* a seed was given, or time is virtual: identifiers come from rng too */
@@ -58,6 +60,8 @@ int lua_open_request(lua_State *L, struct rt *rt);
 int lua_open_json(lua_State *L, struct rt *rt);
 int lua_open_util(lua_State *L, struct rt *rt);
 int lua_open_serve(lua_State *L, struct rt *rt);
+/* Frees what the requests keep for reuse; nothing may be in the engine. */
+void lua_request_close(struct rt *rt);
 /* Closes what the helpers hold open (standard input). */
 void lua_util_close(struct rt *rt);
 /* Closes every server of the runtime at once (used by the runtime's close). */

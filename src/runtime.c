@@ -122,6 +122,7 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     log_init(&rt->log, r->config.log ? forward_log : NULL, r,
              (enum log_level)r->config.min_log_level);
     list_init(&rt->servers);
+    list_init(&rt->spare);
     list_init(&r->main_hook.node);
     buf_init(&r->report, &rt->mem, 1u << 16);
     rt_seed(rt, r->config.seed ? r->config.seed : system_seed());
@@ -451,10 +452,7 @@ void leat_free(leat_runtime *r)
 #endif
     lua_util_close(rt);
     engine_close(rt->engine);
-    lua_request_drain(rt);
-    if (rt->draft)
-        transfer_free(rt->draft);
-    rt->draft = NULL;
+    lua_request_close(rt);
     lua_close(rt->L);
     engine_free(rt->engine);
     loop_fini(&rt->loop);

@@ -6,6 +6,19 @@
 
 enum { URL_MAX = 64 * 1024, METHOD_MAX = 32 };
 
+/* A larger body buffer is not worth keeping for the next exchange. */
+enum { SMALL_BODY = 8 * 1024 };
+
+static void set_defaults(struct transfer *t)
+{
+    t->spec.limits = (struct transfer_limits){
+        .connect_ms = 10 * 1000, .first_byte_ms = 120 * 1000, .idle_ms = 120 * 1000};
+    t->spec.max_body_bytes = (size_t)64 * 1024 * 1024;
+    t->spec.max_redirects = 5;
+    t->result.expected_bytes = -1;
+    t->result.timing = (struct transfer_timing){-1, -1, -1, -1, -1, -1};
+}
+
 struct transfer *transfer_new(struct mem *mem)
 {
     struct transfer *t = mem_calloc(mem, sizeof *t);
@@ -13,17 +26,44 @@ struct transfer *transfer_new(struct mem *mem)
         return NULL;
     t->mem = mem;
     list_init(&t->event_node);
-    t->spec.limits = (struct transfer_limits){
-        .connect_ms = 10 * 1000, .first_byte_ms = 120 * 1000, .idle_ms = 120 * 1000};
-    t->spec.max_body_bytes = (size_t)64 * 1024 * 1024;
-    t->spec.max_redirects = 5;
+    set_defaults(t);
     headers_init(&t->spec.headers, mem, 256, 256 * 1024);
     headers_init(&t->result.headers, mem, 256, 256 * 1024);
     headers_init(&t->result.trailers, mem, 256, 256 * 1024);
     buf_init(&t->result.body, mem, t->spec.max_body_bytes);
-    t->result.expected_bytes = -1;
-    t->result.timing = (struct transfer_timing){-1, -1, -1, -1, -1, -1};
     return t;
+}
+
+static void free_strings(struct transfer *t)
+{
+    mem_free(t->mem, t->spec.url);
+    mem_free(t->mem, t->spec.method);
+    mem_free(t->mem, t->spec.body);
+    mem_free(t->mem, t->spec.ca_file);
+    mem_free(t->mem, t->result.url);
+}
+
+void transfer_reset(struct transfer *t)
+{
+    ASSERT(!t->exchange && !list_linked(&t->event_node));
+    free_strings(t);
+    struct transfer kept = *t;
+    *t = (struct transfer){.mem = kept.mem};
+    list_init(&t->event_node);
+    set_defaults(t);
+    t->spec.headers = kept.spec.headers;
+    t->result.headers = kept.result.headers;
+    t->result.trailers = kept.result.trailers;
+    t->result.body = kept.result.body;
+    headers_clear(&t->spec.headers);
+    headers_clear(&t->result.headers);
+    headers_clear(&t->result.trailers);
+    buf_clear(&t->result.body);
+    t->result.body.max_bytes = t->spec.max_body_bytes;
+    if (t->result.body.cap > SMALL_BODY) {
+        buf_fini(&t->result.body);
+        buf_init(&t->result.body, t->mem, t->spec.max_body_bytes);
+    }
 }
 
 void transfer_free(struct transfer *t)
@@ -31,17 +71,12 @@ void transfer_free(struct transfer *t)
     if (!t)
         return;
     ASSERT(!t->exchange && !list_linked(&t->event_node));
-    struct mem *mem = t->mem;
-    mem_free(mem, t->spec.url);
-    mem_free(mem, t->spec.method);
-    mem_free(mem, t->spec.body);
-    mem_free(mem, t->spec.ca_file);
-    mem_free(mem, t->result.url);
+    free_strings(t);
     headers_fini(&t->spec.headers);
     headers_fini(&t->result.headers);
     headers_fini(&t->result.trailers);
     buf_fini(&t->result.body);
-    mem_free(mem, t);
+    mem_free(t->mem, t);
 }
 
 /* The length of "http://" or "https://" at the start, any case; 0: neither. */

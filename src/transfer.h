@@ -70,6 +70,9 @@ struct transfer {
 /* All of spec and result empty, limits at the documented defaults (connect 10 s, first_byte 120 s,
  * idle 120 s), max_body 64 MiB. NULL: no memory. */
 NODISCARD struct transfer *transfer_new(struct mem *mem);
+/* As new again, with its buffers kept: a new exchange then allocates little. Not while the engine
+ * holds it. */
+void transfer_reset(struct transfer *t);
 /* Not while the engine holds it. NULL is allowed. */
 void transfer_free(struct transfer *t);
 
