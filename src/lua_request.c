@@ -120,7 +120,7 @@ static enum err_kind add_string(struct request_reader *r, const char *name, enum
                                 struct err *err)
 {
     size_t len;
-    const char *value = lua_tolstring(r->L, arg, &len);
+    const char *value = lua_tolstring(r->L, (int)arg, &len);
     return request_add_header(r, name, value, len, err);
 }
 

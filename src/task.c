@@ -159,7 +159,7 @@ void task_push(lua_State *L, struct task *t)
 static void push_slot_of(lua_State *L, int index, enum task_slot slot)
 {
     lua_getfenv(L, index);
-    lua_rawgeti(L, -1, slot);
+    lua_rawgeti(L, -1, (int)slot);
     lua_remove(L, -2);
 }
 
@@ -177,7 +177,7 @@ void task_set_slot(lua_State *L, struct task *t, enum task_slot slot)
     task_push(L, t);      /* v ud */
     lua_getfenv(L, -1);   /* v ud env */
     lua_pushvalue(L, -3); /* v ud env v */
-    lua_rawseti(L, -2, slot);
+    lua_rawseti(L, -2, (int)slot);
     lua_pop(L, 3);
 }
 
