@@ -25,8 +25,10 @@ void group_fini(struct group *g)
         list_unlink(node);
     }
     struct task *t;
-    while ((t = group_take(g)))
-        task_observe(t);
+    while ((t = group_take(g))) {
+        if (t->outcome != OUTCOME_BUG) /* that one its parent still reports */
+            task_observe(t);
+    }
     task_hook_remove(&g->owner_hook);
 }
 

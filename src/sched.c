@@ -118,6 +118,22 @@ static enum task_outcome classify(struct task *t, int rc)
     return is_own_cancel(t, -1) ? OUTCOME_CANCELLED : OUTCOME_FAILED;
 }
 
+/* The ended child whose bug nobody took, whatever came in between; or, if the task itself did well,
+ * the first whose failure nobody took. */
+static struct task *held_back(struct task *t)
+{
+    struct task *failed = NULL;
+    LIST_FOR(node, &t->failed)
+    {
+        struct task *child = CONTAINER_OF(node, struct task, sibling);
+        if (child->outcome == OUTCOME_BUG)
+            return child;
+        if (!failed)
+            failed = child;
+    }
+    return t->outcome == OUTCOME_OK ? failed : NULL;
+}
+
 /* Settles what the task as a whole came to, its children being gone. */
 static void settle_outcome(struct task *t)
 {
@@ -127,12 +143,14 @@ static void settle_outcome(struct task *t)
         t->outcome_from = lua_touserdata(L, -1);
         lua_pop(L, 1);
         t->outcome = OUTCOME_BUG;
-    } else if (t->outcome == OUTCOME_OK && !list_empty(&t->failed)) {
-        struct task *child = CONTAINER_OF(t->failed.next, struct task, sibling);
-        task_push(L, child);
-        task_set_slot(L, t, SLOT_BUG_CHILD);
-        t->outcome_from = child;
-        t->outcome = OUTCOME_FAILED;
+    } else if (t->outcome != OUTCOME_BUG) {
+        struct task *child = held_back(t);
+        if (child) {
+            task_push(L, child);
+            task_set_slot(L, t, SLOT_BUG_CHILD);
+            t->outcome_from = child;
+            t->outcome = child->outcome;
+        }
     }
     struct list *node;
     while ((node = list_pop_front(&t->failed)))
@@ -181,7 +199,9 @@ static struct task *end_one(struct task *t)
             parent->has_bug_child = true;
         }
         task_cancel(parent, "a child task raised an error");
-    } else if (parent && !observed && t->outcome == OUTCOME_FAILED) {
+    } else if (parent &&
+               (t->outcome == OUTCOME_BUG || (t->outcome == OUTCOME_FAILED && !observed))) {
+        /* Until someone takes it: who waits for it may be cancelled first. */
         list_push_back(&parent->failed, &t->sibling);
         anchored = true;
     }
@@ -241,6 +261,8 @@ static void abandon(struct task *t)
     log_write(s->log, LOG_WARN,
               "task %llu ignored its cancel (%u times): it is abandoned, its clean-ups run",
               (unsigned long long)t->id, t->swallowed);
+    LIST_FOR(node, &t->children) /* nobody is left to hold their shields' limits */
+    CONTAINER_OF(node, struct task, sibling)->shielded = false;
     if (lua_cpcall(s->L, start_cleanup, t) != 0) {
         log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of an abandoned task");
         lua_pop(s->L, 1);

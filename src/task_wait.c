@@ -88,10 +88,20 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
     }
 }
 
-static bool ignored_too_long(struct task *t, uint64_t now_ns)
+/* A shield is granted under a cancel, as the clean-up needs it; but not without end. */
+static bool ignored_too_long(struct task *t, const struct wait_ops *ops, uint64_t now_ns)
 {
+    if (ops->survives_cancel)
+        return ++t->swallowed >= 2 * MAX_SWALLOWED;
     return t->swallowed >= MAX_SWALLOWED ||
            (t->cancelled_at_ns && now_ns > t->cancelled_at_ns + MAX_CANCELLED_NS);
+}
+
+static void wake_cancelled(struct task *t)
+{
+    t->wait.cancelled = true;
+    t->state = TASK_READY;
+    list_push_back(&t->sched->ready, &t->node);
 }
 
 int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *obj,
@@ -105,22 +115,16 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
     t->wait.number = 0;
     t->wait.since_ns = s->pass_ns;
     t->state = TASK_PARKED;
-    if (!t->cancel_requested || (ops->joins && !ignored_too_long(t, t->wait.since_ns))) {
+    if (t->cancel_requested && ignored_too_long(t, ops, t->wait.since_ns)) {
+        t->abandoned = true;
+    } else if (t->cancel_requested && !ops->joins) {
+        /* Through the ready queue like everyone: a loop that swallows its cancel starves nobody. */
+        wake_cancelled(t);
+    } else {
         if (begin)
             begin(t, arg);
-        if (t->cancel_requested && t->wait.ops->cancel && ops->cancel(t) &&
-            t->state == TASK_PARKED) {
-            t->wait.cancelled = true;
-            t->state = TASK_READY;
-            list_push_back(&s->ready, &t->node);
-        }
-    } else if (ignored_too_long(t, t->wait.since_ns)) {
-        t->abandoned = true;
-    } else {
-        /* Through the ready queue like everyone: a loop that swallows its cancel starves nobody. */
-        t->wait.cancelled = true;
-        t->state = TASK_READY;
-        list_push_back(&s->ready, &t->node);
+        if (t->cancel_requested && ops->cancel && ops->cancel(t) && t->state == TASK_PARKED)
+            wake_cancelled(t);
     }
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
     return lua_yield(L, 1);

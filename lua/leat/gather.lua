@@ -64,14 +64,14 @@ end
 local function finish_group(g, reason, loop, ...)
     local ok, stop = xpcall(loop, note, g, ...)
     local bug = (not ok or stop ~= nil) and drain(g, reason)
-    if not ok then
-        error(stop, 0)
-    end
-    if task.is_task(stop) then
+    if ok and task.is_task(stop) then
         bug = stop
     end
-    if bug then
+    if bug and (ok or errors.is(stop)) then -- not even a cancel hides a bug
         task.raise_bug(bug)
+    end
+    if not ok then
+        error(stop, 0)
     end
     return stop
 end

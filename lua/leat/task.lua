@@ -2,6 +2,7 @@
 local core = require "leat.core"
 local task = require "leat.core.task"
 local check = require "leat.check"
+local errors = require "leat.error"
 
 local await = core.await
 local unpack = unpack
@@ -86,6 +87,10 @@ function M.shield(seconds, fn, ...)
     return await(task.shield(seconds, fn, ...))
 end
 
+local function log(text)
+    require("leat.log").warn(text)
+end
+
 local function pop(stack, entry)
     for i = #stack, 1, -1 do
         if stack[i] == entry then
@@ -98,16 +103,29 @@ end
 local function conclude(entry, stack, n, ok, first, second, ...)
     pop(stack, entry)
     local cleaned, value, err = pcall(M.shield, entry.grace, entry.fn)
-    local failure = not cleaned and value or cleaned and value == nil and err or nil
-    local error_value = not ok and first or first == nil and second or nil
-    if failure ~= nil and error_value == nil then
-        if not cleaned then
-            error(task.note(failure), 0)
-        end
-        return nil, failure
+    local bug = not cleaned and not errors.is(value)
+    if bug and (ok or errors.is(first)) then -- not even a cancel hides a bug
+        error(task.note(value), 0)
     end
-    if failure ~= nil and type(error_value) == "table" then
-        error_value.cleanup = failure
+    local clean_failure
+    if not cleaned then
+        clean_failure = errors.is(value) and value or errors.raised(value)
+    elseif value == nil then
+        clean_failure = err
+    end
+    if ok and clean_failure ~= nil and (first ~= nil or second == nil) then
+        return nil, clean_failure
+    end
+    local first_error = first
+    if ok then
+        first_error = second
+    end
+    if clean_failure ~= nil then
+        if errors.is(first_error) then
+            first_error.cleanup = clean_failure
+        else
+            log("a clean-up failed too: " .. tostring(clean_failure))
+        end
     end
     if not ok then
         error(first, 0)
