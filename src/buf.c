@@ -43,15 +43,6 @@ enum err_kind buf_reserve(struct buf *b, size_t len)
     return ERR_NONE;
 }
 
-void buf_commit(struct buf *b, size_t len)
-{
-    ASSERT(len <= b->cap - b->len);
-    if (len == 0)
-        return;
-    b->len += len;
-    b->data[b->len] = '\0';
-}
-
 enum err_kind buf_append(struct buf *b, const void *data, size_t len)
 {
     if (len == 0)

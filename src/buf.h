@@ -25,6 +25,13 @@ NODISCARD enum err_kind buf_printf(struct buf *b, const char *fmt, ...) PRINTF_L
  * content by buf_commit. ERR_TOO_LARGE if `len` bytes more would pass the cap, used or not. */
 NODISCARD enum err_kind buf_reserve(struct buf *b, size_t len);
 /* Takes over `len` bytes that were written into reserved room. */
-void buf_commit(struct buf *b, size_t len);
+static inline void buf_commit(struct buf *b, size_t len)
+{
+    ASSERT(len <= b->cap - b->len);
+    if (len == 0)
+        return;
+    b->len += len;
+    b->data[b->len] = '\0';
+}
 /* Gives the bytes away: the caller mem_frees them. NULL if nothing was ever written. */
 NODISCARD char *buf_detach(struct buf *b, size_t *len);

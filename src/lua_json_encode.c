@@ -188,8 +188,16 @@ static enum err_kind write_string(struct encoder *e, const char *text, size_t le
     enum err_kind kind = buf_reserve(e->out, len > SIZE_MAX - 2 ? len : len + 2);
     if (kind != ERR_NONE)
         return fail_out(e, kind);
+    size_t run = 0, i = json_plain_run(text, len);
+    if (i == len) { /* nothing to escape, as nearly always */
+        char *out = e->out->data + e->out->len;
+        out[0] = '"';
+        memcpy(out + 1, text, len);
+        out[len + 1] = '"';
+        buf_commit(e->out, len + 2);
+        return ERR_NONE;
+    }
     kind = put(e, "\"", 1);
-    size_t run = 0, i = 0;
     while (kind == ERR_NONE && (i += json_plain_run(text + i, len - i)) < len) {
         unsigned char c = (unsigned char)text[i];
         if (c >= 0x80) {
@@ -318,7 +326,7 @@ static enum err_kind write_object_unsorted(struct encoder *e, struct frame *fram
     lua_pushnil(e->L);              // key
     while (lua_next(e->L, table)) { // key value
         enum err_kind kind = ERR_NONE;
-        char digits[32];
+        char digits[32] = "";
         size_t len = 0;
         const char *key = digits;
         int type = lua_type(e->L, -2);

@@ -125,6 +125,7 @@ static const struct {
 
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir)
 {
+    lua_gc(L, LUA_GCSTOP, 0); /* what is made here stays: a collection would only take time */
     luaL_openlibs(L);
     sched_init(&rt->sched, &rt->loop, &rt->log, L, true);
     lua_getglobal(L, "package");
@@ -143,4 +144,5 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir)
     lua_call(L, 1, 1);
     lua_pushstring(L, script_dir);
     lua_call(L, 1, 0);
+    lua_gc(L, LUA_GCRESTART, 0);
 }

@@ -153,8 +153,12 @@ static void settle_outcome(struct task *t)
         }
     }
     struct list *node;
-    while ((node = list_pop_front(&t->failed)))
-        unanchor(CONTAINER_OF(node, struct task, sibling));
+    while ((node = list_pop_front(&t->failed))) {
+        struct task *child = CONTAINER_OF(node, struct task, sibling);
+        list_unlink(&child->group_node); /* a group may outlive it in the collector's hands */
+        child->group = NULL;
+        unanchor(child);
+    }
 }
 
 static int remember_bug(lua_State *L)

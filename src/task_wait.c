@@ -75,8 +75,9 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
         raise_at(
             L,
             "%s: cannot wait inside %s (LuaJIT cannot leave a callback of a C function, such as a "
-            "table.sort comparator or a string.gsub replacement): wait before the call, keep the "
-            "results in a table, and use that table inside",
+            "table.sort comparator): wait before the call, keep the results in a table, and use "
+            "that "
+            "table inside",
             who, fn);
     }
     if (!s->own_state && L != t->co) {

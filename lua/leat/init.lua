@@ -1,6 +1,4 @@
 -- The table that `require "leat"` returns.
-local gather = require "leat.gather"
-local sync = require "leat.sync"
 local task = require "leat.task"
 
 local leat = {
@@ -14,23 +12,21 @@ local leat = {
     deadline = task.deadline,
     tasks = task.tasks,
     stats = task.stats,
-    gather = gather.gather,
-    map = gather.map,
-    each = gather.each,
-    as_completed = gather.as_completed,
-    race = gather.race,
-    group = gather.group,
-    semaphore = sync.semaphore,
-    queue = sync.queue,
-    event = sync.event,
-    error = require("leat.error").new,
 }
 
---- Set by the first Ctrl-C. Long work that watches it can stop starting new things and come to an end.
-leat.stopping = require("leat.core.sync").event(true)
-
--- Loaded on first use: a script pays only for what it asks for.
+-- Loaded on first use, {module, field}: a script pays only for what it asks for.
 local lazy = {
+    error = { "leat.error", "new" },
+    gather = { "leat.gather", "gather" },
+    map = { "leat.gather", "map" },
+    each = { "leat.gather", "each" },
+    as_completed = { "leat.gather", "as_completed" },
+    race = { "leat.gather", "race" },
+    group = { "leat.gather", "group" },
+    semaphore = { "leat.sync", "semaphore" },
+    queue = { "leat.sync", "queue" },
+    event = { "leat.sync", "event" },
+    stopping = { "leat.sync", "stopping" },
     request = { "leat.http", "request" },
     client = { "leat.http", "client" },
     json = { "leat.json" },

@@ -1,8 +1,9 @@
 -- `require` for the states that leat owns: in Lua, so that a module's top level may wait, and looking
 -- beside the script first. Internal.
 local check = require "leat.check"
-local sync = require "leat.sync"
 local task = require "leat.core.task"
+
+local require_own = require
 
 local M = {}
 
@@ -95,11 +96,12 @@ function M.install(directory)
             if other.task == task.current() then
                 check.fail("require: module '" .. name .. "' requires itself, directly or through others")
             end
+            other.event = other.event or require_own("leat.sync").event()
             other.event:wait() -- another task is at it
             return _G.require(name)
         end
         local chunk = find(name, beside)
-        local mine = { task = task.current(), event = sync.event() }
+        local mine = { task = task.current() }
         loading[name] = mine
         local ok, value = xpcall(chunk, task.note, name)
         loading[name] = nil
@@ -108,7 +110,9 @@ function M.install(directory)
         elseif ok and loaded[name] == nil then
             loaded[name] = true
         end
-        mine.event:set()
+        if mine.event then
+            mine.event:set()
+        end
         if not ok then
             error(value, 0)
         end

@@ -1,18 +1,31 @@
 local core = require "leat.core"
 local leat = require "leat"
 
+local builtin_require = require
+
+-- A replacement that may run Lua code is called from Lua (leat.gsub says why); the rest is LuaJIT's own.
+local function install_gsub(lib)
+    local raw_gsub = lib.gsub
+    function lib.gsub(s, pattern, repl, limit)
+        local kind = type(repl)
+        if kind == "function" or kind == "table" and getmetatable(repl) then
+            return builtin_require "leat.gsub"(s, pattern, repl, limit)
+        end
+        return raw_gsub(s, pattern, repl, limit)
+    end
+end
+
 -- Called by the runtime for states of its own: the script's globals and its coroutines.
 return function(directory)
     core.install_coroutines(coroutine)
+    install_gsub(string)
     require("leat.loader").install(directory)
-    for _, name in ipairs { "gather", "semaphore", "wait_for", "sleep", "spawn" } do
-        _G[name] = leat[name]
-    end
-    _G.leat = leat
-    -- The rest of the globals are made on first use, like the fields they name.
+    _G.leat, _G.sleep, _G.spawn, _G.wait_for = leat, leat.sleep, leat.spawn, leat.wait_for
+    -- The rest of the globals are made on first use, like the fields that they name.
+    local names = { gather = true, semaphore = true, request = true, json = true }
     setmetatable(_G, {
         __index = function(_, name)
-            if name == "request" or name == "json" then
+            if names[name] then
                 local value = leat[name]
                 rawset(_G, name, value)
                 return value

@@ -119,6 +119,10 @@ end
 --- ```
 M.event = sync.event
 
+--- An event: set by the first Ctrl-C. Long work that watches it can stop starting new things and come to an
+--- end.
+M.stopping = sync.event(true)
+
 --- Waits until the event is set.
 ---@param timeout? number seconds
 ---@return true|nil, table? err nil, err of kind "timeout"
