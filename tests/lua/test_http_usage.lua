@@ -135,9 +135,9 @@ t.test("a request where nobody can wait says so", function()
     t.raises("request: cannot wait inside", table.sort, { 2, 1, 3 }, function()
         return request(url .. "/ok") ~= nil
     end)
-    t.raises("request: cannot wait inside", string.gsub, "x", "x", function()
-        return request(url .. "/ok").body
-    end)
+    t.raises("request: cannot wait inside", print, setmetatable({}, {
+        __tostring = function() return request(url .. "/ok").body end,
+    }))
 end)
 
 t.test("a finalizer that sends a request does not disturb the one being made", function()

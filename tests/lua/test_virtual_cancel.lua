@@ -359,6 +359,42 @@ t.test("a bug after the loop over as_completed was left is raised in its opener"
     t.ok(leat.now() - before <= 12)
 end)
 
+t.test("a bug in the clean-up of what as_completed:close() cancels is raised by close", function()
+    local it = leat.as_completed({ 1 }, function()
+        return leat.finally(function() sleep(100) end, function() error("at close", 0) end)
+    end)
+    sleep(1)
+    t.raises("at close", it.close, it)
+end)
+
+t.test("as_completed closed by another task ends the loop that waits on it", function()
+    local started = 0
+    local function job(s)
+        started = started + 1
+        sleep(s)
+        return s
+    end
+    local it
+    local reader = spawn(function()
+        local n = 0
+        it = leat.as_completed({ 1, 50, 60, 70 }, job, { limit = 2 })
+        for _ in it do
+            n = n + 1
+        end
+        return n
+    end)
+    sleep(2)
+    it:close()
+    t.eq(reader:await(), 1)
+    t.eq(started, 3)
+end)
+
+t.test("a job that closes the as_completed it is part of gets an error, not a hang", function()
+    local it
+    it = leat.as_completed({ 1 }, function() it:close() end)
+    t.raises("called by a task that it would wait for", it)
+end)
+
 t.test("the bugs of two siblings: one is raised, and both are waited for", function()
     local cleaned
     local ok, raised = pcall(gather, {
