@@ -148,6 +148,22 @@ void aux_check_callable(lua_State *L, int index, const char *what)
     aux_raise(L, "%s must be a function, got %s", what, given);
 }
 
+void *aux_check_self(lua_State *L, const char *tname)
+{
+    void *self = lua_touserdata(L, 1);
+    if (self && lua_getmetatable(L, 1)) {
+        luaL_getmetatable(L, tname);
+        bool same = lua_rawequal(L, -1, -2) != 0;
+        lua_pop(L, 2);
+        if (same)
+            return self;
+    }
+    char given[64];
+    const char *noun = tname + strlen("leat.");
+    aux_raise(L, "expected %s %s, got %s (its methods are called with a colon: %s:method())",
+              noun[0] == 'e' ? "an" : "a", noun, aux_picture(L, 1, given, sizeof given), noun);
+}
+
 void aux_push_parked(lua_State *L)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);

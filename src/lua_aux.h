@@ -29,6 +29,9 @@ double aux_opt_seconds(lua_State *L, int index, const char *what, double absent)
 int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min, int64_t max);
 /* Raises unless the value at `index` can be called. `what` begins the message. */
 void aux_check_callable(lua_State *L, int index, const char *what);
+/* The userdata at index 1, of the class "leat.<noun>"; raises if a method was called on anything
+ * else (mostly with a point for the colon). */
+void *aux_check_self(lua_State *L, const char *tname);
 /* A short picture of the value at `index` for messages: `'text'` (cut), `12`, `nil`, `a table`. */
 const char *aux_picture(lua_State *L, int index, char *out, size_t size);
 

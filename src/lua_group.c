@@ -37,11 +37,17 @@ static int l_group_spawn(lua_State *L)
     return 1;
 }
 
+static void leave(struct group *g, struct task *t)
+{
+    if (g->waiter == t)
+        g->waiter = NULL;
+}
+
 static bool cancel_group_next(struct task *t)
 {
     struct group *g = t->wait.obj;
     if (g->owner != t || g->running_count == 0) {
-        g->waiter = NULL;
+        leave(g, t);
         return true;
     }
     task_unwake(t); /* its children are being cancelled too: it goes on when they are gone */
@@ -62,7 +68,7 @@ static int push_done(lua_State *L, struct task *done)
 static int take_group_next(lua_State *L, struct task *t)
 {
     struct group *g = t->wait.obj;
-    g->waiter = NULL;
+    leave(g, t);
     struct task *done = group_take(g);
     if (!done)
         return 0;
@@ -83,6 +89,8 @@ static const struct wait_ops group_ops = {.name = "gather",
 static void begin_group_next(struct task *t, void *arg)
 {
     struct group *g = arg;
+    if (g->waiter) /* a drain takes over; the other gets what is there, or nothing */
+        task_wake(g->waiter);
     g->waiter = t;
     if (!list_empty(&g->finished) || g->running_count == 0)
         task_wake(t);
@@ -126,6 +134,10 @@ static int l_group_drain(lua_State *L)
 {
     struct group *g = check_group(L);
     struct task *t = task_current(L, &rt_of(L)->sched, "gather");
+    for (struct task *up = t; up; up = up->parent) {
+        if (up->group == g)
+            aux_raise(L, "close: called by a task that it would wait for");
+    }
     return task_park(L, t->sched, &drain_ops, g, begin_group_next, g);
 }
 

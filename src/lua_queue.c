@@ -21,7 +21,7 @@ struct queue {
 
 static struct queue *check_queue(lua_State *L)
 {
-    return luaL_checkudata(L, 1, "leat.queue");
+    return aux_check_self(L, "leat.queue");
 }
 
 static int64_t free_items(const struct queue *q)

@@ -26,7 +26,7 @@ struct semaphore {
 
 static struct semaphore *check_sema(lua_State *L)
 {
-    return luaL_checkudata(L, 1, "leat.semaphore");
+    return aux_check_self(L, "leat.semaphore");
 }
 
 static void hold_task_ended(struct task_hook *hook, struct task *t)

@@ -50,7 +50,7 @@ struct event {
 
 static struct event *check_event(lua_State *L)
 {
-    return luaL_checkudata(L, 1, "leat.event");
+    return aux_check_self(L, "leat.event");
 }
 
 static int l_event_new(lua_State *L)

@@ -310,11 +310,24 @@ static int list_tasks(lua_State *L)
     return 0;
 }
 
+/* A shield holds a cancel off while there is something to wait for, not for ever. */
+static void cancel_shielded(struct rt *rt, const char *reason)
+{
+    LIST_FOR(node, &rt->sched.tasks)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, all);
+        if (t->shielded)
+            task_cancel(t, reason);
+    }
+}
+
 /* No silent hang: the run ends with the list of who waits for what. */
 static void give_up_stuck(struct leat_runtime *r)
 {
-    if (r->stuck)
+    if (r->stuck) {
+        cancel_shielded(&r->rt, "nothing could ever wake it");
         return;
+    }
     r->stuck = true;
     buf_clear(&r->report);
     if (buf_append_str(&r->report, "stuck: every task waits, and nothing can wake one:\n") ==

@@ -25,6 +25,7 @@ function M.install_coroutines(lib)
     local running = lib.running
     local depth = setmetatable({}, { __mode = "k" })
     local waiting_in = setmetatable({}, { __mode = "k" })
+    local refused = setmetatable({}, { __mode = "k" }) -- it waits for what will not come
 
     local function relay(co, ok, first, ...)
         if first ~= PARKED or not ok then
@@ -32,6 +33,7 @@ function M.install_coroutines(lib)
         end
         if not yieldable() then
             task.unpark()
+            refused[co] = true
             task.check_can_wait("coroutine.resume")
         end
         waiting_in[co] = task.current()
@@ -45,6 +47,9 @@ function M.install_coroutines(lib)
         if other then
             error("coroutine.resume: this coroutine is waiting inside " .. tostring(other)
                 .. "; only that task can go on with it", 3)
+        end
+        if refused[co] then
+            error("coroutine.resume: this coroutine tried to wait where it could not, and cannot go on", 3)
         end
         local d = (depth[running() or false] or 0) + 1
         if d > MAX_DEPTH then
@@ -69,6 +74,9 @@ function M.install_coroutines(lib)
     end
 
     function lib.wrap(fn)
+        if type(fn) ~= "function" then
+            error("bad argument #1 to 'wrap' (function expected, got " .. type(fn) .. ")", 2)
+        end
         local co = raw_create(fn)
         return function(...)
             enter(co)

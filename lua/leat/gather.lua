@@ -288,8 +288,11 @@ function Arrivals:__call()
     local t, index, status, value = await(self.group:next_start())
     self.running = self.running - 1
     if status == "raised" then
-        self:close()
+        self.closed = true
+        drain(self.group, "another task of the same as_completed has ended it")
         task.raise_bug(t)
+    elseif not t or self.closed then -- closed meanwhile, by another task
+        return nil
     end
     fill(self)
     if status == "ok" then
@@ -298,11 +301,15 @@ function Arrivals:__call()
     return index, nil, value
 end
 
---- Cancels what still runs and waits for it. Done by itself when the task that opened it ends.
+--- Cancels what still runs and waits for it. Done by itself when the task that opened it ends. Raises a bug
+--- of the clean-ups.
 function Arrivals:close()
     if not self.closed then
         self.closed = true
-        drain(self.group, "as_completed was closed")
+        local bug = drain(self.group, "as_completed was closed")
+        if bug then
+            task.raise_bug(bug)
+        end
     end
 end
 

@@ -76,13 +76,42 @@ local function dofile_waiting(path)
     return chunk()
 end
 
--- Replaces the global require, and dofile. `directory`: the script's, or nil.
+-- Damaged bytecode crashes LuaJIT, so scripts load text only, whatever mode they ask for.
+local function text_mode(mode)
+    return ((mode or "t"):gsub("b", ""))
+end
+
+local function loaded_or(f, err)
+    if f then
+        return f
+    end
+    if err:find("wrong mode", 1, true) then
+        err = "only text is loaded, and this is bytecode (or the mode excludes text)"
+    end
+    return nil, err
+end
+
+local function text_only(raw, who)
+    return function(source, name, mode, env)
+        if type(source) ~= "string" and type(source) ~= "function" then
+            check.fail(who .. ": the source must be a string or a function, got " .. check.picture(source))
+        end
+        return loaded_or(raw(source, name, text_mode(mode), env))
+    end
+end
+
+-- Replaces the globals require, dofile, load, loadstring and loadfile. `directory`: the script's, or nil.
 function M.install(directory)
     local loaded = package.loaded
     local loading = {}
     local beside = directory and directory .. "/?.lua;" .. directory .. "/?/init.lua;" or ""
 
     _G.dofile = dofile_waiting
+    _G.load, _G.loadstring = text_only(load, "load"), text_only(loadstring, "loadstring")
+    local raw_loadfile = loadfile
+    function _G.loadfile(path, mode, env)
+        return loaded_or(raw_loadfile(path, text_mode(mode), env))
+    end
 
     function _G.require(name)
         if type(name) ~= "string" then

@@ -51,6 +51,9 @@ end
 ---@param message any made text by tostring
 ---@param fields? table shown as name=value; the values of secrets (authorization, api_key ...) as ***,
 ---and so are the secrets in values that are URLs
+--- ```lua
+--- leat.log.debug("cache missed", { key = "a", size = 12 }) -- cache missed key=a size=12
+--- ```
 function M.debug(message, fields)
     write("debug", 0, message, fields)
 end
@@ -68,6 +71,9 @@ end
 --- A message about something odd that did no harm yet.
 ---@param message any
 ---@param fields? table as for log.debug
+--- ```lua
+--- leat.log.warn("slow answer", { seconds = 4.2 })
+--- ```
 function M.warn(message, fields)
     write("warn", 2, message, fields)
 end
@@ -75,6 +81,9 @@ end
 --- A message about something that failed.
 ---@param message any
 ---@param fields? table as for log.debug
+--- ```lua
+--- leat.log.error("cannot write the results", { path = "/tmp/out.jsonl" })
+--- ```
 function M.error(message, fields)
     write("error", 3, message, fields)
 end

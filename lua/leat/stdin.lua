@@ -25,6 +25,11 @@ end
 ---it); kind "io"
 ---
 --- Raises if another task is reading. A last line without a line end counts as a line.
+--- ```lua
+--- local first = leat.stdin:read()
+--- local rest = assert(leat.stdin:read "a")
+--- assert(first == nil or type(first .. rest) == "string")
+--- ```
 function M:read(what, max_bytes)
     if what == nil or what == "l" then
         return await(core.stdin_read("l", size("stdin:read", max_bytes, MAX_LINE)))

@@ -8,6 +8,9 @@ local await = core.await
 local M = {}
 
 local Semaphore, Queue, Event = sync.semaphore_methods, sync.queue_methods, sync.event_methods
+-- Called as functions, so that they can say what is wrong with `self`.
+local acquire_start, put_start, get_start = Semaphore.acquire_start, Queue.put_start, Queue.get_start
+local wait_start = Event.wait_start
 
 --- A counting semaphore; those who wait are served first come, first served.
 ---@param n integer permits, 0 or more
@@ -34,7 +37,7 @@ end
 ---@return any ... what fn returns
 function Semaphore:with(fn, ...)
     check.callable("with", "the first argument", fn)
-    await(self:acquire_start())
+    await(acquire_start(self))
     -- Should the task be abandoned, its clean-ups give the permit back.
     local stack = task.cleanups()
     stack[#stack + 1] = self
@@ -52,7 +55,7 @@ end
 --- sem:release()
 --- ```
 function Semaphore:acquire(timeout)
-    local ok, err = await(self:acquire_start(timeout))
+    local ok, err = await(acquire_start(self, timeout))
     if ok then
         self:held()
     end
@@ -76,7 +79,7 @@ M.queue = sync.queue
 ---@param timeout? number seconds
 ---@return true|nil, table? err nil, err of kind "timeout", or "closed"
 function Queue:put(item, timeout)
-    local ok, granted = await(self:put_start(item, timeout))
+    local ok, granted = await(put_start(self, item, timeout))
     if ok == "" then
         return self:put_granted(item, granted)
     end
@@ -95,7 +98,7 @@ end
 ---@return any item nil at the end of a closed and drained queue; nil, err if it was closed with an error,
 --- or of kind "timeout"
 function Queue:get(timeout)
-    return got(self, await(self:get_start(timeout)))
+    return got(self, await(get_start(self, timeout)))
 end
 
 --- Iterates over the items until the queue is closed and drained. Raises the error it was closed with.
@@ -127,7 +130,7 @@ M.stopping = sync.event(true)
 ---@param timeout? number seconds
 ---@return true|nil, table? err nil, err of kind "timeout"
 function Event:wait(timeout)
-    return await(self:wait_start(timeout))
+    return await(wait_start(self, timeout))
 end
 
 return M

@@ -6,6 +6,7 @@ local errors = require "leat.error"
 
 local await = core.await
 local unpack = unpack
+local await_start = task.task_methods.await_start
 
 local M = {}
 
@@ -47,7 +48,7 @@ end
 --- assert(v == nil and err.kind == "script" and err.cause == "no such thing")
 --- ```
 function task.task_methods:await()
-    return await(self:await_start())
+    return await(await_start(self))
 end
 
 --- Runs `fn(...)` (or awaits a task) with a limit of `seconds`.
