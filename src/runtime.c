@@ -73,7 +73,9 @@ static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
     if (rc == 0)
         return true;
     const char *text = lua_tostring(L, -1);
-    r->error_kind = rc == LUA_ERRMEM ? ERR_MEMORY : ERR_SCRIPT;
+    /* Where a compiler or a module ran out of it, Lua raises its message again as a plain error. */
+    bool memory = rc == LUA_ERRMEM || (text && strcmp(text, "not enough memory") == 0);
+    r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
     snprintf(r->error_text, sizeof r->error_text, "%s", text ? text : "an error without a text");
     lua_pop(L, 1);
     return false;

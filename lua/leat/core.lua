@@ -4,7 +4,19 @@ local task = require "leat.core.task"
 
 local PARKED, take, yieldable = task.PARKED, task.take, task.yieldable
 
+local builtin_require, loaded = require, package.loaded
+
 local M = {}
+
+-- The `require` that a state begins with, for leat's own modules that are loaded on first use.
+function M.require(name)
+    local ok, value = pcall(builtin_require, name)
+    if not ok then
+        loaded[name] = nil -- or it would be refused from now on, as one that is still being loaded
+        error(value, 0)
+    end
+    return value
+end
 
 -- A C function that parked hands out PARKED when its task runs again; the result is then taken, or the
 -- cancel raised. One that needed no wait handed out its values.

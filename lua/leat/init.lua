@@ -1,4 +1,5 @@
 -- The table that `require "leat"` returns.
+local core = require "leat.core"
 local task = require "leat.task"
 
 local leat = {
@@ -40,15 +41,13 @@ local lazy = {
     version = { "leat.core.version" },
 }
 
-local builtin_require = require
-
 setmetatable(leat, {
     __index = function(t, name)
         local where = lazy[name]
         if not where then
             return nil
         end
-        local value = builtin_require(where[1])
+        local value = core.require(where[1])
         if where[2] then
             value = value[where[2]]
         end

@@ -1,9 +1,8 @@
 -- `require` for the states that leat owns: in Lua, so that a module's top level may wait, and looking
 -- beside the script first. Internal.
 local check = require "leat.check"
+local core = require "leat.core"
 local task = require "leat.core.task"
-
-local require_own = require
 
 local M = {}
 
@@ -125,7 +124,7 @@ function M.install(directory)
             if other.task == task.current() then
                 check.fail("require: module '" .. name .. "' requires itself, directly or through others")
             end
-            other.event = other.event or require_own("leat.sync").event()
+            other.event = other.event or core.require("leat.sync").event()
             other.event:wait() -- another task is at it
             return _G.require(name)
         end

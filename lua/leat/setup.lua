@@ -1,15 +1,13 @@
 local core = require "leat.core"
 local leat = require "leat"
 
-local builtin_require = require
-
 -- A replacement that may run Lua code is called from Lua (leat.gsub says why); the rest is LuaJIT's own.
 local function install_gsub(lib)
     local raw_gsub = lib.gsub
     function lib.gsub(s, pattern, repl, limit)
         local kind = type(repl)
         if kind == "function" or kind == "table" and getmetatable(repl) then
-            return builtin_require "leat.gsub"(s, pattern, repl, limit)
+            return core.require "leat.gsub"(s, pattern, repl, limit)
         end
         return raw_gsub(s, pattern, repl, limit)
     end
