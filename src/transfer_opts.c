@@ -11,7 +11,8 @@ bool opts_base(struct exchange *x)
         code = curl_easy_setopt(c, CURLOPT_USERAGENT, config->user_agent);
     if (!code)
         code = curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    if (!code && !config->use_env_proxy)
+    /* Without a proxy in it, spares curl the look through the environment at each request. */
+    if (!code && !x->engine->proxied[0] && !x->engine->proxied[1])
         code = curl_easy_setopt(c, CURLOPT_PROXY, "");
     if (code)
         return false;
