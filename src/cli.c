@@ -47,8 +47,10 @@ static const char usage_text[] =
 struct options {
     bool virtual_time, quiet, verbose, run_word;
     uint64_t seed;
-    const char *code;        /* -e */
-    const char *script;      /* a path, or "-" */
+    const char *code;   /* -e */
+    const char *script; /* a path, or "-" */
+    char *text;         /* the script, where standard input was it */
+    size_t text_len;
     const char *const *args; /* the script's, ended by NULL */
     bool mock;
 };
@@ -233,16 +235,7 @@ static bool start(leat_runtime *rt, const struct options *o, struct leat_error *
         return leat_start_string(rt, "=(command line)", o->code, strlen(o->code), o->args, err);
     if (strcmp(o->script, "-") != 0)
         return leat_start_file(rt, o->script, o->args, err);
-    size_t len;
-    char *text = read_stdin(&len);
-    if (!text) {
-        snprintf(err->kind, sizeof err->kind, "memory");
-        snprintf(err->message, sizeof err->message, "standard input is too large for a script");
-        return false;
-    }
-    bool ok = leat_start_string(rt, "=stdin", text, len, o->args, err);
-    free(text);
-    return ok;
+    return leat_start_string(rt, "=stdin", o->text, o->text_len, o->args, err);
 }
 
 static int finish(leat_runtime *rt, enum leat_status status)
@@ -301,6 +294,13 @@ int main(int argc, char **argv)
                                      : LEAT_LOG_INFO,
     };
     struct leat_error err = {{0}, {0}};
+    if (o.script && strcmp(o.script, "-") == 0) { /* by now an interrupt still ends the process */
+        o.text = read_stdin(&o.text_len);
+        if (!o.text) {
+            fprintf(stderr, "leat: standard input is too large for a script\n");
+            return EXIT_USAGE;
+        }
+    }
     handle_signals();
     cli_alloc_install();
     leat_runtime *rt = leat_new(&config, &err);
@@ -309,6 +309,8 @@ int main(int argc, char **argv)
         return EXIT_SCRIPT;
     }
     atomic_store(&signalled_runtime, rt);
+    if (atomic_load(&interrupt_count) > 0) /* it came when there was no runtime to tell */
+        leat_interrupt(rt);
     if (start(rt, &o, &err)) {
         rc = finish(rt, leat_run(rt));
     } else {
@@ -317,5 +319,10 @@ int main(int argc, char **argv)
     }
     atomic_store(&signalled_runtime, NULL);
     leat_free(rt);
+    free(o.text);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "leat: standard output could not be written\n");
+        rc = rc ? rc : EXIT_SCRIPT;
+    }
     return rc;
 }

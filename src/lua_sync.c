@@ -12,7 +12,7 @@ int sync_fail_timeout(lua_State *L, struct task *t, const char *what)
 {
     struct err e;
     double limit = (double)(t->wait.timer.due_ns - t->wait.since_ns) / 1e9;
-    err_set(&e, ERR_TIMEOUT, "%s: nothing within %.3g s", what, limit);
+    err_set(&e, ERR_TIMEOUT, "%s: nothing within %.6g s", what, limit);
     e.retryable = true;
     e.phase = PHASE_QUEUE;
     e.elapsed_ms = (loop_now_ns(t->sched->loop) - t->wait.since_ns) / NS_PER_MS;

@@ -38,7 +38,7 @@ static void describe_sleep(struct task *t, char *out, size_t size)
     uint64_t now = loop_now_ns(t->sched->loop);
     double left = t->wait.timer.due_ns > now ? (double)(t->wait.timer.due_ns - now) / 1e9 : 0;
     if (t->wait.timer.active)
-        snprintf(out, size, "%.3g s left", left);
+        snprintf(out, size, left < 100 ? "%.2f s left" : "%.0f s left", left);
 }
 
 static const struct wait_ops sleep_ops = {
@@ -115,7 +115,7 @@ static int take_limited_as(lua_State *L, struct task *t, const char *name)
     task_set_slot(L, t, SLOT_KEEP);
     task_where(L, where, sizeof where);
     double limit = (double)(t->wait.timer.due_ns - t->wait.since_ns) / 1e9;
-    err_set(&e, ERR_TIMEOUT, "%s: no result within %.3g s (limit set at %s)", name, limit, where);
+    err_set(&e, ERR_TIMEOUT, "%s: no result within %.6g s (limit set at %s)", name, limit, where);
     e.retryable = true;
     e.phase = PHASE_TOTAL;
     e.elapsed_ms = (loop_now_ns(t->sched->loop) - t->wait.since_ns) / NS_PER_MS;
@@ -196,7 +196,8 @@ static void keep(lua_State *L, struct task *t, int index)
 
 static void refuse_ancestor(lua_State *L, struct task *t, struct task *target, const char *who)
 {
-    for (struct task *up = t; up; up = up->parent) {
+    /* An ancestor is older: for the usual await, that of a child, there is nothing to walk. */
+    for (struct task *up = t; up && up->id >= target->id; up = up->parent) {
         if (up == target)
             aux_raise(L, "%s: task %d would wait for itself: it ends only when this one has ended",
                       who, (int)target->id);
@@ -395,13 +396,14 @@ static int l_is_base(lua_State *L)
     return 1;
 }
 
-/* cleanups(): the running task's stack of clean-ups, created on first use. */
+/* cleanups(): the running task's stack of clean-ups, created on first use with room for what is
+ * usual: where a permit has been taken a push must not fail. */
 static int l_cleanups(lua_State *L)
 {
     struct task *t = running(L, "finally");
     task_push_slot(L, t, SLOT_CLEANUPS);
     if (!lua_istable(L, -1)) {
-        lua_newtable(L);
+        lua_createtable(L, 7, 0);
         lua_pushvalue(L, -1);
         task_set_slot(L, t, SLOT_CLEANUPS);
     }

@@ -183,6 +183,12 @@ static void main_ended(struct task_hook *hook, struct task *t)
     CONTAINER_OF(hook, struct leat_runtime, main_hook)->main_ended = true;
 }
 
+/* Without the mark that tells Lua how to show it. */
+static const char *shown_name(const char *name)
+{
+    return name + (name[0] == '@' || name[0] == '=');
+}
+
 static int start(lua_State *L)
 {
     struct start *s = lua_touserdata(L, 1);
@@ -192,19 +198,22 @@ static int start(lua_State *L)
     s->compiled = true;
     int n = 0;
     lua_newtable(L); /* arg */
-    lua_pushstring(L, s->name + (s->name[0] == '@' || s->name[0] == '='));
+    lua_pushstring(L, shown_name(s->name));
     lua_rawseti(L, -2, 0);
     for (; s->args && s->args[n]; n++) {
         lua_pushstring(L, s->args[n]);
         lua_rawseti(L, -2, n + 1);
     }
     lua_setglobal(L, "arg");
-    luaL_checkstack(L, n, "too many arguments");
+    luaL_checkstack(L, n + 1, "too many arguments");
     for (int i = 0; i < n; i++)
         lua_pushstring(L, s->args[i]);
+    if (r->main_ref == LUA_NOREF) { /* before the task is there: from then on nothing may fail */
+        lua_pushboolean(L, 0);
+        r->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
     struct task *t = task_spawn(L, &r->rt.sched, NULL, n);
-    luaL_unref(L, LUA_REGISTRYINDEX, r->main_ref);
-    r->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_rawseti(L, LUA_REGISTRYINDEX, r->main_ref);
     task_hook_remove(&r->main_hook);
     r->main = t;
     r->main_ended = r->stuck = false;
@@ -217,7 +226,7 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
                        const char *const *args, struct leat_error *err)
 {
     if (len > 0 && source[0] == LUA_SIGNATURE[0]) {
-        set_error(err, "invalid", "%s: is bytecode; only text scripts are run", name + 1);
+        set_error(err, "invalid", "%s: is bytecode; only text scripts are run", shown_name(name));
         return false;
     }
     /* "#!" on the first line; its end is kept, so that line numbers stay right. */
@@ -368,7 +377,8 @@ enum leat_status leat_run(leat_runtime *r)
 enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
 {
     struct rt *rt = &r->rt;
-    uint64_t until = loop_now_ns(&rt->loop) + budget_us * 1000;
+    uint64_t now = loop_now_ns(&rt->loop);
+    uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
     do {
         if (!turn(r, false, until))
             return LEAT_DONE;

@@ -16,6 +16,7 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     list_init(&s->ready);
     list_init(&s->tasks);
     list_init(&s->late);
+    list_init(&s->doomed);
     luaL_checkstack(L, LUA_MINSTACK * 2, "leat");
     lua_newtable(L);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
@@ -72,8 +73,8 @@ struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int 
     lua_insert(L, fn);
     lua_xmove(L, t->co, nargs + 1); /* ud */
 
-    struct list *nodes[] = {&t->node,  &t->late,    &t->sibling,   &t->children,  &t->failed,
-                            &t->hooks, &t->waiters, &t->wait.node, &t->group_node};
+    struct list *nodes[] = {&t->node,  &t->late,    &t->sibling,   &t->children,   &t->failed,
+                            &t->hooks, &t->waiters, &t->wait.node, &t->group_node, &t->doomed};
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         list_init(nodes[i]);
     t->id = s->next_id++;
@@ -223,7 +224,7 @@ static void end_body(struct task *t, enum task_outcome outcome)
     LIST_FOR(node, &t->children)
     {
         struct task *child = CONTAINER_OF(node, struct task, sibling);
-        if (child->shielded)
+        if (child->shielded || child->cancel_requested) /* and so all below it */
             continue;
         /* What a group still runs was for the body's own loop, which is over. */
         if (outcome != OUTCOME_OK)
@@ -291,6 +292,9 @@ static void resume(struct sched *s, struct task *t)
     s->running = t;
     s->resumed++;
     int rc = lua_resume(t->co, nargs);
+    /* An error may come between a wait's begin and its yield, or between its wake and its take. */
+    if (rc != LUA_YIELD)
+        task_unpark(s);
     s->running = NULL;
     if (rc != LUA_YIELD) {
         end_body(t, classify(t, rc));

@@ -11,6 +11,8 @@ struct sched {
     struct list ready;
     struct list tasks; /* all that have not ended */
     struct list late;  /* waits whose limit passed in this tick: decided after the ready ones ran */
+    struct list doomed; /* cancels that came up during a cancel: each tree is walked in its turn */
+    bool cancelling;
     struct task *running;
     uint64_t next_id;
     uint64_t
@@ -50,7 +52,8 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who);
 /* The other end of a park, called in the task when it runs again: the results, or the cancel
  * raised. */
 int task_take(lua_State *L, struct sched *s);
-/* Ends the present wait without a yield (it turned out that this spot cannot yield). */
+/* Gives the running task's wait back where it is not taken: this spot cannot yield, or an error
+ * came first. Nothing to do without a wait. */
 void task_unpark(struct sched *s);
 
 /* Runs ready tasks: all that are ready now and those that they wake, up to a bound, then decides

@@ -79,7 +79,8 @@ static void cancel_one(struct task *t, const char *reason)
 {
     if (!t->cancel_requested) {
         t->cancel_requested = true;
-        snprintf(t->cancel_reason, sizeof t->cancel_reason, "%s", reason ? reason : "");
+        if (reason != t->cancel_reason)
+            snprintf(t->cancel_reason, sizeof t->cancel_reason, "%s", reason ? reason : "");
     }
     /* The body's values are there, but the task as a whole did not come to its end. */
     if (t->state == TASK_JOINING && t->outcome == OUTCOME_OK)
@@ -112,10 +113,8 @@ static struct task *next_sibling(struct task *t)
 
 /* Walks the tree without recursion: a chain of tasks may be deeper than the C stack. Nothing is
  * unlinked from the tree by a cancel, so the walk stays valid. */
-void task_cancel(struct task *root, const char *reason)
+static void cancel_tree(struct task *root, const char *reason)
 {
-    if (root->state == TASK_ENDED)
-        return;
     struct task *t = root;
     bool descend = true;
     for (;;) {
@@ -131,6 +130,29 @@ void task_cancel(struct task *root, const char *reason)
         t = next;
         descend = !t->shielded;
     }
+}
+
+void task_cancel(struct task *root, const char *reason)
+{
+    struct sched *s = root->sched;
+    if (root->state == TASK_ENDED)
+        return;
+    if (s->cancelling) { /* a wait that is being cancelled passes it on, perhaps down a long line */
+        if (!root->cancel_requested && !list_linked(&root->doomed)) {
+            snprintf(root->cancel_reason, sizeof root->cancel_reason, "%s", reason ? reason : "");
+            list_push_back(&s->doomed, &root->doomed);
+        }
+        return;
+    }
+    s->cancelling = true;
+    cancel_tree(root, reason);
+    struct list *node;
+    while ((node = list_pop_front(&s->doomed))) {
+        root = CONTAINER_OF(node, struct task, doomed);
+        if (!root->cancel_requested) /* else the walk has come by already */
+            cancel_tree(root, root->cancel_reason);
+    }
+    s->cancelling = false;
 }
 
 void task_hook_add(struct task *t, struct task_hook *hook)

@@ -81,6 +81,7 @@ struct task_hook {
 struct task {
     struct list node;    /* ready queue */
     struct list late;    /* sched->late */
+    struct list doomed;  /* sched->doomed */
     struct list all;     /* sched->tasks */
     struct list sibling; /* parent->children, or parent->failed once ended with a held failure */
     struct list children;

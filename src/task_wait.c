@@ -110,6 +110,7 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
 {
     task_check_can_wait(L, s, ops->name);
     struct task *t = s->running;
+    task_unpark(s); /* what an error, caught by the script, left of an earlier wait */
     t->wait.ops = ops;
     t->wait.obj = obj;
     t->wait.woken = t->wait.timed_out = t->wait.cancelled = false;

@@ -48,9 +48,9 @@ function M.install_coroutines(lib)
             refused[co] = true
             task.check_can_wait("coroutine.resume")
         end
-        waiting_in[co] = task.current()
+        waiting_in[co] = task.current() -- a slot that `enter` made: nothing here may fail
         raw_yield(PARKED)
-        waiting_in[co] = nil
+        waiting_in[co] = false
         return relay(co, raw_resume(co, PARKED))
     end
 
@@ -67,7 +67,7 @@ function M.install_coroutines(lib)
         if d > MAX_DEPTH then
             error("C stack overflow (coroutines resumed within coroutines, " .. d .. " deep)", 3)
         end
-        depth[co] = d
+        depth[co], waiting_in[co] = d, false
     end
 
     function lib.resume(co, ...)

@@ -37,9 +37,9 @@ end
 ---@return any ... what fn returns
 function Semaphore:with(fn, ...)
     check.callable("with", "the first argument", fn)
+    local stack = task.cleanups() -- made before: with the permit taken nothing may fail
     await(acquire_start(self))
     -- Should the task be abandoned, its clean-ups give the permit back.
-    local stack = task.cleanups()
     stack[#stack + 1] = self
     return give_back(self, stack, xpcall(fn, task.note, ...))
 end

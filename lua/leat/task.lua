@@ -204,7 +204,7 @@ function Tasks:__tostring()
     for _, t in ipairs(self) do
         local what = t.status
         if t.waiting then
-            what = ("waiting in %s%s for %.3g s"):format(t.waiting,
+            what = ("waiting in %s%s for " .. (t.since < 100 and "%.2f" or "%.0f") .. " s"):format(t.waiting,
                 t.detail ~= "" and " (" .. t.detail .. ")" or "", t.since)
         end
         lines[#lines + 1] = ("task %d (%s) at %s: %s"):format(t.id, t.name, t.at or "its start", what)

@@ -171,6 +171,24 @@ begin "a reader that goes away ends the script quietly"
 expect_equal "$(cat out)" "1"
 expect_lines err 0
 
+begin "output that could not be written is an error, not a loss nobody sees"
+status=0
+"$LEAT" -e 'print(1)' >/dev/full 2>err || status=$?
+expect_status 1
+expect_err "standard output could not be written"
+
+begin "a long wait and a long limit are shown in plain numbers"
+cat >long.lua <<'LUA'
+print(wait_for(3600, sleep, 1e6))
+spawn(sleep, 90000)
+sleep(20000)
+print(leat.tasks())
+LUA
+try "$LEAT" --virtual-time long.lua
+expect_out "within 3600 s"
+expect_out "70000 s left"
+expect_out "for 20000 s"
+
 begin "an hour of sleeps takes no time under --virtual-time, in the same order"
 cat >hour.lua <<'LUA'
 local order = {}
