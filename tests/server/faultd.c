@@ -1,32 +1,45 @@
-/* faultd [--ca FILE] [--parent PID]: see faultd.h. Prints one line when it is ready,
+/* faultd [--ca FILE] [--client-cert FILE] [--client-key FILE] [--unix PATH] [--parent PID]: see
+ * faultd.h. Prints one line NAME=PORT ... when it is ready:
  *
- *     http=PORT tls=PORT tls_expired=PORT tls_wrong_host=PORT silent=PORT refused=PORT backlog=PORT
+ *     http tls tls_expired tls_wrong_host, and mtls, which wants a client certificate
+ *     v6                      http on [::1]; 0 where there is none
+ *     flaky                   answers like /ok; resets the next n connections after /flaky-set?n=
+ *     silent refused backlog  accepts and never speaks; refuses; a connect to it hangs
+ *     proxy socks             an HTTP proxy and a SOCKS5 proxy; they reach loopback and nothing
+ * else proxy_auth socks_auth   the same for user `u`, password `p:ss`
  *
- * where `silent` accepts and never speaks, `refused` refuses, and a connect to `backlog` hangs.
- * FILE gets the certificates to trust. With --parent it ends when that process is gone. */
+ * The CA file gets the certificates to trust, the client's files what `mtls` accepts; at PATH is
+ * http on a Unix socket. With --parent it ends when that process is gone. */
 #include "faultd.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+enum listener_kind { HTTP, SILENT, FLAKY, PROXY, PROXY_AUTH, SOCKS, SOCKS_AUTH };
+
 struct listener {
+    struct watch watch; /* the first member */
     int fd;
-    bool silent;
+    enum listener_kind kind;
     SSL_CTX *tls;
 };
 
-enum { LISTENERS = 5 };
+/* So much is read or sent for one connection before the others have their turn. */
+enum { READ_BLOCK = 65536, READ_BLOCKS = 16, SEND_TURN = 1 << 20 };
 
-static struct listener listeners[LISTENERS];
+static long flaky_left;
 static int epoll_fd;
 static uint64_t next_conn_id = 1;
 static uint64_t now_ms;
@@ -98,14 +111,33 @@ static void timer_clear(struct conn *c)
     }
 }
 
+/* ---- epoll */
+
+void watch_add(struct watch *w, int fd, uint32_t events)
+{
+    struct epoll_event ev = {.events = events, .data.ptr = w};
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0)
+        die("epoll_ctl");
+}
+
+void watch_change(struct watch *w, int fd, uint32_t events)
+{
+    struct epoll_event ev = {.events = events, .data.ptr = w};
+    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &ev);
+}
+
+void watch_remove(int fd)
+{
+    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
 /* ---- reading and writing */
 
 static void want(struct conn *c, uint32_t events)
 {
     if (c->events == events)
         return;
-    struct epoll_event ev = {.events = events, .data.ptr = c};
-    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &ev);
+    watch_change(&c->watch, c->fd, events);
     c->events = events;
 }
 
@@ -146,6 +178,8 @@ static void step_pop(struct conn *c)
     if (!c->steps)
         c->last_step = NULL;
     bytes_free(&s->data);
+    if (s->free_state)
+        s->free_state(s->state);
     free(s);
     c->sent = 0;
     c->waited = false;
@@ -157,6 +191,8 @@ static void conn_end(struct conn *c, bool aborted)
         counter_end(c->counter, aborted);
     while (c->steps)
         step_pop(c);
+    if (c->upload)
+        upload_free(c->upload);
     timer_clear(c);
     if (c->ssl) {
         if (!aborted && SSL_is_init_finished(c->ssl))
@@ -179,28 +215,77 @@ static void conn_reset(struct conn *c)
     conn_end(c, false);
 }
 
+static void conn_linger(struct conn *c)
+{
+    if (c->ssl)
+        SSL_shutdown(c->ssl);
+    ERR_clear_error();
+    shutdown(c->fd, SHUT_WR);
+    want(c, EPOLLIN | EPOLLRDHUP);
+    if (c->counter)
+        counter_end(c->counter, false);
+    c->counter = NULL;
+    c->in.len = 0;
+    c->silent = true;
+}
+
+/* Whether some of what was sent is still on its way: a reset would destroy it. */
+static bool in_flight(const struct conn *c)
+{
+    int left = 0;
+    return ioctl(c->fd, SIOCOUTQ, &left) == 0 && left > 0;
+}
+
 enum played { PLAYED_ALL, PLAYED_WAITING, PLAYED_GONE };
+
+/* A step that sends nothing. */
+static enum played play_end(struct conn *c, const struct step *s)
+{
+    switch (s->kind) {
+    case STEP_CLOSE:
+        conn_end(c, false);
+        return PLAYED_GONE;
+    case STEP_RESET:
+        if (in_flight(c)) {
+            timer_set(c, now_ms + 2);
+            return PLAYED_WAITING;
+        }
+        conn_reset(c);
+        return PLAYED_GONE;
+    case STEP_LINGER:
+        if (!c->silent)
+            conn_linger(c);
+        return PLAYED_WAITING;
+    default: /* STEP_HANG */
+        want(c, EPOLLIN | EPOLLRDHUP);
+        return PLAYED_WAITING;
+    }
+}
 
 static enum played play(struct conn *c)
 {
+    size_t turn = 0;
     while (c->steps) {
         struct step *s = c->steps;
         if (s->wait_ms && !c->waited) {
+            want(c, EPOLLIN | EPOLLRDHUP);
             timer_set(c, now_ms + s->wait_ms);
             return PLAYED_WAITING;
         }
-        if (s->kind == STEP_HANG)
-            return PLAYED_WAITING;
-        if (s->kind == STEP_CLOSE) {
-            conn_end(c, false);
-            return PLAYED_GONE;
-        }
-        if (s->kind == STEP_RESET) {
-            conn_reset(c);
-            return PLAYED_GONE;
+        if (s->kind != STEP_SEND)
+            return play_end(c, s);
+        if (s->make && !s->made) {
+            s->data.len = 0;
+            s->made = s->make(s);
+            if (!s->made) {
+                step_pop(c);
+                continue;
+            }
         }
         while (c->sent < s->data.len) {
-            ssize_t n = conn_write(c, s->data.data + c->sent, s->data.len - c->sent);
+            ssize_t n = turn > SEND_TURN
+                            ? -1
+                            : conn_write(c, s->data.data + c->sent, s->data.len - c->sent);
             if (n == -1) {
                 want(c, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
                 return PLAYED_WAITING;
@@ -210,13 +295,19 @@ static enum played play(struct conn *c)
                 return PLAYED_GONE;
             }
             c->sent += (size_t)n;
+            turn += (size_t)n;
+            if (c->counter)
+                counter_sent(c->counter, (size_t)n);
         }
         c->sent = 0;
         c->waited = false;
-        if (--s->rounds == 0)
+        s->made = false;
+        if (!s->make && --s->rounds == 0)
             step_pop(c);
     }
     want(c, EPOLLIN | EPOLLRDHUP);
+    if (c->upload)
+        return PLAYED_ALL; /* and its answer is yet to come */
     if (c->counter)
         counter_end(c->counter, false);
     c->counter = NULL;
@@ -227,37 +318,72 @@ static enum played play(struct conn *c)
     return PLAYED_ALL;
 }
 
-/* Plays what is due and takes further requests, as far as it goes now. */
-static void conn_advance(struct conn *c)
+/* Takes the next request, or more of the body of the one that is being read. 1: there is something
+ * to play; 0: more bytes are needed; -1: the connection is to end. */
+static int conn_take(struct conn *c)
 {
-    while (play(c) == PLAYED_ALL) {
-        struct request req;
-        int got = request_take(&c->in, &req);
-        if (got == 0)
-            return;
-        if (got < 0) {
-            conn_end(c, false);
-            return;
-        }
-        c->requests++;
-        const char *id = request_header(&req, "x-id");
-        if (id)
-            seen_add(id);
-        /* The witness's own pages are not counted: reading the counters must not change them. */
-        if (strcmp(req.path, "/stats") != 0 && strcmp(req.path, "/stats/reset") != 0 &&
-            strcmp(req.path, "/seen") != 0) {
-            c->counter = counter_of(req.path);
-            counter_begin(c->counter);
-        }
+    if (c->upload)
+        return upload_feed(c);
+    struct request req;
+    int got = request_take(&c->in, &req);
+    if (got <= 0)
+        return got;
+    c->requests++;
+    const char *id = request_header(&req, "x-id");
+    if (id)
+        seen_add(id);
+    /* The witness's own pages are not counted: reading the counters must not change them. */
+    if (strcmp(req.path, "/stats") != 0 && strcmp(req.path, "/stats/reset") != 0 &&
+        strcmp(req.path, "/seen") != 0) {
+        c->counter = counter_of(req.path);
+        counter_begin(c->counter);
+    }
+    if (c->flaky && flaky_left > 0) {
+        flaky_left--;
+        step_add(c, STEP_RESET);
+    } else if (c->flaky) {
+        say_ok(c, &req);
+    } else {
         route(c, &req);
+    }
+    if (c->upload)
+        c->upload->req = req;
+    else
         request_free(&req);
+    return 1;
+}
+
+/* Plays what is due and takes further requests, as far as it goes now. False: the connection is
+ * gone.
+ */
+static bool conn_advance(struct conn *c)
+{
+    for (;;) {
+        enum played played = play(c);
+        if (played != PLAYED_ALL)
+            return played != PLAYED_GONE;
+        int taken = conn_take(c);
+        if (taken < 0) {
+            conn_end(c, false);
+            return false;
+        }
+        if (c->paused)
+            want(c, EPOLLRDHUP);
+        if (taken == 0)
+            return true;
     }
 }
 
-static void conn_event(struct conn *c)
+static void conn_event(struct watch *w, uint32_t events)
 {
-    char block[65536];
-    for (;;) {
+    struct conn *c = (struct conn *)w;
+    (void)events;
+    if (c->paused) { /* it is watched for its end alone */
+        conn_end(c, true);
+        return;
+    }
+    char block[READ_BLOCK];
+    for (int i = 0; i < READ_BLOCKS; i++) {
         ssize_t n = conn_read(c, block, sizeof block);
         if (n == -1)
             break;
@@ -265,38 +391,61 @@ static void conn_event(struct conn *c)
             conn_end(c, true);
             return;
         }
-        if (!c->silent)
-            bytes_add(&c->in, block, (size_t)n);
+        if (c->silent)
+            continue;
+        size_t before = c->in.len;
+        bytes_add(&c->in, block, (size_t)n);
+        /* A long body's head comes to its route before the body is in memory. */
+        bool is_long = before < sizeof block && c->in.len >= sizeof block;
+        if ((c->upload || is_long) && !c->heap_at && !conn_advance(c))
+            return;
+        if (c->paused)
+            return;
     }
     if (!c->silent && !c->heap_at)
         conn_advance(c);
 }
 
+void flaky_set(long n)
+{
+    flaky_left = n;
+}
+
 /* ---- the loop */
 
-static void accept_all(const struct listener *l)
+static void accept_conn(const struct listener *l, int fd)
 {
+    struct conn *c = xmalloc(sizeof *c);
+    c->watch.on_event = conn_event;
+    c->fd = fd;
+    c->silent = l->kind == SILENT;
+    c->flaky = l->kind == FLAKY;
+    c->id = next_conn_id++;
+    if (l->tls) {
+        c->ssl = SSL_new(l->tls);
+        if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1)
+            die("SSL_new");
+        SSL_set_accept_state(c->ssl);
+    }
+    counter_connection(1);
+    c->events = EPOLLIN | EPOLLRDHUP;
+    watch_add(&c->watch, fd, c->events);
+}
+
+static void accept_all(struct watch *w, uint32_t events)
+{
+    const struct listener *l = (const struct listener *)w;
+    (void)events;
     for (;;) {
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             return;
         int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        struct conn *c = xmalloc(sizeof *c);
-        c->fd = fd;
-        c->silent = l->silent;
-        c->id = next_conn_id++;
-        if (l->tls) {
-            c->ssl = SSL_new(l->tls);
-            if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1)
-                die("SSL_new");
-            SSL_set_accept_state(c->ssl);
-        }
-        counter_connection(1);
-        c->events = EPOLLIN | EPOLLRDHUP;
-        struct epoll_event ev = {.events = c->events, .data.ptr = c};
-        if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0)
-            die("epoll_ctl");
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on a Unix socket */
+        if (l->kind >= PROXY)
+            relay_accept(fd, l->kind >= SOCKS, l->kind == PROXY_AUTH || l->kind == SOCKS_AUTH);
+        else
+            accept_conn(l, fd);
     }
 }
 
@@ -308,12 +457,6 @@ static void run_timers(void)
         c->waited = true;
         conn_advance(c);
     }
-}
-
-static bool is_listener(const void *p)
-{
-    return (const char *)p >= (const char *)listeners &&
-           (const char *)p < (const char *)(listeners + LISTENERS);
 }
 
 static void serve(pid_t parent)
@@ -331,12 +474,11 @@ static void serve(pid_t parent)
         if (n == 0 && parent && kill(parent, 0) != 0)
             return;
         for (int i = 0; i < n; i++) {
-            if (is_listener(events[i].data.ptr))
-                accept_all(events[i].data.ptr);
-            else
-                conn_event(events[i].data.ptr);
+            struct watch *w = events[i].data.ptr;
+            w->on_event(w, events[i].events);
         }
         run_timers();
+        relay_bury();
     }
 }
 
@@ -373,30 +515,119 @@ static int open_full_port(void)
     return port;
 }
 
-static int listen_on(int i, bool silent, SSL_CTX *tls)
+static void listen_fd(int fd, enum listener_kind kind, SSL_CTX *tls)
+{
+    struct listener *l = xmalloc(sizeof *l);
+    *l = (struct listener){.watch = {accept_all}, .fd = fd, .kind = kind, .tls = tls};
+    watch_add(&l->watch, fd, EPOLLIN);
+}
+
+static void print_port(const char *name, int port)
+{
+    printf("%s%s=%d", strcmp(name, "http") == 0 ? "" : " ", name, port);
+}
+
+static void listen_on(const char *name, enum listener_kind kind, SSL_CTX *tls)
 {
     int port;
-    listeners[i] =
-        (struct listener){.fd = open_port(&port, SOMAXCONN), .silent = silent, .tls = tls};
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &listeners[i]};
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listeners[i].fd, &ev) != 0)
-        die("epoll_ctl");
-    return port;
+    listen_fd(open_port(&port, SOMAXCONN), kind, tls);
+    print_port(name, port);
+}
+
+/* 0: this machine has no ::1. */
+static int listen_v6(void)
+{
+    struct sockaddr_in6 addr = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    socklen_t len = sizeof addr;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return 0;
+    if (bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, SOMAXCONN) != 0 ||
+        getsockname(fd, (struct sockaddr *)&addr, &len) != 0) {
+        close(fd);
+        return 0;
+    }
+    listen_fd(fd, HTTP, NULL);
+    return ntohs(addr.sin6_port);
+}
+
+static void listen_unix(const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof addr.sun_path) {
+        fprintf(stderr, "faultd: too long for a socket: %s\n", path);
+        exit(2);
+    }
+    memcpy(addr.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) != 0 ||
+        listen(fd, SOMAXCONN) != 0)
+        die(path);
+    listen_fd(fd, HTTP, NULL);
+}
+
+struct options {
+    const char *ca, *client_cert, *client_key, *unix_path, *parent;
+};
+
+static bool read_options(struct options *out, int argc, char **argv)
+{
+    const struct {
+        const char *name, **value;
+    } rows[] = {
+        {"--ca", &out->ca},
+        {"--client-cert", &out->client_cert},
+        {"--client-key", &out->client_key},
+        {"--unix", &out->unix_path},
+        {"--parent", &out->parent},
+    };
+    for (int i = 1; i < argc; i += 2) {
+        size_t row = 0;
+        while (row < sizeof rows / sizeof rows[0] && strcmp(argv[i], rows[row].name) != 0)
+            row++;
+        if (row == sizeof rows / sizeof rows[0] || i + 1 == argc)
+            return false;
+        *rows[row].value = argv[i + 1];
+    }
+    return true;
+}
+
+static void open_all(const struct options *options)
+{
+    FILE *ca = options->ca ? fopen(options->ca, "w") : NULL;
+    if (options->ca && !ca)
+        die(options->ca);
+    listen_on("http", HTTP, NULL);
+    listen_on("tls", HTTP, tls_context(CERT_GOOD, ca));
+    listen_on("tls_expired", HTTP, tls_context(CERT_EXPIRED, ca));
+    listen_on("tls_wrong_host", HTTP, tls_context(CERT_WRONG_HOST, ca));
+    listen_on("mtls", HTTP, tls_context_mutual(ca, options->client_cert, options->client_key));
+    if (ca)
+        fclose(ca);
+    listen_on("silent", SILENT, NULL);
+    listen_on("flaky", FLAKY, NULL);
+    listen_on("proxy", PROXY, NULL);
+    listen_on("proxy_auth", PROXY_AUTH, NULL);
+    listen_on("socks", SOCKS, NULL);
+    listen_on("socks_auth", SOCKS_AUTH, NULL);
+    print_port("v6", listen_v6());
+    if (options->unix_path)
+        listen_unix(options->unix_path);
+    int refused;
+    open_port(&refused, -1); /* bound and never listening: nobody else can get the port either */
+    print_port("refused", refused);
+    print_port("backlog", open_full_port());
+    printf("\n");
+    fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
-    const char *ca_path = NULL;
-    pid_t parent = 0;
-    for (int i = 1; i < argc; i += 2) {
-        if (i + 1 < argc && strcmp(argv[i], "--ca") == 0) {
-            ca_path = argv[i + 1];
-        } else if (i + 1 < argc && strcmp(argv[i], "--parent") == 0) {
-            parent = (pid_t)strtol(argv[i + 1], NULL, 10);
-        } else {
-            fprintf(stderr, "usage: faultd [--ca FILE] [--parent PID]\n");
-            return 2;
-        }
+    struct options options = {0};
+    if (!read_options(&options, argc, argv)) {
+        fprintf(stderr, "usage: faultd [--ca FILE] [--client-cert FILE] [--client-key FILE] "
+                        "[--unix PATH] [--parent PID]\n");
+        return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     struct rlimit files;
@@ -404,24 +635,9 @@ int main(int argc, char **argv)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    FILE *ca = ca_path ? fopen(ca_path, "w") : NULL;
-    if (ca_path && !ca)
-        die(ca_path);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     now_ms = clock_ms();
-    int http = listen_on(0, false, NULL);
-    int silent = listen_on(1, true, NULL);
-    int tls = listen_on(2, false, tls_context(CERT_GOOD, ca));
-    int expired = listen_on(3, false, tls_context(CERT_EXPIRED, ca));
-    int wrong_host = listen_on(4, false, tls_context(CERT_WRONG_HOST, ca));
-    int refused;
-    open_port(&refused, -1); /* bound and never listening: nobody else can get the port either */
-    int backlog = open_full_port();
-    if (ca)
-        fclose(ca);
-    printf("http=%d tls=%d tls_expired=%d tls_wrong_host=%d silent=%d refused=%d backlog=%d\n",
-           http, tls, expired, wrong_host, silent, refused, backlog);
-    fflush(stdout);
-    serve(parent);
+    open_all(&options);
+    serve(options.parent ? (pid_t)strtol(options.parent, NULL, 10) : 0);
     return 0;
 }

@@ -61,18 +61,40 @@ static long take_chunks(const char *p, size_t len, struct bytes *body)
     }
 }
 
-int request_take(struct bytes *in, struct request *req)
+/* Looks at the head at the front of `in`; *len is its length. */
+static int read_head(const struct bytes *in, struct request *req, size_t *len)
 {
     *req = (struct request){0};
-    size_t head_len = head_length(in);
-    if (!head_len)
+    *len = head_length(in);
+    if (!*len)
         return in->len > (1u << 20) ? -1 : 0;
-    req->head = xmalloc(head_len + 1);
-    memcpy(req->head, in->data, head_len);
-    size_t taken = head_len;
+    req->head = xmalloc(*len + 1);
+    memcpy(req->head, in->data, *len);
     int result = parse_head(req, req->head);
-    const char *length = result > 0 ? request_header(req, "content-length") : NULL;
-    const char *coding = result > 0 ? request_header(req, "transfer-encoding") : NULL;
+    if (result < 0)
+        request_free(req);
+    return result;
+}
+
+int request_take_head(struct bytes *in, struct request *req)
+{
+    size_t len;
+    int result = read_head(in, req, &len);
+    if (result > 0)
+        bytes_drop(in, len);
+    return result;
+}
+
+int request_take(struct bytes *in, struct request *req)
+{
+    size_t head_len;
+    int result = read_head(in, req, &head_len);
+    if (result <= 0)
+        return result;
+    size_t taken = head_len;
+    bool early = route_is_early(req->path);
+    const char *length = early ? NULL : request_header(req, "content-length");
+    const char *coding = early ? NULL : request_header(req, "transfer-encoding");
     if (coding && strcasecmp(coding, "chunked") == 0) {
         long n = take_chunks(in->data + head_len, in->len - head_len, &req->body);
         result = n > 0 ? 1 : (int)n;
@@ -89,9 +111,66 @@ int request_take(struct bytes *in, struct request *req)
         request_free(req);
         return result;
     }
-    memmove(in->data, in->data + taken, in->len - taken);
-    in->len -= taken;
+    bytes_drop(in, taken);
     return 1;
+}
+
+void body_begin(struct body_reader *r, const struct request *req)
+{
+    const char *length = request_header(req, "content-length");
+    const char *coding = request_header(req, "transfer-encoding");
+    *r = (struct body_reader){.chunked = coding && strcasecmp(coding, "chunked") == 0};
+    if (r->chunked)
+        r->phase = BODY_CHUNK_SIZE;
+    else
+        r->left = length ? strtoull(length, NULL, 10) : 0;
+    r->done = !r->chunked && r->left == 0;
+}
+
+/* One line of the chunks' framing, which ends behind `len` bytes at `p`. */
+static void body_line(struct body_reader *r, const char *p, size_t len)
+{
+    char *end = NULL;
+    switch (r->phase) {
+    case BODY_CHUNK_SIZE:
+        r->left = strtoull(p, &end, 16);
+        r->broken = end == p;
+        r->phase = r->left ? BODY_DATA : BODY_TRAILER;
+        break;
+    case BODY_CHUNK_END:
+        r->broken = len != 2;
+        r->phase = BODY_CHUNK_SIZE;
+        break;
+    default:
+        r->done = len == 2;
+    }
+}
+
+size_t body_next(struct body_reader *r, const char *p, size_t len, const char **data,
+                 size_t *data_len)
+{
+    *data = p;
+    *data_len = 0;
+    if (r->done || r->broken || !len)
+        return 0;
+    if (r->phase == BODY_DATA) {
+        size_t n = r->left < len ? (size_t)r->left : len;
+        *data_len = n;
+        r->left -= n;
+        if (!r->left && r->chunked)
+            r->phase = BODY_CHUNK_END;
+        else
+            r->done = !r->left;
+        return n;
+    }
+    const char *line_end = memmem(p, len, "\r\n", 2);
+    if (!line_end) {
+        r->broken = len > 8192;
+        return 0;
+    }
+    size_t n = (size_t)(line_end - p) + 2;
+    body_line(r, p, n);
+    return n;
 }
 
 void request_free(struct request *req)
@@ -172,6 +251,7 @@ static const char *status_text(int status)
         {200, "OK"},
         {201, "Created"},
         {204, "No Content"},
+        {206, "Partial Content"},
         {301, "Moved"},
         {302, "Found"},
         {303, "See Other"},
@@ -182,6 +262,8 @@ static const char *status_text(int status)
         {401, "Unauthorized"},
         {403, "Forbidden"},
         {404, "Not Found"},
+        {413, "Too Large"},
+        {416, "Range Not Satisfiable"},
         {422, "Unprocessable"},
         {429, "Too Many Requests"},
         {500, "Server Error"},
@@ -195,18 +277,30 @@ static const char *status_text(int status)
     return "Status";
 }
 
-struct step *respond(struct conn *c, const struct request *req, int status, const char *extra,
-                     const void *body, size_t len)
+static void add_connection(struct conn *c, const struct request *req, struct step *s)
 {
-    struct step *s = step_printf(c, "HTTP/1.1 %d %s\r\n%s", status, status_text(status), extra);
-    if (status != 204 && status != 304)
-        bytes_printf(&s->data, "Content-Length: %zu\r\n", len);
     const char *connection = request_header(req, "connection");
     if (connection && strcasecmp(connection, "close") == 0) {
         bytes_printf(&s->data, "Connection: close\r\n");
         c->close_after = true;
     }
     bytes_add(&s->data, "\r\n", 2);
+}
+
+struct step *respond_head(struct conn *c, const struct request *req, int status, const char *extra)
+{
+    struct step *s = step_printf(c, "HTTP/1.1 %d %s\r\n%s", status, status_text(status), extra);
+    add_connection(c, req, s);
+    return s;
+}
+
+struct step *respond(struct conn *c, const struct request *req, int status, const char *extra,
+                     const void *body, size_t len)
+{
+    struct step *s = step_printf(c, "HTTP/1.1 %d %s\r\n%s", status, status_text(status), extra);
+    if (status != 204 && status != 304)
+        bytes_printf(&s->data, "Content-Length: %zu\r\n", len);
+    add_connection(c, req, s);
     if (strcmp(req->method, "HEAD") != 0 && status != 204 && status != 304)
         bytes_add(&s->data, body, len);
     return s;

@@ -3,7 +3,7 @@
 
 /* ---- well-behaved */
 
-static void say_ok(struct conn *c, const struct request *req)
+void say_ok(struct conn *c, const struct request *req)
 {
     respond(c, req, 200, "Content-Type: text/plain\r\n", "ok\n", 3);
 }
@@ -21,14 +21,31 @@ static void add_headers_json(struct bytes *out, const struct request *req)
     bytes_printf(out, "]");
 }
 
-static void respond_json(struct conn *c, const struct request *req, struct bytes *json)
+void add_headers_members(struct bytes *out, const struct request *req)
+{
+    bytes_printf(out, "\"header_list\":");
+    add_headers_json(out, req);
+    bytes_printf(out, ",\"headers\":{");
+    for (size_t i = 0; i < req->header_count; i++) {
+        char name[256];
+        size_t n = 0;
+        for (const char *p = req->headers[i].name; *p && n + 1 < sizeof name; p++)
+            name[n++] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
+        bytes_printf(out, i ? "," : "");
+        bytes_json(out, name, n);
+        bytes_printf(out, ":");
+        bytes_json(out, req->headers[i].value, strlen(req->headers[i].value));
+    }
+    bytes_printf(out, "}");
+}
+
+void respond_json(struct conn *c, const struct request *req, struct bytes *json)
 {
     respond(c, req, 200, "Content-Type: application/json\r\n", json->data, json->len);
     bytes_free(json);
 }
 
-/* What arrived, as JSON: header_list keeps order and repeats; `headers` has lower-case names, the
- * last of repeats winning. */
+/* What arrived, as JSON. */
 static void echo(struct conn *c, const struct request *req)
 {
     struct bytes out = {0};
@@ -40,20 +57,14 @@ static void echo(struct conn *c, const struct request *req)
     bytes_json(&out, req->query, strlen(req->query));
     bytes_printf(&out, ",\"connection\":%lu,\"request_on_connection\":%u,\"tls\":%s",
                  (unsigned long)c->id, c->requests, c->ssl ? "true" : "false");
-    bytes_printf(&out, ",\"header_list\":");
-    add_headers_json(&out, req);
-    bytes_printf(&out, ",\"headers\":{");
-    for (size_t i = 0; i < req->header_count; i++) {
-        char name[256];
-        size_t n = 0;
-        for (const char *p = req->headers[i].name; *p && n + 1 < sizeof name; p++)
-            name[n++] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
-        bytes_printf(&out, i ? "," : "");
-        bytes_json(&out, name, n);
-        bytes_printf(&out, ":");
-        bytes_json(&out, req->headers[i].value, strlen(req->headers[i].value));
+    char name[256];
+    if (c->ssl && tls_peer_name(c->ssl, name, sizeof name)) {
+        bytes_printf(&out, ",\"client_cn\":");
+        bytes_json(&out, name, strlen(name));
     }
-    bytes_printf(&out, "},\"body_length\":%zu,\"body\":", req->body.len);
+    bytes_printf(&out, ",");
+    add_headers_members(&out, req);
+    bytes_printf(&out, ",\"body_length\":%zu,\"body\":", req->body.len);
     bytes_json(&out, req->body.data ? req->body.data : "", req->body.len);
     bytes_printf(&out, "}\n");
     respond_json(c, req, &out);
@@ -305,24 +316,30 @@ static void fail_first(struct conn *c, const struct request *req)
         step_add(c, STEP_CLOSE);
 }
 
+static void flaky(struct conn *c, const struct request *req)
+{
+    flaky_set(query_num(req, "n", 1));
+    say_ok(c, req);
+}
+
 /* ---- redirects */
 
 static void redirect(struct conn *c, const struct request *req)
 {
-    char to[1024], extra[4096];
+    char to[16384];
     long n = query_num(req, "n", 1), code = query_num(req, "code", 302);
     const char *target = query_str(req, "to", to, sizeof to, "/ok");
+    struct bytes extra = {0};
     if (n > 1) {
-        struct bytes quoted = {0};
+        bytes_printf(&extra, "Location: /redirect?n=%ld&code=%ld&to=", n - 1, code);
         for (const char *p = target; *p; p++)
-            bytes_printf(&quoted, "%%%02x", (unsigned char)*p);
-        snprintf(extra, sizeof extra, "Location: /redirect?n=%ld&code=%ld&to=%s\r\n", n - 1, code,
-                 quoted.data);
-        bytes_free(&quoted);
+            bytes_printf(&extra, "%%%02x", (unsigned char)*p);
     } else {
-        snprintf(extra, sizeof extra, "Location: %s\r\n", target);
+        bytes_printf(&extra, "Location: %s", target);
     }
-    respond(c, req, (int)code, extra, "elsewhere\n", 10);
+    bytes_printf(&extra, "\r\n");
+    respond(c, req, (int)code, extra.data, "elsewhere\n", 10);
+    bytes_free(&extra);
 }
 
 static void redirect_loop(struct conn *c, const struct request *req)
@@ -432,10 +449,7 @@ static void gzip_bomb(struct conn *c, const struct request *req)
 
 /* ---- the table */
 
-static const struct route_row {
-    const char *path;
-    void (*play)(struct conn *c, const struct request *req);
-} routes[] = {
+static const struct route_row routes[] = {
     {"/ok", say_ok},
     {"/echo", echo},
     {"/headers-echo", headers_echo},
@@ -476,15 +490,32 @@ static const struct route_row {
     {"/gzip-bomb", gzip_bomb},
     {"/deflate", deflate_zlib},
     {"/deflate-raw", deflate_raw},
+    {"/flaky-set", flaky},
+    {NULL, NULL},
 };
+
+static const struct route_row *find_row(const struct route_row *row, const char *path)
+{
+    while (row->path && strcmp(row->path, path) != 0)
+        row++;
+    return row->path ? row : NULL;
+}
+
+bool route_is_early(const char *path)
+{
+    return find_row(upload_routes, path);
+}
 
 void route(struct conn *c, const struct request *req)
 {
-    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
-        if (strcmp(routes[i].path, req->path) == 0) {
-            routes[i].play(c, req);
-            return;
-        }
+    const struct route_row *row = find_row(routes, req->path);
+    if (!row)
+        row = find_row(stream_routes, req->path);
+    if (!row)
+        row = find_row(upload_routes, req->path);
+    if (row) {
+        row->play(c, req);
+        return;
     }
     for (size_t i = 0; i < sizeof fixed_answers / sizeof fixed_answers[0]; i++) {
         if (strcmp(fixed_answers[i].path, req->path) == 0) {

@@ -64,6 +64,13 @@ struct step *step_printf(struct conn *c, const char *fmt, ...)
     return s;
 }
 
+void bytes_drop(struct bytes *b, size_t n)
+{
+    b->len -= n;
+    if (n && b->len)
+        memmove(b->data, b->data + n, b->len);
+}
+
 void bytes_free(struct bytes *b)
 {
     free(b->data);
@@ -152,6 +159,12 @@ void counter_end(struct counter *c, bool aborted)
     }
 }
 
+void counter_sent(struct counter *c, size_t len)
+{
+    c->bytes_sent += len;
+    all.bytes_sent += len;
+}
+
 void counter_connection(int change)
 {
     if (change < 0) {
@@ -197,8 +210,10 @@ unsigned long seen_add(const char *id)
 
 static void counter_json(struct bytes *out, const struct counter *c)
 {
-    bytes_printf(out, "\"requests\":%lu,\"in_flight\":%lu,\"peak_in_flight\":%lu,\"aborted\":%lu",
-                 c->requests, c->in_flight, c->peak_in_flight, c->aborted);
+    bytes_printf(out,
+                 "\"requests\":%lu,\"in_flight\":%lu,\"peak_in_flight\":%lu,\"aborted\":%lu,"
+                 "\"bytes_sent\":%lu",
+                 c->requests, c->in_flight, c->peak_in_flight, c->aborted, c->bytes_sent);
 }
 
 void stats_json(struct bytes *out)
@@ -215,12 +230,14 @@ void stats_json(struct bytes *out)
         counter_json(out, &counters[i]);
         bytes_printf(out, "}");
     }
-    bytes_printf(out, "}}");
+    bytes_printf(out, "},");
+    proxy_stats_json(out);
+    bytes_printf(out, "}");
 }
 
 static void reset(struct counter *c)
 {
-    c->requests = c->aborted = 0;
+    c->requests = c->aborted = c->bytes_sent = 0;
     c->peak_in_flight = c->in_flight;
 }
 
@@ -229,6 +246,7 @@ void stats_reset(void)
     reset(&all);
     for (size_t i = 0; i < counter_count; i++)
         reset(&counters[i]);
+    proxy_stats_reset();
     connections = 0;
     connections_peak = connections_open;
     for (size_t i = 0; i < ID_BUCKETS; i++) {
