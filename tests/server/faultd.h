@@ -193,7 +193,7 @@ void upload_free(struct upload *u);
 /* The next `n` connections of the flaky listener are reset. */
 void flaky_set(long n);
 
-/* ---- proxies: faultd_proxy.c (the relay and HTTP) and faultd_socks.c */
+/* ---- proxies: faultd_relay.h */
 
 void relay_accept(int fd, bool socks, bool auth);
 /* Frees those that are over: no event of this round can name them any more. */
