@@ -60,6 +60,7 @@ run() {
     passed=$((passed + p)) failed=$((failed + f))
     if [ "$f" = 0 ]; then
         printf '%-44s %4d passed\n' "$name" "$p"
+        grep -a '^ *skipped: ' "$log" | sed 's/^ */    | /'
     else
         printf '%-44s %4d passed, %d FAILED\n' "$name" "$p" "$f"
         grep -av '^ok ' "$log" | tail -n 200 | sed 's/^/    | /'

@@ -107,6 +107,15 @@ struct conn {
     size_t heap_at; /* 1-based place in the timer heap; 0: no timer */
 };
 
+void conn_accept(int fd, SSL_CTX *tls, bool silent, bool flaky);
+/* Reads the clock that timers go by: once for each round of events. */
+void conn_clock(void);
+/* Milliseconds until the next timer, a second at most; -1: there is none. */
+int conn_next_timer(void);
+void conn_run_timers(void);
+/* The next `n` connections of the flaky listener are reset. */
+void flaky_set(long n);
+
 /* ---- requests */
 
 #define MAX_REQUEST_HEADERS 300
@@ -189,9 +198,6 @@ struct upload {
 /* Reads on. 1: all there and answered, and the upload is gone; 0: more needed; -1: not HTTP. */
 int upload_feed(struct conn *c);
 void upload_free(struct upload *u);
-
-/* The next `n` connections of the flaky listener are reset. */
-void flaky_set(long n);
 
 /* ---- proxies: faultd_relay.h */
 
