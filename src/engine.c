@@ -111,6 +111,7 @@ static void reject(struct engine *e, struct transfer *t, enum err_kind kind, con
 {
     err_set(&t->result.err, kind, "%s", message);
     e->stats.failed++;
+    t->events = TRANSFER_DONE;
     list_push_back(&e->events, &t->event_node);
     e->event_count++;
     loop_wake(e->loop);
@@ -121,6 +122,8 @@ void engine_submit(struct engine *e, struct transfer *t)
     e->pending++;
     e->stats.submitted++;
     t->cancelled = false;
+    t->events = 0;
+    t->taken = 0;
     err_clear(&t->result.err);
     if (e->loop->is_virtual) {
         reject(e, t, ERR_DENIED, "no real connection is made under virtual time");
@@ -158,14 +161,65 @@ void engine_cancel(struct engine *e, struct transfer *t)
     loop_wake(e->loop);
 }
 
-struct transfer *engine_next_event(struct engine *e)
+struct transfer *engine_next_event(struct engine *e, unsigned *events)
 {
     struct list *node = list_pop_front(&e->events);
     if (!node)
         return NULL;
+    struct transfer *t = CONTAINER_OF(node, struct transfer, event_node);
     e->event_count--;
-    e->pending--;
-    return CONTAINER_OF(node, struct transfer, event_node);
+    *events = t->events;
+    t->events = 0;
+    if (*events & TRANSFER_DONE)
+        e->pending--;
+    return t;
+}
+
+void engine_took(struct engine *e, struct transfer *t, size_t len)
+{
+    struct buf *body = &t->result.body;
+    struct exchange *x = t->exchange;
+    ASSERT(len <= body->len - t->taken);
+    t->taken += len;
+    if (t->taken == body->len) {
+        buf_clear(body);
+        t->taken = 0;
+    }
+    if (!x || !(x->paused || x->held.len > 0) || body->len - t->taken > t->window / 2)
+        return;
+    size_t events = e->event_count;
+    exchange_go_on(x);
+    engine_pump(e);
+    if (e->event_count != events)
+        loop_wake(e->loop);
+}
+
+static void feed_goes_on(struct transfer *t)
+{
+    struct exchange *x = t->exchange;
+    if (!x || !x->starved)
+        return;
+    x->starved = false;
+    x->activity_ns = loop_now_ns(x->engine->loop);
+    exchange_unpause(x);
+}
+
+enum err_kind engine_feed(struct engine *e, struct transfer *t, const void *data, size_t len)
+{
+    if (!t->exchange || len == 0)
+        return ERR_NONE;
+    enum err_kind kind = buf_append(&t->upload, data, len);
+    if (kind == ERR_NONE)
+        feed_goes_on(t);
+    loop_wake(e->loop);
+    return kind;
+}
+
+void engine_feed_end(struct engine *e, struct transfer *t)
+{
+    t->upload_ended = true;
+    feed_goes_on(t);
+    loop_wake(e->loop);
 }
 
 size_t engine_pending(const struct engine *e)

@@ -1,8 +1,8 @@
 /* The engine: runs transfers over libcurl on one loop. The only caller of curl_multi.
  *
- * It meets the rest of the runtime in two queues: submissions go down (engine_submit,
- * engine_cancel), finished transfers come up (engine_next_event). The calls below only append to or
- * take from those queues as far as the asker can tell: no callback of the asker ever runs inside
+ * It meets the rest of the runtime in two queues: submissions go down (engine_submit, engine_took,
+ * engine_feed, engine_cancel), events come up (engine_next_event). The calls below only append to
+ * or take from those queues as far as the asker can tell: no callback of the asker ever runs inside
  * them. */
 #pragma once
 
@@ -10,17 +10,19 @@
 #include "log.h"
 #include "loop.h"
 #include "resolver.h"
+#include "targets.h"
 #include "transfer.h"
 
 struct engine;
 
 struct engine_config {
-    unsigned max_total;         /* transfers inside curl at once; 0: from the open-file limit */
-    unsigned max_per_host;      /* 0: no limit of its own */
-    unsigned shard_connections; /* 0: 128 */
-    bool use_env_proxy;         /* the command line's habit; off in embedding */
-    const char *user_agent;     /* NULL: "leat/<version>"; borrowed for the engine's life */
-    resolver_lookup_fn lookup;  /* NULL: getaddrinfo */
+    unsigned max_total;            /* transfers inside curl at once; 0: from the open-file limit */
+    unsigned max_per_host;         /* 0: no limit of its own */
+    unsigned shard_connections;    /* 0: 128 */
+    bool use_env_proxy;            /* the command line's habit; off in embedding */
+    const struct targets *targets; /* what may be connected to; NULL: everything; borrowed */
+    const char *user_agent;        /* NULL: "leat/<version>"; borrowed for the engine's life */
+    resolver_lookup_fn lookup;     /* NULL: getaddrinfo */
     void *lookup_arg;
 };
 
@@ -50,9 +52,19 @@ void engine_submit(struct engine *e, struct transfer *t);
  * and the slot, all before it returns; the done event (ERR_CANCELLED) is queued. Harmless on a
  * transfer whose done event is queued already. Never blocks, a hanging name look-up included. */
 void engine_cancel(struct engine *e, struct transfer *t);
-/* The next finished transfer, which is the asker's again; NULL: none now. */
-struct transfer *engine_next_event(struct engine *e);
-/* Transfers submitted whose event has not been taken. */
+/* The next transfer with something new and what that is (TRANSFER_*); with TRANSFER_DONE it is the
+ * asker's again. NULL: none now. */
+struct transfer *engine_next_event(struct engine *e, unsigned *events);
+/* Stream: `len` of the unread bytes are done with. With enough taken the engine reads on. */
+void engine_took(struct engine *e, struct transfer *t, size_t len);
+/* Upload: the next piece of the body, copied; more than TRANSFER_WINDOW unsent is for the asker to
+ * avoid (TRANSFER_DRAINED tells when). Nothing happens once the transfer is done. ERR_TOO_LARGE,
+ * ERR_MEMORY. */
+NODISCARD enum err_kind engine_feed(struct engine *e, struct transfer *t, const void *data,
+                                    size_t len);
+/* Upload: that was all of it. */
+void engine_feed_end(struct engine *e, struct transfer *t);
+/* Transfers submitted whose last event has not been taken. */
 size_t engine_pending(const struct engine *e);
 /* Any helper thread (a look-up) at work on behalf of the engine. */
 bool engine_threads_busy(const struct engine *e);

@@ -18,6 +18,7 @@ struct exchange *exchange_new(struct engine *e)
     timer_init(&x->timer, exchange_on_timer);
     buf_init(&x->text, e->mem, 1024 * 1024);
     buf_init(&x->addresses, e->mem, 16 * 1024);
+    buf_init(&x->held, e->mem, HELD_MAX);
     x->easy = curl_easy_init();
     if (!x->easy || !opts_base(x)) {
         exchange_free(x);
@@ -32,6 +33,7 @@ void exchange_free(struct exchange *x)
         curl_easy_cleanup(x->easy);
     buf_fini(&x->text);
     buf_fini(&x->addresses);
+    buf_fini(&x->held);
     mem_free(x->engine->mem, x->lines);
     mem_free(x->engine->mem, x);
 }
@@ -66,7 +68,7 @@ void exchange_rearm(struct exchange *x, uint64_t now_ns)
     enum err_phase phase;
     uint64_t limit_ms;
     uint64_t due = failure_due(x, &phase, &limit_ms);
-    if (x->uploading && x->state == EXCHANGE_WAITING)
+    if (x->uploading && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
         due = MIN(due, now_ns + upload_poll_ns(x));
     if (due != NEVER_NS && (!x->timer.active || due < x->timer.due_ns))
         loop_timer_start(x->engine->loop, &x->timer, due);
@@ -77,7 +79,7 @@ void exchange_on_timer(struct timer *t)
     struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
     struct engine *e = x->engine;
     uint64_t now = loop_now_ns(e->loop);
-    if (x->uploading && x->state == EXCHANGE_WAITING)
+    if (x->uploading && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
         watch_upload(x, now);
     enum err_phase phase;
     uint64_t limit_ms;
@@ -99,6 +101,22 @@ void exchange_on_timer(struct timer *t)
     engine_pump(e);
 }
 
+/* What can be told before there is an address. */
+static bool allowed(const struct exchange *x, struct err *err)
+{
+    const struct targets *targets = x->engine->config.targets;
+    const struct origin *g = x->url->origin;
+    /* Behind a proxy that the script named the address would be out of sight. */
+    const char *proxy = x->transfer->spec.proxy;
+    bool hidden = proxy && *proxy && targets_limit_addresses(targets);
+    if (targets_allow_host(targets, g->host, g->port) && !hidden)
+        return true;
+    err_set(err, ERR_DENIED, "%s may not be connected to%s", g->key,
+            hidden ? " through a proxy of the script's own" : "");
+    err_reason(err, "target");
+    return false;
+}
+
 void exchange_enter(struct exchange *x, const char *url)
 {
     struct engine *e = x->engine;
@@ -107,6 +125,10 @@ void exchange_enter(struct exchange *x, const char *url)
     x->entered_ns = loop_now_ns(e->loop);
     if (origins_get(&e->origins, url, &x->url, &err) != ERR_NONE) {
         x->url = NULL;
+        exchange_finish(x, &err);
+        return;
+    }
+    if (!allowed(x, &err)) {
         exchange_finish(x, &err);
         return;
     }
@@ -181,7 +203,8 @@ void exchange_admitted(struct exchange *x)
     if (x->started_ns == 0)
         x->started_ns = x->admitted_ns;
     buf_clear(&x->addresses);
-    if (g->numeric || e->proxied[g->https]) {
+    if (g->numeric || exchange_proxied(x) || x->transfer->spec.unix_socket ||
+        exchange_connect_to(x)) {
         launch(x);
         return;
     }
@@ -203,6 +226,7 @@ static void leave_hop(struct exchange *x)
     if (x->inflating)
         inflate_fini(&x->inflate);
     x->inflating = false;
+    buf_fini(&x->held); /* rare, and not small */
     admit_leave(&e->admit, &x->ticket);
     if (x->url)
         origins_release(&e->origins, x->url);
@@ -258,15 +282,26 @@ static void count_bytes(struct exchange *x)
 static void recycle(struct exchange *x)
 {
     struct engine *e = x->engine;
+    bool shares = x->transfer->spec.jar; /* which the easy handle would hold on to */
     x->state = EXCHANGE_IDLE;
     x->transfer = NULL;
     list_unlink(&x->node);
-    if (e->pool_count >= POOL_MAX) {
+    if (e->pool_count >= POOL_MAX || shares) {
         exchange_free(x);
         return;
     }
     list_push_front(&e->pool, &x->node);
     e->pool_count++;
+}
+
+void exchange_tell(struct exchange *x, unsigned events)
+{
+    struct transfer *t = x->transfer;
+    t->events |= events;
+    if (list_linked(&t->event_node))
+        return;
+    list_push_back(&x->engine->events, &t->event_node);
+    x->engine->event_count++;
 }
 
 void exchange_finish(struct exchange *x, const struct err *err)
@@ -290,9 +325,8 @@ void exchange_finish(struct exchange *x, const struct err *err)
     }
     t->result.timing.total = x->started_ns ? since(x->started_ns, now) : -1;
     leave_hop(x);
+    exchange_tell(x, TRANSFER_DONE);
     t->exchange = NULL;
-    list_push_back(&e->events, &t->event_node);
-    e->event_count++;
     recycle(x);
 }
 
@@ -315,9 +349,49 @@ static void follow(struct exchange *x)
     exchange_enter(x, url);
 }
 
+void exchange_unpause(struct exchange *x)
+{
+    struct err err;
+    if (!x->shard || x->ended)
+        return;
+    int still = (x->paused ? CURLPAUSE_RECV : 0) | (x->starved ? CURLPAUSE_SEND : 0);
+    CURLcode code = curl_easy_pause(x->easy, still);
+    if (code == CURLE_OK) {
+        exchange_rearm(x, x->activity_ns);
+        return;
+    }
+    if (x->stop.kind != ERR_NONE)
+        err = x->stop;
+    else
+        failure_from_curl(x, code, &err);
+    exchange_finish(x, &err);
+}
+
+void exchange_go_on(struct exchange *x)
+{
+    x->activity_ns = loop_now_ns(x->engine->loop);
+    if (stream_decode_held(x) != ERR_NONE) {
+        struct err err = x->stop;
+        exchange_finish(x, &err);
+    } else if (x->held.len > 0) {
+        return;
+    } else if (x->ended) {
+        x->ended = false;
+        exchange_curl_done(x, x->end_code);
+    } else if (x->paused) {
+        x->paused = false;
+        exchange_unpause(x);
+    }
+}
+
 void exchange_curl_done(struct exchange *x, CURLcode code)
 {
     struct engine *e = x->engine;
+    if (x->held.len > 0 && x->stop.kind == ERR_NONE) {
+        x->ended = true;
+        x->end_code = code;
+        return;
+    }
     struct origin *g = x->url->origin;
     struct err err;
     err_clear(&err);

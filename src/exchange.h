@@ -17,6 +17,7 @@ enum {
     HEADER_LINE_MAX = 64 * 1024,
     INFORMATIONAL_MAX = 32,
     DISCARD_MAX = 64 * 1024, /* of the body of a redirect that is followed; then we hang up */
+    HELD_MAX = 1024 * 1024,  /* of a compressed stream's bytes that wait to be decoded */
     POOL_MAX = 512,          /* idle exchanges kept */
 };
 
@@ -62,15 +63,23 @@ struct exchange {
     bool head_done, chunked, has_length, discards, body_begun, inflating, close_after;
     uint64_t discarded;
     struct inflate inflate;
+    /* Stream: our side is full, so the socket is not read. */
+    bool paused;
+    bool ended; /* curl is done, with end_code, while bytes wait in `held` */
+    CURLcode end_code;
+    struct buf held; /* compressed bytes for which there was no room */
+    uint64_t decoded;
+    bool starved;    /* upload: nothing to send at present, by our side's doing */
     struct err stop; /* why one of our callbacks stopped the hop; ERR_NONE: none did */
     bool resend_refused;
+    bool target_denied; /* an address was not tried because it may not be connected to */
 
     /* What curl reads while the hop runs. */
     struct buf text; /* header lines */
     struct curl_slist *lines;
     size_t line_cap;
     struct buf addresses;
-    struct curl_slist address_line;
+    struct curl_slist address_line, connect_to_line;
     char curl_text[CURL_ERROR_SIZE];
 };
 
@@ -106,6 +115,12 @@ void exchange_curl_done(struct exchange *x, CURLcode code);
 void exchange_finish(struct exchange *x, const struct err *err);
 /* Starts whoever may go on now. */
 void engine_pump(struct engine *e);
+/* Something new that the asker is to be told. */
+void exchange_tell(struct exchange *x, unsigned events);
+/* The asker has made room: what was held up goes on. Not beneath a curl callback. */
+void exchange_go_on(struct exchange *x);
+/* Lets curl go on in both directions as far as our side allows. Not beneath a callback. */
+void exchange_unpause(struct exchange *x);
 /* The limit that holds now may be nearer than the one its timer is set for. */
 void exchange_rearm(struct exchange *x, uint64_t now_ns);
 void exchange_on_timer(struct timer *t);
@@ -116,6 +131,10 @@ void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const st
 /* false: no memory. */
 NODISCARD bool opts_base(struct exchange *x);
 NODISCARD enum err_kind opts_hop(struct exchange *x, struct err *err);
+/* Whether a proxy makes the connection. */
+bool exchange_proxied(const struct exchange *x);
+/* The line of spec.connect_to that this hop's host and port match; NULL: none. */
+const char *exchange_connect_to(const struct exchange *x);
 bool exchange_idempotent(const struct exchange *x);
 
 /* response.c: what curl tells us. */
@@ -123,9 +142,21 @@ bool exchange_idempotent(const struct exchange *x);
 void response_begin(struct exchange *x);
 size_t response_on_header(char *data, size_t size, size_t count, void *arg);
 size_t response_on_body(char *data, size_t size, size_t count, void *arg);
+size_t response_on_upload(char *out, size_t size, size_t count, void *arg);
 int response_on_prereq(void *arg, char *remote, char *local, int remote_port, int local_port);
 /* The body has ended as curl sees it: decoding must have ended as well. */
 enum err_kind response_end(struct exchange *x, struct err *err);
+
+/* The reason that `stop` holds ends the transfer: what a callback returns then. */
+size_t response_stop(struct exchange *x);
+size_t response_stop_large(struct exchange *x, const char *what, size_t limit);
+
+/* response_stream.c: a body that is handed over as it comes. */
+
+/* What the body callback does for a stream. */
+size_t stream_on_body(struct exchange *x, const char *data, size_t len);
+/* Decodes what had to wait, as far as there is room. A failure is in x->stop. */
+enum err_kind stream_decode_held(struct exchange *x);
 
 /* failure.c: what went wrong, in our words. */
 

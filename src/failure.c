@@ -46,13 +46,24 @@ uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *
     case EXCHANGE_WAITING:
         *phase = x->uploading ? PHASE_IDLE : PHASE_FIRST_BYTE;
         *limit_ms = x->uploading ? l->idle_ms : l->first_byte_ms;
-        due = at(x->uploading ? x->activity_ns : x->sent_ns, *limit_ms);
+        if (!x->starved)
+            due = at(x->uploading ? x->activity_ns : x->sent_ns, *limit_ms);
         break;
     case EXCHANGE_RECEIVING:
         *phase = PHASE_IDLE;
         *limit_ms = l->idle_ms;
-        due = at(x->activity_ns, l->idle_ms);
+        /* While it is our side that holds things up the silence is not the peer's. */
+        if (!x->paused && !x->starved && x->held.len == 0)
+            due = at(x->activity_ns, l->idle_ms);
         break;
+    }
+    bool head_missing =
+        x->state >= EXCHANGE_RESOLVING && !(x->state > EXCHANGE_WAITING && x->head_done);
+    uint64_t head = x->started_ns && head_missing ? at(x->started_ns, l->head_ms) : NEVER_NS;
+    if (head < due) {
+        *phase = x->state < EXCHANGE_WAITING ? PHASE_CONNECT : PHASE_FIRST_BYTE;
+        *limit_ms = l->head_ms;
+        due = head;
     }
     uint64_t total = x->started_ns ? at(x->started_ns, l->total_ms) : NEVER_NS;
     if (total < due) {
@@ -114,10 +125,34 @@ static void set_protocol(const struct exchange *x, const char *what, struct err 
             request_text(x, request));
 }
 
+static void set_denied(const struct exchange *x, struct err *err)
+{
+    char request[160];
+    err_set(err, ERR_DENIED, "the address of %s may not be connected to (%s)", x->url->origin->key,
+            request_text(x, request));
+    err_reason(err, "target");
+}
+
+static void set_proxy(const struct exchange *x, long status, struct err *err)
+{
+    char request[160], how[64] = "does not lead there";
+    if (status)
+        snprintf(how, sizeof how, "answered %ld", status);
+    err_set(err, ERR_CONNECT, "cannot connect to %s: the proxy %s (%s)", x->url->origin->key, how,
+            request_text(x, request));
+    err_reason(err, "proxy");
+    err->phase = PHASE_CONNECT;
+    err->retryable = status == 0 || status >= 500;
+}
+
 static void set_connect(const struct exchange *x, struct err *err)
 {
     long os = 0;
     char request[160], detail[128];
+    if (x->target_denied) {
+        set_denied(x, err);
+        return;
+    }
     curl_easy_getinfo(x->easy, CURLINFO_OS_ERRNO, &os);
     const char *why = "no connection";
     if (os)
@@ -175,8 +210,19 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
 {
     char request[160];
     uint64_t now = loop_now_ns(x->engine->loop);
+    long proxy_status = 0;
     err_clear(err);
+    if (x->hop_attempts == 0)
+        curl_easy_getinfo(x->easy, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
+    if (proxy_status >= 300) {
+        set_proxy(x, proxy_status, err);
+        err->code = (int)code;
+        return;
+    }
     switch (code) {
+    case CURLE_PROXY:
+        set_proxy(x, 0, err);
+        break;
     case CURLE_COULDNT_CONNECT:
         set_connect(x, err);
         break;

@@ -6,6 +6,7 @@
 #include "lua_request.h"
 
 #include "lua_aux.h"
+#include "lua_stream.h"
 #include <string.h>
 
 /* wait.number of a task that waits for a transfer. A wait that never began has 0. */
@@ -14,7 +15,7 @@ enum { IN_ENGINE = 1, ARRIVED = 2 };
 /* Kept spare transfers: what a burst of requests in flight comes back as. */
 enum { MAX_SPARE = 256 };
 
-static void recycle(struct rt *rt, struct transfer *t)
+void request_recycle(struct rt *rt, struct transfer *t)
 {
     if (rt->spare_count == MAX_SPARE) {
         transfer_free(t);
@@ -39,11 +40,13 @@ static void drop_draft(struct rt *rt)
     struct transfer *t = rt->draft;
     rt->draft = NULL;
     if (t)
-        recycle(rt, t);
+        request_recycle(rt, t);
 }
 
 void lua_request_close(struct rt *rt)
 {
+    while (!list_empty(&rt->streams))
+        stream_close(CONTAINER_OF(rt->streams.next, struct stream, node));
     lua_request_drain(rt);
     drop_draft(rt);
     struct list *node;
@@ -62,7 +65,7 @@ static bool cancel_request(struct task *task)
     task->wait.number = 0;
     task->wait.obj = NULL;
     if (where == ARRIVED) {
-        recycle(rt, t);
+        request_recycle(rt, t);
     } else if (where == IN_ENGINE) {
         t->owner = NULL; /* its event frees it */
         engine_cancel(rt->engine, t);
@@ -108,7 +111,10 @@ enum arg {
     ARG_BODY,
     ARG_TYPE,
     ARG_AUTH,
-    ARG_LAST = ARG_AUTH
+    ARG_HANDLE, /* a stream's, which it becomes; nil: none */
+    ARG_LENGTH, /* of a body that is fed to the handle, math.huge: not known; nil: none is fed */
+    ARG_JAR,    /* of a client that keeps cookies; nil: none */
+    ARG_LAST = ARG_JAR
 };
 
 static bool given(lua_State *L, enum arg arg)
@@ -142,7 +148,12 @@ static enum err_kind fill(struct request_reader *r, struct err *err)
         rc = request_read(r, ARG_DEFAULTS, err);
     if (rc == ERR_NONE && given(L, ARG_TYPE))
         rc = add_string(r, "Content-Type", ARG_TYPE, err);
-    if (rc == ERR_NONE && spec->body && !spec->method)
+    if (rc == ERR_NONE && given(L, ARG_LENGTH)) {
+        double len = lua_tonumber(L, ARG_LENGTH);
+        spec->upload = true;
+        spec->body_len = len < 0x1p62 ? (size_t)len : TRANSFER_LENGTH_UNKNOWN;
+    }
+    if (rc == ERR_NONE && (spec->body || spec->upload) && !spec->method)
         rc = request_set_post(r, err);
     if (rc != ERR_NONE)
         return rc;
@@ -155,7 +166,8 @@ static int fail_memory(lua_State *L)
     return aux_failf(L, ERR_MEMORY, "not enough memory for the request");
 }
 
-/* start(spec|nil, defaults|nil, url, method|nil, body|nil, content_type|nil, authorization|nil) */
+/* start(spec|nil, defaults|nil, url, method|nil, body|nil, content_type|nil, authorization|nil,
+ * handle|nil, length|nil, jar|nil) */
 static int l_start(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -167,12 +179,16 @@ static int l_start(lua_State *L)
     struct transfer *t = rt->draft = fresh(rt);
     if (!t)
         return fail_memory(L);
+    if (given(L, ARG_JAR))
+        t->spec.jar = jar_ref(*(struct jar **)luaL_checkudata(L, ARG_JAR, "leat.jar"));
     struct request_reader r = {.L = L, .t = t, .who = "request"};
     struct err err;
     if (fill(&r, &err) != ERR_NONE) {
         drop_draft(rt);
         return aux_fail(L, &err);
     }
+    if (given(L, ARG_HANDLE))
+        return stream_park(L, rt, ARG_HANDLE);
     return task_park(L, &rt->sched, &request_ops, NULL, begin_request, rt);
 }
 
@@ -182,6 +198,25 @@ static int owner_gc(lua_State *L)
     transfer_free(*owned);
     *owned = NULL;
     return 0;
+}
+
+static int jar_gc(lua_State *L)
+{
+    struct jar **j = luaL_checkudata(L, 1, "leat.jar");
+    jar_unref(*j);
+    *j = NULL;
+    return 0;
+}
+
+/* jar(): a place for a client's cookies. */
+static int l_jar(lua_State *L)
+{
+    struct jar **j = lua_newuserdata(L, sizeof *j);
+    *j = NULL;
+    luaL_getmetatable(L, "leat.jar");
+    lua_setmetatable(L, -2);
+    *j = jar_new(&rt_of(L)->mem);
+    return *j ? 1 : fail_memory(L);
 }
 
 /* check(options, url): true, or nil and what is wrong with these options of a client. Not in the
@@ -205,7 +240,7 @@ static int l_check(lua_State *L)
     if (rc == ERR_NONE)
         rc = transfer_prepare(t, &err);
     *owned = NULL;
-    recycle(rt, t);
+    request_recycle(rt, t);
     if (rc != ERR_NONE)
         return aux_fail(L, &err);
     lua_pushboolean(L, 1);
@@ -217,10 +252,15 @@ static int l_check(lua_State *L)
 void lua_request_drain(struct rt *rt)
 {
     struct transfer *t;
-    while ((t = engine_next_event(rt->engine)) != NULL) {
+    unsigned events;
+    while ((t = engine_next_event(rt->engine, &events)) != NULL) {
+        if (t->spec.stream || t->spec.upload) {
+            stream_event(rt, t, events);
+            continue;
+        }
         struct task *task = t->owner;
         if (!task) {
-            recycle(rt, t);
+            request_recycle(rt, t);
             continue;
         }
         t->owner = NULL;
@@ -237,14 +277,15 @@ static void set_number(lua_State *L, const char *field, double value)
 
 /* The bytes that had come go along where they may be of use. Not for too_large: they would be as
  * many again as the limit allows. */
-static bool has_partial(const struct transfer_result *res)
+static bool has_partial(const struct transfer *t)
 {
+    const struct transfer_result *res = &t->result;
     enum err_kind kind = res->err.kind;
-    return res->body.len > 0 &&
+    return res->body.len > 0 && !t->spec.stream &&
            (kind == ERR_CLOSED || kind == ERR_PROTOCOL || kind == ERR_TIMEOUT || kind == ERR_TLS);
 }
 
-static void push_failure(lua_State *L, const struct transfer *t)
+void request_push_failure(lua_State *L, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
     char url[1024];
@@ -261,7 +302,7 @@ static void push_failure(lua_State *L, const struct transfer *t)
         if (res->expected_bytes >= 0)
             set_number(L, "expected", (double)res->expected_bytes);
     }
-    if (has_partial(res)) {
+    if (has_partial(t)) {
         lua_pushlstring(L, res->body.data, res->body.len);
         lua_setfield(L, -2, "partial");
     }
@@ -278,13 +319,16 @@ static void push_rows(lua_State *L, const struct headers *h)
 
 /* Values rather than a table: Lua makes the table, from a template, for less. The order is that of
  * `respond` in http.lua. */
-static int push_response(lua_State *L, const struct transfer *t)
+int request_push_response(lua_State *L, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
     luaL_checkstack(L, 12, "response");
     lua_pushinteger(L, res->status);
     lua_pushstring(L, res->reason);
-    lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
+    if (t->spec.stream)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
     lua_pushstring(L, res->url ? res->url : t->spec.url);
     lua_pushstring(L, res->version);
     lua_pushinteger(L, (lua_Integer)res->wire_attempts);
@@ -305,10 +349,10 @@ static int take_request(lua_State *L, struct task *task)
     task->wait.number = 0;
     int n = 2;
     if (t->result.err.kind == ERR_NONE) {
-        n = push_response(L, t);
+        n = request_push_response(L, t);
     } else {
         lua_pushnil(L);
-        push_failure(L, t);
+        request_push_failure(L, t);
     }
     drop_draft(rt);
     return n;
@@ -341,11 +385,14 @@ static int l_timing(lua_State *L)
 int lua_open_request(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {
-        {"start", l_start}, {"check", l_check}, {"timing", l_timing}, {NULL, NULL}};
+        {"start", l_start}, {"check", l_check}, {"jar", l_jar}, {"timing", l_timing}, {NULL, NULL}};
     ASSERT(request_options_sorted());
     rt_newmetatable(L, rt, "leat.transfer_owner", NULL, owner_gc);
     lua_pop(L, 1);
+    rt_newmetatable(L, rt, "leat.jar", NULL, jar_gc);
+    lua_pop(L, 1);
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);
+    stream_register(L, rt);
     return 1;
 }

@@ -13,6 +13,8 @@ struct request_reader {
     const char *who;    /* the public function, for messages */
     bool client;        /* the options are those of client{...} */
     uint64_t seen;      /* bits of the options and limits set so far */
+    bool sink;          /* the response goes to a file: a stream inside */
+    bool plain_timeout; /* the total was given as `timeout = seconds` */
     size_t own_headers; /* headers of earlier tables: their names are taken */
 };
 

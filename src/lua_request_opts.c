@@ -1,6 +1,7 @@
 #include "lua_request.h"
 
 #include "lua_aux.h"
+#include <arpa/inet.h>
 #include <math.h>
 #include <string.h>
 #include <strings.h>
@@ -71,6 +72,72 @@ enum err_kind request_set_body(struct request_reader *r, int index, struct err *
     spec->body = copy;
     spec->body_len = len;
     return ERR_NONE;
+}
+
+/* A body that is no string is fed by Lua, which has checked it. */
+static enum err_kind set_own_body(struct request_reader *r, int index, struct err *err)
+{
+    return lua_type(r->L, index) == LUA_TSTRING ? request_set_body(r, index, err) : ERR_NONE;
+}
+
+static enum err_kind set_sink(struct request_reader *r, int index, struct err *err)
+{
+    UNUSED(index);
+    UNUSED(err);
+    r->sink = true;
+    return ERR_NONE;
+}
+
+/* "host" or "host:port", and an address: a line as the engine wants it. */
+static enum err_kind add_mapping(struct request_reader *r, struct buf *lines, const char *host,
+                                 const char *address, struct err *err)
+{
+    unsigned char bytes[16];
+    size_t host_len = strcspn(host, ":"), len = strlen(address);
+    bool v6 = inet_pton(AF_INET6, address, bytes) == 1;
+    const char *port = host[host_len] ? host + host_len + 1 : "";
+    bool good = host_len > 0 && strspn(port, "0123456789") == strlen(port) && strlen(port) <= 5 &&
+                strcspn(host, "[]/@ ") == strlen(host);
+    if (!good)
+        return err_set(err, ERR_INVALID, "%s: resolve: '%.100s' is not a host or host:port", r->who,
+                       host);
+    if (!v6 && inet_pton(AF_INET, address, bytes) != 1)
+        return err_set(err, ERR_INVALID, "%s: resolve: '%.100s' is not an address", r->who,
+                       address);
+    enum err_kind rc = buf_printf(lines, v6 ? "%.*s:%s:[%.*s]:" : "%.*s:%s:%.*s:", (int)host_len,
+                                  host, port, (int)len, address);
+    if (rc == ERR_NONE)
+        rc = buf_append(lines, "", 1);
+    return rc == ERR_NONE ? rc : out_of_memory(err);
+}
+
+static enum err_kind set_resolve(struct request_reader *r, int index, struct err *err)
+{
+    lua_State *L = r->L;
+    struct transfer_spec *spec = &r->t->spec;
+    struct buf lines;
+    enum err_kind rc = ERR_NONE;
+    char given[64];
+    lua_pushnil(L);
+    while (lua_next(L, index)) { /* looked at before anything is held that a raise would leak */
+        if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
+            aux_raise(L,
+                      "%s: resolve must be a table such as {[\"host:443\"] = \"10.1.2.3\"}, got %s",
+                      r->who, aux_picture(L, -1, given, sizeof given));
+        lua_pop(L, 1);
+    }
+    buf_init(&lines, r->t->mem, 64 * 1024);
+    spec->connect_to_count = 0;
+    lua_pushnil(L);
+    while (rc == ERR_NONE && lua_next(L, index)) {
+        rc = add_mapping(r, &lines, lua_tostring(L, -2), lua_tostring(L, -1), err);
+        spec->connect_to_count += rc == ERR_NONE;
+        lua_pop(L, 1);
+    }
+    size_t len;
+    mem_free(r->t->mem, spec->connect_to);
+    spec->connect_to = buf_detach(&lines, &len);
+    return rc;
 }
 
 static enum err_kind set_http_version(struct request_reader *r, int index, struct err *err)
@@ -211,6 +278,7 @@ static enum err_kind set_timeout(struct request_reader *r, int index, struct err
     UNUSED(err);
     if (lua_type(L, index) != LUA_TTABLE) {
         snprintf(what, sizeof what, "%s: option 'timeout'", r->who);
+        r->plain_timeout = r->plain_timeout || !((r->seen >> (FIRST_LIMIT_BIT + TOTAL_LIMIT)) & 1);
         set_limit(r, TOTAL_LIMIT, index, what);
         return ERR_NONE;
     }
@@ -323,9 +391,11 @@ static enum err_kind set_headers(struct request_reader *r, int index, struct err
 static const struct option options[] = {
     {"auth", IN_BOTH, LUA_TTABLE, NULL, 0},
     {"base_url", IN_CLIENT, LUA_TSTRING, NULL, 0},
-    {"body", IN_REQUEST, LUA_TSTRING, request_set_body, 0},
+    {"body", IN_REQUEST, LUA_TNONE, set_own_body, 0},
     {"ca_file", IN_BOTH, LUA_TSTRING, NULL, FIELD(ca_file)},
+    {"cert", IN_BOTH, LUA_TSTRING, NULL, FIELD(cert)},
     {"compressed", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(compressed)},
+    {"cookies", IN_CLIENT, LUA_TBOOLEAN, NULL, 0},
     {"follow", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(follow)},
     {"form", IN_REQUEST, LUA_TTABLE, NULL, 0},
     {"headers", IN_BOTH, LUA_TTABLE, set_headers, 0},
@@ -333,12 +403,19 @@ static const struct option options[] = {
     {"idempotent", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(idempotent)},
     {"insecure", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(insecure)},
     {"json", IN_REQUEST, LUA_TNONE, NULL, 0},
+    {"key", IN_BOTH, LUA_TSTRING, NULL, FIELD(key)},
     {"max_body", IN_BOTH, LUA_TNONE, set_max_body, 0},
     {"max_per_host", IN_BOTH, LUA_TNONE, set_max_per_host, 0},
     {"max_redirects", IN_BOTH, LUA_TNONE, set_max_redirects, 0},
     {"method", IN_REQUEST, LUA_TSTRING, request_set_method, 0},
+    {"multipart", IN_REQUEST, LUA_TTABLE, NULL, 0},
+    {"proxy", IN_BOTH, LUA_TSTRING, NULL, FIELD(proxy)},
     {"query", IN_BOTH, LUA_TTABLE, NULL, 0},
+    {"resolve", IN_BOTH, LUA_TTABLE, set_resolve, 0},
+    {"sink", IN_REQUEST, LUA_TSTRING, set_sink, 0},
+    {"stream", IN_REQUEST, LUA_TBOOLEAN, NULL, FIELD(stream)},
     {"timeout", IN_BOTH, LUA_TNONE, set_timeout, 0},
+    {"unix_socket", IN_BOTH, LUA_TSTRING, NULL, FIELD(unix_socket)},
     {"url", IN_REQUEST, LUA_TSTRING, NULL, 0},
 };
 
@@ -428,6 +505,14 @@ static bool was_set(const struct request_reader *r, const char *name)
     return (r->seen >> (find_option(name) - options)) & 1;
 }
 
+static bool limit_was_set(const struct request_reader *r, const char *name)
+{
+    size_t i = 0;
+    while (strcmp(limits[i].name, name) != 0)
+        i++;
+    return (r->seen >> (FIRST_LIMIT_BIT + i)) & 1;
+}
+
 void request_set_defaults(struct request_reader *r)
 {
     struct transfer_spec *spec = &r->t->spec;
@@ -436,6 +521,20 @@ void request_set_defaults(struct request_reader *r)
         spec->follow = !method || strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
     if (!was_set(r, "max_redirects"))
         spec->max_redirects = MAX_REDIRECTS_DEFAULT;
+    /* A range of what is packed could not be unpacked. */
     if (!was_set(r, "compressed"))
-        spec->compressed = true;
+        spec->compressed = !headers_get(&spec->headers, "range", NULL, NULL);
+    if (!spec->stream && !r->sink)
+        return;
+    if (!was_set(r, "max_body"))
+        spec->max_body_bytes = 0;
+    /* A stream may go on for ever in time, too: a plain timeout limits its silences. */
+    struct transfer_limits *l = &spec->limits;
+    if (spec->stream && r->plain_timeout) {
+        l->head_ms = l->total_ms;
+        if (!limit_was_set(r, "idle"))
+            l->idle_ms = l->total_ms;
+        l->total_ms = 0;
+    }
+    spec->stream = true;
 }

@@ -20,7 +20,9 @@ struct rt {
     struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
     struct list spare;      /* transfers kept for the next requests, by event_node */
     unsigned spare_count;
+    struct list streams; /* lua_stream.c: those that have a transfer */
     struct list servers; /* lua_serve.c: open servers, closed with the runtime */
+    size_t file_calls;   /* lua_file.c: under way on libuv's threads */
     bool virtual_time;
     uint64_t rng[4]; /* the runtime's random numbers, repeatable by seed */
     bool repeatable; /* a seed was given, or time is virtual: identifiers come from rng too */
@@ -59,9 +61,12 @@ int lua_open_sync(lua_State *L, struct rt *rt);
 int lua_open_request(lua_State *L, struct rt *rt);
 int lua_open_json(lua_State *L, struct rt *rt);
 int lua_open_util(lua_State *L, struct rt *rt);
+int lua_open_file(lua_State *L, struct rt *rt);
 int lua_open_serve(lua_State *L, struct rt *rt);
 /* Frees what the requests keep for reuse; nothing may be in the engine. */
 void lua_request_close(struct rt *rt);
+/* Waits for the file calls that are still under way. */
+void lua_file_close(struct rt *rt);
 /* Closes what the helpers hold open (standard input). */
 void lua_util_close(struct rt *rt);
 /* Closes every server of the runtime at once (used by the runtime's close). */

@@ -90,6 +90,9 @@ enum err_kind redirect_next(struct exchange *x, char **url, struct err *err)
         kind = fail(err, ERR_PROTOCOL, x, "to something that is no URL");
     else if (from->https && strcmp(to.scheme, "https") != 0)
         kind = fail(err, ERR_DENIED, x, "from https to http");
+    choose_method(x);
+    if (kind == ERR_NONE && t->spec.upload && !x->drop_body)
+        kind = fail(err, ERR_PROTOCOL, x, "a body that cannot be sent a second time");
     if (kind == ERR_NONE) {
         *url = mem_strndup(t->mem, to.url, strlen(to.url));
         if (!*url)
@@ -101,7 +104,6 @@ enum err_kind redirect_next(struct exchange *x, char **url, struct err *err)
         /* For good: what was dropped does not come back with a redirect that leads home. */
         if (strcasecmp(key, from->key) != 0)
             x->foreign = true;
-        choose_method(x);
     }
     target_fini(&to);
     return kind;

@@ -10,13 +10,16 @@ void response_begin(struct exchange *x)
     headers_clear(&r->headers);
     headers_clear(&r->trailers);
     buf_clear(&r->body);
-    r->body.max_bytes = x->transfer->spec.max_body_bytes;
+    if (!x->transfer->spec.stream)
+        r->body.max_bytes = x->transfer->spec.max_body_bytes;
+    x->paused = x->ended = x->starved = false;
+    x->decoded = 0;
     r->got_bytes = 0;
     r->expected_bytes = -1;
     r->complete_unknown = r->encoding_unknown = false;
     x->head_done = x->chunked = x->has_length = x->discards = x->body_begun = x->close_after =
         false;
-    x->resend_refused = false;
+    x->resend_refused = x->target_denied = false;
     x->discarded = x->uploaded = x->bytes_in = x->head_bytes = 0;
     x->hop_attempts = x->informational = 0;
     x->connect_fd = -1;
@@ -52,22 +55,22 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
     return CURL_PREREQFUNC_OK;
 }
 
-static size_t stop(struct exchange *x)
+size_t response_stop(struct exchange *x)
 {
     ASSERT(x->stop.kind != ERR_NONE);
     return 0; /* never what curl expects: every call carries at least one byte */
 }
 
-static size_t stop_large(struct exchange *x, const char *what, size_t limit)
+size_t response_stop_large(struct exchange *x, const char *what, size_t limit)
 {
     err_set(&x->stop, ERR_TOO_LARGE, "%s from %s: more than %zu", what, x->url->origin->key, limit);
-    return stop(x);
+    return response_stop(x);
 }
 
 static size_t stop_protocol(struct exchange *x, const char *what)
 {
     err_set(&x->stop, ERR_PROTOCOL, "%s sent %s", x->url->origin->key, what);
-    return stop(x);
+    return response_stop(x);
 }
 
 static void touch(struct exchange *x)
@@ -199,10 +202,10 @@ static size_t field_line(struct exchange *x, const char *line, size_t len, bool 
         kind = headers_add(h, line, name_len, value, value_len);
     }
     if (kind == ERR_TOO_LARGE)
-        return stop_large(x, "headers", HEADERS_MAX);
+        return response_stop_large(x, "headers", HEADERS_MAX);
     if (kind != ERR_NONE) {
         err_set(&x->stop, kind, "no memory for the response headers");
-        return stop(x);
+        return response_stop(x);
     }
     return 1;
 }
@@ -228,8 +231,9 @@ static void choose_decoding(struct exchange *x)
         r->encoding_unknown = true;
         return;
     }
+    const struct transfer_spec *spec = &x->transfer->spec;
     inflate_init(&x->inflate, gzip ? INFLATE_GZIP : INFLATE_DEFLATE, x->transfer->mem,
-                 r->body.max_bytes);
+                 spec->stream && spec->max_body_bytes == 0 ? SIZE_MAX : spec->max_body_bytes);
     x->inflating = true;
 }
 
@@ -253,9 +257,13 @@ static size_t head_end(struct exchange *x)
     if (x->discards)
         return 1;
     choose_decoding(x);
+    if (x->transfer->spec.stream) {
+        exchange_tell(x, TRANSFER_HEAD);
+        return 1;
+    }
     if (r->expected_bytes > 0 && !x->inflating) {
         if ((uint64_t)r->expected_bytes > r->body.max_bytes)
-            return stop_large(x, "body bytes", r->body.max_bytes);
+            return response_stop_large(x, "body bytes", r->body.max_bytes);
         /* A hint only: what does not fit now is asked for as it comes. */
         enum err_kind kind = buf_reserve(&r->body, (size_t)MIN(r->expected_bytes, 1024 * 1024));
         UNUSED(kind);
@@ -271,14 +279,14 @@ size_t response_on_header(char *data, size_t size, size_t count, void *arg)
     x->bytes_in += total;
     x->head_bytes += total;
     if (total > HEADER_LINE_MAX)
-        return stop_large(x, "bytes in one header", HEADER_LINE_MAX);
+        return response_stop_large(x, "bytes in one header", HEADER_LINE_MAX);
     if (x->head_bytes > HEADER_BYTES_MAX)
-        return stop_large(x, "header bytes", HEADER_BYTES_MAX);
+        return response_stop_large(x, "header bytes", HEADER_BYTES_MAX);
     while (len > 0 && (data[len - 1] == '\n' || data[len - 1] == '\r'))
         len--;
     if (!x->head_done && len >= 5 && memcmp(data, "HTTP/", 5) == 0) {
         if (!status_line(x, data, len))
-            return stop_large(x, "informational responses", INFORMATIONAL_MAX);
+            return response_stop_large(x, "informational responses", INFORMATIONAL_MAX);
         return total;
     }
     size_t went_on = 1;
@@ -295,6 +303,8 @@ size_t response_on_body(char *data, size_t size, size_t count, void *arg)
     struct transfer_result *r = &x->transfer->result;
     size_t len = size * count;
     x->activity_ns = loop_now_ns(x->engine->loop);
+    if (x->transfer->spec.stream && !x->discards)
+        return stream_on_body(x, data, len);
     x->bytes_in += len;
     r->got_bytes += (int64_t)len;
     if (x->discards) {
@@ -305,16 +315,45 @@ size_t response_on_body(char *data, size_t size, size_t count, void *arg)
     if (x->inflating) {
         kind = inflate_feed(&x->inflate, data, len, &r->body, &x->stop);
         if (kind == ERR_TOO_LARGE)
-            return stop_large(x, "decoded body bytes", r->body.max_bytes);
-        return kind == ERR_NONE ? len : stop(x);
+            return response_stop_large(x, "decoded body bytes", r->body.max_bytes);
+        return kind == ERR_NONE ? len : response_stop(x);
     }
     kind = buf_append(&r->body, data, len);
     if (kind == ERR_NONE)
         return len;
     if (kind == ERR_TOO_LARGE)
-        return stop_large(x, "body bytes", r->body.max_bytes);
+        return response_stop_large(x, "body bytes", r->body.max_bytes);
     err_set(&x->stop, kind, "no memory for the response body");
-    return stop(x);
+    return response_stop(x);
+}
+
+size_t response_on_upload(char *out, size_t size, size_t count, void *arg)
+{
+    struct exchange *x = arg;
+    struct transfer *t = x->transfer;
+    size_t len = MIN(size * count, t->upload.len - t->upload_sent);
+    x->activity_ns = loop_now_ns(x->engine->loop);
+    if (len == 0 && !t->upload_ended) {
+        x->starved = true;
+        return CURL_READFUNC_PAUSE;
+    }
+    if (len == 0) {
+        x->uploading = false;
+        x->sent_ns = x->activity_ns;
+        exchange_rearm(x, x->activity_ns);
+        return 0;
+    }
+    memcpy(out, t->upload.data + t->upload_sent, len);
+    t->upload_sent += len;
+    x->uploaded += len;
+    size_t left = t->upload.len - t->upload_sent;
+    if (left == 0) {
+        buf_clear(&t->upload);
+        t->upload_sent = 0;
+    }
+    if (left <= TRANSFER_WINDOW / 2)
+        exchange_tell(x, TRANSFER_DRAINED);
+    return len;
 }
 
 enum err_kind response_end(struct exchange *x, struct err *err)

@@ -2,6 +2,7 @@
 #include "leat.h"
 
 #include "lua_aux.h"
+#include "lua_stream.h"
 #include "runtime_modules.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -84,7 +85,8 @@ static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
 static bool transfers_pending(void *arg)
 {
     struct rt *rt = arg;
-    return engine_pending(rt->engine) > 0;
+    size_t pending = engine_pending(rt->engine);
+    return pending > 0 && pending > stream_count_unread(rt);
 }
 
 static uint64_t system_seed(void)
@@ -124,6 +126,7 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     log_init(&rt->log, r->config.log ? forward_log : NULL, r,
              (enum log_level)r->config.min_log_level);
     list_init(&rt->servers);
+    list_init(&rt->streams);
     list_init(&rt->spare);
     list_init(&r->main_hook.node);
     buf_init(&r->report, &rt->mem, 1u << 16);
@@ -476,6 +479,7 @@ void leat_free(leat_runtime *r)
     lua_serve_close_all(rt);
 #endif
     lua_util_close(rt);
+    lua_file_close(rt);
     engine_close(rt->engine);
     lua_request_close(rt);
     lua_close(rt->L);

@@ -117,7 +117,7 @@ static const struct {
     open_fn open;
 } core_modules[] = {{"leat.core.task", lua_open_task},       {"leat.core.sync", lua_open_sync},
                     {"leat.core.request", lua_open_request}, {"leat.core.json", lua_open_json},
-                    {"leat.core.util", lua_open_util},
+                    {"leat.core.util", lua_open_util},       {"leat.core.file", lua_open_file},
 #ifdef LEAT_SERVE
                     {"leat.core.serve", lua_open_serve},
 #endif

@@ -191,6 +191,12 @@ curl_socket_t shard_open_socket(void *arg, curlsocktype purpose, struct curl_soc
     UNUSED(purpose);
     struct exchange *x = arg;
     struct engine *e = x->engine;
+    /* Here the address is known for good, whatever name, number format or redirect led to it. */
+    if (!targets_allow_address(e->config.targets, &address->addr) &&
+        !(exchange_proxied(x) && !x->transfer->spec.proxy)) {
+        x->target_denied = true;
+        return CURL_SOCKET_BAD;
+    }
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;

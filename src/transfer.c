@@ -9,12 +9,16 @@ enum { URL_MAX = 64 * 1024, METHOD_MAX = 32 };
 /* A larger body buffer is not worth keeping for the next exchange. */
 enum { SMALL_BODY = 8 * 1024 };
 
+/* A piece of an upload may be as large as this; the next one waits for its end. */
+#define UPLOAD_MAX ((size_t)256 * 1024 * 1024)
+
 static void set_defaults(struct transfer *t)
 {
     t->spec.limits = (struct transfer_limits){
         .connect_ms = 10 * 1000, .first_byte_ms = 120 * 1000, .idle_ms = 120 * 1000};
     t->spec.max_body_bytes = (size_t)64 * 1024 * 1024;
     t->spec.max_redirects = 5;
+    t->window = TRANSFER_WINDOW;
     t->result.expected_bytes = -1;
     t->result.timing = (struct transfer_timing){-1, -1, -1, -1, -1, -1};
 }
@@ -31,6 +35,7 @@ struct transfer *transfer_new(struct mem *mem)
     headers_init(&t->result.headers, mem, 256, 256 * 1024);
     headers_init(&t->result.trailers, mem, 256, 256 * 1024);
     buf_init(&t->result.body, mem, t->spec.max_body_bytes);
+    buf_init(&t->upload, mem, UPLOAD_MAX);
     return t;
 }
 
@@ -40,6 +45,12 @@ static void free_strings(struct transfer *t)
     mem_free(t->mem, t->spec.method);
     mem_free(t->mem, t->spec.body);
     mem_free(t->mem, t->spec.ca_file);
+    mem_free(t->mem, t->spec.cert);
+    mem_free(t->mem, t->spec.key);
+    mem_free(t->mem, t->spec.unix_socket);
+    mem_free(t->mem, t->spec.proxy);
+    mem_free(t->mem, t->spec.connect_to);
+    jar_unref(t->spec.jar);
     mem_free(t->mem, t->result.url);
 }
 
@@ -55,6 +66,8 @@ void transfer_reset(struct transfer *t)
     t->result.headers = kept.result.headers;
     t->result.trailers = kept.result.trailers;
     t->result.body = kept.result.body;
+    t->upload = kept.upload;
+    buf_fini(&t->upload); /* few uploads follow one another */
     headers_clear(&t->spec.headers);
     headers_clear(&t->result.headers);
     headers_clear(&t->result.trailers);
@@ -76,6 +89,7 @@ void transfer_free(struct transfer *t)
     headers_fini(&t->result.headers);
     headers_fini(&t->result.trailers);
     buf_fini(&t->result.body);
+    buf_fini(&t->upload);
     mem_free(t->mem, t);
 }
 
@@ -302,11 +316,33 @@ static enum err_kind check_headers(const struct headers *h, struct err *err)
     return ERR_NONE;
 }
 
+static enum err_kind check_proxy(const char *proxy, struct err *err)
+{
+    static const char *const schemes[] = {"http://",    "https://",  "socks4://",
+                                          "socks4a://", "socks5://", "socks5h://"};
+    if (!proxy || !*proxy)
+        return ERR_NONE;
+    for (const char *p = proxy; *p; p++) {
+        if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == '\\')
+            return err_set(err, ERR_INVALID, "proxy: a forbidden byte at offset %zu",
+                           (size_t)(p - proxy));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+        if (strncasecmp(proxy, schemes[i], strlen(schemes[i])) == 0)
+            return ERR_NONE;
+    }
+    return err_set(err, ERR_INVALID,
+                   "proxy: must begin with http://, https://, socks5:// or socks5h:// (the last "
+                   "leaves the look-up to the proxy)");
+}
+
 enum err_kind transfer_prepare(struct transfer *t, struct err *err)
 {
     if (check_method(t->spec.method, err) != ERR_NONE)
         return err->kind;
     if (check_headers(&t->spec.headers, err) != ERR_NONE)
+        return err->kind;
+    if (check_proxy(t->spec.proxy, err) != ERR_NONE)
         return err->kind;
     return check_url(t, err);
 }

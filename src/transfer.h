@@ -1,17 +1,20 @@
 /* One HTTP exchange, from the side of whoever asks for it: a plain description to fill, a result to
  * read. Knows nothing of Lua or of tasks. While the engine holds a transfer (from engine_submit to
- * its done event) only the engine touches it, but for `owner`, which belongs to the asker. */
+ * its done event) only the engine touches it, but for `owner`, which belongs to the asker, and what
+ * a stream's events say is there. */
 #pragma once
 
 #include "base.h"
 #include "buf.h"
 #include "err.h"
 #include "headers.h"
+#include "jar.h"
 #include "list.h"
 #include "mem.h"
 
+/* 0: none. head: from leaving the queue to the end of the response's head. */
 struct transfer_limits {
-    uint64_t queue_ms, connect_ms, first_byte_ms, idle_ms, total_ms; /* 0: none */
+    uint64_t queue_ms, connect_ms, first_byte_ms, idle_ms, total_ms, head_ms;
 };
 
 enum http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2, HTTP_VERSION_2_PRIOR };
@@ -23,15 +26,26 @@ struct transfer_spec {
     struct headers headers;
     char *body; /* NULL: none */
     size_t body_len;
+    /* The body comes piece by piece, by engine_feed; body_len is its length then, or
+     * TRANSFER_LENGTH_UNKNOWN. */
+    bool upload;
+    /* The response is handed over as it comes: TRANSFER_HEAD, then TRANSFER_DATA. */
+    bool stream;
     struct transfer_limits limits;
-    size_t max_body_bytes; /* decoded */
+    size_t max_body_bytes; /* decoded; of a stream 0 means no limit */
     unsigned max_redirects;
     bool follow;
     bool idempotent; /* the caller says that sending it twice is harmless */
     bool insecure;   /* no certificate check */
     bool compressed; /* ask for gzip, deflate */
     enum http_version http_version;
-    char *ca_file;         /* NULL: the system's */
+    char *ca_file;     /* NULL: the system's */
+    char *cert, *key;  /* files of a client certificate and its key; NULL: none */
+    char *unix_socket; /* path, instead of a TCP connection; NULL: none */
+    char *proxy;       /* URL; "": none; NULL: as the engine's configuration has it */
+    char *connect_to;  /* lines "host:port:address:", each ended by a NUL; NULL: none */
+    size_t connect_to_count;
+    struct jar *jar;       /* cookies; a reference of the transfer's own; NULL: none */
     unsigned max_per_host; /* 0: the engine's */
 };
 
@@ -40,6 +54,12 @@ struct transfer_timing {
     double queued, dns, connect, tls, first_byte, total;
 };
 
+#define TRANSFER_LENGTH_UNKNOWN SIZE_MAX
+
+/* How much of a stream may lie unread before its socket is not read any more; the same of an
+ * upload, before the one who feeds it should wait. What one read decodes to comes on top. */
+#define TRANSFER_WINDOW ((size_t)64 * 1024)
+
 struct transfer_result {
     struct err err; /* kind ERR_NONE: a response came */
     int status;
@@ -47,7 +67,7 @@ struct transfer_result {
     char version[8]; /* "1.0", "1.1", "2" */
     struct headers headers;
     struct headers trailers;
-    struct buf body;       /* decoded; on failure what had arrived */
+    struct buf body;       /* decoded; on failure what had arrived; of a stream the unread bytes */
     char *url;             /* after redirects; NULL: the one asked for */
     bool complete_unknown; /* ended by EOF, with neither length nor chunking */
     bool encoding_unknown; /* body is in a Content-Encoding that we do not decode */
@@ -57,9 +77,23 @@ struct transfer_result {
     struct transfer_timing timing;
 };
 
+/* What is new about a transfer. */
+enum transfer_event {
+    TRANSFER_HEAD = 1,    /* stream: status and headers are there, and stay */
+    TRANSFER_DATA = 2,    /* stream: there are unread bytes */
+    TRANSFER_DRAINED = 4, /* upload: there is room again */
+    TRANSFER_DONE = 8,    /* the engine has let go of it: the last event */
+};
+
 struct transfer {
     struct list event_node; /* engine: event queue */
+    unsigned events;        /* engine: not taken yet */
     struct mem *mem;
+    size_t taken;  /* stream: bytes at the front of result.body that were taken */
+    size_t window; /* stream: see TRANSFER_WINDOW; more where the asker wants that much at once */
+    struct buf upload; /* fed and not sent yet, from upload_sent on */
+    size_t upload_sent;
+    bool upload_ended;
     struct transfer_spec spec;
     struct transfer_result result;
     void *owner;               /* the asker's; the engine never reads it */

@@ -22,6 +22,7 @@ bool opts_base(struct exchange *x)
     curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
     /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. */
     curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 4096L);
+    curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(c, CURLOPT_HTTP09_ALLOWED, 0L);
@@ -119,12 +120,29 @@ static bool sends_body(const struct exchange *x)
 {
     if (x->drop_body || strcmp(x->method, "HEAD") == 0)
         return false;
-    return x->transfer->spec.body || strcmp(x->method, "POST") == 0 ||
+    return x->transfer->spec.body || x->transfer->spec.upload || strcmp(x->method, "POST") == 0 ||
            strcmp(x->method, "PUT") == 0 || strcmp(x->method, "PATCH") == 0;
+}
+
+/* UPLOAD rather than POST: it sends in chunks where the length is not known. */
+static CURLcode set_upload(struct exchange *x)
+{
+    CURL *c = x->easy;
+    size_t len = x->transfer->spec.body_len;
+    x->easy_dirty = true;
+    curl_easy_setopt(c, CURLOPT_NOBODY, 0L);
+    curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE,
+                     len == TRANSFER_LENGTH_UNKNOWN ? (curl_off_t)-1 : (curl_off_t)len);
+    curl_easy_setopt(c, CURLOPT_READFUNCTION, response_on_upload);
+    curl_easy_setopt(c, CURLOPT_READDATA, x);
+    return curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, x->method);
 }
 
 static CURLcode set_method(struct exchange *x, bool has_body)
 {
+    if (has_body && x->transfer->spec.upload)
+        return set_upload(x);
     CURL *c = x->easy;
     const struct transfer_spec *spec = &x->transfer->spec;
     const char *custom = NULL;
@@ -171,6 +189,60 @@ static CURLcode set_tls(struct exchange *x)
         if (!code)
             code = curl_easy_setopt(c, CURLOPT_CAPATH, NULL);
     }
+    if (!code && spec->cert)
+        code = curl_easy_setopt(c, CURLOPT_SSLCERT, spec->cert);
+    if (!code && spec->key)
+        code = curl_easy_setopt(c, CURLOPT_SSLKEY, spec->key);
+    x->easy_dirty = x->easy_dirty || spec->cert || spec->key;
+    return code;
+}
+
+bool exchange_proxied(const struct exchange *x)
+{
+    const char *proxy = x->transfer->spec.proxy;
+    return proxy ? *proxy != '\0' : x->engine->proxied[x->url->origin->https];
+}
+
+const char *exchange_connect_to(const struct exchange *x)
+{
+    const struct transfer_spec *spec = &x->transfer->spec;
+    const struct origin *g = x->url->origin;
+    const char *line = spec->connect_to;
+    size_t host_len = strlen(g->host);
+    for (size_t i = 0; i < spec->connect_to_count; i++, line += strlen(line) + 1) {
+        if (strncasecmp(line, g->host, host_len) != 0 || line[host_len] != ':')
+            continue;
+        const char *port = line + host_len + 1;
+        if (*port == ':' || (unsigned)strtoul(port, NULL, 10) == g->port)
+            return line;
+    }
+    return NULL;
+}
+
+/* How the connection is made, where few say anything about it. */
+static CURLcode set_route(struct exchange *x)
+{
+    CURL *c = x->easy;
+    const struct transfer_spec *spec = &x->transfer->spec;
+    CURLcode code = CURLE_OK;
+    const char *line = exchange_connect_to(x);
+    if (!spec->proxy && !spec->unix_socket && !line && !spec->jar)
+        return code;
+    x->easy_dirty = true;
+    if (spec->proxy) {
+        code = curl_easy_setopt(c, CURLOPT_PROXY, spec->proxy);
+        if (!code)
+            code = curl_easy_setopt(c, CURLOPT_NOPROXY, "");
+    }
+    if (!code && spec->unix_socket)
+        code = curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, spec->unix_socket);
+    if (!code && line) {
+        /* Not by the address book: what it leads to would be shared with other requests. */
+        x->connect_to_line = (struct curl_slist){.data = (char *)(uintptr_t)line};
+        code = curl_easy_setopt(c, CURLOPT_CONNECT_TO, &x->connect_to_line);
+    }
+    if (!code && spec->jar)
+        code = curl_easy_setopt(c, CURLOPT_SHARE, jar_share(spec->jar));
     return code;
 }
 
@@ -191,6 +263,8 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     if (!code)
         code = set_tls(x);
     if (!code)
+        code = set_route(x);
+    if (!code)
         code = curl_easy_setopt(c, CURLOPT_CURLU, x->url->handle);
     if (!code)
         code = curl_easy_setopt(c, CURLOPT_HTTPHEADER, lines);
@@ -209,7 +283,9 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     if (!code)
         code = curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms + 1000);
     curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 0L);
-    x->uploading = has_body && x->transfer->spec.body_len > 64 * 1024;
+    /* A stream is read in larger pieces: it is what its reader waits for. */
+    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->transfer->spec.stream ? 16384L : 4096L);
+    x->uploading = has_body && (x->transfer->spec.upload || x->transfer->spec.body_len > 64 * 1024);
     if (code == CURLE_OK)
         return ERR_NONE;
     err_set(err, code == CURLE_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL,

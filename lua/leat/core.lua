@@ -20,12 +20,13 @@ end
 
 -- A C function that parked hands out PARKED when its task runs again; the result is then taken, or the
 -- cancel raised. One that needed no wait handed out its values.
-function M.await(first, ...)
+local function await(first, ...)
     if first == PARKED then
-        return take()
+        return await(take()) -- the take may find that it must wait on
     end
     return first, ...
 end
+M.await = await
 
 -- Deeper nesting would overflow the C stack, which no pcall survives.
 local MAX_DEPTH = 190

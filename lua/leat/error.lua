@@ -62,6 +62,16 @@ function M.is(v)
     return getmetatable(v) == meta
 end
 
+--- Makes an error value of what a script gave as one.
+---@param v any
+---@return table err `v` itself if it is an error value, else one of kind "script" with `cause`
+function M.wrap(v)
+    if M.is(v) then
+        return v
+    end
+    return M.new { kind = "script", message = tostring(v), cause = v }
+end
+
 --- The error that stands for a raised value where a bug becomes a value (settle).
 ---@param value any what was raised
 ---@param trace? string its traceback

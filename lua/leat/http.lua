@@ -52,6 +52,9 @@ end
 --- assert(res.status == 200 and res.ok and res.headers["Content-Length"] == "3")
 --- assert(res.body == "ok\n" and res.timing.total > 0)
 --- ```
+--- Of a request with stream=true body is nil, and there are read, chunks, lines, events, next_event, close,
+--- each_chunk, each_line and each_event; complete is nil while it goes on, then true, "unknown", or false if
+--- it broke; incomplete is the event that the stream ended in; trailers are there at the end.
 ---@class leat.response
 local Response = {}
 local methods = {}
@@ -71,10 +74,44 @@ function lazy.timing(res)
     return core.timing(res._times)
 end
 
+-- Of a stream these change while it goes on.
+local moving = {}
+
+function moving.complete(handle)
+    return (core.state(handle))
+end
+
+function moving.incomplete(handle)
+    return (select(4, core.state(handle)))
+end
+
+function moving.trailers(handle)
+    local _, rows = core.state(handle)
+    return headers_from(rows)
+end
+
+function moving.timing(handle, res)
+    local _, _, packed = core.state(handle)
+    return core.timing(packed or res._times)
+end
+
+for _, name in ipairs { "read", "chunks", "lines", "events", "next_event", "close", "each_chunk", "each_line",
+    "each_event" } do
+    methods[name] = function(...)
+        local method = require("leat.stream")[name]
+        methods[name] = method
+        return method(...)
+    end
+end
+
 function Response.__index(res, name)
     local method = methods[name]
     if method then
         return method
+    end
+    local handle = rawget(res, "_stream")
+    if handle and moving[name] then
+        return moving[name](handle, res)
     end
     local make = lazy[name]
     if make then
@@ -85,8 +122,9 @@ function Response.__index(res, name)
 end
 
 function Response.__tostring(res)
-    return ("response %d%s, %d bytes, %.3f s"):format(res.status,
-        res.reason ~= "" and " " .. res.reason or "", #res.body, res.timing.total or 0)
+    local size = res.body and #res.body .. " bytes" or res.complete and "streamed" or "streaming"
+    return ("response %d%s, %s, %.3f s"):format(res.status,
+        res.reason ~= "" and " " .. res.reason or "", size, res.timing.total or res.timing.first_byte or 0)
 end
 
 --- All values of a header, in order of arrival.
@@ -123,6 +161,9 @@ end
 --- assert(value == nil and err.kind == "invalid")
 --- ```
 function methods:json(opts)
+    if self._stream then
+        check.fail "json: the body of this response is read as a stream (stream=true)"
+    end
     if self.encoded then
         return nil, error_value.new { kind = "protocol", reason = "decode", status = self.status,
             message = "the body is in the unknown content-encoding '" .. self.encoded .. "'" }
@@ -151,6 +192,16 @@ local function respond(status, reason, body, url, version, attempts, head, tail,
     if unknown_encoding then
         res.encoded = res.headers["content-encoding"] or "?"
     end
+    return res
+end
+
+local function respond_stream(handle, ...)
+    local res, err = respond(...)
+    if res == nil then
+        return nil, err
+    end
+    res._stream, res.complete = handle, nil
+    core.bind(handle, res)
     return res
 end
 
@@ -188,8 +239,12 @@ local function authorization(auth)
 end
 
 local function one_body(spec)
-    if (spec.body ~= nil and 1 or 0) + (spec.json ~= nil and 1 or 0) + (spec.form ~= nil and 1 or 0) > 1 then
-        check.fail "request: only one of the options 'body', 'json' and 'form' may be given"
+    local n = 0
+    for _, name in ipairs { "body", "json", "form", "multipart" } do
+        n = n + (spec[name] ~= nil and 1 or 0)
+    end
+    if n > 1 then
+        check.fail "request: only one of the options 'body', 'json', 'form' and 'multipart' may be given"
     end
 end
 
@@ -200,11 +255,15 @@ local function check_table(name, value)
     return value
 end
 
--- The text of the body that is not given as text, and its type.
+-- The body that is not given as text, as text or as a source to feed from; and its type.
 local function encode_body(spec)
     one_body(spec)
     if spec.form ~= nil then
         return url_of.form(check_table("form", spec.form)), "application/x-www-form-urlencoded"
+    elseif spec.multipart ~= nil then
+        return require("leat.upload").multipart(check_table("multipart", spec.multipart))
+    elseif spec.body ~= nil then
+        return require("leat.upload").source(spec.body)
     end
     local body, err = json.encode(spec.json)
     if not body then
@@ -213,22 +272,45 @@ local function encode_body(spec)
     return body, "application/json"
 end
 
+-- The requests that are not over with one wait: streams, uploads and sinks.
+local function perform_long(spec, defaults, url, method, body, content_type, auth, jar)
+    local handle = core.handle()
+    local streaming = spec.stream or spec.sink ~= nil
+    local res, err
+    if type(body) == "table" then
+        local function respond_here(...)
+            if streaming then
+                return respond_stream(handle, ...)
+            end
+            return respond(...)
+        end
+        res, err = respond_here(require("leat.upload").perform(body, handle, streaming, spec, defaults, url,
+            method, content_type, auth, jar))
+    else
+        res, err = respond_stream(handle, await(start(spec, defaults, url, method, body, content_type, auth,
+            handle, nil, jar)))
+    end
+    if not res then
+        return nil, err
+    elseif spec.sink == nil then
+        return res
+    elseif res.ok then
+        return require("leat.upload").sink(res, spec.sink)
+    end
+    return require("leat.upload").whole(res)
+end
+
 -- Sends what `spec` (a table or nil) asks for. `client` may be nil.
 local function perform(spec, client, method, url)
-    local body, content_type, auth, defaults, err
+    local body, content_type, auth, defaults, jar, err
     if type(url) ~= "string" then
         check.fail("request: option 'url' must be a string, got " .. check.picture(url))
     end
     if client then
         url, defaults, auth = client:_aim(url)
+        jar = client._jar
     end
     if spec then
-        if spec.json ~= nil or spec.form ~= nil then
-            body, content_type = encode_body(spec)
-            if not body then
-                return nil, content_type
-            end
-        end
         if spec.query ~= nil then
             url = url_of.with_query(url, check_table("query", spec.query))
         end
@@ -238,8 +320,18 @@ local function perform(spec, client, method, url)
                 return nil, err
             end
         end
+        if spec.json ~= nil or spec.form ~= nil or spec.multipart ~= nil
+            or spec.body ~= nil and type(spec.body) ~= "string" then
+            body, content_type = encode_body(spec)
+            if not body then
+                return nil, content_type
+            end
+        end
+        if spec.stream or spec.sink ~= nil or type(body) == "table" then
+            return perform_long(spec, defaults, url, method, body, content_type, auth, jar)
+        end
     end
-    return respond(await(start(spec, defaults, url, method, body, content_type, auth)))
+    return respond(await(start(spec, defaults, url, method, body, content_type, auth, nil, nil, jar)))
 end
 
 --- One HTTP exchange, waited for.
@@ -248,8 +340,16 @@ end
 --- * `url` http or https. `query` {name=value} is added to it (a list repeats the name; {{name, value}, ...}
 ---   keeps an order).
 --- * `method` GET, or POST if there is a body. `headers` {name=value}, where a list repeats the header.
---- * a body: `body` (string), or `json` (any value), or `form` (as `query`); the latter two set the
+--- * a body: `body` (a string; or {file=path}, or a function that gives one piece a call and nil at the
+---   end: neither is ever held whole, and the function may wait), or `json` (any value), or `form` (as
+---   `query`), or `multipart` {name=value} (RFC 7578), where a value is text, {file=path}, {content=text},
+---   all but the first with filename and type if wanted, or a list of those. All but `body` set the
 ---   content-type unless it is given.
+--- * `stream` true: the response is returned when its head is in, and read with its methods. A plain number
+---   as timeout then limits the time to the head, and each silence.
+--- * `sink` path: the body is written to that file and not kept: to a temporary name beside it first, renamed
+---   when it is complete and on the disk. The response has `sink` and `size`. If the status is not 2xx the
+---   file is left alone, and the body is in res.body as ever.
 --- * `auth` {bearer="token"} or {basic={"user", "password"}}.
 --- * `timeout` seconds for the whole, or {queue, connect, first_byte, idle, total}; unless said connect 10,
 ---   first_byte 120, idle 120, no total, no queue limit. They start when the request leaves the queue; an
@@ -259,8 +359,13 @@ end
 ---   only accept, accept-language, user-agent and content-type.
 --- * `idempotent` true: sending it twice does no harm (known of GET, HEAD, PUT, DELETE, OPTIONS, and with an
 ---   Idempotency-Key).
---- * `ca_file` of certificates to trust instead of the system's; `insecure` true: trust any.
+--- * `ca_file` of certificates to trust instead of the system's; `insecure` true: trust any. `cert` and
+---   `key`: PEM files of a client certificate.
 --- * `http_version` "1.1", "2" or "2-prior". `max_per_host` requests to that host at once.
+--- * `proxy` "http://host:port", "socks5://..." or "socks5h://..." (which looks names up at the proxy), with
+---   user:password@ if need be; "" for none, whatever the environment says.
+--- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a
+---   look-up; the name stays what it is for TLS and the Host header.
 ---@return leat.response|nil res whatever its status
 ---@return table? err kinds: invalid (the URL, a header ... cannot be sent), timeout (err.phase, err.limit),
 ---connect, dns, tls, closed (reason "reset" or "truncated"), protocol, too_large, denied, memory; with
@@ -318,7 +423,7 @@ function Client:_aim(url)
 end
 
 -- Read here, not by the request itself.
-local PREPARED = { base_url = true, auth = true, query = true }
+local PREPARED = { base_url = true, auth = true, query = true, cookies = true }
 
 local function without(options, names)
     local out = {}
@@ -340,10 +445,11 @@ end
 
 --- Requests with defaults in common. Methods: get, post, put, patch, delete, head (url, options), and
 --- request (like leat.request).
----@param options table any option of `request` but url, method and the body; and `base_url`: a relative URL
----is taken to lie beneath it ("chat" with "https://host/v1", slash or not, is "https://host/v1/chat"; "/chat"
----is "https://host/chat", by RFC 3986). An option of the request itself wins, header by header and timeout by
----timeout; queries are joined.
+---@param options table any option of `request` but url, method, the body, stream and sink; `cookies` true:
+---they are kept, and sent back where they belong (RFC 6265), for as long as the client lives; and `base_url`:
+---a relative URL is taken to lie beneath it ("chat" with "https://host/v1", slash or not, is
+---"https://host/v1/chat"; "/chat" is "https://host/chat", by RFC 3986). An option of the request itself wins,
+---header by header and timeout by timeout; queries are joined.
 ---@return leat.client|nil client
 ---@return table? err kind "invalid" if base_url or a header cannot be sent
 ---
@@ -374,6 +480,12 @@ function M.client(options)
     if options.auth then
         self._auth, err = authorization(options.auth)
         if not self._auth then
+            return nil, err
+        end
+    end
+    if options.cookies then
+        self._jar, err = core.jar()
+        if not self._jar then
             return nil, err
         end
     end

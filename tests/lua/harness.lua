@@ -26,6 +26,13 @@ harness.silent_url = os.getenv("FAULT_SILENT_URL") -- https; accepts and never s
 harness.refused_url = os.getenv("FAULT_REFUSED_URL")
 harness.backlog_url = os.getenv("FAULT_BACKLOG_URL") -- connecting hangs
 harness.ca_file = os.getenv("FAULT_CA")
+harness.mtls_url = os.getenv("FAULT_MTLS_URL") -- wants a client certificate
+harness.client_cert, harness.client_key = os.getenv("FAULT_CLIENT_CERT"), os.getenv("FAULT_CLIENT_KEY")
+harness.flaky_url = os.getenv("FAULT_FLAKY_URL")
+harness.proxy_url, harness.proxy_auth_url = os.getenv("FAULT_PROXY_URL"), os.getenv("FAULT_PROXY_AUTH_URL")
+harness.socks_url, harness.socks_auth_url = os.getenv("FAULT_SOCKS_URL"), os.getenv("FAULT_SOCKS_AUTH_URL")
+harness.v6_url = os.getenv("FAULT_V6_URL") -- "" where the machine has no ::1
+harness.unix_socket = os.getenv("FAULT_UNIX_SOCKET")
 
 -- ---- showing and comparing values
 

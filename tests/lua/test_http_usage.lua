@@ -29,7 +29,7 @@ end)
 t.test("each option says which type it wants", function()
     local function f() end
     for name, row in pairs {
-        method = { "string", 5 }, body = { "string", {} }, ca_file = { "string", true },
+        method = { "string", 5 }, sink = { "string", {} }, ca_file = { "string", true },
         headers = { "table", "x" }, auth = { "table", "x" }, query = { "table", "x=1" },
         form = { "table", "x=1" }, follow = { "boolean", 1 }, idempotent = { "boolean", "yes" },
         insecure = { "boolean", 0 }, compressed = { "boolean", "gzip" },
@@ -37,6 +37,8 @@ t.test("each option says which type it wants", function()
         raises(("request: option '%s' must be a %s, got "):format(name, row[1]), { [name] = row[2] })
         raises(("request: option '%s' must be a %s, got a function"):format(name, row[1]), { [name] = f })
     end
+    raises("request: option 'body' must be a string, {file=path} or a function, got ", { body = {} })
+    raises("request: option 'body' must be a string, {file=path} or a function, got 5", { body = 5 })
     for _, bad in ipairs { -1, 1.5, 0 / 0, 1 / 0, 2 ^ 54, "5" } do
         raises("request: option 'max_body' must be a whole number of at least 0, got ", { max_body = bad })
     end
@@ -84,9 +86,9 @@ t.test("auth says what it can be", function()
 end)
 
 t.test("one body is enough", function()
-    raises("request: only one of the options 'body', 'json' and 'form'", { body = "x", json = {} })
-    raises("request: only one of the options 'body', 'json' and 'form'", { form = {}, json = {} })
-    raises("request: only one of the options 'body', 'json' and 'form'", { body = "", form = {} })
+    raises("request: only one of the options 'body', 'json', 'form' and", { body = "x", json = {} })
+    raises("request: only one of the options 'body', 'json', 'form' and", { form = {}, json = {} })
+    raises("request: only one of the options 'body', 'json', 'form' and", { body = "", form = {} })
 end)
 
 t.test("the target must be a URL or a table of options", function()

@@ -109,7 +109,8 @@ __attribute__((unused)) static struct transfer *rig_to(struct rig *r, const char
 __attribute__((unused)) static struct transfer *rig_wait(struct rig *r)
 {
     struct transfer *t;
-    while (!(t = engine_next_event(r->engine)))
+    unsigned events;
+    while (!(t = engine_next_event(r->engine, &events)))
         loop_turn(&r->loop, true);
     return t;
 }

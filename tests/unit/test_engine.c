@@ -535,7 +535,7 @@ TEST(cancel_in_every_phase_gives_everything_back)
             engine_cancel(r.engine, t);
             engine_cancel(r.engine, queued[0]);
             for (int k = 0; k < 3; k++) {
-                struct transfer *done = engine_next_event(r.engine);
+                struct transfer *done = engine_next_event(r.engine, &(unsigned){0});
                 REQUIRE(done);
                 CHECK_EQ(done->result.err.kind, ERR_CANCELLED);
                 CHECK(done->cancelled);
@@ -695,7 +695,7 @@ TEST(a_closed_engine_hands_every_request_back)
         loop_turn(&r.loop, false);
     engine_close(r.engine);
     for (int i = 0; i < 10; i++) {
-        struct transfer *t = engine_next_event(r.engine);
+        struct transfer *t = engine_next_event(r.engine, &(unsigned){0});
         REQUIRE(t);
         CHECK_EQ(t->result.err.kind, ERR_CANCELLED);
         transfer_free(t);
@@ -725,7 +725,7 @@ TEST(random_cancels_leave_nothing_behind)
         }
         if (seed >> 29 == 0)
             loop_turn(&r.loop, false);
-        for (struct transfer *t; (t = engine_next_event(r.engine)); done++) {
+        for (struct transfer *t; (t = engine_next_event(r.engine, &(unsigned){0})); done++) {
             for (size_t k = 0; k < LIVE; k++) {
                 if (live[k] == t)
                     live[k] = NULL;
@@ -734,7 +734,7 @@ TEST(random_cancels_leave_nothing_behind)
         }
     }
     engine_close(r.engine);
-    for (struct transfer *t; (t = engine_next_event(r.engine)); done++)
+    for (struct transfer *t; (t = engine_next_event(r.engine, &(unsigned){0})); done++)
         transfer_free(t);
     CHECK_EQ(done, started);
     struct transfer *t = rig_get(&r, "/ok");

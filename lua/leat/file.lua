@@ -1,0 +1,56 @@
+-- Files for tasks: read and written on other threads, so that no disk holds up the rest. Sinks and uploads
+-- stand on it. Internal.
+local await = require("leat.core").await
+local core = require "leat.core.file"
+
+local raw, File = core.raw, core.File
+
+local M = {}
+
+-- open(path, how): how is "r", "w" (new or emptied), "x" (must not be there), "a" (append), "a+"; with a "p"
+-- for private. Gives a file, or nil, err.
+function M.open(path, how)
+    return await(core.open(path, how))
+end
+
+-- At most n bytes; nil at the end, or nil, err.
+function File:read(n)
+    return await(raw.read(self, n))
+end
+
+-- All of the text, or nil, err.
+function File:write(text)
+    return await(raw.write(self, text))
+end
+
+-- Puts what was written onto the disk.
+function File:sync()
+    return await(raw.sync(self))
+end
+
+-- For this process alone; nil, err with reason "locked" if another one has it.
+function File:lock()
+    return await(raw.lock(self))
+end
+
+function File:size()
+    return await(raw.size(self))
+end
+
+function File:truncate(length)
+    return await(raw.truncate(self, length))
+end
+
+File.close = raw.close
+
+function M.rename(from, to)
+    return await(core.rename(from, to))
+end
+
+function M.unlink(path)
+    return await(core.unlink(path))
+end
+
+M.unlink_now = core.unlink_now
+
+return M

@@ -1,0 +1,256 @@
+-- merge: many iterators and streams read at once, their items in the order in which they come.
+local core = require "leat.core"
+local task = require "leat.core.task"
+local check = require "leat.check"
+local errors = require "leat.error"
+local sync = require "leat.sync"
+
+local await, note = core.await, task.note
+
+-- Items read ahead, for all sources together; and how many a source may add before the others have a turn.
+local AHEAD, TURN = 16, 4
+
+local DEFAULT_LIMIT = 100
+
+local M = {}
+
+local Merge = {}
+Merge.__index = Merge
+
+-- What comes through the queue besides items.
+local ENDED, BROKEN, BUG = {}, {}, {}
+
+-- The function that gives the items of a source, one a call: nil at the end, or nil, err.
+local function reader_of(source, who)
+    if type(source) == "function" then
+        return source
+    end
+    local mt = getmetatable(source)
+    if type(source) == "table" and source._stream then
+        return require("leat.stream").reader(source)
+    elseif type(mt) == "table" and mt.__call then
+        return source
+    elseif (type(source) == "table" or type(source) == "userdata") and mt and source.iter then
+        return source:iter()
+    end
+    check.fail(("%s must be an iterator function, a streamed response or a queue, got %s"):format(who,
+        check.picture(source)))
+end
+
+local function drain_source(self, key, source, item)
+    if self.open then
+        local err
+        source, err = self.open(item, key)
+        if source == nil then
+            if err == nil then
+                check.fail "merge: open returned nil, and no error"
+            end
+            return BROKEN, errors.wrap(err)
+        end
+    end
+    local read = reader_of(source, "merge: a source")
+    local turn = 0
+    while true do
+        local value, err = read()
+        if value == nil then
+            if err ~= nil then
+                return BROKEN, errors.wrap(err)
+            end
+            return ENDED
+        end
+        self:_put(value, key)
+        turn = turn + 1
+        if turn % TURN == 0 then
+            await(task.sleep(0))
+        end
+    end
+end
+
+-- The body of the task that reads one source. How it ends comes through the queue as well, behind its items.
+local function pump(self, key, source, item)
+    local ok, mark, err = xpcall(drain_source, note, self, key, source, item)
+    if not ok then
+        mark, err = errors.is(mark) and BROKEN or BUG, mark
+    end
+    self:_put(mark, key, err)
+end
+
+function Merge:_put(value, key, err)
+    assert(self.queue:put(value))
+    -- Without a wait in between: the same order as in the queue.
+    local n = self.tail
+    self.keys[n], self.errors[n] = key, err
+    self.tail = n + 1
+end
+
+local function fill(self)
+    while self.more and self.running < self.limit do
+        local key, source, item = self.next_source()
+        if key == nil then
+            self.more = false
+        else
+            self.group:spawn(self.running, pump, self, key, source, item)
+            self.running = self.running + 1
+        end
+    end
+end
+
+local function stop(self)
+    self.closed = true
+    self.group:cancel("the merge was closed")
+    while await(self.group:drain_start()) do
+    end
+end
+
+local function source_ended(self)
+    await(self.group:next_start()) -- lets go of the task
+    self.running = self.running - 1
+end
+
+local function broke(self, err, key)
+    self.broken = self.broken + 1
+    self.first_error = self.first_error or err
+    if self.on_error == "raise" then
+        stop(self)
+        err.key = key
+        error(err, 0)
+    elseif self.on_error ~= "skip" then
+        self.on_error(err, key)
+    end
+end
+
+function Merge:__call()
+    while not self.closed do
+        fill(self)
+        if self.running == 0 then
+            self.closed = true
+            return nil
+        end
+        local value = self.queue:get()
+        local head = self.head
+        local key, err = self.keys[head], self.errors[head]
+        self.keys[head], self.errors[head] = nil, nil
+        self.head = head + 1
+        if value == BUG then
+            stop(self)
+            error(err, 0)
+        elseif value == ENDED or value == BROKEN then
+            source_ended(self)
+            if value == BROKEN then
+                broke(self, err, key)
+            end
+        else
+            return value, key
+        end
+    end
+end
+
+--- Cancels what is still read, closes the sources' streams and waits for that. Done by itself when the task
+--- that opened the merge ends.
+function Merge:close()
+    if not self.closed then
+        stop(self)
+    end
+end
+
+local function list_of(sources)
+    local keys, i = {}, 0
+    for key, source in pairs(sources) do
+        reader_of(source, "merge: source " .. tostring(key))
+        keys[#keys + 1] = key
+    end
+    table.sort(keys, function(a, b)
+        if type(a) == type(b) then
+            return a < b
+        end
+        return type(a) == "number"
+    end)
+    return function()
+        i = i + 1
+        if keys[i] ~= nil then
+            return keys[i], sources[keys[i]]
+        end
+    end
+end
+
+local function items_of(items)
+    local i = 0
+    if type(items) == "table" and not (getmetatable(items) or {}).__call then
+        return function()
+            i = i + 1
+            if items[i] ~= nil then
+                return i, nil, items[i]
+            end
+        end
+    end
+    check.callable("merge", "the items, unless a list,", items)
+    return function()
+        local item = items()
+        if item ~= nil then
+            i = i + 1
+            return i, nil, item
+        end
+    end
+end
+
+local OPTIONS = { limit = "number", concurrency = "number", on_error = true }
+
+--- Reads many sources at once; iterates over their items in the order in which they come.
+---@param sources table of sources by any key: iterator functions, streamed responses (read as events, lines
+---or chunks by their content-type), queues; or a list or iterator of items, if `open` is given
+---@param open? function `open(item, index)` gives the source of an item, or nil, err
+---@param opts? table limit (alias concurrency): at most that many sources open at a time (100 with `open`);
+---on_error: "raise" (default) the error of a source that breaks, with err.key; "skip" it and go on; or a
+---function of err, key
+---@return function iterator of item, key; has close(), and the fields broken (a count) and first_error
+---
+--- A source has broken when it gives nil, err or raises a Leat error, or when open does; a bug is raised in
+--- any case. Nothing is read ahead but a few items in all, so slow use holds the sources back; a fast source
+--- starves nobody. After a `break` what is open stays open until close(), or until the task that opened it
+--- ends.
+--- ```lua
+--- local function count(to, pause)
+---     local n = 0
+---     return function() if n < to then n = n + 1 sleep(pause) return n end end
+--- end
+--- local sum, from = 0, {}
+--- for item, key in leat.merge { slow = count(2, 0.02), fast = count(3, 0.001) } do
+---     sum = sum + item
+---     from[#from + 1] = key
+--- end
+--- assert(sum == 9 and table.concat(from, " "):find "^fast")
+---
+--- local open = function(n) if n == 0 then return nil, "no such" end return count(n, 0) end
+--- local m = leat.merge({ 2, 0, 1 }, open, { limit = 2, on_error = "skip" })
+--- local items = 0
+--- for _ in m do items = items + 1 end
+--- assert(items == 3 and m.broken == 1 and m.first_error.message == "no such")
+--- ```
+function M.merge(sources, open, opts)
+    if type(open) == "table" and getmetatable(open) == nil then
+        open, opts = nil, open
+    end
+    opts = check.options("merge", opts, OPTIONS)
+    local on_error = opts.on_error or "raise"
+    if on_error ~= "raise" and on_error ~= "skip" then
+        check.callable("merge", "option 'on_error', unless \"raise\" or \"skip\",", on_error)
+    end
+    if open ~= nil then
+        check.callable("merge", "the second argument (open)", open)
+    elseif type(sources) ~= "table" then
+        check.fail("merge: expected a table of sources, got " .. check.picture(sources))
+    end
+    local limit = opts.limit or opts.concurrency or open and DEFAULT_LIMIT or math.huge
+    return setmetatable({
+        group = task.group(),
+        queue = sync.queue(AHEAD),
+        keys = {}, errors = {}, head = 1, tail = 1,
+        running = 0, more = true, closed = false, broken = 0,
+        open = open,
+        next_source = open and items_of(sources) or list_of(sources),
+        limit = check.count("merge", "limit", limit, 1),
+        on_error = on_error,
+    }, Merge)
+end
+
+return M

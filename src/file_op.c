@@ -1,0 +1,163 @@
+#include "file_op.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct file_op *file_op_new(struct mem *mem, enum file_op_kind kind, size_t len)
+{
+    struct file_op *op = mem_calloc(mem, sizeof *op);
+    if (!op)
+        return NULL;
+    op->kind = kind;
+    op->mem = mem;
+    op->len = len;
+    if (len > 0 && !(op->bytes = mem_alloc(mem, len))) {
+        mem_free(mem, op);
+        return NULL;
+    }
+    return op;
+}
+
+void file_op_free(struct file_op *op)
+{
+    mem_free(op->mem, op->path);
+    mem_free(op->mem, op->path2);
+    mem_free(op->mem, op->bytes);
+    mem_free(op->mem, op);
+}
+
+static int64_t write_all(int fd, const char *bytes, size_t len)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = write(fd, bytes + done, len - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        done += (size_t)n;
+    }
+    return (int64_t)done;
+}
+
+static int64_t read_some(int fd, char *bytes, size_t len)
+{
+    ssize_t n;
+    do
+        n = read(fd, bytes, len);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* A rename is only safe from a power cut when the folder that holds the name is on the disk. */
+static int sync_folder(const char *path)
+{
+    char folder[4096] = ".";
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+    if (slash && len == 0)
+        len = 1;
+    if (len >= sizeof folder)
+        return 0;
+    if (len > 0) {
+        memcpy(folder, path, len);
+        folder[len] = '\0';
+    }
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return 0; /* it may be renamed in, but not read */
+    int rc = fsync(fd);
+    int error = errno;
+    close(fd);
+    return rc == 0 || error == EINVAL || error == EROFS ? 0 : error;
+}
+
+static int64_t rename_synced(const struct file_op *op)
+{
+    if (rename(op->path, op->path2) != 0)
+        return -1;
+    int error = sync_folder(op->path2);
+    errno = error;
+    return error ? -1 : 0;
+}
+
+static int64_t size_of(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 ? (int64_t)st.st_size : -1;
+}
+
+static int64_t run(struct file_op *op)
+{
+    switch (op->kind) {
+    case FILE_OPEN:
+        return open(op->path, op->flags | O_CLOEXEC, op->mode);
+    case FILE_READ:
+        return read_some(op->fd, op->bytes, op->len);
+    case FILE_WRITE:
+        return write_all(op->fd, op->bytes, op->len);
+    case FILE_SYNC:
+        /* Pipes and devices cannot be synced, and need not. */
+        return fdatasync(op->fd) == 0 || errno == EINVAL || errno == EROFS ? 0 : -1;
+    case FILE_CLOSE:
+        return close(op->fd) == 0 || errno == EINTR ? 0 : -1;
+    case FILE_TRUNCATE:
+        return ftruncate(op->fd, op->offset);
+    case FILE_LOCK:
+        return flock(op->fd, LOCK_EX | LOCK_NB);
+    case FILE_SIZE:
+        return size_of(op->fd);
+    case FILE_RENAME:
+        return rename_synced(op);
+    case FILE_UNLINK:
+        return unlink(op->path);
+    }
+    return -1;
+}
+
+static void on_work(uv_work_t *work)
+{
+    struct file_op *op = CONTAINER_OF(work, struct file_op, work);
+    errno = 0;
+    op->result = run(op);
+    op->error = op->result < 0 ? errno : 0;
+}
+
+static void on_done(uv_work_t *work, int status)
+{
+    struct file_op *op = CONTAINER_OF(work, struct file_op, work);
+    if (status != 0) {
+        op->result = -1;
+        op->error = -status;
+    }
+    loop_busy_add(op->loop, -1);
+    loop_wake(op->loop); /* a blocking turn must come back to the tasks */
+    op->done(op);
+}
+
+void file_op_start(struct file_op *op, struct loop *loop)
+{
+    op->loop = loop;
+    loop_busy_add(loop, 1);
+    int rc = uv_queue_work(loop->uv, &op->work, on_work, on_done);
+    ASSERT(rc == 0); /* it fails only without a function */
+}
+
+enum err_kind file_op_error(const struct file_op *op, const char *verb, const char *name,
+                            struct err *err)
+{
+    char detail[128];
+    const char *why = strerror_r(op->error, detail, sizeof detail);
+    err_set(err, op->error == ENOMEM ? ERR_MEMORY : ERR_IO, "%s %.150s: %s", verb, name, why);
+    err->code = op->error;
+    if (op->error == ENOENT)
+        err_reason(err, "not_found");
+    else if (op->error == EWOULDBLOCK && op->kind == FILE_LOCK)
+        err_reason(err, "locked");
+    else if (op->error == ENOSPC)
+        err_reason(err, "disk_full");
+    return err->kind;
+}
