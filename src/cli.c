@@ -32,6 +32,7 @@ static const char usage_text[] =
     "\n"
     "options:\n"
     "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
+    "  --allow-connect R   what may be connected to: public, 10.0.0.0/8, *.example.com\n"
     "  --seed N            make the random numbers repeatable\n"
     "  -q, -v              say less, say more (on standard error)\n"
     "  --version           this program's version and its libraries'\n"
@@ -47,9 +48,10 @@ static const char usage_text[] =
 struct options {
     bool virtual_time, quiet, verbose, run_word;
     uint64_t seed;
-    const char *code;   /* -e */
-    const char *script; /* a path, or "-" */
-    char *text;         /* the script, where standard input was it */
+    const char *allow_connect; /* NULL: everything */
+    const char *code;          /* -e */
+    const char *script;        /* a path, or "-" */
+    char *text;                /* the script, where standard input was it */
     size_t text_len;
     const char *const *args; /* the script's, ended by NULL */
     bool mock;
@@ -157,6 +159,10 @@ static int parse(int argc, const char *const *argv, struct options *o)
             if (!n[0] || *end || n[0] == '-' || errno)
                 return complain("--seed takes a whole number from 0, got", n);
             o->seed += o->seed == 0; /* 0 means "none" below */
+        } else if (strcmp(a, "--allow-connect") == 0) {
+            if (i + 1 >= argc)
+                return complain("--allow-connect takes rules such as public,*.example.com", NULL);
+            o->allow_connect = argv[++i];
         } else if (strcmp(a, "-q") == 0) {
             o->quiet = true;
         } else if (strcmp(a, "-v") == 0) {
@@ -287,6 +293,7 @@ int main(int argc, char **argv)
         .virtual_time = o.virtual_time,
         .seed = o.seed,
         .env_proxy = true,
+        .allow_connect = o.allow_connect,
         .script_dir = dir,
         .log = write_line,
         .min_log_level = o.quiet     ? LEAT_LOG_ERROR
@@ -306,7 +313,7 @@ int main(int argc, char **argv)
     leat_runtime *rt = leat_new(&config, &err);
     if (!rt) {
         fprintf(stderr, "leat: %s\n", err.message);
-        return EXIT_SCRIPT;
+        return strcmp(err.kind, "invalid") == 0 ? EXIT_USAGE : EXIT_SCRIPT;
     }
     atomic_store(&signalled_runtime, rt);
     if (atomic_load(&interrupt_count) > 0) /* it came when there was no runtime to tell */

@@ -148,17 +148,56 @@ void engine_submit(struct engine *e, struct transfer *t)
         loop_wake(e->loop);
 }
 
-void engine_cancel(struct engine *e, struct transfer *t)
+void engine_fail(struct engine *e, struct transfer *t, const struct err *err)
 {
     struct exchange *x = t->exchange;
     if (!x)
         return;
+    exchange_finish(x, err);
+    engine_pump(e);
+    loop_wake(e->loop);
+}
+
+void engine_cancel(struct engine *e, struct transfer *t)
+{
+    if (!t->exchange)
+        return;
     t->cancelled = true;
     struct err err;
     err_set(&err, ERR_CANCELLED, "the request was cancelled");
-    exchange_finish(x, &err);
-    engine_pump(e);
-    loop_wake(e->loop);
+    engine_fail(e, t, &err);
+}
+
+struct transfer *engine_next_queued(struct engine *e, const struct transfer *after)
+{
+    struct list *node = after ? after->exchange->node.next : e->live.next;
+    for (; node != &e->live; node = node->next) {
+        struct exchange *x = CONTAINER_OF(node, struct exchange, node);
+        if (x->state == EXCHANGE_QUEUED)
+            return x->transfer;
+    }
+    return NULL;
+}
+
+/* It waits for its host's places, not for one of all. */
+static bool host_is_full(const struct exchange *x)
+{
+    const struct admit_ticket *ticket = &x->ticket;
+    return ticket->host && ticket->host_limit && ticket->host->active >= ticket->host_limit;
+}
+
+bool engine_in_the_way(const struct engine *e, const struct transfer *holder,
+                       const struct transfer *t)
+{
+    UNUSED(e);
+    if (!holder->exchange || !holder->exchange->ticket.held)
+        return false;
+    return !host_is_full(t->exchange) || holder->exchange->ticket.host == t->exchange->ticket.host;
+}
+
+size_t engine_count_in_the_way(const struct engine *e, const struct transfer *t)
+{
+    return host_is_full(t->exchange) ? t->exchange->ticket.host->active : e->admit.active;
 }
 
 struct transfer *engine_next_event(struct engine *e, unsigned *events)

@@ -64,6 +64,14 @@ NODISCARD enum err_kind engine_feed(struct engine *e, struct transfer *t, const 
                                     size_t len);
 /* Upload: that was all of it. */
 void engine_feed_end(struct engine *e, struct transfer *t);
+/* As engine_cancel, but it comes up with `err`. */
+void engine_fail(struct engine *e, struct transfer *t, const struct err *err);
+/* The transfers that wait for a place, one after the other: from NULL, to NULL. */
+struct transfer *engine_next_queued(struct engine *e, const struct transfer *after);
+/* Whether `holder` has one of the places that the queued `t` waits for, and how many there are. */
+bool engine_in_the_way(const struct engine *e, const struct transfer *holder,
+                       const struct transfer *t);
+size_t engine_count_in_the_way(const struct engine *e, const struct transfer *t);
 /* Transfers submitted whose last event has not been taken. */
 size_t engine_pending(const struct engine *e);
 /* Any helper thread (a look-up) at work on behalf of the engine. */

@@ -33,8 +33,12 @@ struct leat_config {
     unsigned max_per_host;    /* of them to one host and port; 0: no limit of its own */
     bool virtual_time;        /* the clock jumps from timer to timer; sockets are refused */
     bool env_proxy;           /* honour http_proxy and its kin */
-    uint64_t seed;            /* of the runtime's random numbers; 0: from the system */
-    const char *script_dir;   /* where require looks first; NULL: nowhere */
+    /* What scripts may connect to: words such as "public", "10.0.0.0/8", "api.example.com",
+     * "*.example.com", "any" (see README.md). Checked for each request and redirect, on the address
+     * that is really used. NULL: everything. */
+    const char *allow_connect;
+    uint64_t seed;          /* of the runtime's random numbers; 0: from the system */
+    const char *script_dir; /* where require looks first; NULL: nowhere */
     /* Lines for people; NULL: standard error. Called on the runtime's thread. */
     void (*log)(void *log_arg, enum leat_log_level level, const char *line);
     void *log_arg;

@@ -145,7 +145,7 @@ static enum err_kind fill(struct request_reader *r, struct err *err)
     if (rc == ERR_NONE && given(L, ARG_AUTH))
         rc = add_string(r, "Authorization", ARG_AUTH, err);
     if (rc == ERR_NONE && given(L, ARG_DEFAULTS))
-        rc = request_read(r, ARG_DEFAULTS, err);
+        rc = request_apply(r, luaL_checkudata(L, ARG_DEFAULTS, "leat.prepared"), err);
     if (rc == ERR_NONE && given(L, ARG_TYPE))
         rc = add_string(r, "Content-Type", ARG_TYPE, err);
     if (rc == ERR_NONE && given(L, ARG_LENGTH)) {
@@ -192,11 +192,11 @@ static int l_start(lua_State *L)
     return task_park(L, &rt->sched, &request_ops, NULL, begin_request, rt);
 }
 
-static int owner_gc(lua_State *L)
+static int prepared_gc(lua_State *L)
 {
-    struct transfer **owned = luaL_checkudata(L, 1, "leat.transfer_owner");
-    transfer_free(*owned);
-    *owned = NULL;
+    struct prepared *p = luaL_checkudata(L, 1, "leat.prepared");
+    transfer_free(p->t);
+    p->t = NULL;
     return 0;
 }
 
@@ -219,31 +219,35 @@ static int l_jar(lua_State *L)
     return *j ? 1 : fail_memory(L);
 }
 
-/* check(options, url): true, or nil and what is wrong with these options of a client. Not in the
- * draft, which a finalizer that makes a client would take from the request being made. */
-static int l_check(lua_State *L)
+/* prepare(options, url, authorization|nil): the options of a client as its requests use them; or
+ * nil and what is wrong with them. Not in the draft, which a finalizer that makes a client would
+ * take from the request being made. */
+static int l_prepare(lua_State *L)
 {
     struct rt *rt = rt_of(L);
-    lua_settop(L, 2);
-    struct transfer **owned = lua_newuserdata(L, sizeof *owned);
-    *owned = NULL;
-    luaL_getmetatable(L, "leat.transfer_owner");
+    lua_settop(L, 3);
+    struct prepared *p = lua_newuserdata(L, sizeof *p);
+    *p = (struct prepared){0};
+    luaL_getmetatable(L, "leat.prepared");
     lua_setmetatable(L, -2);
-    struct transfer *t = *owned = fresh(rt);
+    struct transfer *t = p->t = fresh(rt);
     if (!t)
         return fail_memory(L);
     struct request_reader r = {.L = L, .t = t, .who = "client", .client = true};
     struct err err;
-    enum err_kind rc = request_read(&r, 1, &err);
+    enum err_kind rc = ERR_NONE;
+    if (!lua_isnil(L, 3))
+        rc = request_add_header(&r, "Authorization", lua_tostring(L, 3), lua_objlen(L, 3), &err);
+    if (rc == ERR_NONE)
+        rc = request_read(&r, 1, &err);
     if (rc == ERR_NONE)
         rc = request_set_string(&r, 2, "base_url", &t->spec.url, &err);
     if (rc == ERR_NONE)
         rc = transfer_prepare(t, &err);
-    *owned = NULL;
-    request_recycle(rt, t);
     if (rc != ERR_NONE)
         return aux_fail(L, &err);
-    lua_pushboolean(L, 1);
+    p->seen = r.seen;
+    p->plain_timeout = r.plain_timeout;
     return 1;
 }
 
@@ -384,10 +388,13 @@ static int l_timing(lua_State *L)
 
 int lua_open_request(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg functions[] = {
-        {"start", l_start}, {"check", l_check}, {"jar", l_jar}, {"timing", l_timing}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"start", l_start},
+                                         {"prepare", l_prepare},
+                                         {"jar", l_jar},
+                                         {"timing", l_timing},
+                                         {NULL, NULL}};
     ASSERT(request_options_sorted());
-    rt_newmetatable(L, rt, "leat.transfer_owner", NULL, owner_gc);
+    rt_newmetatable(L, rt, "leat.prepared", NULL, prepared_gc);
     lua_pop(L, 1);
     rt_newmetatable(L, rt, "leat.jar", NULL, jar_gc);
     lua_pop(L, 1);

@@ -21,6 +21,15 @@ struct request_reader {
 /* Reads the table at `index` (absolute). Raises on wrong use: so `t` must be owned by someone.
  * Fails on wrong data. Runs no Lua code. */
 NODISCARD enum err_kind request_read(struct request_reader *r, int index, struct err *err);
+/* What client{...} made of its options, once for all its requests. */
+struct prepared {
+    struct transfer *t;
+    uint64_t seen;
+    bool plain_timeout;
+};
+/* As request_read for a table that was read before: no more than copies. */
+NODISCARD enum err_kind request_apply(struct request_reader *r, const struct prepared *p,
+                                      struct err *err);
 /* Adds a header unless an earlier table has that name. */
 NODISCARD enum err_kind request_add_header(struct request_reader *r, const char *name,
                                            const char *value, size_t len, struct err *err);

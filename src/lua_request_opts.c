@@ -500,6 +500,73 @@ enum err_kind request_read(struct request_reader *r, int index, struct err *err)
     return rc;
 }
 
+static enum err_kind copy_string(struct request_reader *r, char *const *from, char **to,
+                                 struct err *err)
+{
+    char *copy = *from ? mem_strndup(r->t->mem, *from, strlen(*from)) : NULL;
+    if (*from && !copy)
+        return out_of_memory(err);
+    mem_free(r->t->mem, *to);
+    *to = copy;
+    return ERR_NONE;
+}
+
+static enum err_kind copy_field(struct request_reader *r, const struct option *o,
+                                const struct transfer_spec *from, struct err *err)
+{
+    struct transfer_spec *to = &r->t->spec;
+    if (o->set == set_http_version) {
+        to->http_version = from->http_version;
+    } else if (o->set == set_max_body) {
+        to->max_body_bytes = from->max_body_bytes;
+    } else if (o->set == set_max_redirects) {
+        to->max_redirects = from->max_redirects;
+    } else if (o->set == set_max_per_host) {
+        to->max_per_host = from->max_per_host;
+    } else if (o->set == set_resolve && from->connect_to) {
+        const char *end = from->connect_to; /* lines, each with its NUL */
+        for (size_t i = 0; i < from->connect_to_count; i++)
+            end += strlen(end) + 1;
+        size_t len = (size_t)(end - from->connect_to);
+        to->connect_to = mem_alloc(r->t->mem, len);
+        if (!to->connect_to)
+            return out_of_memory(err);
+        memcpy(to->connect_to, from->connect_to, len);
+        to->connect_to_count = from->connect_to_count;
+    } else if (!o->set && o->offset && o->type == LUA_TSTRING) {
+        char *const *source = (const void *)((const char *)from + o->offset);
+        return copy_string(r, source, (char **)(void *)((char *)to + o->offset), err);
+    } else if (!o->set && o->offset) {
+        *(bool *)((char *)to + o->offset) = *(const bool *)((const char *)from + o->offset);
+    }
+    return ERR_NONE;
+}
+
+enum err_kind request_apply(struct request_reader *r, const struct prepared *p, struct err *err)
+{
+    const struct transfer_spec *from = &p->t->spec;
+    const struct headers *h = &from->headers;
+    enum err_kind rc = ERR_NONE;
+    uint64_t fields = p->seen & ~r->seen;
+    for (size_t i = 0; rc == ERR_NONE && i < ARRAY_LEN(options); i++) {
+        if (fields >> i & 1)
+            rc = copy_field(r, &options[i], from, err);
+    }
+    bool had_total = r->seen >> (FIRST_LIMIT_BIT + TOTAL_LIMIT) & 1;
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        if (fields >> (FIRST_LIMIT_BIT + i) & 1)
+            *(uint64_t *)(void *)((char *)&r->t->spec.limits + limits[i].offset) =
+                *(const uint64_t *)(const void *)((const char *)&from->limits + limits[i].offset);
+    }
+    r->plain_timeout = r->plain_timeout || (p->plain_timeout && !had_total);
+    r->seen |= p->seen;
+    r->own_headers = r->t->spec.headers.count;
+    for (size_t i = 0; rc == ERR_NONE && i < h->count; i++)
+        rc = add_header(r, headers_name(h, i), h->rows[i].name_len, headers_value(h, i),
+                        h->rows[i].value_len, err);
+    return rc;
+}
+
 static bool was_set(const struct request_reader *r, const char *name)
 {
     return (r->seen >> (find_option(name) - options)) & 1;

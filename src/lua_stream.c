@@ -207,7 +207,7 @@ static int take_open(lua_State *L, struct task *task)
     return n;
 }
 
-static void describe_stream(struct task *task, char *out, size_t size)
+void stream_describe(struct task *task, char *out, size_t size)
 {
     const struct stream *s = task->wait.obj;
     out[0] = '\0';
@@ -216,7 +216,7 @@ static void describe_stream(struct task *task, char *out, size_t size)
 }
 
 static const struct wait_ops open_ops = {
-    .name = "request", .cancel = cancel_open, .take = take_open, .describe = describe_stream};
+    .name = "request", .cancel = cancel_open, .take = take_open, .describe = stream_describe};
 
 int stream_park(lua_State *L, struct rt *rt, int index)
 {
@@ -284,7 +284,7 @@ static bool cancel_read(struct task *task)
 static int take_read(lua_State *L, struct task *task);
 
 static const struct wait_ops read_ops = {
-    .name = "stream read", .cancel = cancel_read, .take = take_read, .describe = describe_stream};
+    .name = "stream read", .cancel = cancel_read, .take = take_read, .describe = stream_describe};
 
 static void begin_read(struct task *task, void *arg)
 {
@@ -554,90 +554,13 @@ static int l_state(lua_State *L)
     return 4;
 }
 
-/* ---- feeding an upload */
-
-static bool cancel_feed(struct task *task)
-{
-    struct stream *s = task->wait.obj;
-    s->feeder = NULL;
-    return true;
-}
-
-static int push_going(lua_State *L, const struct stream *s)
-{
-    lua_pushboolean(L, s->t && !s->done);
-    return 1;
-}
-
-static int take_feed(lua_State *L, struct task *task)
-{
-    struct stream *s = task->wait.obj;
-    s->feeder = NULL;
-    return push_going(L, s);
-}
-
-static void describe_feed(struct task *task, char *out, size_t size)
-{
-    describe_stream(task, out, size);
-}
-
-static const struct wait_ops feed_ops = {
-    .name = "upload", .cancel = cancel_feed, .take = take_feed, .describe = describe_feed};
-
-static void begin_feed(struct task *task, void *arg)
-{
-    struct stream *s = arg;
-    s->feeder = task;
-    task->wait.obj = s;
-}
-
-/* feed(handle, text): true when there is room for more, false when no more is wanted. */
-static int l_feed(lua_State *L)
-{
-    struct stream *s = stream_check(L, 1);
-    size_t len;
-    const char *text = luaL_checklstring(L, 2, &len);
-    if (!s->t || s->done)
-        return push_going(L, s);
-    enum err_kind kind = engine_feed(s->rt->engine, s->t, text, len);
-    if (kind != ERR_NONE)
-        return aux_failf(L, kind,
-                         kind == ERR_MEMORY ? "not enough memory for the body"
-                                            : "one piece of the body is too large");
-    if (!s->t || s->done || s->t->upload.len - s->t->upload_sent < TRANSFER_WINDOW)
-        return push_going(L, s);
-    lua_pushvalue(L, 1);
-    task_set_slot(L, task_current(L, &s->rt->sched, "upload"), SLOT_KEEP);
-    return task_park(L, &s->rt->sched, &feed_ops, s, begin_feed, s);
-}
-
-static int l_feed_end(lua_State *L)
-{
-    struct stream *s = stream_check(L, 1);
-    if (s->t && !s->done)
-        engine_feed_end(s->rt->engine, s->t);
-    return 0;
-}
-
-/* give_up(handle, err): the script's side of the upload failed: so does the request, by that. */
-static int l_give_up(lua_State *L)
-{
-    struct stream *s = stream_check(L, 1);
-    lua_getfenv(L, 1);
-    lua_pushvalue(L, 2);
-    lua_rawseti(L, -2, 1);
-    if (s->t && !s->done)
-        engine_cancel(s->rt->engine, s->t);
-    return 0;
-}
-
 void stream_register(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg functions[] = {
-        {"handle", l_handle},     {"bind", l_bind},       {"read", l_read},   {"next", l_next},
-        {"form", l_form},         {"close", l_close},     {"state", l_state}, {"feed", l_feed},
-        {"feed_end", l_feed_end}, {"give_up", l_give_up}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"handle", l_handle}, {"bind", l_bind}, {"read", l_read},
+                                         {"next", l_next},     {"form", l_form}, {"close", l_close},
+                                         {"state", l_state},   {NULL, NULL}};
     rt_newmetatable(L, rt, "leat.stream", NULL, stream_gc);
     lua_pop(L, 1);
     rt_setfuncs(L, rt, functions);
+    stream_register_feed(L, rt);
 }

@@ -15,6 +15,7 @@
 
 struct leat_runtime {
     struct rt rt;
+    struct targets *targets; /* NULL: everything may be connected to */
     struct leat_config config;
     _Atomic unsigned interrupts; /* asked for */
     unsigned interrupts_handled;
@@ -135,7 +136,11 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     rt->repeatable = r->config.seed != 0 || rt->virtual_time;
     if (loop_init(&rt->loop, &rt->mem, NULL, r->config.virtual_time, &e) != ERR_NONE)
         goto fail_runtime;
-    struct engine_config ec = {.max_total = r->config.max_connections,
+    if (r->config.allow_connect &&
+        targets_new(&r->targets, &rt->mem, r->config.allow_connect, &e) != ERR_NONE)
+        goto fail_loop;
+    struct engine_config ec = {.targets = r->targets,
+                               .max_total = r->config.max_connections,
                                .max_per_host = r->config.max_per_host,
                                .use_env_proxy = r->config.env_proxy};
     if (engine_new(&rt->engine, &rt->loop, &rt->mem, &rt->log, &ec, &e) != ERR_NONE)
@@ -152,7 +157,7 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     }
     rt->sched.busy = transfers_pending;
     rt->sched.busy_arg = rt;
-    r->config.script_dir = NULL;
+    r->config.script_dir = r->config.allow_connect = NULL;
     return r;
 
 fail_state:
@@ -160,6 +165,7 @@ fail_state:
 fail_engine:
     engine_free(rt->engine);
 fail_loop:
+    targets_free(r->targets);
     loop_fini(&rt->loop);
 fail_runtime:
     buf_fini(&r->report);
@@ -360,6 +366,8 @@ static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     if (rt->sched.live == 0)
         return false;
     bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
+    if (!ready)
+        stream_free_slots(rt);
     if (!ready && sched_is_stuck(&rt->sched)) {
         give_up_stuck(r);
         ready = true;
@@ -484,6 +492,7 @@ void leat_free(leat_runtime *r)
     lua_request_close(rt);
     lua_close(rt->L);
     engine_free(rt->engine);
+    targets_free(r->targets);
     loop_fini(&rt->loop);
     buf_fini(&r->report);
     if (rt->mem.blocks != 0)

@@ -243,6 +243,8 @@ static CURLcode set_route(struct exchange *x)
     }
     if (!code && spec->jar)
         code = curl_easy_setopt(c, CURLOPT_SHARE, jar_share(spec->jar));
+    if (!code && spec->jar)
+        code = curl_easy_setopt(c, CURLOPT_COOKIEFILE, ""); /* no file: turns cookies on */
     return code;
 }
 

@@ -307,7 +307,7 @@ local function perform(spec, client, method, url)
         check.fail("request: option 'url' must be a string, got " .. check.picture(url))
     end
     if client then
-        url, defaults, auth = client:_aim(url)
+        url, defaults = client:_aim(url)
         jar = client._jar
     end
     if spec then
@@ -408,22 +408,26 @@ function Client:__tostring()
     return "client" .. (self._origin and " of " .. self._origin or "")
 end
 
--- Where a URL of this client leads, with the defaults and the authorization that go there.
+local find = string.find
+
+-- Where a URL of this client leads, and the defaults that go there.
 function Client:_aim(url)
     if self._base then
+        -- Most paths need no more than to be put behind the base, and lead to its origin.
+        if find(url, "^[%w_%-][%w_%-/]*$") then
+            url = self._folder .. url
+            return self._query and url_of.with_query(url, self._query) or url, self._defaults
+        end
         url = url_of.beneath(self._base, url)
     end
     if self._query then
         url = url_of.with_query(url, self._query)
     end
     if self._origin and url_of.origin(url) ~= self._origin then
-        return url, self._abroad, nil
+        return url, self._abroad
     end
-    return url, self._defaults, self._auth
+    return url, self._defaults
 end
-
--- Read here, not by the request itself.
-local PREPARED = { base_url = true, auth = true, query = true, cookies = true }
 
 local function without(options, names)
     local out = {}
@@ -431,14 +435,6 @@ local function without(options, names)
         if not names[name] then
             out[name] = value
         end
-    end
-    return out
-end
-
-local function copy_headers(headers)
-    local out = {}
-    for name, value in pairs(headers) do
-        out[name] = type(value) == "table" and { unpack(value) } or value
     end
     return out
 end
@@ -466,22 +462,31 @@ function M.client(options)
         check.fail("client: expected a table of options, got " .. check.picture(options))
     end
     local base = options.base_url
-    local ok, err = core.check(options, type(base) == "string" and base or "http://localhost/")
-    if not ok then
+    local self = setmetatable({ _base = base }, Client)
+    local auth, err
+    -- All of the options, so that what is wrong with them is told here.
+    self._defaults, err = core.prepare(options, type(base) == "string" and base or "http://localhost/")
+    if not self._defaults then
         return nil, err
     end
-    local self = setmetatable({ _base = base }, Client)
-    self._origin = base and url_of.origin(base)
-    self._defaults = without(options, PREPARED)
-    if options.headers then
-        self._defaults.headers = copy_headers(options.headers)
+    if base then
+        self._origin = url_of.origin(base)
+        self._folder = url_of.beneath(base, "x"):sub(1, -2)
     end
-    self._abroad = without(self._defaults, { headers = true })
     if options.auth then
-        self._auth, err = authorization(options.auth)
-        if not self._auth then
+        auth, err = authorization(options.auth)
+        if not auth then
             return nil, err
         end
+        self._defaults, err = core.prepare(options, base or "http://localhost/", auth)
+        if not self._defaults then
+            return nil, err
+        end
+    end
+    self._abroad, err = core.prepare(without(options, { headers = true, base_url = true }),
+        "http://localhost/")
+    if not self._abroad then
+        return nil, err
     end
     if options.cookies then
         self._jar, err = core.jar()

@@ -1,0 +1,66 @@
+#!/bin/bash
+# What may be connected to: --allow-connect, whatever name, number, redirect or proxy leads there.
+. "$(dirname "$0")/../lib.sh"
+
+# asked RULES CODE: the code's output with the fault server running. URL is its address.
+asked() {
+    try "$root/tests/with_faultd.sh" "$LEAT" --allow-connect "$1" -e "local url = os.getenv 'FAULT_URL'
+        local port = url:match ':(%d+)\$'
+        local function show(res, err) print(res and res.status or err.kind .. ' ' .. (err.reason or '')) end
+        $2"
+}
+
+begin "under 'public' no spelling of a loopback or private address is connected to"
+asked public "for host in ([[127.0.0.1 127.1 127.0.1 0x7f000001 0x7f.1 2130706433 017700000001 localhost
+    [::1] [::ffff:127.0.0.1] [::ffff:7f00:1] 0.0.0.0 0 [::] 10.0.0.1 172.16.0.1 192.168.0.1 169.254.169.254
+    100.64.0.1 lo.test]]):gmatch '%S+' do
+        show(request('http://' .. host .. ':' .. port .. '/ok'))
+    end"
+expect_status 0
+expect_equal "$(sort out | uniq -c | sed 's/^ *//')" "20 denied target"
+
+begin "a name is checked by the address it leads to, and a mapped one too"
+asked public "show(request{url='http://lo.test:' .. port .. '/ok'})
+    show(request{url='http://api.example:' .. port .. '/ok', resolve={['api.example']='127.0.0.1'}})"
+expect_equal "$(cat out)" "denied target
+denied target"
+
+begin "every hop of a redirect is checked"
+asked 127.0.0.1 "show(request(url .. '/ok'))
+    show(request(url .. '/redirect?to=/ok'))
+    show(request(url .. '/redirect?to=http%3A%2F%2F127.0.0.2%3A' .. port .. '%2Fok'))
+    show(request(url .. '/redirect?to=http%3A%2F%2Flo2.invalid%2F'))"
+expect_equal "$(head -n 3 out)" "200
+200
+denied target"
+
+begin "names are checked by rules for names"
+asked '*.test,api.example:1' "show(request('http://lo.test:' .. port .. '/ok'))
+    show(request('http://lo.invalid:' .. port .. '/ok'))
+    show(request('http://api.example:' .. port .. '/ok'))
+    show(request(url .. '/ok'))"
+expect_equal "$(cat out)" "200
+denied target
+denied target
+denied target"
+
+begin "a proxy of the script's own and a Unix socket are no way round"
+asked public "show(request{url='http://example.com/', proxy=os.getenv 'FAULT_PROXY_URL'})
+    show(request{url='http://example.com/', proxy=os.getenv 'FAULT_SOCKS_URL'})
+    show(request{url='http://1.1.1.1/', unix_socket=os.getenv 'FAULT_UNIX_SOCKET'})"
+expect_equal "$(cat out)" "denied target
+denied target
+denied target"
+
+begin "'any' and no rules at all allow everything"
+asked any "show(request(url .. '/ok'))"
+expect_equal "$(cat out)" "200"
+
+begin "a rule that is none is wrong usage, and is named"
+try "$LEAT" --allow-connect 'public,10.0.0.0/99' -e 'print(1)'
+expect_status 2
+expect_err "'10.0.0.0/99' is no rule"
+try "$LEAT" --allow-connect
+expect_status 2
+
+finish
