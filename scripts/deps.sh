@@ -11,7 +11,7 @@ wanted=$build
 for use in "$@"; do
     case $use in
     build) ;;
-    test) wanted="$wanted luajit lua-check curl" ;;
+    test) wanted="$wanted luajit lua-check curl libnghttp2-dev nginx-light nghttp2-server" ;;
     valgrind) wanted="$wanted valgrind" ;;
     bench) wanted="$wanted nginx-light curl" ;;
     *)

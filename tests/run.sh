@@ -89,7 +89,7 @@ build() { # build FOLDER CMAKE-OPTION...
 }
 
 programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one build
-    local mode=$1 folder=$2 file name
+    local mode=$1 folder=$2 file name servers
     shift 2
     export BUILD=$PWD/$folder LEAT=$PWD/$folder/leat
     for file in "$folder"/tests/unit/test_*; do
@@ -102,7 +102,8 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         name=${file%.lua}
         local options=()
         [[ $name == */test_virtual_* ]] && options=(--virtual-time --seed 1)
-        run "$mode/lua/${name##*/test_}" tests/with_faultd.sh "$@" "$LEAT" "${options[@]}" "$file"
+        [[ $name == */test_h2* ]] && servers=tests/with_h2.sh || servers=tests/with_faultd.sh
+        run "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
     done
     for file in tests/cli/test_*.sh tests/scripts/test_*.sh tests/embed/test_*.sh; do
         [ -e "$file" ] || continue

@@ -1,0 +1,93 @@
+/* The HTTP/2 fault server: one path per behaviour (h2d_routes.c), and a count of what the server
+ * did for each `x-id`, so that a test has a witness of requests that were sent twice.
+ *
+ * A request has an effect from when the server decides to process it; one that was refused, or lies
+ * above the last stream id of a GOAWAY, has none. One thread; faultd's helpers; nghttp2 does the
+ * framing. */
+#pragma once
+
+#include "faultd.h"
+#include <nghttp2/nghttp2.h>
+
+struct stream {
+    struct stream *next, *prev; /* of its session, newest first */
+    struct session *session;
+    int32_t id;
+    struct request req; /* strings and body are the stream's own */
+    uint64_t body_len;
+    bool ended;  /* the request came to its end */
+    bool routed; /* a route has taken it */
+
+    /* The answer: `out` is sent `rounds` times over, and then, when `finished`, comes the end. */
+    struct bytes out;
+    size_t sent;
+    uint64_t rounds;
+    bool finished, trailers;
+    bool reset_at_end, reset_after_data; /* RST_STREAM once that has been sent */
+    uint32_t reset_code;
+
+    void (*on_body)(struct stream *s, const uint8_t *data, size_t len); /* NULL: kept in `req` */
+    void (*on_end)(struct stream *s);                                   /* of the request */
+    EVP_MD_CTX *sha;
+    size_t unread, rate; /* of a slow reader: bytes held back, bytes a tick */
+
+    void (*on_timer)(struct stream *s);
+    uint64_t due_ms;
+    struct stream *timer_next, *timer_prev;
+    long step, steps, step_ms;
+};
+
+enum session_end {
+    END_NOT,
+    END_AFTER_STREAMS,
+    END_AFTER_FLUSH,
+    END_NOW,
+};
+
+struct session {
+    int fd;
+    SSL *ssl; /* NULL: plain */
+    nghttp2_session *ng;
+    uint64_t id;
+    struct stream *streams;
+    unsigned long open;
+    int32_t processed, answered; /* the highest stream ids so far */
+    enum session_end end;
+    bool flush;   /* send before the next frame is read */
+    bool drained; /* said goodbye: only waits for the client to close */
+    bool preface; /* seen */
+    struct bytes in, out;
+    size_t out_at;
+    uint32_t events; /* registered in epoll */
+};
+
+/* ---- h2d.c */
+
+/* Calls `fire` once after `ms`; a stream has one timer. */
+void stream_timer(struct stream *s, long ms, void (*fire)(struct stream *s));
+void stream_timer_clear(struct stream *s);
+
+/* ---- h2d_session.c */
+
+void session_start(struct session *c, bool one_stream);
+/* Frees the streams and what nghttp2 holds, not the socket. */
+void session_fini(struct session *c);
+/* Takes whole frames off `c->in`. False: the connection is of no more use. */
+bool session_read(struct session *c, void (*flush)(struct session *c));
+
+/* ---- h2d_routes.c */
+
+/* Both may be called for a stream: when its head has arrived, and at the end of its body. */
+void route_head(struct stream *s);
+void route_end(struct stream *s);
+
+/* ---- h2d_stats.c */
+
+struct h2_stats {
+    unsigned long connections, connections_open, streams_open, peak_streams, requests;
+};
+struct h2_stats *h2_stats(void);
+/* The server has decided to process this stream. */
+void effect(struct stream *s);
+void h2_stats_json(struct bytes *out);
+void h2_stats_reset(void);
