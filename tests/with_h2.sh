@@ -155,8 +155,8 @@ start_nghttpds() {
 # with_ports N COMMAND: calls it with N ports that were free a moment ago; up to five times, for
 # another program may have been quicker.
 with_ports() {
-    local n=$1 free i
-    for i in 1 2 3 4 5; do
+    local n=$1 free
+    for _ in 1 2 3 4 5; do
         free=$("$build/tests/h2d" --free-ports "$n")
         # shellcheck disable=SC2086 # a list of words
         "$2" $free && return

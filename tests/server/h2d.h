@@ -23,7 +23,7 @@ struct stream {
     size_t sent;
     uint64_t rounds;
     bool finished, trailers;
-    bool reset_at_end, reset_after_data; /* RST_STREAM once that has been sent */
+    bool reset_at_end; /* RST_STREAM behind it, if the request has not ended by then */
     uint32_t reset_code;
 
     void (*on_body)(struct stream *s, const uint8_t *data, size_t len); /* NULL: kept in `req` */

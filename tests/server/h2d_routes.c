@@ -291,6 +291,11 @@ static void reset_stream(struct stream *s, uint32_t code)
     nghttp2_submit_rst_stream(s->session->ng, 0, s->id, code);
 }
 
+static void reset_later(struct stream *s)
+{
+    reset_stream(s, s->reset_code);
+}
+
 static void reset(struct stream *s)
 {
     char when[16];
@@ -299,8 +304,9 @@ static void reset(struct stream *s)
     if (body || code != NGHTTP2_REFUSED_STREAM)
         effect(s);
     if (body) {
-        s->reset_after_data = true;
         s->reset_code = code;
+        /* By itself: together with the reset the client would not see the half. */
+        stream_timer(s, query_num(&s->req, "ms", 20), reset_later);
         bytes_printf(&s->out, "half of ");
         head(s, "200", &(struct header){"content-length", "1000"}, 1);
     } else {

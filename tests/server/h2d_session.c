@@ -134,8 +134,7 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
     bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (end && s->id > c->answered)
         c->answered = s->id;
-    if ((end && s->reset_at_end && !s->ended) ||
-        (frame->hd.type == NGHTTP2_DATA && s->reset_after_data))
+    if (end && s->reset_at_end && !s->ended)
         nghttp2_submit_rst_stream(ng, 0, s->id, s->reset_code);
     return 0;
 }
@@ -166,6 +165,8 @@ void session_start(struct session *c, bool one_stream)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_max_send_header_block_length(option, 64u << 20);
+    /* Clients that cancel a lot are what this server is for: no GOAWAY after 1,000 resets. */
+    nghttp2_option_set_stream_reset_rate_limit(option, 1u << 30, 1u << 30);
     nghttp2_settings_entry settings = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
                                        one_stream ? 1 : 128};
     if (nghttp2_session_server_new2(&c->ng, callbacks, c, option) != 0 ||
