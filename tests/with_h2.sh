@@ -39,6 +39,10 @@ find_server() { # Debian keeps them where a plain user's PATH does not look
     PATH=$PATH:/usr/sbin:/usr/local/sbin type -P "$1" || true
 }
 
+[ -x "$build/tests/h2d" ] || {
+    echo "with_h2: no $build/tests/h2d: install libnghttp2-dev (scripts/deps.sh test) and build" >&2
+    exit 2
+}
 export H2_CA=$scratch/ca.pem
 mkfifo "$scratch/ports"
 "$build/tests/h2d" --ca "$H2_CA" --key "$scratch/key.pem" --parent $$ >"$scratch/ports" &
