@@ -60,6 +60,8 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     }
     list_init(&e->live);
     list_init(&e->pool);
+    list_init(&e->stream_pool);
+    timer_init(&e->cork_timer, h2_on_cork_timer);
     list_init(&e->events);
     origins_init(&e->origins, mem);
     size_t places = places_from_files();
@@ -97,10 +99,12 @@ void engine_free(struct engine *e)
     if (!e)
         return;
     engine_close(e);
+    loop_timer_stop(e->loop, &e->cork_timer);
     resolver_free(e->resolver);
     shards_fini(e);
-    while (!list_empty(&e->pool))
-        exchange_free(CONTAINER_OF(list_pop_front(&e->pool), struct exchange, node));
+    struct list *node;
+    while ((node = list_pop_front(&e->pool)) || (node = list_pop_front(&e->stream_pool)))
+        exchange_free(CONTAINER_OF(node, struct exchange, node));
     sockets_free(e->sockets);
     origins_fini(&e->origins);
     mem_free(e->mem, e);
@@ -129,7 +133,7 @@ void engine_submit(struct engine *e, struct transfer *t)
         reject(e, t, ERR_DENIED, "no real connection is made under virtual time");
         return;
     }
-    struct exchange *x = exchange_new(e);
+    struct exchange *x = exchange_new(e, t->spec.stream);
     if (!x) {
         reject(e, t, ERR_MEMORY, "no memory for a request");
         return;

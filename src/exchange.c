@@ -1,11 +1,12 @@
 #include "exchange.h"
 #include <string.h>
 
-struct exchange *exchange_new(struct engine *e)
+struct exchange *exchange_new(struct engine *e, bool streams)
 {
-    if (!list_empty(&e->pool)) {
+    struct list *node = list_pop_front(streams ? &e->stream_pool : &e->pool);
+    if (node) {
         e->pool_count--;
-        return CONTAINER_OF(list_pop_front(&e->pool), struct exchange, node);
+        return CONTAINER_OF(node, struct exchange, node);
     }
     struct exchange *x = mem_calloc(e->mem, sizeof *x);
     if (!x)
@@ -14,6 +15,7 @@ struct exchange *exchange_new(struct engine *e)
     list_init(&x->lookup.node);
     x->lookup.fn = exchange_on_lookup;
     x->engine = e;
+    x->streams = streams;
     admit_ticket_init(&x->ticket);
     timer_init(&x->timer, exchange_on_timer);
     buf_init(&x->text, e->mem, 1024 * 1024);
@@ -121,6 +123,8 @@ void exchange_enter(struct exchange *x, const char *url)
 {
     struct engine *e = x->engine;
     struct err err;
+    x->fresh = false;
+    x->relaunches = 0;
     x->state = EXCHANGE_QUEUED;
     x->entered_ns = loop_now_ns(e->loop);
     if (origins_get(&e->origins, url, &x->url, &err) != ERR_NONE) {
@@ -290,7 +294,7 @@ static void recycle(struct exchange *x)
         exchange_free(x);
         return;
     }
-    list_push_front(&e->pool, &x->node);
+    list_push_front(x->streams ? &e->stream_pool : &e->pool, &x->node);
     e->pool_count++;
 }
 
@@ -384,6 +388,27 @@ void exchange_go_on(struct exchange *x)
     }
 }
 
+/* HTTP/2: the server gave its whole answer before it had all of the body, and closed the stream.
+ * The library takes it for an error that it cannot send on, but one without words: had the stream
+ * ended in any other way, reading it would have failed, and said why. */
+static bool answered_early(const struct exchange *x)
+{
+    const struct transfer_result *r = &x->transfer->result;
+    return x->head_done && x->curl_text[0] == '\0' &&
+           (r->expected_bytes < 0 || r->got_bytes == r->expected_bytes);
+}
+
+/* HTTP/2: the peer has not acted on the request, or it may be sent twice and the library lost its
+ * answer without a word. (With words the stream ended by the server's own will.) */
+static bool worth_another(const struct exchange *x, CURLcode code)
+{
+    if (!x->multiplexes || x->head_done || x->relaunches >= RELAUNCH_MAX ||
+        x->stop.kind != ERR_NONE || x->transfer->spec.upload)
+        return false;
+    bool wordless = (code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM) && !x->curl_text[0];
+    return code != CURLE_OK && (x->refused || (wordless && exchange_idempotent(x)));
+}
+
 void exchange_curl_done(struct exchange *x, CURLcode code)
 {
     struct engine *e = x->engine;
@@ -396,11 +421,24 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
     struct err err;
     err_clear(&err);
     long version = 0;
+    if (code == CURLE_OK && !x->head_done && x->stop.kind == ERR_NONE)
+        code = CURLE_GOT_NOTHING; /* of a shared connection the library does not say it */
     curl_easy_getinfo(x->easy, CURLINFO_HTTP_VERSION, &version);
     /* What the origin offers is only seen by a request that asked for the best. */
+    if (x->relaunch || worth_another(x, code)) {
+        note_timing(x);
+        shard_remove(x);
+        x->fresh = true;
+        x->relaunches++;
+        x->admitted_ns = loop_now_ns(e->loop); /* for the limit of the connect */
+        launch(x);
+        return;
+    }
     if (g->https && x->head_done && x->transfer->spec.http_version != HTTP_VERSION_1_1)
         g->protocol = version >= CURL_HTTP_VERSION_2_0 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
     bool hung_up = code == CURLE_WRITE_ERROR && x->discarded > DISCARD_MAX;
+    if (code == CURLE_HTTP2_STREAM && answered_early(x))
+        code = CURLE_OK;
     if (x->stop.kind != ERR_NONE)
         err = x->stop;
     else if (code != CURLE_OK && !hung_up)

@@ -18,6 +18,7 @@ enum {
     INFORMATIONAL_MAX = 32,
     DISCARD_MAX = 64 * 1024, /* of the body of a redirect that is followed; then we hang up */
     HELD_MAX = 1024 * 1024,  /* of a compressed stream's bytes that wait to be decoded */
+    RELAUNCH_MAX = 4,        /* of one hop, on other connections */
     POOL_MAX = 512,          /* idle exchanges kept */
 };
 
@@ -35,6 +36,7 @@ struct exchange {
     struct engine *engine;
     struct transfer *transfer;
     CURL *easy;
+    bool streams;    /* is kept for streams: see opts_base */
     bool easy_dirty; /* options were set that the next request does not set again */
     enum exchange_state state;
 
@@ -72,6 +74,15 @@ struct exchange {
     bool starved;    /* upload: nothing to send at present, by our side's doing */
     struct err stop; /* why one of our callbacks stopped the hop; ERR_NONE: none did */
     bool resend_refused;
+    bool refused; /* HTTP/2: the peer said that it has not touched the request: it may go again */
+    bool multiplexes; /* HTTP/2 is possible */
+    bool shares;      /* http://, HTTP/2: only good on a connection that is there already */
+    bool relaunch;    /* not sent, as the connection is not the right one: once more */
+    bool fresh;       /* on a connection of its own */
+    long connects_seen;
+    int local_port; /* of the connection that it was sent on */
+    uint32_t stream_id;
+    unsigned relaunches;
     bool target_denied; /* an address was not tried because it may not be connected to */
 
     /* What curl reads while the hop runs. */
@@ -94,7 +105,11 @@ struct engine {
     struct origins origins;
     struct admit admit;
     struct shards shards;
-    struct list live, pool, events;
+    struct list live, pool, stream_pool, events;
+    int corked[16]; /* descriptors that hold back what is written for a turn of the loop */
+    size_t corked_count;
+    struct timer cork_timer;
+    bool cork_waited;
     size_t pool_count, event_count, pending;
     bool pumping;
     struct engine_stats stats; /* counters; gauges are filled in by engine_stats */
@@ -102,7 +117,7 @@ struct engine {
 
 /* exchange.c: the way of one transfer through the engine. */
 
-struct exchange *exchange_new(struct engine *e);
+struct exchange *exchange_new(struct engine *e, bool streams);
 void exchange_free(struct exchange *x);
 /* Enters the queue for `url`, the first hop or a further one. What goes wrong ends the transfer. */
 void exchange_enter(struct exchange *x, const char *url);
@@ -143,6 +158,8 @@ void response_begin(struct exchange *x);
 size_t response_on_header(char *data, size_t size, size_t count, void *arg);
 size_t response_on_body(char *data, size_t size, size_t count, void *arg);
 size_t response_on_upload(char *out, size_t size, size_t count, void *arg);
+/* CURLOPT_DEBUGFUNCTION: the one way to hear why curl sends again. */
+int response_on_debug(CURL *easy, curl_infotype type, char *data, size_t size, void *arg);
 int response_on_prereq(void *arg, char *remote, char *local, int remote_port, int local_port);
 /* The body has ended as curl sees it: decoding must have ended as well. */
 enum err_kind response_end(struct exchange *x, struct err *err);
@@ -165,6 +182,20 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
 void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err);
 /* When the next limit passes, and which one; NEVER_NS: none. */
 uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms);
+
+/* shard_h2.c: connections that requests share. */
+
+/* A new one, on which this request goes out. */
+void h2_note_connection(struct exchange *x);
+/* It was told to go elsewhere with new requests, those above `last_stream` included. */
+void h2_note_goaway(struct exchange *x, uint32_t last_stream);
+/* The connection that this request is about to go out on was told to go elsewhere. */
+bool h2_is_going(const struct exchange *x);
+/* Head and body leave together, a turn of the loop later. The answer of a server that answers at
+ * the head, and resets the stream because it wants no body, gets lost in the library (7.88) if the
+ * body is still to be sent; and half the packets are half the work. */
+void h2_cork(struct exchange *x);
+void h2_on_cork_timer(struct timer *t);
 
 /* redirect.c */
 

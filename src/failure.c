@@ -206,6 +206,16 @@ static void set_receive(const struct exchange *x, struct err *err)
                    x->head_done ? "broke the connection off" : "closed without an answer", err);
 }
 
+/* HTTP/2. The library's words name the error code that the server gave. */
+static void set_stream(const struct exchange *x, struct err *err)
+{
+    char how[128] = "broke the HTTP/2 stream off";
+    const char *cleanly = strstr(x->curl_text, "cleanly: ");
+    if (cleanly)
+        snprintf(how, sizeof how, "broke the HTTP/2 stream off: %.80s", cleanly + 9);
+    set_closed(x, "reset", how, err);
+}
+
 void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
 {
     char request[160];
@@ -263,7 +273,7 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
         break;
     case CURLE_HTTP2:
     case CURLE_HTTP2_STREAM:
-        set_closed(x, "reset", "broke the HTTP/2 stream off", err);
+        set_stream(x, err);
         break;
     case CURLE_UNSUPPORTED_PROTOCOL: /* an answer that is no HTTP/1 or /2, as the scheme is known */
     case CURLE_WEIRD_SERVER_REPLY:

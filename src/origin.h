@@ -10,6 +10,13 @@
 
 enum origin_protocol { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 };
 
+/* A connection that HTTP/2 requests share, as far as we have seen it. */
+struct h2_connection {
+    int port;  /* of our side; 0: none */
+    int fd;    /* it may be closed by now */
+    bool gone; /* a GOAWAY came: it takes no new requests */
+};
+
 struct origin {
     struct origin *hash_next;
     uint64_t hash;
@@ -21,6 +28,9 @@ struct origin {
     unsigned refs;
     struct admit_host admit;
     enum origin_protocol protocol;
+    struct h2_connection shared[16]; /* the last ones */
+    unsigned shared_next;
+    bool h2c; /* http://: a connection by prior knowledge was begun, and may be there to share */
     unsigned home_shard; /* where its HTTP/2 connections live */
     /* Shards that (probably) hold an idle connection to it, last used last. */
     uint16_t *idle;

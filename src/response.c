@@ -19,13 +19,60 @@ void response_begin(struct exchange *x)
     r->complete_unknown = r->encoding_unknown = false;
     x->head_done = x->chunked = x->has_length = x->discards = x->body_begun = x->close_after =
         false;
-    x->resend_refused = x->target_denied = false;
+    x->resend_refused = x->target_denied = x->refused = x->relaunch = false;
     x->discarded = x->uploaded = x->bytes_in = x->head_bytes = 0;
     x->hop_attempts = x->informational = 0;
+    x->connects_seen = 0;
+    x->stream_id = 0;
+    x->local_port = 0;
     x->connect_fd = -1;
     x->sent_ns = x->first_byte_ns = x->activity_ns = 0;
     x->curl_text[0] = '\0';
     err_clear(&x->stop);
+}
+
+/* Asked when a connection has been found for a request that may share it. */
+static bool good_connection(struct exchange *x)
+{
+    long connects = 0;
+    curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
+    bool is_new = connects > x->connects_seen;
+    x->connects_seen = connects;
+    if (is_new)
+        h2_note_connection(x);
+    /* Without one to share it would speak HTTP/1.1; on one that is going away it would wait for
+     * its end. */
+    x->relaunch = (is_new ? x->shares : h2_is_going(x)) && x->relaunches < RELAUNCH_MAX;
+    return !x->relaunch;
+}
+
+/* The number behind `label` in one of the library's messages. */
+static bool number_in(const char *text, size_t size, const char *label, uint32_t *out)
+{
+    const char *p = memmem(text, size, label, strlen(label));
+    if (!p)
+        return false;
+    *out = 0;
+    for (p += strlen(label); p < text + size && *p >= '0' && *p <= '9'; p++)
+        *out = *out * 10 + (uint32_t)(*p - '0');
+    return true;
+}
+
+int response_on_debug(CURL *easy, curl_infotype type, char *data, size_t size, void *arg)
+{
+    static const char refused[] = "REFUSED_STREAM";
+    struct exchange *x = arg;
+    uint32_t number;
+    UNUSED(easy);
+    if (type != CURLINFO_TEXT || size < sizeof refused)
+        return 0;
+    if (data[0] == 'R' && memcmp(data, refused, sizeof refused - 1) == 0)
+        x->refused = true;
+    else if (data[0] == 'U' && number_in(data, size, "Using Stream ID: ", &number))
+        x->stream_id = number;
+    else if (data[0] == 'r' && number_in(data, size, "last_stream=", &number))
+        h2_note_goaway(x, number);
+    return 0;
 }
 
 int response_on_prereq(void *arg, char *remote, char *local, int remote_port, int local_port)
@@ -33,18 +80,25 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
     UNUSED(remote);
     UNUSED(local);
     UNUSED(remote_port);
-    UNUSED(local_port);
     struct exchange *x = arg;
     /* A second call means that the library lost a kept connection and would send again what the
-     * server may have acted on. */
-    if (x->hop_attempts > 0 && !exchange_idempotent(x)) {
+     * server may have acted on; or that the server has not taken it. */
+    bool again = x->hop_attempts > 0;
+    bool untouched = x->refused;
+    x->refused = false;
+    if (again && !untouched && !exchange_idempotent(x)) {
         x->resend_refused = true;
         x->easy_dirty = true;
         return CURL_PREREQFUNC_ABORT;
     }
+    x->local_port = local_port;
+    if (x->multiplexes && !good_connection(x))
+        return CURL_PREREQFUNC_ABORT;
     /* The library counts re-sends over the life of the handle and gives up at five. */
     if (x->hop_attempts > 0)
         x->easy_dirty = true;
+    if (x->multiplexes && x->transfer->spec.body_len > 0)
+        h2_cork(x);
     x->hop_attempts++;
     x->transfer->result.wire_attempts++;
     x->engine->stats.wire_attempts++;

@@ -132,11 +132,12 @@ void shards_fini(struct engine *e)
 struct shard *shard_for(struct engine *e, struct origin *origin)
 {
     struct shards *all = &e->shards;
-    if (origin->protocol != ORIGIN_HTTP1 && origin->home_shard < all->count) {
+    bool multiplexes = origin->https ? origin->protocol != ORIGIN_HTTP1 : origin->h2c;
+    if (multiplexes && origin->home_shard < all->count) {
         /* Streams share a connection only within one multi. While the protocol is not known each
          * request may yet turn out to need a connection of its own. */
         struct shard *home = all->all[origin->home_shard];
-        if (origin->protocol == ORIGIN_HTTP2 || home->active < all->connections)
+        if (origin->protocol == ORIGIN_HTTP2 || origin->h2c || home->active < all->connections)
             return home;
     }
     for (int index; (index = origin_pop_idle(origin)) >= 0;) {

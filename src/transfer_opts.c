@@ -20,8 +20,10 @@ bool opts_base(struct exchange *x)
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, x->curl_text);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
-    /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. */
-    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 4096L);
+    /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. A
+     * stream is read in larger pieces, as that is what its reader waits for. Never changed: the
+     * library keeps a handle's buffer, and would write beyond it. */
+    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->streams ? 16384L : 4096L);
     curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -32,6 +34,8 @@ bool opts_base(struct exchange *x)
     curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
     curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, response_on_prereq);
     curl_easy_setopt(c, CURLOPT_PREREQDATA, x);
+    curl_easy_setopt(c, CURLOPT_DEBUGFUNCTION, response_on_debug);
+    curl_easy_setopt(c, CURLOPT_DEBUGDATA, x);
     curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, shard_open_socket);
     curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, x);
     curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, shard_close_socket);
@@ -167,16 +171,29 @@ static CURLcode set_tls(struct exchange *x)
 {
     CURL *c = x->easy;
     const struct transfer_spec *spec = &x->transfer->spec;
+    struct origin *g = x->url->origin;
     long version = CURL_HTTP_VERSION_1_1;
-    if (spec->http_version == HTTP_VERSION_2_PRIOR)
-        version = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
-    else if (x->url->origin->https && spec->http_version != HTTP_VERSION_1_1)
+    bool prior = spec->http_version == HTTP_VERSION_2_PRIOR && !g->https;
+    x->shares = prior && g->h2c && !x->fresh;
+    if (g->https ? spec->http_version != HTTP_VERSION_1_1 : x->shares)
         version = CURL_HTTP_VERSION_2TLS;
+    else if (prior)
+        version = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+    g->h2c = g->h2c || prior;
     curl_easy_setopt(c, CURLOPT_HTTP_VERSION, version);
     /* Waiting for a connection that may multiplex saves handshakes; a host known to speak only
      * HTTP/1.1 would be served one by one. */
-    bool wait = version == CURL_HTTP_VERSION_2TLS && x->url->origin->protocol != ORIGIN_HTTP1;
+    bool wait = version == CURL_HTTP_VERSION_2TLS && (prior || g->protocol != ORIGIN_HTTP1);
     curl_easy_setopt(c, CURLOPT_PIPEWAIT, wait ? 1L : 0L);
+    curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, x->fresh ? 1L : 0L);
+    /* Makes the library tell what it does, which is how we hear of a GOAWAY. */
+    x->multiplexes = prior || wait;
+    curl_easy_setopt(c, CURLOPT_VERBOSE, x->multiplexes ? 1L : 0L);
+    /* Of HTTP this tells the library one thing: that a used connection which ended without an
+     * answer is no reason to send again. What is left is the stream that the server refused. (The
+     * library takes an answer that is followed by a reset at once for no answer.) */
+    bool once = x->multiplexes && !exchange_idempotent(x);
+    curl_easy_setopt(c, CURLOPT_RTSP_REQUEST, once ? CURL_RTSPREQ_RECEIVE : CURL_RTSPREQ_OPTIONS);
     CURLcode code = CURLE_OK;
     if (spec->insecure) {
         x->easy_dirty = true;
@@ -285,8 +302,6 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     if (!code)
         code = curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms + 1000);
     curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 0L);
-    /* A stream is read in larger pieces: it is what its reader waits for. */
-    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->transfer->spec.stream ? 16384L : 4096L);
     x->uploading = has_body && (x->transfer->spec.upload || x->transfer->spec.body_len > 64 * 1024);
     if (code == CURLE_OK)
         return ERR_NONE;

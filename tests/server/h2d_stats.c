@@ -51,3 +51,20 @@ void h2_stats_reset(void)
     stats.connections = stats.requests = stats.peak_streams = 0;
     stats_reset();
 }
+
+/* What the parts shared with faultd ask for, and is of HTTP/1 and proxies alone. */
+
+bool route_is_early(const char *path)
+{
+    (void)path;
+    return false;
+}
+
+void proxy_stats_json(struct bytes *out)
+{
+    (void)out;
+}
+
+void proxy_stats_reset(void)
+{
+}

@@ -1,0 +1,91 @@
+/* What the library does not see to on connections that several requests share. */
+#include "exchange.h"
+#include "shard.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+/* By the port of our side, which the library tells with each request. */
+static struct h2_connection *find(const struct exchange *x)
+{
+    struct origin *g = x->url->origin;
+    for (size_t i = 0; i < ARRAY_LEN(g->shared); i++) {
+        if (g->shared[i].port == x->local_port)
+            return &g->shared[i];
+    }
+    return NULL;
+}
+
+void h2_note_connection(struct exchange *x)
+{
+    struct origin *g = x->url->origin;
+    struct h2_connection *c = find(x);
+    if (!c)
+        c = &g->shared[g->shared_next++ % ARRAY_LEN(g->shared)];
+    *c = (struct h2_connection){.port = x->local_port, .fd = x->connect_fd};
+}
+
+void h2_note_goaway(struct exchange *x, uint32_t last_stream)
+{
+    struct h2_connection *c = find(x);
+    if (c)
+        c->gone = true;
+    /* RFC 9113, 6.8: these have not been acted on, whatever becomes of the connection. */
+    LIST_FOR(node, &x->engine->live)
+    {
+        struct exchange *other = CONTAINER_OF(node, struct exchange, node);
+        if (other->shard == x->shard && other->local_port == x->local_port &&
+            other->hop_attempts > 0 && other->stream_id > last_stream)
+            other->refused = true;
+    }
+}
+
+bool h2_is_going(const struct exchange *x)
+{
+    const struct h2_connection *c = find(x);
+    return c && c->gone;
+}
+
+static void set_cork(int fd, int on)
+{
+    /* It may be another's by now; for the length of a call that does no harm. */
+    (void)!setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+}
+
+static void uncork_all(struct engine *e)
+{
+    while (e->corked_count > 0)
+        set_cork(e->corked[--e->corked_count], 0);
+}
+
+/* At the end of this turn and of the next: a body that did not go out with the head does so in
+ * between. A timer that a timer starts waits for the next turn, which does not block for it. */
+void h2_on_cork_timer(struct timer *t)
+{
+    struct engine *e = CONTAINER_OF(t, struct engine, cork_timer);
+    if (e->cork_waited)
+        uncork_all(e);
+    else
+        loop_timer_start(e->loop, t, loop_now_ns(e->loop));
+    e->cork_waited = !e->cork_waited;
+}
+
+void h2_cork(struct exchange *x)
+{
+    struct engine *e = x->engine;
+    const struct h2_connection *c = find(x);
+    if (!c || c->fd < 0)
+        return;
+    for (size_t i = 0; i < e->corked_count; i++) {
+        if (e->corked[i] == c->fd)
+            return;
+    }
+    if (e->corked_count == ARRAY_LEN(e->corked))
+        uncork_all(e);
+    set_cork(c->fd, 1);
+    e->corked[e->corked_count++] = c->fd;
+    if (!e->cork_timer.active) {
+        e->cork_waited = false;
+        loop_timer_start(e->loop, &e->cork_timer, loop_now_ns(e->loop));
+    }
+}

@@ -1,0 +1,320 @@
+-- HTTP/2: many requests on one connection, over TLS and by prior knowledge; resets and GOAWAY touch only
+-- their own; what was not acted on is sent again, and nothing else is.
+local leat = require "leat"
+local t = require "harness"
+
+local env = os.getenv
+local ca = env "H2_CA"
+local servers = { tls = env "H2_TLS_URL", plain = env "H2_PLAIN_URL", one = env "H2_ONE_URL" }
+local FULL = env "LEAT_FULL" ~= nil
+
+local function options(base, path, more)
+    local o = { url = base .. path, ca_file = ca }
+    if base:find "^http:" then
+        o.http_version = "2-prior"
+    end
+    for k, v in pairs(more or {}) do
+        o[k] = v
+    end
+    return o
+end
+
+local function ask(base, path, more)
+    return request(options(base, path, more))
+end
+
+local function stats(base)
+    return assert(ask(base, "/stats")):json()
+end
+
+local function reset(base)
+    assert(ask(base, "/stats/reset"))
+end
+
+local function numbers(n)
+    local i = 0
+    return function()
+        i = i + 1
+        return i <= n and i or nil
+    end
+end
+
+local function both(name, fn)
+    t.test(name .. ", over TLS", function() fn(servers.tls) end)
+    t.test(name .. ", by prior knowledge", function() fn(servers.plain) end)
+end
+
+-- ---- the plain way
+
+both("a request and its answer", function(base)
+    local res = assert(ask(base, "/echo", { method = "PUT", body = "hello", headers = { ["X-A"] = "b" } }))
+    t.eq({ res.status, res.version, res.complete }, { 200, "2", true })
+    local echo = res:json()
+    t.eq({ echo.method, echo.body, echo.headers["x-a"] }, { "PUT", "hello", "b" })
+    t.eq(assert(ask(base, "/trailers")).trailers["x-sum"], "42")
+    t.eq(assert(ask(base, "/ok", { method = "HEAD" })).body, "")
+end)
+
+both("200 requests at once share one connection", function(base)
+    assert(ask(base, "/ok"))
+    local before = stats(base).connections
+    local results = assert(leat.map(numbers(200), function(i)
+        return ask(base, "/delay?ms=5", { body = ("x"):rep(i) })
+    end, { limit = 90 }))
+    for i = 1, 200 do
+        t.eq(results[i].status, 200)
+    end
+    local after = stats(base)
+    t.eq(after.connections, before)
+    t.ok(after.peak_streams > 20 and after.peak_streams <= 100, after.peak_streams)
+end)
+
+t.test("a burst before any connection is there makes no more than a few", function()
+    local before = leat.stats().engine.connects
+    local base = env "H2_NGINX_URL" or servers.tls
+    leat.map(numbers(64), function() return ask(base, "/ok") end)
+    t.ok(leat.stats().engine.connects - before <= 3, leat.stats().engine.connects - before)
+end)
+
+t.test("a server that allows one stream at a time serves all", function()
+    local results = assert(leat.map(numbers(200), function() return ask(servers.one, "/ok") end))
+    t.eq(results.n, 200)
+end)
+
+t.test("HTTP/1.1 is what it is where it is asked for", function()
+    local base = env "H2_NGINX_URL"
+    if base then
+        t.eq(assert(ask(base, "/ok", { http_version = "1.1" })).version, "1.1")
+        t.eq(assert(ask(base, "/ok")).version, "2")
+        t.eq(assert(ask(env "H2_NGINX_H1_URL", "/ok")).version, "1.1")
+    end
+end)
+
+-- ---- streams and uploads
+
+both("a stream is read as it comes", function(base)
+    local res = assert(ask(base, "/stream?n=20&ms=2", { stream = true }))
+    local events = {}
+    for event in res:events() do
+        events[#events + 1] = event.data
+    end
+    t.eq(#events, 22)
+    t.eq(events[22], "[DONE]")
+    t.eq(res.complete, true)
+end)
+
+both("an unread stream holds up itself and no other", function(base)
+    local res = assert(ask(base, "/large?mb=8", { stream = true }))
+    local before = leat.stats().memory_bytes
+    for _ = 1, 20 do
+        t.eq(assert(ask(base, "/ok")).status, 200)
+    end
+    t.ok(leat.stats().memory_bytes - before < 2e6)
+    local size = 0
+    for bytes in res:chunks() do
+        size = size + #bytes
+        if size % 7 == 0 then
+            sleep(0)
+        end
+    end
+    t.eq(size, 8 * 1024 * 1024)
+end)
+
+both("30 streams merged", function(base)
+    local sizes = {}
+    for bytes, i in leat.merge(numbers(30), function()
+        return ask(base, "/large?mb=1", { stream = true })
+    end, { limit = 30 }) do
+        sizes[i] = (sizes[i] or 0) + #bytes
+    end
+    for i = 1, 30 do
+        t.eq(sizes[i], 1024 * 1024)
+    end
+end)
+
+both("a large body goes up whole", function(base)
+    local text = ("0123456789abcdef"):rep(200000)
+    t.eq(assert(ask(base, "/upload", { body = text })):json().bytes, #text)
+    local n = 0
+    t.eq(assert(ask(base, "/upload", { body = function()
+        n = n + 1
+        return n <= 30 and text:sub(1, 100000) or nil
+    end })):json().bytes, 3000000)
+end)
+
+-- ---- what goes wrong touches only itself
+
+both("a cancel resets its stream and leaves the connection to the others", function(base)
+    assert(ask(base, "/ok"))
+    local before = stats(base).connections
+    local results = assert(gather({
+        function() return leat.map(numbers(20), function() return ask(base, "/delay?ms=60") end) end,
+        function()
+            for _ = 1, 20 do
+                local _, err = wait_for(0.002, ask, base, "/never")
+                t.eq(err.kind, "timeout")
+            end
+            return true
+        end,
+    }))
+    for i = 1, 20 do
+        t.eq(results[1][i].status, 200)
+    end
+    t.eq(stats(base).connections, before)
+    t.wait_until(function() return stats(base).streams_open == 1 end)
+end)
+
+both("a stream that the server resets fails alone, with the server's reason", function(base)
+    local results = leat.map(numbers(50), function(i)
+        return ask(base, i == 25 and "/reset?code=2" or "/delay?ms=10", { body = "x" })
+    end, { settle = true })
+    for i = 1, 50 do
+        if i == 25 then
+            t.eq({ results[i].err.kind, results[i].err.reason }, { "closed", "reset" })
+            t.ok(tostring(results[i].err):find "INTERNAL_ERROR", tostring(results[i].err))
+        else
+            t.eq(results[i].value.status, 200)
+        end
+    end
+end)
+
+both("a request that the server refused unread goes again, a POST too, and has one effect", function(base)
+    reset(base)
+    for _, method in ipairs { "GET", "POST" } do
+        local id = leat.uuid()
+        local res = assert(ask(base, "/refuse-first?n=1&id=" .. id, { method = method,
+            headers = { ["X-Id"] = id }, body = method == "POST" and "x" or nil }))
+        t.eq(res.status, 200)
+        t.ok(res.attempts >= 2)
+    end
+    t.eq(stats(base).duplicates, 0)
+end)
+
+both("one that is refused for good is a failure in the end", function(base)
+    reset(base)
+    local err = t.fails("closed", ask(base, "/reset?code=7", { body = "x",
+        headers = { ["X-Id"] = "never" } }))
+    t.eq(err.retryable, true)
+    t.eq(stats(base).effects, 0)
+end)
+
+both("a GOAWAY lets those end that the server took, and the others go elsewhere", function(base)
+    reset(base)
+    local results = leat.map(numbers(100), function(i)
+        local path = i % 10 == 5 and "/goaway?last=processed" or "/delay?ms=3"
+        return ask(base, path, { body = "x", headers = { ["X-Id"] = "g" .. i } })
+    end, { limit = 20, settle = true })
+    for i = 1, 100 do
+        t.ok(results[i].ok, tostring(results[i].err))
+    end
+    local after = stats(base)
+    t.eq({ after.effects, after.duplicates }, { 100, 0 })
+end)
+
+both("a connection that dies takes its POSTs along, and never sends one twice", function(base)
+    reset(base)
+    local results = leat.map(numbers(30), function(i)
+        return ask(base, i == 15 and "/die" or "/delay?ms=20", { body = "x",
+            headers = { ["X-Id"] = "d" .. i } })
+    end, { limit = 30, settle = true })
+    local failed = 0
+    for i = 1, 30 do
+        if not results[i].ok then
+            failed = failed + 1
+            t.eq(results[i].err.kind, "closed")
+            t.eq(results[i].err.retryable, true)
+        end
+    end
+    t.ok(failed >= 1)
+    t.eq(stats(base).duplicates, 0)
+    t.eq(assert(ask(base, "/ok")).status, 200)
+end)
+
+both("an answer before the body was sent is an answer", function(base)
+    for _ = 1, 50 do
+        t.eq(assert(ask(base, "/early", { body = ("x"):rep(240) })).body, "ok\n")
+    end
+end)
+
+both("a POST is never sent twice, however its stream ends", function(base)
+    reset(base)
+    local paths = { "/early", "/reset?code=0", "/reset?code=2", "/reset?code=8&when=body&ms=0",
+        "/reset?code=0&when=body&ms=0", "/die", "/goaway-now", "/delay?ms=1" }
+    leat.each(numbers(400), function(i)
+        ask(base, paths[i % #paths + 1], { body = ("x"):rep(240), headers = { ["X-Id"] = "once" .. i } })
+        return true
+    end, { limit = 32 })
+    t.eq(stats(base).duplicates, 0)
+end)
+
+t.test("limits hold on a stream as on a connection", function()
+    for _, base in pairs { servers.tls, servers.plain } do
+        local err = t.fails("timeout", ask(base, "/never", { timeout = { first_byte = 0.1 } }))
+        t.eq(err.phase, "first_byte")
+        err = t.fails("timeout", ask(base, "/stall", { timeout = { idle = 0.1 } }))
+        t.eq(err.phase, "idle")
+        t.fails("too_large", ask(base, "/large?mb=2", { max_body = 1000 }))
+        local _, large = ask(base, "/big-header?kb=200")
+        t.ok(large.kind == "too_large" or large.kind == "closed", tostring(large))
+        t.eq(assert(ask(base, "/ok")).status, 200)
+    end
+end)
+
+-- ---- thousands, against servers of others
+
+local function many(name, base, path, n, more)
+    local first, versions = nil, {}
+    local counts = leat.each(numbers(n), function(i)
+        local res, err = ask(base, path, { body = ('{"n":%d,"pad":"%s"}'):format(i, ("x"):rep(200)),
+            headers = { ["X-Id"] = name .. i }, http_version = more })
+        if not res then
+            first = first or err
+            return nil, err
+        end
+        versions[res.version] = true
+        return res.status == 200 and true or nil, "status " .. res.status
+    end, { limit = 64 })
+    t.eq(counts.failed, 0, tostring(first))
+    t.eq(counts.ok, n)
+    t.eq(versions, { ["2"] = true })
+end
+
+local function seen_twice(log, name)
+    local seen, twice, n = {}, 0, 0
+    for line in io.lines(log) do
+        local id = line:match "^(%S+)"
+        if id:find(name, 1, true) == 1 then
+            n = n + 1
+            twice = twice + (seen[id] and 1 or 0)
+            seen[id] = true
+        end
+    end
+    return twice, n
+end
+
+local COUNT = FULL and 40000 or 2000
+local log = env "H2_NGINX_LOG"
+for _, row in ipairs {
+    { "nginx", env "H2_NGINX_URL", "/read" }, { "early", env "H2_NGINX_URL", "/ok" },
+    { "short", env "H2_NGINX_SHORT_URL", "/read" }, { "prior", env "H2_NGINX_PLAIN_URL", "/read" },
+} do
+    if row[2] then
+        t.test(("%d POSTs, 64 at a time, to nginx (%s): all answered, none twice"):format(COUNT, row[1]),
+            function()
+                many(row[1], row[2], row[3], COUNT)
+                t.wait_until(function() return select(2, seen_twice(log, row[1])) >= COUNT end)
+                t.eq({ seen_twice(log, row[1]) }, { 0, COUNT })
+            end)
+    end
+end
+
+if env "H2_NGHTTPD_URL" then
+    t.test(("%d POSTs, 64 at a time, to nghttpd: all answered"):format(COUNT), function()
+        many("nghttpd", env "H2_NGHTTPD_URL", "/echo", COUNT)
+    end)
+    t.test("four streams at a time are enough for nghttpd", function()
+        many("few", env "H2_NGHTTPD_FEW_URL", "/echo", 400)
+    end)
+end
+
+t.done()
