@@ -301,6 +301,10 @@ void request_push_failure(lua_State *L, const struct transfer *t)
     set_number(L, "attempts", res->wire_attempts);
     if (res->status)
         set_number(L, "status", res->status);
+    if (!transfer_idempotent(t)) { /* for retry */
+        lua_pushboolean(L, 0);
+        lua_setfield(L, -2, "idempotent");
+    }
     if (strcmp(res->err.reason, "truncated") == 0) {
         set_number(L, "got", (double)res->got_bytes);
         if (res->expected_bytes >= 0)
@@ -326,7 +330,7 @@ static void push_rows(lua_State *L, const struct headers *h)
 int request_push_response(lua_State *L, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
-    luaL_checkstack(L, 12, "response");
+    luaL_checkstack(L, 13, "response");
     lua_pushinteger(L, res->status);
     lua_pushstring(L, res->reason);
     if (t->spec.stream)
@@ -341,7 +345,8 @@ int request_push_response(lua_State *L, const struct transfer *t)
     lua_pushlstring(L, (const char *)&res->timing, sizeof res->timing);
     lua_pushboolean(L, res->complete_unknown);
     lua_pushboolean(L, res->encoding_unknown);
-    return 11;
+    lua_pushboolean(L, !transfer_idempotent(t));
+    return 12;
 }
 
 static int take_request(lua_State *L, struct task *task)

@@ -346,3 +346,18 @@ enum err_kind transfer_prepare(struct transfer *t, struct err *err)
         return err->kind;
     return check_url(t, err);
 }
+
+bool transfer_idempotent_as(const struct transfer *t, const char *method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    }
+    return t->spec.idempotent || headers_get(&t->spec.headers, "idempotency-key", NULL, NULL);
+}
+
+bool transfer_idempotent(const struct transfer *t)
+{
+    return transfer_idempotent_as(t, t->spec.method ? t->spec.method : "GET");
+}

@@ -114,3 +114,9 @@ void transfer_free(struct transfer *t);
  * names and values. Moves userinfo out of the URL into an Authorization header. ERR_INVALID with a
  * message that names the part. Call before engine_submit, on the asker's thread. */
 NODISCARD enum err_kind transfer_prepare(struct transfer *t, struct err *err);
+
+/* Sending it twice does no more than sending it once: by its method (RFC 9110, 9.2.2), by an
+ * Idempotency-Key, or because the caller says so. */
+bool transfer_idempotent(const struct transfer *t);
+/* The same for the method that a redirect made of it. */
+bool transfer_idempotent_as(const struct transfer *t, const char *method);

@@ -313,11 +313,5 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
 
 bool exchange_idempotent(const struct exchange *x)
 {
-    static const char *const methods[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"};
-    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
-        if (strcmp(x->method, methods[i]) == 0)
-            return true;
-    }
-    return x->transfer->spec.idempotent ||
-           headers_get(&x->transfer->spec.headers, "idempotency-key", NULL, NULL);
+    return transfer_idempotent_as(x->transfer, x->method);
 }

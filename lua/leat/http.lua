@@ -45,7 +45,8 @@ end
 --- (requests that went on the wire: redirects and re-sends count), headers (any spelling of a name finds
 --- it; repeats are joined by ", ", of set-cookie there is the first), trailers (likewise), timing (seconds
 --- since the request left the queue: dns, connect, tls, first_byte, total; and queued, the time in it; what
---- did not happen is nil), complete (true; "unknown" if the server told the end only by closing), encoded
+--- did not happen is nil), idempotent (false if the status is 400 or more and sending it again may do harm;
+--- else nil), complete (true; "unknown" if the server told the end only by closing), encoded
 --- (the content-encoding that the body is still in because we do not know it, else nil).
 --- ```lua
 --- local res = assert(request(url .. "/ok"))
@@ -180,7 +181,7 @@ end
 
 -- The values of a finished request, in the order in which C hands them over.
 local function respond(status, reason, body, url, version, attempts, head, tail, times, unknown_end,
-        unknown_encoding)
+        unknown_encoding, harmful)
     if status == nil then
         return nil, reason
     end
@@ -191,6 +192,9 @@ local function respond(status, reason, body, url, version, attempts, head, tail,
     }, Response)
     if unknown_encoding then
         res.encoded = res.headers["content-encoding"] or "?"
+    end
+    if harmful and status >= 400 then
+        res.idempotent = false -- for retry: it was one that must not be sent twice
     end
     return res
 end
@@ -369,7 +373,8 @@ end
 ---@return leat.response|nil res whatever its status
 ---@return table? err kinds: invalid (the URL, a header ... cannot be sent), timeout (err.phase, err.limit),
 ---connect, dns, tls, closed (reason "reset" or "truncated"), protocol, too_large, denied, memory; with
----err.url, err.retryable, err.elapsed, and err.partial if a part of the body came
+---err.url, err.retryable, err.elapsed, err.idempotent (false if sending the request again may do harm), and
+---err.partial if a part of the body came
 ---
 --- Raises for an unknown option or one of a wrong type, and the cancel if the task is cancelled: the
 --- connection is closed then.

@@ -31,6 +31,7 @@ local lazy = {
     stopping = { "leat.sync", "stopping" },
     request = { "leat.http", "request" },
     client = { "leat.http", "client" },
+    retry = { "leat.retry", "retry" },
     json = { "leat.json" },
     serve = { "leat.serve", "serve" },
     uuid = { "leat.util", "uuid" },

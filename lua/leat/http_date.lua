@@ -1,0 +1,37 @@
+-- Dates in HTTP headers: the three formats of RFC 9110, 5.6.7. Internal.
+local M = {}
+
+local MONTHS = {
+    Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8,
+    Sep = 9, Oct = 10, Nov = 11, Dec = 12,
+}
+
+-- Days from 1970-01-01, in the Gregorian calendar: years begin in March here, so that the leap day is last.
+local function days(year, month, day)
+    if month <= 2 then
+        year, month = year - 1, month + 12
+    end
+    return 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+        + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
+end
+
+-- Seconds since 1970, or nil.
+function M.parse(text)
+    local day, name, year, h, m, s =
+        text:match "^%s*%a+, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT%s*$"
+    if not day then
+        day, name, year, h, m, s =
+            text:match "^%s*%a+, (%d%d)%-(%a%a%a)%-(%d%d) (%d%d):(%d%d):(%d%d) GMT%s*$"
+        year = year and (year < "70" and "20" or "19") .. year
+    end
+    if not day then
+        name, day, h, m, s, year = text:match "^%s*%a%a%a (%a%a%a) +(%d+) (%d%d):(%d%d):(%d%d) (%d%d%d%d)%s*$"
+    end
+    local month = MONTHS[name]
+    if not month then
+        return nil
+    end
+    return days(tonumber(year), month, tonumber(day)) * 86400 + h * 3600 + m * 60 + s
+end
+
+return M

@@ -1,0 +1,102 @@
+-- What the policies have in common: their options, the three ways in which a call can end, and what a status
+-- says. Internal.
+local check = require "leat.check"
+local errors = require "leat.error"
+local task = require "leat.core.task"
+
+local xpcall = xpcall
+
+local M = {}
+
+-- opts[name], a number of at least `min` (0 unless said), not NaN.
+function M.number(who, opts, name, default, min)
+    local value = opts[name]
+    if value == nil then
+        return default
+    end
+    if type(value) ~= "number" or not (value >= (min or 0)) then
+        check.fail(("%s: option '%s' must be a number of at least %g, got %s"):format(who, name, min or 0,
+            check.picture(value)))
+    end
+    return value
+end
+
+function M.count(who, opts, name, default)
+    return check.count(who, "option '" .. name .. "'", opts[name] == nil and default or opts[name], 1)
+end
+
+-- Whether what a function raised is a failure (raising one of leat's errors means returning it), and not a
+-- bug or the cancel of this task.
+local function is_failure(raised)
+    return errors.is(raised) and raised.kind ~= "cancelled"
+end
+
+local function tried(ok, ...)
+    local first = ...
+    if ok then
+        return ...
+    elseif is_failure(first) then
+        return nil, first
+    end
+    error(first, 0)
+end
+
+-- fn's values; nil, err also where it raised the failure. Bugs and cancels are raised.
+function M.try(fn, ...)
+    return tried(xpcall(fn, task.note, ...))
+end
+
+local function conclude(stack, entry, finished, ok, ...)
+    for i = #stack, 1, -1 do
+        if stack[i] == entry then
+            table.remove(stack, i)
+            break
+        end
+    end
+    local first, second = ...
+    if ok then
+        finished(true, first, second)
+        return ...
+    elseif is_failure(first) then
+        finished(true, nil, first)
+    else
+        finished(false)
+    end
+    error(first, 0)
+end
+
+-- Calls fn(...) and then finished(ended, value, err), whatever happens: ended is false after a bug and a
+-- cancel. Returns, and raises, what fn does. `finished` must not wait before its books are in order: it is
+-- what gives back places and leases.
+function M.run(finished, fn, ...)
+    local stack = task.cleanups()
+    -- Should the task be abandoned, its clean-ups are run from here.
+    local entry = { grace = 5, fn = function() finished(false) end }
+    stack[#stack + 1] = entry
+    return conclude(stack, entry, finished, xpcall(fn, task.note, ...))
+end
+
+-- The status if `value` looks like a response (of ours, or a table with status and headers).
+function M.status(value)
+    if type(value) == "table" and type(value.status) == "number" and type(value.headers) == "table" then
+        return value.status
+    end
+end
+
+-- The value of a header, in any spelling of its name.
+function M.header(headers, name)
+    local value = headers[name]
+    if value == nil then
+        for key, v in pairs(headers) do
+            if type(key) == "string" and key:lower() == name then
+                value = v
+            end
+        end
+    end
+    if type(value) == "table" then
+        value = value[1]
+    end
+    return value ~= nil and tostring(value) or nil
+end
+
+return M

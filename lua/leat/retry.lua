@@ -1,0 +1,282 @@
+-- Retry: try again what may succeed then, later each time, and never in step with the others.
+--
+-- Back-off is exponential with full jitter, as measured in M. Brooker, "Exponential Backoff And Jitter", AWS
+-- Architecture Blog, 2015. What a server says about when to come back (RFC 9110, 10.2.3) comes first.
+local check = require "leat.check"
+local errors = require "leat.error"
+local policy = require "leat.policy"
+local rules = require "leat.retry_rules"
+local task = require "leat.task"
+
+local huge, max, min, random = math.huge, math.max, math.min, math.random
+local now = task.now
+
+local M = {}
+
+-- ---- the budget: a bucket that first attempts fill and retries empty
+
+local BUDGET = { ratio = "number", floor = "number", max = "number" }
+
+local function new_budget(given)
+    if given == false then
+        return nil
+    elseif given == nil or given == true then
+        given = {}
+    elseif type(given) == "number" then
+        given = { ratio = given }
+    end
+    check.options("retry: budget", given, BUDGET)
+    local floor = policy.number("retry: budget", given, "floor", 10)
+    return {
+        left = floor,
+        ratio = policy.number("retry: budget", given, "ratio", 0.2),
+        max = max(floor, policy.number("retry: budget", given, "max", 1000)),
+    }
+end
+
+-- ---- waiting
+
+-- What a server asks of one caller it asks of all: nobody of this key starts anything before `at`, and then
+-- not all of them in one instant.
+local function pause(self, key, seconds)
+    local paused = self.paused
+    local at = now() + seconds
+    local old = paused[key]
+    if not old or old.at < at then
+        paused[key] = { at = at, spread = self.jitter and max(self.base, seconds / 4) or 0 }
+    end
+    self.pauses = self.pauses + 1
+    if self.pauses % 256 == 0 then
+        for k, p in pairs(paused) do
+            if p.at < now() then
+                paused[k] = nil
+            end
+        end
+    end
+end
+
+-- When a call may go on that has to wait until `at` for reasons of its own; and the pause it has heeded.
+local function resume_at(self, key, at)
+    local p = self.paused[key]
+    if p and p.at > now() then
+        return max(at, p.at + random() * p.spread), p
+    end
+    return at, nil
+end
+
+local function past_deadline(at)
+    local deadline = task.deadline()
+    return deadline ~= nil and at > now() and at >= deadline
+end
+
+-- Waits until `at`, or as long as the key is paused meanwhile; false if that is past the deadline.
+local function wait(self, key, at, heeded)
+    while true do
+        if past_deadline(at) then
+            return false
+        elseif at > now() then
+            task.sleep(at - now())
+        end
+        local p = self.paused[key]
+        if not p or p == heeded then
+            return true
+        end
+        at, heeded = resume_at(self, key, now())
+        if not heeded then
+            return true
+        end
+    end
+end
+
+local function backoff(self, attempt, limited)
+    local longest = min(self.max, (limited and self.base_429 or self.base) * self.factor ^ (attempt - 1))
+    return self.jitter and random() * longest or longest
+end
+
+-- ---- the call
+
+local function pack(...)
+    return { n = select("#", ...), ... }
+end
+
+-- The last outcome, marked: `attempts`, and why there was no further one.
+local function give_up(values, attempt, why)
+    local value, err = values[1], values[2]
+    if value == nil and err ~= nil then
+        err.attempts, err.gave_up = attempt, why
+    elseif policy.status(value) and (attempt > 1 or why) then
+        value.attempts, value.gave_up = attempt, why
+    end
+    return unpack(values, 1, values.n)
+end
+
+local function too_long(self, value, err, hint, attempt)
+    if not err then
+        err = errors.new {
+            kind = "rate_limited", status = value.status, url = value.url, retryable = true,
+            message = ("status %d: the server asks for a wait of %.6g s, more than max_retry_after (%.6g s)")
+                :format(value.status, hint, self.max_retry_after),
+            response = value,
+        }
+    end
+    err.retry_after, err.attempts, err.gave_up = hint, attempt, "retry_after"
+    return nil, err
+end
+
+local function out_of_budget(values, attempt)
+    local err = values[1] == nil and values[2]
+    if err then
+        local copy = { cause = err, reason = "retry_budget" }
+        for k, v in pairs(err) do
+            if copy[k] == nil then
+                copy[k] = v
+            end
+        end
+        values = { n = 2, nil, errors.new(copy) }
+    end
+    return give_up(values, attempt, "retry_budget")
+end
+
+local Retry = {}
+Retry.__index = Retry
+
+--- Calls `fn(...)`, and again while that may help.
+---@param fn function
+---@param ... any its arguments, given to each attempt
+---@return any ... fn's values, of the last attempt. A response is a response to the end: three times status
+---500 is that response, `res.ok` false, with `res.attempts` 3 and `res.gave_up` "attempts". A failure is
+---`nil, err`, with err.attempts, and err.gave_up if it was one to try again: "attempts", "deadline",
+---"retry_budget" (err.reason too; err.cause is the failure itself), "retry_after" (the wait that was asked
+---for, err.retry_after, is longer than max_retry_after; a response is made an error of kind rate_limited)
+---
+--- A cancel and a bug are raised at once. Raises if fn is not a function.
+--- ```lua
+--- local retry = leat.retry { base = 0.01 }
+--- local n = 0
+--- local v = retry:call(function(x)
+---     n = n + 1
+---     if n < 3 then return nil, leat.error { kind = "closed", message = "hung up", retryable = true } end
+---     return x
+--- end, "done")
+--- assert(v == "done" and n == 3)
+--- ```
+function Retry:call(fn, ...)
+    check.callable("retry:call", "the first argument", fn)
+    local key = self.key and self.key(...) or self
+    local budget = self.budget
+    self.calls = self.calls + 1
+    if budget then
+        budget.left = min(budget.max, budget.left + budget.ratio)
+    end
+    local at, heeded = resume_at(self, key, now())
+    if heeded and not wait(self, key, at, heeded) then
+        return nil, errors.new { kind = "rate_limited", reason = "paused", attempts = 0, retryable = true,
+            gave_up = "deadline", retry_after = max(0, heeded.at - now()),
+            message = "the server has asked for a pause that lasts beyond the deadline" }
+    end
+    for attempt = 1, huge do
+        local values = pack(policy.try(fn, ...))
+        local value, err = values[1], values[2]
+        if value ~= nil then
+            err = nil
+        elseif err ~= nil and not errors.is(err) then
+            err = errors.new { kind = "script", message = tostring(err), cause = err }
+            values[2] = err
+        end
+        local status = err and err.status or policy.status(value)
+        local hint = (err or status) and rules.hint(value, err)
+        local again = rules.worth_trying(self.idempotent, value, err, status, hint)
+        if self.when and not (err and err.kind == "cancelled") then
+            again = self.when(value, err, again)
+        end
+        if not again then
+            return give_up(values, attempt)
+        end
+        if hint and hint <= self.max_retry_after then
+            pause(self, key, hint)
+        end
+        if attempt >= self.attempts then
+            return give_up(values, attempt, "attempts")
+        elseif hint and hint > self.max_retry_after then
+            return too_long(self, value, err, hint, attempt)
+        end
+        local limited = status == 429 or err and err.kind == "rate_limited"
+            or status == 503 and not err and policy.header(value.headers, "retry-after") ~= nil
+        at, heeded = resume_at(self, key, now() + (hint and 0 or backoff(self, attempt, limited)))
+        if past_deadline(at) then
+            return give_up(values, attempt, "deadline")
+        elseif budget and budget.left < 1 - 1e-9 then -- ten times 0.1 is not 1
+            return out_of_budget(values, attempt)
+        end
+        if budget then
+            budget.left = budget.left - 1
+        end
+        if self.on_retry then
+            self.on_retry(attempt, err or value, max(0, at - now()))
+        end
+        if not wait(self, key, at, heeded) then
+            return give_up(values, attempt, "deadline")
+        end
+        self.retries = self.retries + 1
+    end
+end
+
+local ROWS = {
+    attempts = "number", base = "number", factor = "number", max = "number", jitter = "string",
+    base_429 = "number", max_retry_after = "number", budget = true, on_retry = "function",
+    when = "function", idempotent = "boolean", key = "function",
+}
+
+--- A policy that tries again. Works with any function; around others it is the outermost:
+--- `retry:call(breaker.call, breaker, fn, ...)`.
+---@param opts? table
+---
+--- * `attempts` how many calls in all (3).
+--- * `base` (1 s), `factor` (2), `max` (60 s): after attempt n the wait is a random part of
+---   min(max, base * factor^(n-1)); all of it with `jitter="none"`. `base_429`: the base after a 429, or a
+---   503 that says when to come back but not in words that are understood (2 * base).
+--- * What the server says (retry-after-ms, retry-after in seconds or as a date, or err.retry_after) goes
+---   before that and holds for all calls of this object, or of one `key(...)`, a function of the call's
+---   arguments: they go on after it, spread over `base` seconds or a quarter of the wait.
+---   `max_retry_after`: if it is longer (120 s), the call fails now.
+--- * `idempotent` true: sending it twice does no harm; false: it does, so only what never reached the server
+---   (not connected, 429, 503 with a hint) is tried again. Unless said, the request itself says it: a POST or
+---   PATCH without an Idempotency-Key is not. A function that is no request is trusted to fail with
+---   err.retryable only where it may be called again; and around a `wait_for` nobody can know what had been
+---   sent when the time was up: there, say it.
+--- * `when(value, err, default)` decides instead of the default, which is to try again after failures with
+---   err.retryable and responses with status 408, 429 and 5xx (but 501 and 505), to obey x-should-retry,
+---   and never after kinds invalid, denied, too_large, circuit_open and budget. Not asked after a cancel.
+--- * `budget` against retry storms: retries of all calls together are `ratio` (0.2) of the calls, and
+---   `floor` (10) more, at most `max` (1000) at a blow; false: no limit.
+--- * `on_retry(attempt, err_or_response, delay)` is told before each wait.
+---@return table retry with call; fields calls, retries
+---
+--- No wait after the last attempt, and none that would end past the deadline of the task. Raises for an
+--- unknown option or one of a wrong type.
+--- ```lua
+--- local retry = leat.retry { attempts = 5, base = 0.01, idempotent = true }
+--- local res = assert(retry:call(request, url .. "/ok"))
+--- assert(res.ok and retry.retries == 0)
+--- ```
+function M.retry(opts)
+    opts = check.options("retry", opts, ROWS)
+    if opts.jitter and opts.jitter ~= "full" and opts.jitter ~= "none" then
+        check.fail("retry: option 'jitter' must be \"full\" or \"none\", got " .. check.picture(opts.jitter))
+    end
+    local base = policy.number("retry", opts, "base", 1)
+    return setmetatable({
+        attempts = policy.count("retry", opts, "attempts", 3),
+        base = base,
+        factor = policy.number("retry", opts, "factor", 2),
+        max = policy.number("retry", opts, "max", 60),
+        jitter = opts.jitter ~= "none",
+        base_429 = policy.number("retry", opts, "base_429", 2 * base),
+        max_retry_after = policy.number("retry", opts, "max_retry_after", 120),
+        budget = new_budget(opts.budget),
+        on_retry = opts.on_retry, when = opts.when, idempotent = opts.idempotent, key = opts.key,
+        paused = {}, pauses = 0, calls = 0, retries = 0,
+    }, Retry)
+end
+
+return M

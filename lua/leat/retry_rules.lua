@@ -1,0 +1,90 @@
+-- What retry makes of an outcome: whether to try again, and when the server wants that. Internal.
+local http_date = require "leat.http_date"
+local policy = require "leat.policy"
+local task = require "leat.task"
+
+local max = math.max
+
+local M = {}
+
+-- ---- what is tried again
+
+-- Trying these again gives the same, or is what somebody has asked not to be done.
+local NEVER = {
+    invalid = true, denied = true, too_large = true, cancelled = true, circuit_open = true, budget = true,
+}
+
+local BEFORE_SENDING = { queue = true, dns = true, connect = true, tls = true }
+
+-- Nothing of the request has reached the server, so that a second one is the first.
+local function never_sent(err)
+    return err.kind == "connect" or err.kind == "dns" or err.kind == "rate_limited"
+        or err.kind == "timeout" and BEFORE_SENDING[err.phase] == true
+end
+
+local function passing(status)
+    return status == 408 or status == 429 or status >= 500 and status ~= 501 and status ~= 505
+end
+
+-- Refused rather than tried and failed: harmless to send again whatever it is.
+local function turned_away(status, hint)
+    return status == 429 or status == 503 and hint ~= nil
+end
+
+-- Sending it a second time may do harm: the caller says so, or the request does.
+local function harmful(idempotent, outcome)
+    if idempotent ~= nil then
+        return not idempotent
+    end
+    return outcome.idempotent == false
+end
+
+-- Whether what ended like this may go well at another time. `idempotent`: what the caller says, or nil.
+function M.worth_trying(idempotent, value, err, status, hint)
+    if err then
+        if NEVER[err.kind] then
+            return false
+        elseif harmful(idempotent, err) then
+            return never_sent(err) and err.retryable ~= false or status ~= nil and turned_away(status, hint)
+        elseif err.retryable == nil then
+            return status ~= nil and passing(status)
+        end
+        return err.retryable
+    elseif not status or status < 400 then
+        return false
+    end
+    local asked = policy.header(value.headers, "x-should-retry")
+    if asked == "true" or asked == "false" then
+        return asked == "true"
+    end
+    return passing(status) and (not harmful(idempotent, value) or turned_away(status, hint))
+end
+
+-- ---- hints
+
+local function number_in(text)
+    return text and text:find "^%s*%d[%d.]*[eE]?%+?%d*%s*$" and tonumber(text)
+end
+
+-- The seconds after which the server wants to be asked again, or nil.
+function M.hint(value, err)
+    if err then
+        local s = err.retry_after
+        return type(s) == "number" and s >= 0 and s or nil
+    end
+    local headers = value.headers
+    local ms = number_in(policy.header(headers, "retry-after-ms"))
+    if ms then
+        return ms / 1000
+    end
+    local after = policy.header(headers, "retry-after")
+    if not after or number_in(after) then
+        return number_in(after) or nil
+    end
+    local at = http_date.parse(after)
+    local date = policy.header(headers, "date")
+    -- Against the server's own clock: ours may be days away from it.
+    return at and max(0, at - (date and http_date.parse(date) or task.time()))
+end
+
+return M
