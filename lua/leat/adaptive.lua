@@ -1,0 +1,158 @@
+-- Adaptive concurrency: as many calls at once as the service takes. Doubling at first and then additive
+-- increase, multiplicative decrease, as TCP finds the capacity of a path: V. Jacobson, "Congestion Avoidance
+-- and Control", 1988.
+local check = require "leat.check"
+local policy = require "leat.policy"
+local sync = require "leat.sync"
+local task = require "leat.task"
+
+local floor, max, min = math.floor, math.max, math.min
+
+local M = {}
+
+local HISTORY = 1000
+
+-- A reason to slow down, "success", or nil: counts as neither.
+local function classify(value, err)
+    local status = type(err) == "table" and err.status or policy.status(value)
+    if status == 429 or status == 503 then
+        return tostring(status)
+    elseif err == nil then
+        return "success"
+    elseif type(err) == "table" and err.kind == "timeout" and err.phase ~= "queue" then
+        return "timeout"
+    end
+end
+
+local Adaptive = {}
+Adaptive.__index = Adaptive
+
+function Adaptive:__tostring()
+    return ("adaptive (%d of %d in flight)"):format(self.in_flight, self.limit)
+end
+
+local function set(self, limit, reason)
+    if limit ~= self.limit then
+        self.limit = limit
+        self.sem:resize(limit)
+        local changes = self.changes
+        if #changes == HISTORY then
+            table.remove(changes, 1)
+        end
+        changes[#changes + 1] = { at = task.now(), limit = limit, reason = reason }
+    end
+end
+
+local function new_round(self)
+    self.successes = 0
+    self.saturated = self.in_flight >= self.limit
+end
+
+-- Those already under way when it was cut are signs of the same congestion: a cut begins an epoch, and only
+-- calls of this epoch can cut again, or count towards a growth.
+local function cut(self, reason)
+    self.epoch = self.epoch + 1
+    self.slow_start = false
+    set(self, max(self.min, floor(self.limit / 2)), reason)
+    new_round(self)
+end
+
+-- A round is as many successes as calls fit in at once. What never reached the limit says nothing about
+-- whether there is room above it.
+local function succeeded(self)
+    self.successes = self.successes + 1
+    if self.successes >= self.limit then
+        if self.saturated and self.slow_start then
+            set(self, min(self.max, self.limit * 2), "slow start")
+        elseif self.saturated then
+            set(self, min(self.max, self.limit + 1), "increase")
+        end
+        new_round(self)
+    end
+end
+
+local function with_slot(self, fn, ...)
+    local epoch = self.epoch
+    self.in_flight = self.in_flight + 1
+    if self.in_flight >= self.limit then
+        self.saturated = true
+    end
+    return policy.run(function(ended, value, err)
+        self.in_flight = self.in_flight - 1
+        local verdict = ended and self.classify(value, err)
+        if verdict and epoch == self.epoch then
+            if verdict == "success" then
+                succeeded(self)
+            else
+                cut(self, verdict)
+            end
+        end
+    end, fn, ...)
+end
+
+--- Calls `fn(...)` as soon as there is a slot; those who wait are served first come, first served.
+---@param fn function
+---@param ... any its arguments
+---@return any ... what fn returns
+--- ```lua
+--- local slots = leat.adaptive { start = 2 }
+--- local r = leat.map({ 1, 2, 3 }, function(x)
+---     return slots:call(function() sleep(0) return x * x end)
+--- end)
+--- assert(r[3] == 9 and slots.in_flight == 0)
+--- ```
+function Adaptive:call(fn, ...)
+    check.callable("adaptive:call", "the first argument", fn)
+    return self.sem:with(with_slot, self, fn, ...)
+end
+
+--- How the limit has changed; the first entry is its start, the last thousand are kept.
+---@return table list of {at (leat.now), limit, reason}: "start", "slow start", "increase", or why it was cut:
+---"429", "503", "timeout", or what `classify` said
+--- ```lua
+--- local slots = leat.adaptive { start = 4 }
+--- slots:call(function() return nil, leat.error { kind = "timeout", message = "too slow" } end)
+--- local h = slots:history()
+--- assert(h[1].limit == 4 and h[2].limit == 2 and h[2].reason == "timeout")
+--- ```
+function Adaptive:history()
+    return { unpack(self.changes) }
+end
+
+local ROWS = { min = "number", start = "number", max = "number", classify = "function" }
+
+--- A policy that lets as many calls run at once as the service takes. Works with any function.
+---@param opts? table
+---
+--- * `min` (1), `start` (5), `max` (20): the limit's bounds and its beginning.
+--- * The limit is doubled after each round (as many successes as the limit) until the first sign of
+---   congestion, from then on it grows by one; only if it was reached in that round. At a sign of congestion
+---   it is halved; calls that were running then cannot halve it again.
+--- * `classify(value, err)` returns "success", a word that says why to slow down, or nil for what is a sign
+---   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither.
+---@return table adaptive with call, history; fields limit, in_flight
+---
+--- Raises for an unknown option or one of a wrong type.
+--- ```lua
+--- local slots = leat.adaptive { min = 1, start = 5, max = 20 }
+--- local res = assert(slots:call(request, url .. "/ok"))
+--- assert(res.ok and slots.limit == 5)
+--- ```
+function M.adaptive(opts)
+    opts = check.options("adaptive", opts, ROWS)
+    local least = policy.count("adaptive", opts, "min", 1)
+    local most = policy.count("adaptive", opts, "max", max(20, least))
+    local start = policy.count("adaptive", opts, "start", max(least, min(5, most)))
+    if not (least <= start and start <= most) or least == math.huge or start == math.huge then
+        check.fail(("adaptive: min <= start <= max must hold, got %g, %g, %g"):format(least, start, most))
+    end
+    return setmetatable({
+        min = least, max = most, limit = start, in_flight = 0,
+        sem = sync.semaphore(start),
+        epoch = 0, slow_start = true, successes = 0, saturated = false,
+        classify = opts.classify or classify,
+        changes = { { at = task.now(), limit = start, reason = "start" } },
+    }, Adaptive)
+end
+
+return M

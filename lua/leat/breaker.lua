@@ -1,0 +1,253 @@
+-- Circuit breaker: calls to a service that is down are refused at once, until a probe finds it well again.
+local check = require "leat.check"
+local errors = require "leat.error"
+local policy = require "leat.policy"
+local task = require "leat.task"
+
+local floor, huge = math.floor, math.huge
+local now = task.now
+
+local M = {}
+
+-- ---- what counts
+
+-- These say nothing about the service: they are made on this side, or are the caller's doing.
+local NEUTRAL = {
+    cancelled = true, invalid = true, denied = true, too_large = true, circuit_open = true,
+    rate_limited = true, budget = true, memory = true, raised = true, internal = true,
+}
+
+-- "failure", "success" or nil: counts as neither.
+local function classify(value, err)
+    local of = type(err) == "table" and err or {}
+    local status = of.status or policy.status(value)
+    if status == 429 or status == 408 then
+        return nil
+    elseif status and status >= 400 then
+        return status >= 500 and "failure" or "success" -- 4xx: it is well, and says no
+    elseif err == nil then
+        return "success"
+    end
+    return not NEUTRAL[of.kind] and of.phase ~= "queue" and "failure" or nil
+end
+
+-- ---- the failure rate: a window of ten slices that move on together
+
+local SLICES = 10
+
+local function new_window(seconds)
+    return { slice = seconds / SLICES, last = -huge, calls = {}, failures = {} }
+end
+
+local function window_add(w, failed)
+    local at = floor(now() / w.slice)
+    for i = math.max(w.last + 1, at - SLICES + 1), at do
+        w.calls[i % SLICES], w.failures[i % SLICES] = 0, 0
+    end
+    w.last = at
+    local i = at % SLICES
+    w.calls[i] = w.calls[i] + 1
+    if failed then
+        w.failures[i] = w.failures[i] + 1
+    end
+end
+
+local function window_sums(w)
+    local calls, failures = 0, 0
+    for i = 0, SLICES - 1 do
+        calls, failures = calls + (w.calls[i] or 0), failures + (w.failures[i] or 0)
+    end
+    return calls, failures
+end
+
+-- ---- the three states
+
+local Breaker = {}
+Breaker.__index = Breaker
+
+function Breaker:__tostring()
+    return "breaker (" .. self:state() .. ")"
+end
+
+-- Each change begins an epoch: what was started in an earlier one says nothing about this one.
+local function change(self, state)
+    local old = self.current
+    self.current, self.since, self.epoch = state, now(), self.epoch + 1
+    self.in_a_row, self.successes, self.leases = 0, 0, {}
+    self.seen = self.rate and new_window(self.window)
+    if self.on_change then
+        self.on_change(old, state)
+    end
+end
+
+-- The time alone makes an open circuit half-open.
+local function refresh(self)
+    if self.current == "open" and now() >= self.since + self.reset then
+        change(self, "half-open")
+    end
+    return self.current
+end
+
+--- The state of the circuit.
+---@return string state "closed", "open" or "half-open"
+--- ```lua
+--- assert(leat.breaker():state() == "closed")
+--- ```
+function Breaker:state()
+    return refresh(self)
+end
+
+-- A lease for a probe, or nil and the seconds until the oldest may be taken over: a probe that hangs must not
+-- keep the circuit from ever closing.
+local function lease(self)
+    local leases = self.leases
+    if #leases >= self.probes then
+        local left = leases[1].at + self.reset - now()
+        if left > 0 then
+            return nil, left
+        end
+        table.remove(leases, 1)
+    end
+    leases[#leases + 1] = { at = now() }
+    return leases[#leases]
+end
+
+-- False if another probe has taken it over.
+local function end_lease(self, probe)
+    for i, l in ipairs(self.leases) do
+        if l == probe then
+            table.remove(self.leases, i)
+            return true
+        end
+    end
+    return false
+end
+
+local function refused(self, seconds)
+    self.refused = self.refused + 1
+    return nil, errors.new {
+        kind = "circuit_open", retry_after = seconds, retryable = false,
+        message = ("the circuit is %s: not called; try again in %.3g s"):format(self.current, seconds),
+    }
+end
+
+local function count_failure(self)
+    self.in_a_row = self.in_a_row + 1
+    local open = self.current == "half-open" or self.in_a_row >= self.threshold
+    if self.rate and not open then
+        window_add(self.seen, true)
+        local calls, failures = window_sums(self.seen)
+        open = calls >= self.min_calls and failures >= self.rate * calls
+    end
+    if open then
+        change(self, "open")
+    end
+end
+
+local function count_success(self)
+    self.in_a_row = 0
+    if self.current == "half-open" then
+        self.successes = self.successes + 1
+        if self.successes >= self.probes then
+            change(self, "closed")
+        end
+    elseif self.rate then
+        window_add(self.seen, false)
+    end
+end
+
+--- Calls `fn(...)`, unless the circuit is open.
+---@param fn function
+---@param ... any its arguments
+---@return any ... fn's values; or, fn not having been called, nil, err of kind "circuit_open", with
+---err.retry_after: the seconds until there is a point in trying again
+---
+--- A cancel and a bug in fn are raised; they count as neither success nor failure, and a probe's lease is
+--- given back. What was started before the circuit changed has no say any more when it ends.
+--- ```lua
+--- local breaker = leat.breaker { threshold = 2, reset = 30 }
+--- local function down() return nil, leat.error { kind = "connect", message = "refused" } end
+--- breaker:call(down)
+--- breaker:call(down)
+--- local v, err = breaker:call(down)
+--- assert(v == nil and err.kind == "circuit_open" and err.retry_after > 29)
+--- ```
+function Breaker:call(fn, ...)
+    check.callable("breaker:call", "the first argument", fn)
+    local state, probe = refresh(self), nil
+    if state == "open" then
+        return refused(self, self.since + self.reset - now())
+    elseif state == "half-open" then
+        local left
+        probe, left = lease(self)
+        if not probe then
+            return refused(self, left)
+        end
+    end
+    local epoch = self.epoch
+    return policy.run(function(ended, value, err)
+        if epoch ~= self.epoch or probe and not end_lease(self, probe) then
+            return
+        end
+        local verdict = ended and self.classify(value, err)
+        if verdict == "failure" then
+            count_failure(self)
+        elseif verdict == "success" then
+            count_success(self)
+        end
+    end, fn, ...)
+end
+
+local ROWS = {
+    threshold = "number", failure_rate = "number", min_calls = "number", window = "number",
+    reset = "number", probes = "number", classify = "function", on_change = "function",
+}
+
+--- A policy that stops calling what does not work. Works with any function.
+---@param opts? table
+---
+--- * `threshold`: that many failures in a row open the circuit (5, unless failure_rate is given).
+--- * `failure_rate`: or this share of the calls of the last `window` seconds (60), once there were
+---   `min_calls` (10) in it.
+--- * `reset`: that many seconds later (30) it is half-open: at most `probes` (1) calls are let through at a
+---   time, the others still refused. When that many have succeeded it is closed, when one fails it is open
+---   again. A probe that has not ended after `reset` seconds makes room for another.
+--- * `classify(value, err)` returns "failure", "success" or nil, for what counts as neither. Unless said:
+---   failures count, and status 5xx; a 4xx is a success, since the service is well; 408, 429, kinds
+---   invalid, denied, too_large, cancelled, circuit_open, rate_limited, budget, and what waited here in vain
+---   count as neither.
+--- * `on_change(old, new)` is told of each change of state.
+---@return table breaker with call, state; field refused (calls that were)
+---
+--- Raises for an unknown option or one of a wrong type.
+--- ```lua
+--- local breaker = leat.breaker { failure_rate = 0.5, min_calls = 20, window = 10, on_change = print }
+--- local res = assert(breaker:call(request, url .. "/ok"))
+--- assert(res.ok and breaker:state() == "closed")
+--- ```
+function M.breaker(opts)
+    opts = check.options("breaker", opts, ROWS)
+    local rate = policy.number("breaker", opts, "failure_rate")
+    if rate and (rate == 0 or rate > 1) then
+        check.fail("breaker: option 'failure_rate' must be a share such as 0.5, got " .. check.picture(rate))
+    end
+    local window = policy.number("breaker", opts, "window", 60)
+    local reset = policy.number("breaker", opts, "reset", 30)
+    if window == 0 or reset == 0 then
+        check.fail "breaker: options 'window' and 'reset' must be more than 0 seconds"
+    end
+    return setmetatable({
+        threshold = policy.count("breaker", opts, "threshold", rate and huge or 5),
+        rate = rate,
+        min_calls = policy.count("breaker", opts, "min_calls", 10),
+        window = window,
+        reset = reset,
+        probes = policy.count("breaker", opts, "probes", 1),
+        classify = opts.classify or classify,
+        on_change = opts.on_change,
+        current = "closed", since = now(), epoch = 0, refused = 0,
+        in_a_row = 0, successes = 0, leases = {}, seen = rate and new_window(window),
+    }, Breaker)
+end
+
+return M
