@@ -86,7 +86,7 @@ end
 -- The value of a header, in any spelling of its name.
 function M.header(headers, name)
     local value = headers[name]
-    if value == nil then
+    if value == nil and not getmetatable(headers) then -- those of a response find any spelling
         for key, v in pairs(headers) do
             if type(key) == "string" and key:lower() == name then
                 value = v

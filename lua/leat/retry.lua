@@ -36,6 +36,10 @@ end
 
 -- ---- waiting
 
+local function spread_of(self, seconds)
+    return self.jitter and max(self.base, seconds / 4) or 0
+end
+
 -- What a server asks of one caller it asks of all: nobody of this key starts anything before `at`, and then
 -- not all of them in one instant.
 local function pause(self, key, seconds)
@@ -43,7 +47,7 @@ local function pause(self, key, seconds)
     local at = now() + seconds
     local old = paused[key]
     if not old or old.at < at then
-        paused[key] = { at = at, spread = self.jitter and max(self.base, seconds / 4) or 0 }
+        paused[key] = { at = at, spread = spread_of(self, seconds) }
     end
     self.pauses = self.pauses + 1
     if self.pauses % 256 == 0 then
@@ -192,7 +196,8 @@ function Retry:call(fn, ...)
         if not again then
             return give_up(values, attempt)
         end
-        if hint and hint <= self.max_retry_after then
+        local theirs = hint and status -- the server's word, not that of something on this side
+        if theirs and hint <= self.max_retry_after then
             pause(self, key, hint)
         end
         if attempt >= self.attempts then
@@ -202,7 +207,9 @@ function Retry:call(fn, ...)
         end
         local limited = status == 429 or err and err.kind == "rate_limited"
             or status == 503 and not err and policy.header(value.headers, "retry-after") ~= nil
-        at, heeded = resume_at(self, key, now() + (hint and 0 or backoff(self, attempt, limited)))
+        local own = theirs and 0 or hint and hint + spread_of(self, hint) * random()
+            or backoff(self, attempt, limited)
+        at, heeded = resume_at(self, key, now() + own)
         if past_deadline(at) then
             return give_up(values, attempt, "deadline")
         elseif budget and budget.left < 1 - 1e-9 then -- ten times 0.1 is not 1

@@ -1,0 +1,311 @@
+-- Rate limiter: requests and tokens per minute, evenly. First come, first served.
+local check = require "leat.check"
+local errors = require "leat.error"
+local meter = require "leat.meter"
+local policy = require "leat.policy"
+local sync = require "leat.sync"
+local task = require "leat.task"
+
+local huge, max = math.huge, math.max
+local now = task.now
+
+local M = {}
+
+-- ---- reservations
+
+local Reservation = {}
+Reservation.__index = Reservation
+
+--- Corrects a reservation: the tokens that the call has really used. What was too much is given back, what
+--- was too little is owed. The last word counts.
+---@param tokens number
+--- ```lua
+--- local limiter = leat.limiter { tpm = 60000, token_burst = 1000 }
+--- local place = assert(limiter:reserve { tokens = 800 })
+--- place:settle(300)
+--- assert(limiter:stats().free_tokens >= 700)
+--- ```
+function Reservation:settle(tokens)
+    if type(tokens) ~= "number" or not (tokens >= 0 and tokens < huge) then
+        check.fail("settle: the tokens must be a number of at least 0, got " .. check.picture(tokens))
+    end
+    local limiter = self.limiter
+    limiter.tokens:charge(tokens - self.tokens)
+    self:close()
+    self.tokens = tokens
+    limiter.changed:set()
+end
+
+--- Gives a reservation back: there will be no call.
+--- ```lua
+--- local limiter = leat.limiter { rpm = 60 }
+--- limiter:reserve():cancel()
+--- assert(limiter:stats().free_requests == 1)
+--- ```
+function Reservation:cancel()
+    self.limiter.requests:charge(-self.requests)
+    self:settle(0)
+    self.requests = 0
+end
+
+-- Internal: the estimate was right.
+function Reservation:close()
+    if not self.closed then
+        self.closed = true
+        self.limiter.reserved = self.limiter.reserved - self.tokens
+    end
+end
+
+-- ---- waiting
+
+local Limiter = {}
+Limiter.__index = Limiter
+
+function Limiter:__tostring()
+    local s = self:stats()
+    return ("limiter (%.4g requests, %.4g tokens per minute, %d waiting)"):format(s.rpm, s.tpm, s.waiting)
+end
+
+-- The seconds until this much may pass, behind `ahead`.
+local function delay_of(self, requests, tokens, ahead)
+    return max(self.requests:delay(requests, ahead and ahead.requests or 0),
+        self.tokens:delay(tokens, ahead and ahead.tokens or 0))
+end
+
+local function too_late(delay, why)
+    return nil, errors.new {
+        kind = "rate_limited", reason = "limiter", retry_after = delay, retryable = true,
+        message = ("limiter: the turn of this call would be in %.3g s, beyond %s"):format(delay, why),
+    }
+end
+
+local function grant(self, requests, tokens)
+    self.requests:charge(requests)
+    self.tokens:charge(tokens)
+    self.reserved = self.reserved + tokens
+    return setmetatable({ limiter = self, requests = requests, tokens = tokens }, Reservation)
+end
+
+-- At the head of the line.
+local function turn(self, requests, tokens)
+    while true do
+        local delay = delay_of(self, requests, tokens)
+        if delay == 0 then
+            return grant(self, requests, tokens)
+        elseif now() + delay > (task.deadline() or huge) then
+            return too_late(delay, "the deadline")
+        end
+        self.changed:clear()
+        self.changed:wait(delay) -- or until there is something to reckon anew
+    end
+end
+
+local function in_line(self, requests, tokens)
+    local waiting = self.waiting
+    waiting.requests, waiting.tokens = waiting.requests + requests, waiting.tokens + tokens
+    waiting.n = waiting.n + 1
+    return policy.run(function()
+        waiting.requests, waiting.tokens = waiting.requests - requests, waiting.tokens - tokens
+        waiting.n = waiting.n - 1
+    end, self.line.with, self.line, turn, self, requests, tokens)
+end
+
+local RESERVE = { requests = "number", tokens = "number", max_wait = "number" }
+
+local function finite(who, opts, name, default)
+    local value = policy.number(who, opts, name, default)
+    if value == huge then
+        check.fail(("%s: option '%s' must be finite"):format(who, name))
+    end
+    return value
+end
+
+--- Waits until a call may be made.
+---@param what? table requests (1), tokens (0: what the call is expected to use), max_wait (s)
+---@return table|nil reservation with settle(tokens), cancel
+---@return table? err kind "rate_limited" with err.retry_after (s), at once, if the turn would come after the
+---deadline of the task, or later than max_wait
+---
+--- More tokens than the burst holds do not wait for ever: they go when nothing is owed, and those behind wait
+--- for longer. Who is cancelled while waiting leaves no gap.
+--- ```lua
+--- local limiter = leat.limiter { rpm = 600, tpm = 90000 }
+--- local place = assert(limiter:reserve { tokens = 500 })
+--- -- ... the call ...
+--- place:settle(420)
+--- ```
+function Limiter:reserve(what)
+    what = check.options("reserve", what, RESERVE)
+    local requests, tokens = finite("reserve", what, "requests", 1), finite("reserve", what, "tokens", 0)
+    local longest = policy.number("reserve", what, "max_wait", self.max_wait)
+    local delay = delay_of(self, requests, tokens, self.waiting)
+    if delay == 0 and self.waiting.n == 0 then
+        return grant(self, requests, tokens)
+    elseif now() + delay > (task.deadline() or huge) then
+        return too_late(delay, "the deadline")
+    elseif delay > longest then
+        return too_late(delay, "max_wait")
+    elseif longest == huge then
+        return in_line(self, requests, tokens)
+    end
+    -- The rate may be lowered meanwhile.
+    local place, err = task.wait_for(longest, in_line, self, requests, tokens)
+    if err and err.kind == "timeout" then
+        return too_late(delay_of(self, requests, tokens, self.waiting), "max_wait")
+    end
+    return place, err
+end
+
+--- Calls `fn(...)` when its turn has come.
+---@param fn function
+---@param ... any its arguments
+---@return any ... what fn returns; or nil, err as from reserve
+---
+--- The tokens of a call are what the limiter's option `tokens` says, corrected afterwards by its `usage`. If
+--- fn returns a response, its x-ratelimit headers are taken up (see learn).
+--- ```lua
+--- local limiter = leat.limiter { rpm = 600 }
+--- local res = assert(limiter:call(request, url .. "/ok"))
+--- assert(res.ok)
+--- ```
+function Limiter:call(fn, ...)
+    check.callable("limiter:call", "the first argument", fn)
+    local tokens = self.cost
+    if type(tokens) == "function" then
+        tokens = tokens(...)
+    end
+    local place, refusal = self:reserve { tokens = tokens }
+    if not place then
+        return nil, refusal
+    end
+    return policy.run(function(ended, value, second)
+        place:close()
+        if not ended then
+            return
+        elseif self.learns and policy.status(value) then
+            self:learn(value.headers)
+        end
+        local used = self.usage and self.usage(value, second)
+        if used then
+            place:settle(used)
+        end
+    end, fn, ...)
+end
+
+-- ---- rates
+
+local function positive(who, opts, name)
+    local value = policy.number(who, opts, name)
+    if value == 0 then
+        check.fail(("%s: option '%s' must be more than 0"):format(who, name))
+    end
+    return value
+end
+
+local function set(self, who, opts)
+    local rpm, rps = positive(who, opts, "rpm"), positive(who, opts, "rps")
+    if rpm and rps then
+        check.fail(who .. ": only one of the options 'rpm' and 'rps' may be given")
+    end
+    local tpm, burst, token_burst = positive(who, opts, "tpm"), positive(who, opts, "burst"),
+        positive(who, opts, "token_burst")
+    self.requests:set(rpm or rps and rps * 60, burst)
+    self.tokens:set(tpm, token_burst)
+    self.changed:set()
+end
+
+local SET = { rpm = "number", rps = "number", tpm = "number", burst = "number", token_burst = "number" }
+
+--- Changes rates under way; those who wait are served by the new ones.
+---@param opts table rpm (or rps), tpm, burst, token_burst; what is not named stays. math.huge: no limit
+--- ```lua
+--- local limiter = leat.limiter { rpm = 60 }
+--- limiter:set { rpm = 600 }
+--- assert(limiter:stats().rpm == 600)
+--- ```
+function Limiter:set(opts)
+    set(self, "limiter:set", check.options("limiter:set", opts, SET))
+end
+
+--- Takes up what a server says of its limits: x-ratelimit-limit-requests, -remaining-requests and
+--- -reset-requests, and the same of tokens.
+---@param headers table of a response
+---@return boolean learned whether they say anything of it
+---
+--- A limit is taken as one per minute, or less where what remains until the reset shows it. It can only lower
+--- a rate that was set, and a `set` overrides it.
+--- ```lua
+--- local limiter = leat.limiter()
+--- limiter:learn { ["x-ratelimit-limit-requests"] = "60", ["x-ratelimit-remaining-requests"] = "59",
+---     ["x-ratelimit-reset-requests"] = "1s" }
+--- assert(limiter:stats().rpm == 60)
+--- ```
+function Limiter:learn(headers)
+    local learned = false
+    for _, what in ipairs { "requests", "tokens" } do
+        local said = self[what]:learn(policy.header(headers, "x-ratelimit-limit-" .. what),
+            policy.header(headers, "x-ratelimit-remaining-" .. what),
+            policy.header(headers, "x-ratelimit-reset-" .. what))
+        learned = learned or said
+    end
+    if learned then
+        self.changed:set()
+    end
+    return learned
+end
+
+--- How it stands.
+---@return table stats rpm, tpm (math.huge: no limit), waiting (calls), reserved (tokens not yet settled),
+---free_requests, free_tokens (what may pass at once)
+--- ```lua
+--- assert(leat.limiter({ rpm = 60 }):stats().waiting == 0)
+--- ```
+function Limiter:stats()
+    return {
+        rpm = self.requests.per_minute, tpm = self.tokens.per_minute,
+        waiting = self.waiting.n, reserved = self.reserved,
+        free_requests = self.requests:free(), free_tokens = self.tokens:free(),
+    }
+end
+
+local ROWS = {
+    rpm = "number", rps = "number", tpm = "number", burst = "number", token_burst = "number",
+    max_wait = "number", tokens = true, usage = "function", learn = "boolean",
+}
+
+--- A policy that keeps to a rate. Works with any function.
+---@param opts? table
+---
+--- * `rpm` requests per minute (or `rps`, per second), `tpm` tokens per minute; no limit unless said.
+--- * `burst`, `token_burst`: how much may pass at once after a pause; what comes in a second unless said, at
+---   least 1. In any T seconds there pass at most rate * T + burst.
+--- * `max_wait` seconds: who would have to wait longer fails at once (no limit unless said).
+--- * `tokens`: what a `call` is expected to use, a number or a function of its arguments (0);
+---   `usage(value, second)`: what it has used, told from what it returned, or nil.
+--- * `learn` false: does not look at the headers of the responses that come by.
+---@return table limiter with call, reserve, set, learn, stats
+---
+--- Raises for an unknown option, one of a wrong type, and a rate of 0 or less.
+--- ```lua
+--- local limiter = leat.limiter { rps = 100, burst = 1 }
+--- local before = leat.now()
+--- for _ = 1, 3 do assert(limiter:call(function() return true end)) end
+--- assert(leat.now() - before >= 0.0199)
+--- ```
+function M.limiter(opts)
+    opts = check.options("limiter", opts, ROWS)
+    if type(opts.tokens) ~= "function" then
+        finite("limiter", opts, "tokens")
+    end
+    local self = setmetatable({
+        requests = meter.new(), tokens = meter.new(),
+        line = sync.semaphore(1), changed = sync.event(),
+        waiting = { n = 0, requests = 0, tokens = 0 }, reserved = 0,
+        max_wait = policy.number("limiter", opts, "max_wait", huge),
+        cost = opts.tokens or 0, usage = opts.usage, learns = opts.learn ~= false,
+    }, Limiter)
+    set(self, "limiter", opts)
+    return self
+end
+
+return M
