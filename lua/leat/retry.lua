@@ -62,7 +62,7 @@ end
 -- When a call may go on that has to wait until `at` for reasons of its own; and the pause it has heeded.
 local function resume_at(self, key, at)
     local p = self.paused[key]
-    if p and p.at > now() then
+    if p and p.at >= now() then -- "at once" too is for many: spread
         return max(at, p.at + random() * p.spread), p
     end
     return at, nil

@@ -101,6 +101,20 @@ t.test("half-open lets through as many as it has probes, not every caller", func
     end
 end)
 
+t.test("it closes when as many have succeeded as it has probes", function()
+    local breaker = opened { reset = 5, probes = 2 }
+    sleep(5)
+    breaker:call(ok)
+    t.eq(breaker:state(), "half-open")
+    breaker:call(ok)
+    t.eq(breaker:state(), "closed")
+    breaker = opened { reset = 5, probes = 2 }
+    sleep(5)
+    breaker:call(ok)
+    breaker:call(fail())
+    t.eq(breaker:state(), "open")
+end)
+
 t.test("a probe that is cancelled gives its lease back", function()
     local breaker = opened { reset = 5 }
     sleep(5)

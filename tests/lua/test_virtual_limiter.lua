@@ -109,6 +109,17 @@ t.test("a waiter that is cancelled leaves no gap", function()
     t.eq(limiter.line.available, 1)
 end)
 
+t.test("who needs less does not overtake who waits for more", function()
+    local limiter = leat.limiter { tpm = 600, token_burst = 10 }
+    assert(limiter:reserve { tokens = 10 })
+    local big = spawn(turns, limiter, 1, { tokens = 10 })
+    sleep(0)
+    local small = spawn(turns, limiter, 1, { tokens = 0 })
+    near((big:await()), { 1 })
+    near((small:await()), { 1 })
+    t.eq(limiter:stats().waiting, 0)
+end)
+
 t.test("more tokens than the burst go into debt instead of waiting for ever", function()
     local limiter = leat.limiter { tpm = 600, token_burst = 10 } -- 10 a second
     near((turns(limiter, 1, { tokens = 100 })), { 0 })
@@ -142,6 +153,12 @@ t.test("the last word of settle counts, and cancel gives all back", function()
     place:cancel()
     local stats = limiter:stats()
     t.eq({ stats.free_tokens, stats.free_requests, stats.reserved }, { 100, 1, 0 })
+    limiter = leat.limiter { rpm = 1, burst = 2 }
+    place = limiter:reserve()
+    limiter:reserve()
+    place:cancel()
+    place:cancel()
+    t.eq(limiter:stats().free_requests, 1)
     t.raises("settle: the tokens must be a number of at least 0, got -1", place.settle, place, -1)
 end)
 
@@ -154,6 +171,7 @@ t.test("who would come too late fails now, with the time until the turn", functi
     spawn(limiter.reserve, limiter)
     spawn(limiter.reserve, limiter)
     sleep(0)
+    t.near(t.fails("rate_limited", limiter:reserve { max_wait = 2 }).retry_after, 3, 1e-6) -- behind two
     wait_for(2.5, function()
         err = t.fails("rate_limited", limiter:reserve())
         t.near(err.retry_after, 3, 1e-6)
@@ -167,7 +185,9 @@ end)
 t.test("a limiter's own max_wait holds unless one is given", function()
     local limiter = leat.limiter { rpm = 60, max_wait = 0.5 }
     assert(limiter:reserve())
+    local before = leat.now()
     t.fails("rate_limited", limiter:reserve())
+    t.eq(leat.now(), before)
     t.ok(limiter:reserve { max_wait = 2 })
 end)
 
@@ -291,6 +311,9 @@ t.test("what the server has left bounds the burst", function()
     limiter:learn { ["x-ratelimit-limit-requests"] = "60", ["x-ratelimit-remaining-requests"] = "2",
         ["x-ratelimit-reset-requests"] = "58s" }
     near((turns(limiter, 4)), { 0, 0, 1, 2 })
+    assert(limiter:reserve())
+    limiter:learn { ["x-ratelimit-remaining-requests"] = "60" } -- it adds none
+    near((turns(limiter, 1)), { 1 })
     limiter = leat.limiter { tpm = 6000, token_burst = 1000 }
     limiter:learn { ["x-ratelimit-remaining-tokens"] = "100" }
     near((turns(limiter, 2, { tokens = 100 })), { 0, 1 })

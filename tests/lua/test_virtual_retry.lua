@@ -33,6 +33,14 @@ local function run(retry, outcomes, ...)
     return at, v, err
 end
 
+-- A 429 that comes after a while, then success.
+local function late_429(seconds, after)
+    return { function()
+        sleep(seconds)
+        return response(429, { ["retry-after"] = after })
+    end, response(200) }
+end
+
 local function plain(opts)
     opts = opts or {}
     opts.jitter = "none"
@@ -138,14 +146,14 @@ end)
 t.test("retry-after as a date counts from the response's own date", function()
     local function second(after, date)
         local res = response(503, { ["retry-after"] = after, date = date })
-        return run(plain { attempts = 2 }, { res })[2]
+        return run(plain { attempts = 2, max_retry_after = 1e6 }, { res })[2]
     end
     local date = "Sun, 06 Nov 1994 08:49:37 GMT"
     t.eq(second("Sun, 06 Nov 1994 08:49:40 GMT", date), 3)
     t.eq(second("Sunday, 06-Nov-94 08:50:37 GMT", date), 60)
     t.eq(second("Sun Nov  6 08:49:38 1994", date), 1)
     t.eq(second("Sun, 06 Nov 1994 08:00:00 GMT", date), 0) -- it has passed
-    t.eq(second("Tue, 01 Mar 2016 00:00:00 GMT", "Sun, 28 Feb 2016 23:59:59 GMT"), nil) -- a day and more
+    t.eq(second("Tue, 01 Mar 2016 00:00:00 GMT", "Sun, 28 Feb 2016 23:59:59 GMT"), 86401) -- a leap year
     t.eq(second("Mon, 01 Jan 2035 00:00:00 GMT", "Sun, 31 Dec 2034 23:59:00 GMT"), 60)
     -- Without a date of its own: by our clock, which is the first of 2026 under virtual time.
     local soon = os.date("!%a, %d %b %Y %H:%M:%S GMT", math.floor(leat.time()) + 30)
@@ -157,6 +165,16 @@ t.test("nonsense in retry-after falls back to the back-off", function()
     for _, text in ipairs { "abc", "-5", "", "1, 2", "0x10", "nan", "inf", "1.2.3", "1e", "Sun, 06 Nov 1994",
         "Sun, 06 Foo 1994 08:49:37 GMT" } do
         t.eq(run(plain(), { response(429, { ["retry-after"] = text }) }), { 0, 2, 6 }, text)
+    end
+end)
+
+t.test("a hint to come back at once is spread out, like any other", function()
+    local date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    local now = response(429, { ["retry-after"] = "0" })
+    local past = response(429, { ["retry-after"] = "Sun, 06 Nov 1994 08:00:00 GMT", date = date })
+    for _, res in ipairs { now, past } do
+        local at = run(leat.retry { attempts = 2, base = 4 }, { res })
+        t.ok(at[2] > 0 and at[2] <= 4, at[2])
     end
 end)
 
@@ -190,13 +208,46 @@ t.test("a hint pauses all calls of the object", function()
     t.eq((run(retry, { response(200) })), { 0 })
 end)
 
+t.test("a shorter hint does not shorten a pause", function()
+    local retry = plain { attempts = 2 }
+    local short = spawn(run, retry, late_429(1, "2"))
+    local long = spawn(run, retry, { response(429, { ["retry-after"] = "10" }), response(200) })
+    t.eq((short:await()), { 0, 10 })
+    t.eq((long:await()), { 0, 10 })
+end)
+
+t.test("the hint of an error from this side pauses nobody else", function()
+    local retry = plain { attempts = 2 }
+    local hint = { kind = "rate_limited", retry_after = 10 }
+    local first = spawn(run, retry, { function() return failing(hint) end, "done" })
+    sleep(1)
+    t.eq((run(retry, { "done" })), { 0 })
+    t.eq((first:await()), { 0, 10 })
+    -- One that carries a status is the server's.
+    hint = { kind = "http", status = 429, retry_after = 10 }
+    first = spawn(run, retry, { function() return failing(hint) end, "done" })
+    sleep(1)
+    t.eq((run(retry, { "done" })), { 9 })
+    t.eq((first:await()), { 0, 10 })
+end)
+
+t.test("a pause that comes during the back-off and lasts beyond the deadline ends the call then", function()
+    local retry = plain()
+    local other = spawn(run, retry, late_429(0.5, "10"))
+    local at, v, err, took
+    wait_for(5, function()
+        local began = leat.now()
+        at, v, err = run(retry, { failing })
+        took = since(began)
+    end)
+    t.eq({ at, took }, { { 0 }, 1 })
+    t.eq(t.fails("closed", v, err).gave_up, "deadline")
+    other:await()
+end)
+
 t.test("a pause that grows while one waits for it is heeded", function()
     local retry = plain { attempts = 2 }
-    local function late()
-        sleep(5)
-        return response(429, { ["retry-after"] = "20" })
-    end
-    local second = spawn(run, retry, { late, response(200) })
+    local second = spawn(run, retry, late_429(5, "20"))
     local first = spawn(run, retry, { response(429, { ["retry-after"] = "10" }), response(200) })
     t.eq((first:await()), { 0, 25 })
     t.eq((second:await()), { 0, 25 })
@@ -270,6 +321,7 @@ t.test("a cancel is never tried again", function()
     task:cancel()
     t.fails("cancelled", task:await())
     t.eq(n, 1)
+    t.eq(#run(retry, { function() return failing { kind = "cancelled" } end }), 1) -- of an awaited child
     local waits = spawn(function() plain():call(function() n = n + 1 return failing() end) end)
     sleep(0.5) -- in its back-off
     waits:cancel()
