@@ -338,4 +338,53 @@ t.test("an outage of half an hour: the service is left alone, and used again whe
     t.eq(log_again, log)
 end)
 
+t.test("a burst of errors of ten seconds: all succeed, and there are no peaks in step", function()
+    local retry = leat.retry { attempts = 16, base = 1, budget = false }
+    local began, per_slot, sent = leat.now(), {}, 0
+    local list = {}
+    for i = 1, 200 do
+        list[i] = function()
+            return retry:call(function()
+                local at = leat.now() - began
+                sent = sent + 1
+                if at > 0 then
+                    local slot = math.floor(at * 10)
+                    per_slot[slot] = (per_slot[slot] or 0) + 1
+                end
+                return response(at < 10 and 500 or 200)
+            end)
+        end
+    end
+    local results = assert(gather(list))
+    for i = 1, 200 do
+        t.eq(results[i].status, 200)
+    end
+    -- Two hundred at the start; after that a tenth of a second never sees a third of them again.
+    for slot, n in pairs(per_slot) do
+        t.ok(n < 67, ("%d calls in %.1f s"):format(n, slot / 10))
+    end
+    t.ok(sent < 200 * 7, sent)
+end)
+
+t.test("a task that ignores its cancel and is abandoned takes nothing with it", function()
+    local breaker = leat.breaker { threshold = 1, reset = 1 }
+    breaker:call(function() return nil, "down" end)
+    sleep(1)
+    local limiter, slots = leat.limiter { tokens = 10 }, leat.adaptive()
+    local task = spawn(function()
+        breaker:call(limiter.call, limiter, slots.call, slots, function()
+            while true do
+                pcall(sleep, 1)
+            end
+        end)
+    end)
+    sleep(1)
+    t.eq({ breaker:state(), #breaker.leases, slots.in_flight, limiter.reserved }, { "half-open", 1, 1, 10 })
+    task:cancel()
+    t.eq(t.fails("internal", task:await()).reason, "cancel_ignored")
+    sleep(1) -- its clean-ups run beside us
+    t.eq({ #breaker.leases, slots.in_flight, limiter.reserved }, { 0, 0, 0 })
+    t.eq({ slots.sem.available, slots.sem.waiting }, { 5, 0 })
+end)
+
 t.done()
