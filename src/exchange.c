@@ -72,8 +72,22 @@ void exchange_rearm(struct exchange *x, uint64_t now_ns)
     uint64_t due = failure_due(x, &phase, &limit_ms);
     if (x->uploading && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
         due = MIN(due, now_ns + upload_poll_ns(x));
+    if (x->kick_ns)
+        due = MIN(due, x->kick_ns);
     if (due != NEVER_NS && (!x->timer.active || due < x->timer.due_ns))
         loop_timer_start(x->engine->loop, &x->timer, due);
+}
+
+/* The library (7.88) notes on the connection that a stream which goes on is to be looked at, and
+ * the next stream of that connection that comes by takes the note away. So a stream whose last
+ * bytes were waiting may never be ended. */
+static bool kick(struct exchange *x, uint64_t now_ns)
+{
+    x->kick_ns = 0;
+    if (x->paused || x->ended || !x->shard || ++x->kicks > KICKS_MAX)
+        return true;
+    x->kick_ns = now_ns + ((uint64_t)4 << x->kicks) * NS_PER_MS;
+    return curl_easy_pause(x->easy, CURLPAUSE_RECV) != CURLE_OK || exchange_unpause(x);
 }
 
 void exchange_on_timer(struct timer *t)
@@ -81,6 +95,10 @@ void exchange_on_timer(struct timer *t)
     struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
     struct engine *e = x->engine;
     uint64_t now = loop_now_ns(e->loop);
+    if (x->kick_ns && x->kick_ns <= now && !kick(x, now)) {
+        engine_pump(e);
+        return;
+    }
     if (x->uploading && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
         watch_upload(x, now);
     enum err_phase phase;
@@ -353,22 +371,23 @@ static void follow(struct exchange *x)
     exchange_enter(x, url);
 }
 
-void exchange_unpause(struct exchange *x)
+bool exchange_unpause(struct exchange *x)
 {
     struct err err;
     if (!x->shard || x->ended)
-        return;
+        return true;
     int still = (x->paused ? CURLPAUSE_RECV : 0) | (x->starved ? CURLPAUSE_SEND : 0);
     CURLcode code = curl_easy_pause(x->easy, still);
     if (code == CURLE_OK) {
         exchange_rearm(x, x->activity_ns);
-        return;
+        return true;
     }
     if (x->stop.kind != ERR_NONE)
         err = x->stop;
     else
         failure_from_curl(x, code, &err);
     exchange_finish(x, &err);
+    return false;
 }
 
 void exchange_go_on(struct exchange *x)
@@ -384,6 +403,10 @@ void exchange_go_on(struct exchange *x)
         exchange_curl_done(x, x->end_code);
     } else if (x->paused) {
         x->paused = false;
+        if (x->multiplexes) {
+            x->kicks = 0;
+            x->kick_ns = x->activity_ns + 4 * NS_PER_MS;
+        }
         exchange_unpause(x);
     }
 }

@@ -13,6 +13,7 @@ void response_begin(struct exchange *x)
     if (!x->transfer->spec.stream)
         r->body.max_bytes = x->transfer->spec.max_body_bytes;
     x->paused = x->ended = x->starved = false;
+    x->kick_ns = 0;
     x->decoded = 0;
     r->got_bytes = 0;
     r->expected_bytes = -1;
