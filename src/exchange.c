@@ -78,9 +78,20 @@ void exchange_rearm(struct exchange *x, uint64_t now_ns)
         loop_timer_start(x->engine->loop, &x->timer, due);
 }
 
-/* The library (7.88) notes on the connection that a stream which goes on is to be looked at, and
- * the next stream of that connection that comes by takes the note away. So a stream whose last
- * bytes were waiting may never be ended. */
+void exchange_expect_end(struct exchange *x)
+{
+    if (!x->multiplexes)
+        return;
+    x->kicks = 0;
+    if (!x->kick_ns) {
+        x->kick_ns = x->activity_ns + 4 * NS_PER_MS;
+        exchange_rearm(x, x->activity_ns);
+    }
+}
+
+/* The library (7.88) notes on the connection, not on the stream, that there is something to be
+ * looked at, and the next stream of that connection that comes by takes the note away. So the end
+ * of a stream may go unseen, most of all while others are paused. */
 static bool kick(struct exchange *x, uint64_t now_ns)
 {
     x->kick_ns = 0;
@@ -403,10 +414,7 @@ void exchange_go_on(struct exchange *x)
         exchange_curl_done(x, x->end_code);
     } else if (x->paused) {
         x->paused = false;
-        if (x->multiplexes) {
-            x->kicks = 0;
-            x->kick_ns = x->activity_ns + 4 * NS_PER_MS;
-        }
+        exchange_expect_end(x);
         exchange_unpause(x);
     }
 }

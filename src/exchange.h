@@ -18,7 +18,7 @@ enum {
     INFORMATIONAL_MAX = 32,
     DISCARD_MAX = 64 * 1024, /* of the body of a redirect that is followed; then we hang up */
     HELD_MAX = 1024 * 1024,  /* of a compressed stream's bytes that wait to be decoded */
-    KICKS_MAX = 10,          /* after one unpause, at growing distances */
+    KICKS_MAX = 10,          /* in one silence, at growing distances */
     RELAUNCH_MAX = 4,        /* of one hop, on other connections */
     POOL_MAX = 512,          /* idle exchanges kept */
 };
@@ -68,7 +68,7 @@ struct exchange {
     struct inflate inflate;
     /* Stream: our side is full, so the socket is not read. */
     bool paused;
-    uint64_t kick_ns; /* HTTP/2: when to push the library once more after an unpause; 0: not */
+    uint64_t kick_ns; /* HTTP/2: when to push the library once more; 0: not */
     unsigned kicks;
     bool ended; /* curl is done, with end_code, while bytes wait in `held` */
     CURLcode end_code;
@@ -140,6 +140,8 @@ void exchange_go_on(struct exchange *x);
 /* Lets curl go on in both directions as far as our side allows. False: that ended the transfer, and
  * `x` is no more. Not beneath a callback. */
 bool exchange_unpause(struct exchange *x);
+/* Something came over a shared connection: it may have been the last. */
+void exchange_expect_end(struct exchange *x);
 /* The limit that holds now may be nearer than the one its timer is set for. */
 void exchange_rearm(struct exchange *x, uint64_t now_ns);
 void exchange_on_timer(struct timer *t);

@@ -299,6 +299,7 @@ static size_t head_end(struct exchange *x)
     if (r->status < 200)
         return 1;
     x->head_done = true;
+    exchange_expect_end(x);
     bool body_of_204 = r->status == 204 && (x->chunked || r->expected_bytes > 0);
     if ((x->chunked && x->has_length) || body_of_204) {
         /* Chunking wins. Whoever sends both may have been led to, so nothing follows on this
@@ -358,6 +359,7 @@ size_t response_on_body(char *data, size_t size, size_t count, void *arg)
     struct transfer_result *r = &x->transfer->result;
     size_t len = size * count;
     x->activity_ns = loop_now_ns(x->engine->loop);
+    exchange_expect_end(x);
     if (x->transfer->spec.stream && !x->discards)
         return stream_on_body(x, data, len);
     x->bytes_in += len;

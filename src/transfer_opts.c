@@ -21,9 +21,10 @@ bool opts_base(struct exchange *x)
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
     /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. A
-     * stream is read in larger pieces, as that is what its reader waits for. Never changed: the
-     * library keeps a handle's buffer, and would write beyond it. */
-    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->streams ? 16384L : 4096L);
+     * stream is read in larger pieces, as that is what its reader waits for; and with HTTP/2 what
+     * one read of the connection brings (32 KB) must fit, or the whole connection is held up. Never
+     * changed: the library keeps a handle's buffer, and would write beyond it. */
+    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->streams ? 40960L : 4096L);
     curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
