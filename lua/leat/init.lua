@@ -42,6 +42,7 @@ local lazy = {
     base64 = { "leat.util", "base64" },
     sha256 = { "leat.util", "sha256" },
     hmac = { "leat.util", "hmac" },
+    inspect = { "leat.inspect", "inspect" },
     log = { "leat.log" },
     stdin = { "leat.stdin" },
     version = { "leat.core.version" },
