@@ -6,7 +6,8 @@
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config ca-certificates libluajit-5.1-dev libuv1-dev
-    libcurl4-openssl-dev zlib1g-dev libssl-dev libmicrohttpd-dev lua-cjson-dev"
+    libcurl4-openssl-dev zlib1g-dev libssl-dev libmicrohttpd-dev lua-cjson-dev
+    libedit-dev"
 wanted=$build
 for use in "$@"; do
     case $use in

@@ -2,6 +2,8 @@
 #include "base.h"
 #include "cli_alloc.h"
 #include "leat.h"
+#include "repl.h"
+#include "runtime_modules.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -28,6 +30,8 @@ static const char usage_text[] =
     "usage: leat [options] script.lua [args]    run a script\n"
     "       leat [options] -e 'code' [args]     run one line\n"
     "       leat [options] - [args]             run a script from standard input\n"
+    "       leat [options] [repl]               a prompt: an API, line by line\n"
+    "       leat [options] -i script.lua [args] run a script, then the prompt\n"
     "       leat mock [options]                 an OpenAI-compatible server on loopback\n"
     "\n"
     "options:\n"
@@ -55,10 +59,12 @@ struct options {
     size_t text_len;
     const char *const *args; /* the script's, ended by NULL */
     bool mock;
+    bool repl, then_repl; /* the prompt; behind a script or -e */
 };
 
 /* A signal handler reaches its runtime through these alone. */
 static _Atomic(leat_runtime *) signalled_runtime;
+static _Atomic(struct repl *) signalled_repl;
 static atomic_uint interrupt_count;
 static atomic_int interrupt_signal;
 
@@ -84,14 +90,37 @@ static int print_version(void)
     return 0;
 }
 
+static void end_process(int status)
+{
+    struct repl *repl = atomic_load(&signalled_repl);
+    if (repl)
+        repl_restore_terminal(repl);
+    _exit(status);
+}
+
+static void on_terminal_change(int sig)
+{
+    UNUSED(sig);
+    int saved = errno;
+    struct repl *repl = atomic_load(&signalled_repl);
+    if (repl)
+        repl_terminal_changed(repl);
+    errno = saved;
+}
+
 /* The first asks, the second asks again, the third ends the process, even one that loops in Lua. */
 static void on_interrupt(int sig)
 {
     int saved = errno;
+    struct repl *repl = atomic_load(&signalled_repl);
+    if (sig == SIGINT && repl && repl_interrupt(repl)) {
+        errno = saved;
+        return;
+    }
     unsigned n = atomic_fetch_add(&interrupt_count, 1) + 1;
     atomic_store(&interrupt_signal, sig);
     if (n >= 3)
-        _exit(128 + sig);
+        end_process(128 + sig);
     if (n == 2)
         alarm(LAST_GRACE_S);
     leat_runtime *rt = atomic_load(&signalled_runtime);
@@ -103,7 +132,7 @@ static void on_interrupt(int sig)
 static void on_alarm(int sig)
 {
     UNUSED(sig);
-    _exit(128 + atomic_load(&interrupt_signal));
+    end_process(128 + atomic_load(&interrupt_signal));
 }
 
 /* A socket that broke is the engine's business; a broken standard output ends the program quietly.
@@ -129,6 +158,9 @@ static void handle_signals(void)
     sigaction(SIGALRM, &sa, NULL);
     sa.sa_handler = on_sigpipe;
     sigaction(SIGPIPE, &sa, NULL);
+    sa.sa_handler = on_terminal_change;
+    sigaction(SIGWINCH, &sa, NULL);
+    sigaction(SIGCONT, &sa, NULL);
 }
 
 static void write_line(void *arg, enum leat_log_level level, const char *line)
@@ -174,10 +206,7 @@ static int parse(int argc, const char *const *argv, struct options *o)
             i++;
             break;
         } else if (strcmp(a, "-i") == 0) {
-            return complain(
-                "-i needs the interactive prompt, which this version does not have: run "
-                "the script without it",
-                NULL);
+            o->then_repl = true;
         } else if (a[0] == '-' && a[1] != '\0') {
             return complain("unknown option", a);
         } else {
@@ -188,6 +217,9 @@ static int parse(int argc, const char *const *argv, struct options *o)
         if (strcmp(argv[i], "mock") == 0) {
             o->mock = true;
             i++;
+        } else if (strcmp(argv[i], "repl") == 0) {
+            o->repl = true;
+            i++;
         } else {
             if (strcmp(argv[i], "run") == 0) {
                 if (++i >= argc)
@@ -197,12 +229,11 @@ static int parse(int argc, const char *const *argv, struct options *o)
         }
     }
     o->args = argv + i;
-    if (!o->code && !o->script && !o->mock) {
-        if (isatty(STDIN_FILENO)) {
-            fputs(usage_text, stderr);
-            return EXIT_USAGE;
-        }
-        o->script = "-";
+    if (o->then_repl && !o->code && (!o->script || strcmp(o->script, "-") == 0))
+        return complain("-i takes a script, or -e and a line of Lua", NULL);
+    if (!o->code && !o->script && !o->mock && !o->repl) {
+        o->repl = isatty(STDIN_FILENO);
+        o->script = o->repl ? NULL : "-";
     }
     return -1;
 }
@@ -236,6 +267,15 @@ static bool start(leat_runtime *rt, const struct options *o, struct leat_error *
     if (o->mock) {
         static const char code[] = "return require('leat.mock').main({...})";
         return leat_start_string(rt, "=mock", code, sizeof code - 1, o->args, err);
+    }
+    if (o->repl) {
+        static const char code[] = "return require('leat.repl').main({...})";
+        return leat_start_string(rt, "=repl", code, sizeof code - 1, o->args, err);
+    }
+    if (o->then_repl) { /* what is to run first stands before its arguments */
+        const char *code = o->code ? "return require('leat.repl').main({...}, 'code')"
+                                   : "return require('leat.repl').main({...}, 'script')";
+        return leat_start_string(rt, "=repl", code, strlen(code), o->args - 1, err);
     }
     if (o->code)
         return leat_start_string(rt, "=(command line)", o->code, strlen(o->code), o->args, err);
@@ -315,6 +355,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "leat: %s\n", err.message);
         return strcmp(err.kind, "invalid") == 0 ? EXIT_USAGE : EXIT_SCRIPT;
     }
+    struct repl *repl = o.repl || o.then_repl ? repl_new(runtime_inside(rt)) : NULL;
+    atomic_store(&signalled_repl, repl);
     atomic_store(&signalled_runtime, rt);
     if (atomic_load(&interrupt_count) > 0) /* it came when there was no runtime to tell */
         leat_interrupt(rt);
@@ -325,6 +367,8 @@ int main(int argc, char **argv)
         rc = strcmp(err.kind, "script") == 0 ? EXIT_SCRIPT : EXIT_USAGE;
     }
     atomic_store(&signalled_runtime, NULL);
+    atomic_store(&signalled_repl, NULL);
+    repl_free(repl);
     leat_free(rt);
     free(o.text);
     if (fflush(stdout) != 0 || ferror(stdout)) {

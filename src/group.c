@@ -26,7 +26,8 @@ void group_fini(struct group *g)
     }
     struct task *t;
     while ((t = group_take(g))) {
-        if (t->outcome != OUTCOME_BUG) /* that one its parent still reports */
+        /* A bug that nobody took is still to be reported by the parent. */
+        if (t->outcome != OUTCOME_BUG || !list_linked(&t->sibling))
             task_observe(t);
     }
     task_hook_remove(&g->owner_hook);

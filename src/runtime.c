@@ -29,6 +29,11 @@ struct leat_runtime {
     enum err_kind error_kind;
 };
 
+struct rt *runtime_inside(struct leat_runtime *r)
+{
+    return &r->rt;
+}
+
 const char *leat_version(void)
 {
     return LEAT_VERSION;

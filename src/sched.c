@@ -189,7 +189,8 @@ static struct task *end_one(struct task *t)
         struct task_hook *hook = CONTAINER_OF(node, struct task_hook, node);
         hook->fn(hook, t);
     }
-    bool observed = t->group || !list_empty(&t->waiters);
+    t->awaited = !list_empty(&t->waiters);
+    bool observed = t->group || t->awaited;
     while (!list_empty(&t->waiters))
         task_wake(CONTAINER_OF(t->waiters.next, struct task, wait.node));
     bool anchored = t->group != NULL;
@@ -241,7 +242,8 @@ void task_observe(struct task *t)
     if (t->state != TASK_ENDED)
         return;
     list_unlink(&t->sibling); /* from its parent's failed list */
-    unanchor(t);
+    if (!t->group)            /* else it stands in the group's list until that is taken from */
+        unanchor(t);
 }
 
 static int start_cleanup(lua_State *L)

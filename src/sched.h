@@ -52,6 +52,8 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who);
 /* The other end of a park, called in the task when it runs again: the results, or the cancel
  * raised. */
 int task_take(lua_State *L, struct sched *s);
+/* Raises the cancel of the running task, the same error each time. */
+int task_raise_cancel(lua_State *L, struct task *t);
 /* Gives the running task's wait back where it is not taken: this spot cannot yield, or an error
  * came first. Nothing to do without a wait. */
 void task_unpark(struct sched *s);

@@ -107,6 +107,7 @@ struct task {
     bool started;
     bool cancel_requested;
     bool shielded;  /* a cancel from above stops here until its own limit */
+    bool awaited;   /* someone waited for it when it ended */
     bool abandoned; /* swallowed its cancel for too long: never resumed again */
     bool has_bug_child;
     bool raised;              /* the body ended by a raise */

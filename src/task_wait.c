@@ -144,7 +144,7 @@ void task_unpark(struct sched *s)
     t->state = TASK_RUNNING;
 }
 
-static int raise_cancel(lua_State *L, struct task *t)
+int task_raise_cancel(lua_State *L, struct task *t)
 {
     t->swallowed++;
     if (!t->cancelled_at_ns)
@@ -173,7 +173,7 @@ int task_take(lua_State *L, struct sched *s)
     bool cancel = t->wait.cancelled || (t->cancel_requested && ops->joins && !ops->survives_cancel);
     if (cancel) {
         task_wait_end(t);
-        return raise_cancel(L, t);
+        return task_raise_cancel(L, t);
     }
     t->wait.ops = NULL; /* ended, even if the take raises */
     return ops->take(L, t);

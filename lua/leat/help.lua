@@ -1,0 +1,257 @@
+-- help() at the prompt: the comments above leat's public functions, read from its own sources. Internal.
+local core = require "leat.core.repl"
+local leat = require "leat"
+
+local M = {}
+
+local sources, entries, public
+
+-- "M.request" is request, "Client:get" is client:get.
+local function shown_name(name)
+    name = name:gsub("^M[.:]", ""):gsub("^methods:", "response:"):gsub("^task%.task_methods:", "task:")
+    return (name:gsub("^%u", string.lower))
+end
+
+-- Fills `entries`: {name, module, doc (lines), first and last line of the definition}.
+local function read_module(module, text)
+    local block, number = {}, 0
+    for line in (text .. "\n"):gmatch "(.-)\n" do
+        number = number + 1
+        local doc = line:match "^%-%-%- ?(.*)" or line:match "^%-%-%-(.*)"
+        if doc then
+            block[#block + 1] = doc
+        else
+            local name = line:match "^local function ([%w_]+)" or line:match "^function ([%w_.:]+)%s*%("
+                or line:match "^([%w_.]+)%s*="
+            local class = table.concat(block, "\n"):match "@class leat%.(%w+)"
+            name = class or name
+            if name and #block > 0 then
+                entries[#entries + 1] = { name = class or shown_name(name), source = name, module = module,
+                    doc = block, line = number }
+            end
+            block = {}
+        end
+    end
+end
+
+local function entry_at(module, name)
+    for _, entry in ipairs(entries) do
+        if entry.module == module and entry.source:gsub("^M[.:]", "") == name then
+            return entry
+        end
+    end
+end
+
+local function load_all()
+    if entries then
+        return
+    end
+    sources, entries, public = core.sources(), {}, {}
+    local modules = {}
+    for module in pairs(sources) do
+        modules[#modules + 1] = module
+    end
+    table.sort(modules)
+    for _, module in ipairs(modules) do
+        read_module(module, sources[module])
+    end
+    local init = sources.leat
+    local function add(name, module, field)
+        local entry = entry_at("leat." .. module, field)
+        if entry then
+            public[name], entry.public = entry, name
+        end
+    end
+    for name, module, field in init:gmatch '([%w_]+) = { "leat%.([%w_]+)", "([%w_]+)" }' do
+        add(name, module, field)
+    end
+    for name, module, field in init:gmatch "\n%s+([%w_]+) = ([%w_]+)%.([%w_]+)," do
+        add(name, module, field)
+    end
+    for name, module in init:gmatch '\n%s+([%w_]+) = { "leat%.([%w_]+)" }' do
+        for _, entry in ipairs(entries) do
+            if entry.module == "leat." .. module and not entry.source:find "^local" then
+                entry.public = name .. (entry.source:find ":" and ":" or ".")
+                    .. entry.source:gsub("^M[.:]", "")
+                public[entry.public] = entry
+            end
+        end
+    end
+    for _, entry in ipairs(entries) do
+        entry.public = entry.public or entry.name:find ":" and entry.name
+        if entry.public and not public[entry.public] then
+            public[entry.public] = entry
+        end
+    end
+    public.response = public.response or entry_at("leat.http", "response")
+end
+
+-- "request(target)" and what it returns.
+local function signature(entry, name)
+    local params, returns = {}, {}
+    for _, line in ipairs(entry.doc) do
+        local param = line:match "^@param ([%w_.]+%??)"
+        local kind, label = line:match "^@return (%S+)%s*([%w_.]*)"
+        if line:find "^@return fun" then
+            kind, label = "function", ""
+        end
+        if param then
+            params[#params + 1] = param:sub(-1) == "?" and "[" .. param:sub(1, -2) .. "]" or param
+        elseif kind then
+            returns[#returns + 1] = label ~= "" and #label > 1 and label or kind
+        end
+    end
+    local call = #params > 0 or #returns > 0
+    return name .. (call and "(" .. table.concat(params, ", ") .. ")" or "")
+        .. (#returns > 0 and " -> " .. table.concat(returns, ", ") or "")
+end
+
+local function text_of(entry, name)
+    local out = { signature(entry, name), "" }
+    for _, line in ipairs(entry.doc) do
+        local param, kind, rest = line:match "^@param ([%w_.]+%??)%s+(%S+)%s*(.*)"
+        if param then
+            line = ("%s (%s)%s"):format(param, kind, rest ~= "" and ": " .. rest or "")
+        elseif line:find "^@return" then
+            line = "returns " .. line:match "^@return%s*(.*)"
+        elseif line:find "^```lua" then
+            line = "example:"
+        elseif line:find "^```" or line:find "^@class" then
+            line = nil
+        end
+        out[#out + 1] = line and "  " .. line
+    end
+    return (table.concat(out, "\n"):gsub("[ \n]+$", "") .. "\n")
+end
+
+local function first_sentence(entry)
+    local words = {}
+    for _, line in ipairs(entry.doc) do
+        if line == "" or line:find "^@" or line:find "^```" then
+            break
+        end
+        words[#words + 1] = line
+    end
+    local text = table.concat(words, " ")
+    local sentence = text:match "^(.-[^%d.][.:;]) %S" or text
+    return #sentence > 90 and sentence:sub(1, 87) .. "..." or sentence
+end
+
+local function listing(names)
+    table.sort(names)
+    local out = {}
+    for _, name in ipairs(names) do
+        out[#out + 1] = ("  %-22s %s"):format(name, first_sentence(public[name]))
+    end
+    return table.concat(out, "\n") .. "\n"
+end
+
+local function overview()
+    local names = {}
+    for name in pairs(public) do
+        if not name:find "[.:]" then
+            names[#names + 1] = name
+        end
+    end
+    return "At the prompt: an expression is waited for and shown; _ is the last value, _1 that of line 1.\n"
+        .. "  help(request), help \"json\"   what one thing does      tasks()      who waits for what\n"
+        .. "  inspect(v, options)          a value, as text         cancel(id)   ends one of them\n"
+        .. "Tab completes, Ctrl-R searches the history, Ctrl-C cancels a line, Ctrl-D leaves.\n\n"
+        .. "leat. (request, gather, semaphore, wait_for, sleep, spawn and json without it too):\n"
+        .. listing(names)
+end
+
+local function by_name(word)
+    local name = word:gsub("^leat[.:]", "")
+    local entry = public[name] or public[name:gsub("%.", ":")]
+    local members, mentions = {}, {}
+    for other, e in pairs(public) do
+        if other:find("^" .. name:gsub("%p", "%%%0") .. "[.:]") then
+            members[#members + 1] = other
+        elseif other:match "[.:](.*)$" == name then
+            entry, name = entry or e, entry and name or other
+        elseif table.concat(e.doc, " "):find(name, 1, true) then
+            mentions[#mentions + 1] = other
+        end
+    end
+    if entry then
+        return text_of(entry, name) .. (#members > 0 and "\n" .. listing(members) or "")
+    elseif #members > 0 then
+        return listing(members)
+    elseif #mentions > 0 then
+        return "no '" .. word .. "', but it is mentioned by:\n" .. listing(mentions)
+    end
+    return "nothing is known about '" .. word .. "'; help() lists what there is\n"
+end
+
+local function by_function(fn)
+    for name, entry in pairs(public) do
+        local value = leat
+        for part in name:gmatch "[^.:]+" do
+            value = type(value) == "table" and value[part] or nil
+        end
+        if rawequal(value, fn) then
+            return text_of(entry, name)
+        end
+    end
+    local info = debug.getinfo(fn, "S")
+    local module = info.source:match "^@(leat/.*)%.lua$"
+    module = module and module:gsub("/init$", ""):gsub("/", ".")
+    for _, entry in ipairs(entries) do
+        if entry.module == module and entry.line == info.linedefined then
+            return text_of(entry, entry.public or entry.name)
+        end
+    end
+end
+
+local function by_table(t)
+    for name, value in pairs(leat) do
+        if rawequal(value, t) then
+            return by_name(name)
+        end
+    end
+    local mt = debug.getmetatable(t)
+    local class = type(mt) == "table" and mt.__name or ""
+    local words = { [tostring(t):match "^%w+" or ""] = true, [class] = true }
+    for word in pairs(words) do
+        word = word:gsub("^leat%.", "")
+        if word ~= "" and word ~= "table" and (public[word] or word == "task") then
+            return by_name(word)
+        end
+    end
+end
+
+--- Shows what is known about a function, a name or a value of leat.
+---@param what? any a function, a name such as "request" or "response:json", a response, a task ...
+function M.help(what)
+    load_all()
+    local text
+    if what == nil then
+        text = overview()
+    elseif type(what) == "string" then
+        text = by_name(what)
+    elseif type(what) == "function" then
+        text = by_function(what) or "no description: a function of Lua's own, or of the script\n"
+    else
+        text = by_table(what) or "a " .. type(what) .. "; help() lists what there is\n"
+    end
+    io.stdout:write(text)
+end
+
+-- The names in backticks in the comment of a public function: the options that it takes, for completion.
+function M.option_names(name)
+    load_all()
+    local names = {}
+    local entry = public[name]
+    for _, line in ipairs(entry and entry.doc or {}) do
+        if line:find "^@return" then
+            break
+        end
+        for option in line:gmatch "`([%l_]+)`" do
+            names[option] = true
+        end
+    end
+    return names
+end
+
+return M

@@ -1,0 +1,17 @@
+/* What the editor's thread writes on the terminal beside libedit: output above the line that is
+ * edited, and the marks around an edit. */
+#pragma once
+
+#include <histedit.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* Before and after el_gets: a prompt at the start of a row, pastes marked by the terminal.
+ * `dropped`: the line was given up, and stays to be seen with a ^C behind it. */
+void screen_begin(EditLine *el, FILE *out);
+void screen_end(EditLine *el, FILE *out, const char *prompt, bool dropped);
+/* Writes the text where the line stands, and the line again below it. */
+void screen_above(EditLine *el, FILE *out, const char *prompt, const char *text, size_t len);
+/* The window's size is another one. */
+void screen_changed(EditLine *el);

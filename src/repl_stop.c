@@ -1,0 +1,100 @@
+#include "repl_stop.h"
+
+#include "lua_aux.h"
+#include <luajit.h>
+
+#define PATIENCE_NS (200 * NS_PER_MS)
+#define HOOK_INSTRUCTIONS 1000
+
+static const char stopper_key;
+
+static struct stopper *find(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&stopper_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    struct stopper *s = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return s;
+}
+
+static void on_instructions(lua_State *L, lua_Debug *ar)
+{
+    UNUSED(ar);
+    struct stopper *s = find(L);
+    struct sched *sched = &s->rt->sched;
+    struct task *t = sched->running;
+    uint64_t now = uv_hrtime(); /* not the loop's: its clock may be virtual */
+    if (!t)
+        return;
+    if (s->resume != sched->resumed || s->since_ns == 0) { /* another task's turn: from the start */
+        s->resume = sched->resumed;
+        s->since_ns = now;
+        s->stage = 0;
+        return;
+    }
+    if (s->stage < 2 && now - s->since_ns < PATIENCE_NS)
+        return;
+    if (s->stage == 0) {
+        s->stage = 1;
+        s->since_ns = now;
+        task_cancel(t, "interrupted");
+        task_raise_cancel(L, t);
+        return;
+    }
+    /* It caught that. A yield nothing can catch; within coroutines one a level is needed. */
+    s->stage = 2;
+    lua_sethook(L, on_instructions, LUA_MASKCOUNT, 1);
+    if (lua_isyieldable(L)) {
+        t->abandoned = true;
+        lua_yield(L, 0);
+        return;
+    }
+    luaL_error(L, "interrupted");
+}
+
+void stopper_init(struct stopper *s, struct rt *rt)
+{
+    s->rt = rt;
+    lua_State *L = rt->L;
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&stopper_key);
+    lua_pushlightuserdata(L, s);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+static void on_sample(void *data, lua_State *L, int samples, int vmstate)
+{
+    UNUSED(data);
+    UNUSED(L);
+    UNUSED(samples);
+    UNUSED(vmstate);
+}
+
+void stopper_prepare(struct stopper *s, lua_State *L)
+{
+    s->profiling = true;
+    luaJIT_profile_start(L, "li10", on_sample, NULL);
+}
+
+void stopper_interrupt(struct stopper *s)
+{
+    atomic_fetch_add(&s->count, 1);
+    lua_sethook(s->rt->L, on_instructions, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+}
+
+unsigned stopper_count(struct stopper *s)
+{
+    return atomic_load(&s->count);
+}
+
+void stopper_disarm(struct stopper *s, lua_State *L)
+{
+    lua_sethook(L, NULL, 0, 0);
+    s->since_ns = 0;
+}
+
+void stopper_fini(struct stopper *s, lua_State *L)
+{
+    stopper_disarm(s, L);
+    if (s->profiling)
+        luaJIT_profile_stop(L);
+}
