@@ -85,7 +85,7 @@ static bool has_event(struct repl *r)
 static void on_editor_event(void *arg, enum editor_event event, const char *text, size_t len,
                             unsigned number)
 {
-    static const char *const kinds[] = {"line", "eof", "dropped", "complete"};
+    static const char *const kinds[] = {"line", "eof", "dropped", "interrupt", "complete"};
     struct repl *r = arg;
     post(r, kinds[event], text, len, number);
     loop_wake(&r->rt->loop);
@@ -99,6 +99,8 @@ static void handle_interrupts(struct repl *r)
         return;
     r->interrupts_handled = n;
     stopper_disarm(&r->stopper, r->rt->L);
+    if (n == r->stopper.spent)
+        return;
 #ifdef LEAT_LIBEDIT
     if (r->editor && r->reading && editor_drop(r->editor))
         return;
@@ -300,6 +302,13 @@ static int l_awaited(lua_State *L)
     return 1;
 }
 
+/* cancelled(): the running task is to end. */
+static int l_cancelled(lua_State *L)
+{
+    lua_pushboolean(L, rt_of(L)->sched.running->cancel_requested);
+    return 1;
+}
+
 /* find(id) -> the task, or nil. */
 static int l_find(lua_State *L)
 {
@@ -338,11 +347,11 @@ static int l_sources(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"open", l_open},         {"close", l_close},   {"next_start", l_next},
-    {"post", l_post},         {"prompt", l_prompt}, {"answer", l_answer},
-    {"remember", l_remember}, {"width", l_width},   {"isatty", l_isatty},
-    {"awaited", l_awaited},   {"find", l_find},     {"noted", l_noted},
-    {"sources", l_sources},   {NULL, NULL}};
+    {"open", l_open},         {"close", l_close},     {"next_start", l_next},
+    {"post", l_post},         {"prompt", l_prompt},   {"answer", l_answer},
+    {"remember", l_remember}, {"width", l_width},     {"isatty", l_isatty},
+    {"awaited", l_awaited},   {"find", l_find},       {"cancelled", l_cancelled},
+    {"noted", l_noted},       {"sources", l_sources}, {NULL, NULL}};
 
 static int open_module(lua_State *L)
 {

@@ -115,7 +115,10 @@ static void obey(struct editor *e, struct command *c)
         }
         break;
     case DROP:
-        e->dropped = e->editing; /* one that comes late is for a line that has been taken */
+        if (e->editing)
+            e->dropped = true;
+        else if (!e->next_prompt)
+            e->fn(e->arg, EDITOR_IDLE, "", 0, 0);
         break;
     case QUIT:
         e->quit = true;

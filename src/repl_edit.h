@@ -12,6 +12,7 @@ enum editor_event {
     EDITOR_LINE,    /* the text of a line, or of several that were pasted */
     EDITOR_EOF,     /* Ctrl-D on an empty line, or the terminal is gone */
     EDITOR_DROPPED, /* editor_drop did its work */
+    EDITOR_IDLE,    /* editor_drop came too late: the line has been taken */
     EDITOR_COMPLETE /* the text before the cursor; editor_answer with its number is awaited */
 };
 

@@ -93,9 +93,11 @@ void screen_above(EditLine *el, FILE *out, const char *prompt, const char *text,
 
 void screen_begin(EditLine *el, FILE *out)
 {
-    UNUSED(el);
     unsigned cols, rows;
     window_size(out, &cols, &rows);
+    /* libedit itself does that behind the prompt: what is typed in between would be echoed twice.
+     */
+    el_set(el, EL_PREP_TERM, 1);
     /* A row of blanks runs over into the next row unless it begins at the start of its own. */
     fprintf(out, "%*s\r\033[K\033[?2004h", (int)cols, "");
     fflush(out);

@@ -36,6 +36,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
         return;
     if (s->stage == 0) {
         s->stage = 1;
+        s->spent = stopper_count(s);
         s->since_ns = now;
         task_cancel(t, "interrupted");
         task_raise_cancel(L, t);

@@ -87,8 +87,8 @@ local function run(__line, ...)
         return
     elseif errors.is(value) then
         rawset(_G, "_err", value)
-        if value.kind == "cancelled" and repl.interrupted then
-            return complain "interrupted"
+        if value.kind == "cancelled" and core.cancelled() then
+            return -- the root says so when this task has ended
         end
         return complain("error: " .. text_of(value))
     end
@@ -99,7 +99,9 @@ local function line_runner(id, jobs)
     while true do
         local job = jobs:get()
         run(job.fn, unpack(job, 1, job.n))
-        core.post("done", id)
+        if not core.cancelled() then -- else this task comes to its end
+            core.post("done", id)
+        end
     end
 end
 
@@ -112,10 +114,7 @@ local function new_foreground()
     repl.hidden[t.id] = true
     local watcher = raw_spawn(function()
         local ok, _, err = pcall(t.await, t)
-        if ok and errors.is(err) and err.reason == "cancel_ignored" then
-            complain "interrupted (it caught its cancel, and was abandoned)"
-        end
-        core.post("ended", id)
+        core.post("ended", id, ok and errors.is(err) and err.reason or "")
     end)
     repl.hidden[watcher.id] = true
 end
@@ -242,7 +241,11 @@ function on.dropped()
 end
 
 function on.interrupt()
-    if repl.reading then -- without a line editor: the terminal has dropped the line itself
+    if repl.reading then
+        if repl.mode == "edit" then
+            return
+        end
+        -- the terminal has dropped the line itself
         repl.pending, repl.leaving = nil, false
         say ""
         return prompt()
@@ -258,17 +261,18 @@ function on.interrupt()
 end
 
 function on.done(id)
-    if id == repl.foreground_id and repl.running and not repl.interrupted then
+    if id == repl.foreground_id and repl.running then
         finish_job()
     end
 end
 
-function on.ended(id)
+function on.ended(id, reason)
     if id ~= repl.foreground_id or not repl.foreground then
         return
     end
     repl.foreground = nil
-    if repl.running then
+    if repl.running then -- behind the terminal's ^C
+        complain("\ninterrupted" .. (reason == "cancel_ignored" and " (it went on all the same: abandoned)" or ""))
         finish_job()
     end
 end
