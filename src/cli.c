@@ -100,11 +100,10 @@ static void end_process(int status)
 
 static void on_terminal_change(int sig)
 {
-    UNUSED(sig);
     int saved = errno;
     struct repl *repl = atomic_load(&signalled_repl);
     if (repl)
-        repl_terminal_changed(repl);
+        repl_terminal_changed(repl, sig == SIGWINCH);
     errno = saved;
 }
 

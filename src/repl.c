@@ -422,13 +422,14 @@ bool repl_interrupt(struct repl *r)
     return true;
 }
 
-void repl_terminal_changed(struct repl *r)
+void repl_terminal_changed(struct repl *r, bool resized)
 {
 #ifdef LEAT_LIBEDIT
     if (r->editor)
-        editor_terminal_changed(r->editor);
+        editor_terminal_changed(r->editor, resized);
 #endif
     UNUSED(r);
+    UNUSED(resized);
 }
 
 void repl_restore_terminal(const struct repl *r)

@@ -17,7 +17,7 @@ void repl_free(struct repl *r);
 /* Ctrl-C: what is typed is dropped, what runs is cancelled, and what never gives way is stopped.
  * False: nobody types, so that it means what it means to any script. */
 bool repl_interrupt(struct repl *r);
-/* The window has another size, or the terminal was someone else's in between. */
-void repl_terminal_changed(struct repl *r);
+/* The window has another size, or (not `resized`) the process goes on after a stop. */
+void repl_terminal_changed(struct repl *r, bool resized);
 /* Puts the terminal's modes back as they were found, for a process that ends at once. */
 void repl_restore_terminal(const struct repl *r);

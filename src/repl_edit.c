@@ -42,7 +42,7 @@ struct editor {
     void *arg;
     pthread_t thread;
     int event_fd, pipe_read, pipe_write, tty;
-    atomic_bool terminal_changed;
+    atomic_bool resized, continued;
     pthread_mutex_t lock;
     struct list commands; /* under the lock */
 
@@ -210,8 +210,9 @@ static bool wait_for_keys(struct editor *e, bool keys, int timeout_ms)
         struct command *c;
         while ((c = receive(e)) != NULL)
             obey(e, c);
-        if (atomic_exchange(&e->terminal_changed, false) && e->editing)
-            screen_changed(e->el);
+        bool resized = atomic_exchange(&e->resized, false);
+        if ((atomic_exchange(&e->continued, false) || resized) && e->editing)
+            screen_changed(e->el, e->out, e->prompt, resized);
     }
     if (fds[1].revents)
         show_output(e);
@@ -536,8 +537,8 @@ bool editor_remember(struct editor *e, const char *text, size_t len, bool store)
     return send(e, store ? STORE : REMEMBER, 0, text, len, "");
 }
 
-void editor_terminal_changed(struct editor *e)
+void editor_terminal_changed(struct editor *e, bool resized)
 {
-    atomic_store(&e->terminal_changed, true);
+    atomic_store(resized ? &e->resized : &e->continued, true);
     eventfd_write(e->event_fd, 1);
 }

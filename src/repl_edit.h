@@ -37,5 +37,6 @@ bool editor_drop(struct editor *e);
 bool editor_answer(struct editor *e, unsigned number, const char *insert, const char *list);
 /* Adds to the history; `store`: to the file of it as well. */
 bool editor_remember(struct editor *e, const char *text, size_t len, bool store);
-/* Asks the terminal for its size and draws the line again. Signal-safe. */
-void editor_terminal_changed(struct editor *e);
+/* Asks the terminal for its size and draws the line again; where not `resized`, the process was
+ * stopped in between. Signal-safe. */
+void editor_terminal_changed(struct editor *e, bool resized);

@@ -116,8 +116,15 @@ void screen_end(EditLine *el, FILE *out, const char *prompt, bool dropped)
     fflush(out);
 }
 
-void screen_changed(EditLine *el)
+void screen_changed(EditLine *el, FILE *out, const char *prompt, bool resized)
 {
+    struct place cursor = {0, 0}, end;
+    if (resized) /* else someone else had the terminal, and left the cursor on a row of its own */
+        find_places(el, out, prompt, &cursor, &end);
+    if (cursor.row > 0)
+        fprintf(out, "\033[%uA", cursor.row);
+    fputs("\r\033[J", out);
+    fflush(out);
     el_resize(el);
     el_set(el, EL_PREP_TERM, 1);
     el_set(el, EL_REFRESH);

@@ -13,5 +13,5 @@ void screen_begin(EditLine *el, FILE *out);
 void screen_end(EditLine *el, FILE *out, const char *prompt, bool dropped);
 /* Writes the text where the line stands, and the line again below it. */
 void screen_above(EditLine *el, FILE *out, const char *prompt, const char *text, size_t len);
-/* The window's size is another one. */
-void screen_changed(EditLine *el);
+/* Draws the line again: the window's size is another one, or the terminal was someone else's. */
+void screen_changed(EditLine *el, FILE *out, const char *prompt, bool resized);

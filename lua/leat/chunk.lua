@@ -48,8 +48,9 @@ local function tokens(text)
                     at = at + 1
                     return "string", from
                 end
-                at = at + 1
-                return text:sub(from, from), from
+                at = text:find("[^.]", at) or #text + 1
+                at = math.max(at, from + 1) -- "..", "..." or one character
+                return text:sub(from, at - 1), from
             end
         end
     end
@@ -186,8 +187,9 @@ function M.compile(text, name, kept)
         local whole, err = loadstring(text, name)
         source = whole and text or split_expression(text)
         if not source then
-            -- What is reported should not be about a line of a chunk that was never whole.
-            return nil, err, err:find("near '<eof>'", 1, true) ~= nil
+            -- A string of one line ends at its line's end, unless that is escaped.
+            local closed = err:find("unfinished string", 1, true) and not text:find "\\$"
+            return nil, err, err:find("near '<eof>'", 1, true) ~= nil and not closed
         end
     end
     local found = scan(source)

@@ -96,6 +96,24 @@ local function evaluate(path, kept)
     return value ~= nil, value
 end
 
+-- The call that an opening brace at the end of the text belongs to: name{ or name(..., {
+local function called(text)
+    local depth = 0
+    local path = text:match "([%a_][%w_.:]*)%s*$"
+    for i = #text, 1, path and #text + 1 or -1 do
+        local c = text:sub(i, i)
+        if c:find "[%)%]}]" then
+            depth = depth + 1
+        elseif c:find "[%(%[{]" then
+            depth = depth - 1
+        end
+        if depth < 0 then
+            return c == "(" and text:sub(1, i - 1):match "([%a_][%w_.:]*)%s*$" or nil
+        end
+    end
+    return path
+end
+
 -- The options of the function whose table is open at the end of the text, or nil.
 local function options_for(text, kept)
     local depth = 0
@@ -106,10 +124,7 @@ local function options_for(text, kept)
         elseif (c == "{" or c == "(") and depth > 0 then
             depth = depth - 1
         elseif c == "{" then
-            local before = text:sub(1, i - 1)
-            -- name{ or name(..., {
-            local path = before:match "([%a_][%w_.:]*)%s*%(?%s*$"
-                or before:match "([%a_][%w_.:]*)%s*%([^(){}]*,%s*$"
+            local path = called(text:sub(1, i - 1))
             if not path then
                 return nil
             end

@@ -39,9 +39,7 @@ local function text_of(value)
     if errors.is(value) then
         return tostring(value)
     end
-    local ok, text = pcall(tostring, value)
-    return type(value) == "string" and value or ok and type(text) == "string" and text
-        or "a " .. type(value) .. " value"
+    return type(value) == "string" and value or inspect(value)
 end
 
 -- The traceback without the REPL's own frames: a chunk is a function within one of ours.
@@ -145,6 +143,8 @@ local function collect()
             show_bug(value, task.trace(t))
         elseif not core.awaited(t) and status == "failed" then
             complain(("task %d (%s) failed: %s"):format(t.id, t.name, text_of(value)))
+        elseif status == "cancelled" and type(value) == "table" and value.message == "interrupted" then
+            complain(("\ntask %d (%s) was interrupted"):format(t.id, t.name))
         end
     end
 end
@@ -257,6 +257,7 @@ function on.interrupt()
         return finish_job()
     end
     repl.interrupted = true
+    say "" -- behind the terminal's ^C
     repl.foreground:cancel("interrupted")
 end
 
@@ -271,8 +272,9 @@ function on.ended(id, reason)
         return
     end
     repl.foreground = nil
-    if repl.running then -- behind the terminal's ^C
-        complain("\ninterrupted" .. (reason == "cancel_ignored" and " (it went on all the same: abandoned)" or ""))
+    if repl.running then
+        complain((repl.interrupted and "" or "\n") .. "interrupted"
+            .. (reason == "cancel_ignored" and " (it went on all the same: abandoned)" or ""))
         finish_job()
     end
 end
