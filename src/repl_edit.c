@@ -336,8 +336,9 @@ static void set_up_keys(EditLine *el)
         {"^W", "ed-delete-prev-word"},
     };
     el_set(el, EL_EDITOR, "emacs");
-    el_set(el, EL_ADDFN, "leat-complete", "Complete the name before the cursor", complete);
-    el_set(el, EL_ADDFN, "leat-paste", "Insert what the terminal pastes", paste);
+    /* Wide, because the narrow call copies the names and never frees them. */
+    el_wset(el, EL_ADDFN, L"leat-complete", L"Complete the name before the cursor", complete);
+    el_wset(el, EL_ADDFN, L"leat-paste", L"Insert what the terminal pastes", paste);
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)
         el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
 }
@@ -383,7 +384,7 @@ static void edit(struct editor *e)
     int len = 0;
     const char *line = el_gets(e->el, &len);
     e->editing = false;
-    screen_end(e->el, e->out, e->prompt, e->dropped);
+    screen_end(e->el, e->out, e->prompt, e->dropped ? "^C" : e->quit ? "" : NULL);
     restore(e);
     if (e->quit)
         return;

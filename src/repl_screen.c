@@ -103,14 +103,14 @@ void screen_begin(EditLine *el, FILE *out)
     fflush(out);
 }
 
-void screen_end(EditLine *el, FILE *out, const char *prompt, bool dropped)
+void screen_end(EditLine *el, FILE *out, const char *prompt, const char *given_up)
 {
-    if (dropped) {
+    if (given_up) {
         struct place cursor, end;
         find_places(el, out, prompt, &cursor, &end);
         if (end.row > cursor.row)
             fprintf(out, "\033[%uB", end.row - cursor.row);
-        fprintf(out, "\r\033[%uG^C\n", end.col + 1);
+        fprintf(out, "\r\033[%uG%s\n", end.col + 1, given_up);
     }
     fputs("\033[?2004l", out);
     fflush(out);

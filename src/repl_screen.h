@@ -8,9 +8,9 @@
 #include <stdio.h>
 
 /* Before and after el_gets: a prompt at the start of a row, pastes marked by the terminal.
- * `dropped`: the line was given up, and stays to be seen with a ^C behind it. */
+ * `given_up`: the line stays to be seen with this behind it; NULL: it was taken. */
 void screen_begin(EditLine *el, FILE *out);
-void screen_end(EditLine *el, FILE *out, const char *prompt, bool dropped);
+void screen_end(EditLine *el, FILE *out, const char *prompt, const char *given_up);
 /* Writes the text where the line stands, and the line again below it. */
 void screen_above(EditLine *el, FILE *out, const char *prompt, const char *text, size_t len);
 /* Draws the line again: the window's size is another one, or the terminal was someone else's. */

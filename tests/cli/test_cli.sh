@@ -149,8 +149,10 @@ try "$LEAT" leak.lua
 expect_status 0
 expect_err "a permit acquired at leak.lua:2 by task 1 was never released"
 
-begin "-i is refused for now"
-try "$LEAT" -i args.lua
+begin "-i without a script is refused"
+try "$LEAT" -i
+expect_status 2
+try "$LEAT" -i - </dev/null
 expect_status 2
 
 begin "--help fits a screen and goes to standard output"
