@@ -29,8 +29,9 @@ struct repl {
     pthread_mutex_t lock;
     struct list events; /* under the lock */
     struct task *waiter;
-    atomic_bool open; /* on a terminal */
-    bool reading;     /* the prompt is shown: a Ctrl-C is the editor's */
+    atomic_bool open;        /* on a terminal */
+    bool reading;            /* the prompt is shown: a Ctrl-C is the editor's */
+    struct flusher *flusher; /* NULL: none */
     struct stopper stopper;
     unsigned interrupts_handled;
     bool has_modes;
@@ -186,6 +187,41 @@ static int l_post(lua_State *L)
     return 0;
 }
 
+/* ---- output without a line end ---- */
+
+/* Shows it before the loop waits: a question to the user, dots of progress. */
+struct flusher {
+    uv_prepare_t prepare;
+    struct rt *rt;
+};
+
+static void flush_output(uv_prepare_t *prepare)
+{
+    UNUSED(prepare);
+    fflush(stdout);
+}
+
+static void flusher_closed(uv_handle_t *handle)
+{
+    struct flusher *f = handle->data;
+    f->rt->loop.open_handles--;
+    mem_free(&f->rt->mem, f);
+}
+
+static void flusher_start(struct repl *r)
+{
+    struct flusher *f = mem_alloc(&r->rt->mem, sizeof *f);
+    if (!f)
+        return; /* only a comfort */
+    f->rt = r->rt;
+    uv_prepare_init(r->rt->loop.uv, &f->prepare);
+    f->prepare.data = f;
+    uv_prepare_start(&f->prepare, flush_output);
+    uv_unref((uv_handle_t *)&f->prepare);
+    r->rt->loop.open_handles++;
+    r->flusher = f;
+}
+
 /* ---- the rest of the module ---- */
 
 /* open() -> "edit" with a line editor; "plain" on a terminal without; "pipe". */
@@ -207,6 +243,7 @@ static int l_open(lua_State *L)
         r->open = true;
         r->rt->sched.external++; /* whoever types can always wake a task */
         stopper_prepare(&r->stopper, L);
+        flusher_start(r);
     }
     lua_pushstring(L, mode);
     return 1;
@@ -405,6 +442,8 @@ void repl_free(struct repl *r)
     if (r->open)
         rt->sched.external--;
     stopper_fini(&r->stopper, rt->L);
+    if (r->flusher)
+        uv_close((uv_handle_t *)&r->flusher->prepare, flusher_closed);
     loop_hook_remove(&r->hook);
     struct event *ev;
     while ((ev = take_event(r)) != NULL)

@@ -145,6 +145,11 @@ static void show_output(struct editor *e)
     char part[65536];
     ssize_t n;
     while ((n = read(e->pipe_read, part, sizeof part)) > 0) {
+        if (!e->editing) { /* the end of a write that had begun while a line was edited */
+            fwrite(part, 1, (size_t)n, e->out);
+            fflush(e->out);
+            continue;
+        }
         const char *end = memrchr(part, '\n', (size_t)n);
         size_t whole = end ? (size_t)(end - part) + 1 : 0;
         if (whole > 0 && e->tail.len > 0) {
@@ -179,12 +184,10 @@ static void restore(struct editor *e)
             dup2(e->tty, fd);
         e->redirected[fd - 1] = false;
     }
-    char part[4096];
-    ssize_t n;
-    fwrite(e->tail.data ? e->tail.data : "", 1, e->tail.len, e->out);
+    if (e->tail.len > 0)
+        fwrite(e->tail.data, 1, e->tail.len, e->out);
     buf_clear(&e->tail);
-    while ((n = read(e->pipe_read, part, sizeof part)) > 0)
-        fwrite(part, 1, (size_t)n, e->out);
+    show_output(e);
     fflush(e->out);
 }
 
@@ -195,7 +198,7 @@ static void restore(struct editor *e)
 static bool wait_for_keys(struct editor *e, bool keys, int timeout_ms)
 {
     struct pollfd fds[] = {{.fd = e->event_fd, .events = POLLIN},
-                           {.fd = e->editing ? e->pipe_read : -1, .events = POLLIN},
+                           {.fd = e->out ? e->pipe_read : -1, .events = POLLIN},
                            {.fd = keys ? STDIN_FILENO : -1, .events = POLLIN}};
     if (e->editing && e->tail.len > 0)
         timeout_ms = TAIL_WAIT_MS;

@@ -203,7 +203,12 @@ function on.line(_, line)
     if unfinished then
         return prompt()
     end
-    core.remember(text, not secrets.found(text))
+    core.remember(text, text ~= repl.last and not secrets.found(text))
+    repl.last = text
+    local word = text:match "^%s*(%a+)%s*$"
+    if (word == "exit" or word == "quit") and rawget(_G, word) == M.commands[word] then
+        return on.eof()
+    end
     if fn then
         return start_job(fn)
     end
@@ -227,7 +232,7 @@ function on.eof()
             say ""
         end
         repl.left = true
-        return
+        return nil
     end
     repl.leaving = true
     say(("\n%d task%s still running (see tasks()). Ctrl-D again cancels and leaves."):format(running,
@@ -369,8 +374,12 @@ local function loop(what, args)
     while not repl.left do
         local kind, number, text = await(core.next_start())
         local handle = on[kind]
-        if handle then
-            handle(number, text)
+        local ok, err = xpcall(handle or tostring, task.note, number, text)
+        if not ok then -- memory, mostly: the prompt stays
+            complain("error: " .. text_of(err))
+            if not repl.reading and not repl.running and not repl.left then
+                prompt()
+            end
         end
     end
 end

@@ -261,6 +261,51 @@ line 10>
 STEPS
 expect_equal "$(grep -c 'awaited here' played)" 0
 
+begin "output in large pieces while lines are entered is neither lost nor in the way"
+play <<'STEPS'
+line 1>
+send b = spawn(function() for i = 1, 20 do io.write(("y"):rep(300000), "\\n") sleep(0.01) end print "all written" end)\r
+send x = 1\r
+send y = 2\r
+send z = 3\r
+row all written
+send \r
+send x + y + z, b:status()\r
+row 6
+row "ok"
+STEPS
+
+begin "a line can read the terminal, and what it writes without a line end stays"
+play <<'STEPS'
+line 1>
+send io.write "name? " name = leat.stdin:read()\r
+line name?
+send me\r
+line 2>
+send name\r
+row "me"
+line 3>
+send io.write "no end" x = 1\r
+row no end
+line 4>
+send spawn(function() sleep(0.01) io.write "dots ." end)\r
+row dots .
+line 5>
+STEPS
+
+begin "colours unless NO_COLOR forbids them; exit is enough to leave"
+NO_COLOR='' play <<'STEPS'
+line 1>
+send {text = "green"}\r
+expect \e[32m"green"\e[0m
+line 2>
+send nil, "red"\r
+expect \e[31merror: red\e[0m
+line 3>
+send exit\r
+status 0
+STEPS
+
 begin "output above a line longer than the terminal, with the cursor inside it"
 play <<'STEPS'
 line 1>
