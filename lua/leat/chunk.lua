@@ -4,7 +4,8 @@
 -- `local n = 0` is a variable of its chunk alone. So that later lines see it, a statement is added behind
 -- the chunk that hands out a function over the chunk's locals; a later chunk that mentions `n` is compiled
 -- with an outer `local n`, and debug.upvaluejoin makes that the same variable. Closures of either line share
--- it, then. Not kept are the locals of a chunk that raises before its end.
+-- it, then. Not kept are the locals of a chunk that is left before its end: by an
+-- error, or a `return` inside a block.
 local M = {}
 
 local loadstring = loadstring

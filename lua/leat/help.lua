@@ -24,10 +24,9 @@ local function read_module(module, text)
             local name = line:match "^local function ([%w_]+)" or line:match "^function ([%w_.:]+)%s*%("
                 or line:match "^([%w_.]+)%s*="
             local class = table.concat(block, "\n"):match "@class leat%.(%w+)"
-            name = class or name
-            if name and #block > 0 then
-                entries[#entries + 1] = { name = class or shown_name(name), source = name, module = module,
-                    doc = block, line = number }
+            if (class or name) and #block > 0 then
+                entries[#entries + 1] = { name = class or shown_name(name), module = module, doc = block,
+                    source = class and "class " .. class or name, line = number }
             end
             block = {}
         end
@@ -70,7 +69,7 @@ local function load_all()
     end
     for name, module in init:gmatch '\n%s+([%w_]+) = { "leat%.([%w_]+)" }' do
         for _, entry in ipairs(entries) do
-            if entry.module == "leat." .. module and not entry.source:find "^local" then
+            if entry.module == "leat." .. module and not entry.source:find "^class" then
                 entry.public = name .. (entry.source:find ":" and ":" or ".")
                     .. entry.source:gsub("^M[.:]", "")
                 public[entry.public] = entry
@@ -79,11 +78,12 @@ local function load_all()
     end
     for _, entry in ipairs(entries) do
         entry.public = entry.public or entry.name:find ":" and entry.name
+            or entry.source:find "^M%.[%w_]+%." and entry.name or nil
         if entry.public and not public[entry.public] then
             public[entry.public] = entry
         end
     end
-    public.response = public.response or entry_at("leat.http", "response")
+    public.response = public.response or entry_at("leat.http", "class response")
 end
 
 -- "request(target)" and what it returns.
@@ -133,8 +133,8 @@ local function first_sentence(entry)
         words[#words + 1] = line
     end
     local text = table.concat(words, " ")
-    local sentence = text:match "^(.-[^%d.][.:;]) %S" or text
-    return #sentence > 90 and sentence:sub(1, 87) .. "..." or sentence
+    local sentence = text:match "^(.-[^%d]%.) " or text
+    return #sentence > 84 and sentence:sub(1, 81):gsub("%s+%S*$", "") .. "..." or sentence
 end
 
 local function listing(names)
@@ -147,32 +147,40 @@ local function listing(names)
 end
 
 local function overview()
-    local names = {}
+    local names, members = {}, {}
     for name in pairs(public) do
-        if not name:find "[.:]" then
-            names[#names + 1] = name
-        end
+        local list = name:find "[.:]" and members or names
+        list[#list + 1] = name
     end
+    table.sort(members)
+    local more = ("  " .. table.concat(members, " ")):gsub("(" .. ("."):rep(70) .. "[^ ]*) ", "%1\n  ")
     return "At the prompt: an expression is waited for and shown; _ is the last value, _1 that of line 1.\n"
         .. "  help(request), help \"json\"   what one thing does      tasks()      who waits for what\n"
         .. "  inspect(v, options)          a value, as text         cancel(id)   ends one of them\n"
         .. "Tab completes, Ctrl-R searches the history, Ctrl-C cancels a line, Ctrl-D leaves.\n\n"
         .. "leat. (request, gather, semaphore, wait_for, sleep, spawn and json without it too):\n"
-        .. listing(names)
+        .. listing(names) .. "and, each with a help of its own:\n" .. more .. "\n"
 end
 
 local function by_name(word)
     local name = word:gsub("^leat[.:]", "")
     local entry = public[name] or public[name:gsub("%.", ":")]
-    local members, mentions = {}, {}
+    local members, namesakes, mentions = {}, {}, {}
     for other, e in pairs(public) do
-        if other:find("^" .. name:gsub("%p", "%%%0") .. "[.:]") then
+        if other:sub(1, #name) == name and other:find("^[.:]", #name + 1) then
             members[#members + 1] = other
         elseif other:match "[.:](.*)$" == name then
-            entry, name = entry or e, entry and name or other
+            namesakes[#namesakes + 1] = other
         elseif table.concat(e.doc, " "):find(name, 1, true) then
             mentions[#mentions + 1] = other
         end
+    end
+    if not entry and #members == 0 and #namesakes == 1 then
+        name, namesakes = namesakes[1], {}
+        entry = public[name]
+    end
+    for _, other in ipairs(namesakes) do
+        members[#members + 1] = other
     end
     if entry then
         return text_of(entry, name) .. (#members > 0 and "\n" .. listing(members) or "")

@@ -589,6 +589,17 @@ line 5>
 send help(wait_for)\r
 expect wait_for(seconds, fn, ...)
 line 6>
+send help(json)\r
+expect json.decode
+expect json.encode
+line 7>
+send help "client"\r
+expect client(options)
+line 8>
+send help(request(os.getenv "URL" .. "/ok"))\r
+expect What a request gives
+expect response:json
+line 9>
 STEPS
 
 begin "another size of the window, and a stop with Ctrl-Z and its end, leave the line as it was"

@@ -288,6 +288,17 @@ t.test("group: what it started ends before it does; the first failure cancels th
     t.raises("bug", leat.group, function(g) g:spawn(function() error "bug" end) sleep(10) end)
 end)
 
+t.test("group: a member that someone awaited is still there for the group to take", function()
+    t.eq(leat.group(function(g)
+        for i = 1, 20 do
+            t.eq(g:spawn(function() sleep(0.01) return i end):await(), i)
+            collectgarbage()
+            collectgarbage()
+        end
+        return "done"
+    end), "done")
+end)
+
 t.test("group: cancel ends its members, not its body", function()
     t.eq(leat.group(function(g)
         g:spawn(sleep, 100)
