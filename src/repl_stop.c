@@ -4,7 +4,8 @@
 #include <luajit.h>
 
 #define PATIENCE_NS (200 * NS_PER_MS)
-#define HOOK_INSTRUCTIONS 1000
+/* Compiled code comes back to the interpreter for an instruction or two per sample only. */
+#define HOOK_INSTRUCTIONS 1
 
 static const char stopper_key;
 
@@ -44,7 +45,6 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
     }
     /* It caught that. A yield nothing can catch; within coroutines one a level is needed. */
     s->stage = 2;
-    lua_sethook(L, on_instructions, LUA_MASKCOUNT, 1);
     if (lua_isyieldable(L)) {
         t->abandoned = true;
         lua_yield(L, 0);
