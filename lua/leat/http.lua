@@ -365,8 +365,9 @@ end
 ---   Idempotency-Key).
 --- * `ca_file` of certificates to trust instead of the system's; `insecure` true: trust any. `cert` and
 ---   `key`: PEM files of a client certificate.
---- * `http_version` "1.1", "2" or "2-prior" (HTTP/2 without TLS; not for many large streams at once, whose end
----   libcurl 7.88 may miss, so that the idle limit ends them). `max_per_host` requests to that host at once.
+--- * `http_version` "1.1", "2" or "2-prior" (HTTP/2 without TLS; not for many large streams at once, whose
+---   end libcurl 7.88 may miss, so that the idle limit ends them). `max_per_host` requests to that host at
+---   once.
 --- * `proxy` "http://host:port", "socks5://..." or "socks5h://..." (which looks names up at the proxy), with
 ---   user:password@ if need be; "" for none, whatever the environment says.
 --- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a

@@ -400,7 +400,7 @@ line 1>
 send \x03
 row 1> ^C
 line 1>
-send error "never run"\e[D\e[D
+send error "never run"
 line 1> error "never run"
 send \x03
 row 1> error "never run"^C
