@@ -348,7 +348,7 @@ void exchange_finish(struct exchange *x, const struct err *err)
     if (err && err->kind != ERR_NONE) {
         note_timing(x);
         t->result.err = *err;
-        t->result.err.elapsed_ms = (now - started) / NS_PER_MS;
+        t->result.err.elapsed_ms = MAX((now - started) / NS_PER_MS, 1); /* 0: not known */
         if (err->kind == ERR_CANCELLED)
             e->stats.cancelled++;
         else
@@ -474,6 +474,8 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
         err = x->stop;
     else if (code != CURLE_OK && !hung_up)
         failure_from_curl(x, code, &err);
+    else if (!x->head_done) /* it broke off behind a whole line, which is enough for curl */
+        failure_from_curl(x, CURLE_GOT_NOTHING, &err);
     else
         response_end(x, &err);
     if (code == CURLE_OK && version < CURL_HTTP_VERSION_2_0 && !x->close_after)

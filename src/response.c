@@ -222,6 +222,12 @@ static enum err_kind unfold(struct headers *h, const char *value, size_t len)
     return kind;
 }
 
+static bool is_framing(const char *name, size_t len)
+{
+    return (len == 14 && strncasecmp(name, "content-length", 14) == 0) ||
+           (len == 17 && strncasecmp(name, "transfer-encoding", 17) == 0);
+}
+
 static size_t field_line(struct exchange *x, const char *line, size_t len, bool trailer)
 {
     struct transfer_result *r = &x->transfer->result;
@@ -239,6 +245,10 @@ static size_t field_line(struct exchange *x, const char *line, size_t len, bool 
         return stop_protocol(x, "a control byte in a header value");
     enum err_kind kind;
     if (folded) {
+        /* What curl has already read by its first line alone. */
+        if (h->count > 0 &&
+            is_framing(headers_name(h, h->count - 1), h->rows[h->count - 1].name_len))
+            return stop_protocol(x, "a length in two lines");
         kind = unfold(h, value, value_len);
         if (kind == ERR_PROTOCOL)
             return stop_protocol(x, "a folded line before any header");
@@ -250,7 +260,11 @@ static size_t field_line(struct exchange *x, const char *line, size_t len, bool 
             if (!note_length(x, value, value_len))
                 return stop_protocol(x, "a Content-Length that is no number, or two that differ");
         } else if (!trailer && name_len == 17 && strncasecmp(line, "transfer-encoding", 17) == 0) {
-            x->chunked = x->chunked || has_word(value, value_len, "chunked");
+            /* Others must be asked for, and curl would undo them by itself. */
+            bool chunked = value_len == 7 && strncasecmp(value, "chunked", 7) == 0;
+            if (!chunked && (value_len != 8 || strncasecmp(value, "identity", 8) != 0))
+                return stop_protocol(x, "a Transfer-Encoding that was not asked for");
+            x->chunked = x->chunked || chunked;
         } else if (!trailer && name_len == 10 && strncasecmp(line, "connection", 10) == 0) {
             x->close_after = has_word(value, value_len, "close");
         }
@@ -341,6 +355,8 @@ size_t response_on_header(char *data, size_t size, size_t count, void *arg)
     while (len > 0 && (data[len - 1] == '\n' || data[len - 1] == '\r'))
         len--;
     if (!x->head_done && len >= 5 && memcmp(data, "HTTP/", 5) == 0) {
+        if (!header_value_valid(data, len))
+            return stop_protocol(x, "a control byte in the status line");
         if (!status_line(x, data, len))
             return response_stop_large(x, "informational responses", INFORMATIONAL_MAX);
         return total;

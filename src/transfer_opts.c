@@ -83,8 +83,10 @@ static enum err_kind build_text(struct exchange *x, bool has_body, size_t *count
         has_type = has_type || strcasecmp(name, "content-type") == 0;
         has_expect = has_expect || strcasecmp(name, "expect") == 0;
         has_encoding = has_encoding || strcasecmp(name, "accept-encoding") == 0;
-        size_t len = h->rows[i].value_len;
-        kind = add_line(x, count, name, len ? ": " : ";", headers_value(h, i), len);
+        /* Curl would take a blank value as the wish to send no such field. */
+        const char *value = headers_value(h, i);
+        size_t blank = strspn(value, " \t"), len = h->rows[i].value_len - blank;
+        kind = add_line(x, count, name, len ? ": " : ";", value + blank, len);
     }
     if (kind == ERR_NONE && spec->compressed && !has_encoding)
         kind = add_line(x, count, "Accept-Encoding", ": ", "gzip, deflate", 13);

@@ -228,6 +228,21 @@ static void nul_header(struct conn *c, const struct request *req)
     step_add(c, STEP_CLOSE);
 }
 
+/* The request's body is the answer, head and all. end=close|reset|hang|keep: what comes after it;
+ * gap=MS: before that. */
+static void raw(struct conn *c, const struct request *req)
+{
+    char text[16];
+    const char *end = query_str(req, "end", text, sizeof text, "close");
+    bytes_add(&step_add(c, STEP_SEND)->data, req->body.data, req->body.len);
+    if (strcmp(end, "keep") == 0)
+        return;
+    struct step *s = step_add(c, strcmp(end, "reset") == 0  ? STEP_RESET
+                                 : strcmp(end, "hang") == 0 ? STEP_HANG
+                                                            : STEP_CLOSE);
+    s->wait_ms = (uint64_t)query_num(req, "gap", 0);
+}
+
 /* Answers that are nothing but text. */
 static const struct fixed {
     const char *path, *text;
@@ -472,6 +487,7 @@ static const struct route_row routes[] = {
     {"/reset-in-body", reset_in_body},
     {"/empty-reply", empty_reply},
     {"/no-length", no_length},
+    {"/raw", raw},
     {"/garbage", garbage},
     {"/nul-header", nul_header},
     {"/big-header", big_header},
