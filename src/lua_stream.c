@@ -342,6 +342,22 @@ static void push_event(lua_State *L, const struct sse_event *ev)
     }
 }
 
+/* Values rather than a table: Lua makes that, from a template, for less. nil stands for what most
+ * events have: the name "message", no id. The first is never nil. */
+static int push_fields(lua_State *L, const struct sse_event *ev)
+{
+    lua_pushlstring(L, ev->data, ev->data_len);
+    lua_pushnil(L); /* in the place of an error */
+    if (ev->type_len == 7 && memcmp(ev->type, "message", 7) == 0)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, ev->type, ev->type_len);
+    if (ev->id_len == 0)
+        return 3;
+    lua_pushlstring(L, ev->id, ev->id_len);
+    return 4;
+}
+
 /* At the end of the stream: an event that no blank line ended is none, but can be seen. */
 static int end_events(lua_State *L, struct stream *s, int self)
 {
@@ -378,6 +394,7 @@ static int next_piece(lua_State *L, struct stream *s, int self)
         size_t left = len, line_len = 0;
         struct sse_event ev;
         bool got, failed;
+        int values = 1;
         if (s->form == STREAM_EVENTS) {
             enum sse_result rc = sse_next(&s->sse, &in, &left, &ev, &err);
             got = rc == SSE_EVENT;
@@ -390,7 +407,7 @@ static int next_piece(lua_State *L, struct stream *s, int self)
         if (got) {
             s->broken = true; /* until the script has it: no memory, and it would be lost unseen */
             if (s->form == STREAM_EVENTS)
-                push_event(L, &ev);
+                values = push_fields(L, &ev);
             else
                 lua_pushlstring(L, line, line_len);
             s->broken = false;
@@ -399,7 +416,7 @@ static int next_piece(lua_State *L, struct stream *s, int self)
         if (failed)
             return fail_piece(L, s, self, &err);
         if (got)
-            return 1;
+            return values;
     }
     if (!s->done && !s->failed)
         return 0;

@@ -17,6 +17,26 @@ local function handle_of(self, name)
     return handle
 end
 
+-- What C hands over of an event, or the end of them.
+local function to_event(data, err, name, id)
+    if data == nil then
+        return nil, err
+    end
+    return { data = data, event = name or "message", id = id }
+end
+
+local function next_event(handle)
+    return to_event(await(next_piece(handle)))
+end
+
+local function next_line(handle)
+    return await(next_piece(handle))
+end
+
+local function next_bytes(handle)
+    return await(read_bytes(handle))
+end
+
 local function or_raise(item, err)
     if item == nil and err ~= nil then
         error(err, 0)
@@ -96,7 +116,7 @@ end
 function M.events(self, opts)
     local handle = form(self, "events", opts)
     return function()
-        return or_raise(await(next_piece(handle)))
+        return or_raise(next_event(handle))
     end
 end
 
@@ -112,7 +132,7 @@ end
 function M.next_event(self)
     local handle = handle_of(self, "next_event")
     core.form(handle, "events")
-    return await(next_piece(handle))
+    return next_event(handle)
 end
 
 --- Closes the stream: aborts what is still under way and frees its place. Harmless when that is done.
@@ -122,7 +142,7 @@ end
 
 local function read_all(step, handle, fn)
     while true do
-        local item, err = await(step(handle))
+        local item, err = step(handle)
         if item == nil then
             if err ~= nil then
                 return nil, err
@@ -157,7 +177,7 @@ end
 --- assert(res:each_event(function(event) return event.data ~= "1" end))
 --- ```
 function M.each_event(self, fn, opts)
-    return each(next_piece, form(self, "events", opts), "each_event", fn)
+    return each(next_event, form(self, "events", opts), "each_event", fn)
 end
 
 --- Calls `fn(line)` for every line and closes the stream at the end, whatever that is.
@@ -170,7 +190,7 @@ end
 --- assert(res:each_line(function() n = n + 1 end) and n == 3)
 --- ```
 function M.each_line(self, fn, opts)
-    return each(next_piece, form(self, "lines", opts), "each_line", fn)
+    return each(next_line, form(self, "lines", opts), "each_line", fn)
 end
 
 --- Calls `fn(bytes)` for every piece of the body and closes the stream at the end, whatever that is.
@@ -182,25 +202,24 @@ end
 --- assert(res:each_chunk(function(bytes) n = n + #bytes end) and n == 60)
 --- ```
 function M.each_chunk(self, fn)
-    return each(read_bytes, handle_of(self, "each_chunk"), "each_chunk", fn)
+    return each(next_bytes, handle_of(self, "each_chunk"), "each_chunk", fn)
 end
 
 -- Internal, for merge: reads a response in the form that its content-type asks for.
 function M.reader(self)
     local handle = handle_of(self, "merge")
     local kind = (self.headers["content-type"] or ""):lower()
+    local step = next_bytes
     if kind:find("event-stream", 1, true) then
         core.form(handle, "events")
+        step = next_event
     elseif kind:find("ndjson", 1, true) or kind:find("jsonl", 1, true)
         or kind:find("json-seq", 1, true) then
         core.form(handle, "lines")
-    else
-        return function()
-            return await(read_bytes(handle))
-        end
+        step = next_line
     end
     return function()
-        return await(next_piece(handle))
+        return step(handle)
     end
 end
 
