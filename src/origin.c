@@ -126,7 +126,7 @@ static enum err_kind entry_parse(struct origins *o, struct url_entry *u, struct 
     if (code == CURLUE_OK)
         code = curl_url_get(u->handle, CURLUPART_SCHEME, &scheme, 0);
     if (code == CURLUE_OK)
-        code = curl_url_get(u->handle, CURLUPART_HOST, &host, CURLU_PUNYCODE);
+        code = curl_url_get(u->handle, CURLUPART_HOST, &host, 0);
     if (code == CURLUE_OK)
         code = curl_url_get(u->handle, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
     if (code == CURLUE_OUT_OF_MEMORY) {

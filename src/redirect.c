@@ -63,7 +63,9 @@ static CURLUcode resolve(struct target *t, CURLU *base, const char *location)
         return code;
     if (strcmp(t->scheme, "http") != 0 && strcmp(t->scheme, "https") != 0)
         return CURLUE_UNSUPPORTED_SCHEME;
-    code = curl_url_get(t->handle, CURLUPART_HOST, &t->host, CURLU_PUNYCODE);
+    code = curl_url_get(t->handle, CURLUPART_HOST, &t->host, 0);
+    if (code == CURLUE_OK && !transfer_host_usable(t->host))
+        code = CURLUE_BAD_HOSTNAME;
     if (code == CURLUE_OK)
         code = curl_url_get(t->handle, CURLUPART_PORT, &t->port, CURLU_DEFAULT_PORT);
     if (code == CURLUE_OK)

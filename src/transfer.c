@@ -216,6 +216,15 @@ static enum err_kind take_userinfo(struct transfer *t, CURLU *u, struct err *err
     return kind;
 }
 
+bool transfer_host_usable(const char *host)
+{
+    for (; *host; host++) {
+        if ((unsigned char)*host >= 0x80)
+            return false;
+    }
+    return true;
+}
+
 /* Writes the URL anew, without what does not go on the wire. */
 static enum err_kind rewrite_url(struct transfer *t, bool has_high, struct err *err)
 {
@@ -229,9 +238,11 @@ static enum err_kind rewrite_url(struct transfer *t, bool has_high, struct err *
         kind = take_userinfo(t, u, err);
     if (code == CURLUE_OK && kind == ERR_NONE)
         code = curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0);
-    /* A name that is not ASCII must have a spelling that is. */
     if (code == CURLUE_OK && kind == ERR_NONE)
-        code = curl_url_get(u, CURLUPART_HOST, &host, CURLU_PUNYCODE);
+        code = curl_url_get(u, CURLUPART_HOST, &host, 0);
+    if (code == CURLUE_OK && kind == ERR_NONE && !transfer_host_usable(host))
+        kind = err_set(err, ERR_INVALID,
+                       "url: the host name is not ASCII (write the form that begins with xn--)");
     if (code == CURLUE_OK && kind == ERR_NONE)
         code = curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
     if (code == CURLUE_OK && kind == ERR_NONE && strcmp(port, "0") == 0)

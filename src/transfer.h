@@ -120,3 +120,7 @@ NODISCARD enum err_kind transfer_prepare(struct transfer *t, struct err *err);
 bool transfer_idempotent(const struct transfer *t);
 /* The same for the method that a redirect made of it. */
 bool transfer_idempotent_as(const struct transfer *t, const char *method);
+
+/* False for a name that is not ASCII: curl finds its other spelling by the locale alone, and where
+ * it finds none it says "no memory" and leaks. */
+bool transfer_host_usable(const char *host);

@@ -134,7 +134,7 @@ if [ -z "$quick" ]; then
     run house/layers luajit tests/house_test.lua .
     check house/luacheck luacheck -q lua scripts tests
     clang_format
-    check fuzz/json bash tests/fuzz/run.sh 10
+    check fuzz bash tests/fuzz/run.sh 10
 fi
 for mode in $modes; do
     case $mode in

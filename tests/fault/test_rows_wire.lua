@@ -349,7 +349,7 @@ t.test("a redirect to another scheme is denied, to no URL at all a protocol fail
     end
     for _, target in ipairs {
         "http://", "http://a b/", "http://127.0.0.1:99999/", "http://[::1/", "a\1b", "http:ok", "mailto:x@y",
-        "javascript:alert(1)", "data:text/plain,x",
+        "javascript:alert(1)", "data:text/plain,x", "http://\195\169.example/",
     } do
         t.eq(fails("protocol", "/redirect", { query = { to = target } }).retryable, false, target)
     end
@@ -412,6 +412,13 @@ t.test("a name and password in the URL become a header, and show nowhere", funct
     local err = fails("timeout", nil, { url = at "user:hunter2" .. "/never", timeout = 0.05 })
     t.ok(not (tostring(err) .. err.url):find "hunter2", tostring(err))
     fails("invalid", nil, { url = at "user@host" .. "/ok" })
+end)
+
+t.test("a host name that is not ASCII is refused with the form to write", function()
+    for _, host in ipairs { "\195\169.example", "%c3%a9.example", "\255" } do
+        local err = fails("invalid", nil, { url = "http://" .. host .. "/" })
+        t.ok(err.message:find("xn--", 1, true), err.message)
+    end
 end)
 
 -- ---- proxies

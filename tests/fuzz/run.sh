@@ -1,37 +1,55 @@
 #!/bin/bash
-# Fuzzes the JSON code: with clang's libFuzzer for the given number of seconds (20), else with the
-# changed copies of the corpus that json.c makes itself. What libFuzzer finds new stays in a folder of
-# its own; a crash leaves its input in the working folder and its name on the last lines.
+# Fuzzes what reads bytes from outside: with clang's libFuzzer for the given number of seconds each
+# (20), else with the changed copies of the corpus that standalone.h makes. What libFuzzer finds new
+# stays in a folder of its own; a crash leaves its input in the working folder and its name on the
+# last lines.
 #
-#     tests/fuzz/run.sh [SECONDS]
+#     tests/fuzz/run.sh [SECONDS [NAME...]]     names: json lines sse url (all)
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 src=$here/../../src
 seconds=${1:-20}
+shift
+[ $# -gt 0 ] || set -- json lines sse url
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/leat-fuzz.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
+passed=0 failed=0
 
-read -ra luajit <<<"$(pkg-config --cflags luajit)"
-read -ra libs <<<"$(pkg-config --libs luajit) -lm"
-sources=("$here/json.c")
-for name in json_scan lua_json_build lua_json_encode mem buf err; do sources+=("$src/$name.c"); done
-flags=(-std=c11 -D_GNU_SOURCE -g -O1 -fno-sanitize-recover=all -iquote "$src" "${luajit[@]}")
+fuzz() { # fuzz NAME "SOURCE..." "PACKAGE...": of src/ and of pkg-config
+    local name=$1 module sources cflags libs flags status
+    # shellcheck disable=SC2086 # a list of words
+    read -ra cflags <<<"$([ -z "$3" ] || pkg-config --cflags $3)"
+    # shellcheck disable=SC2086
+    read -ra libs <<<"$([ -z "$3" ] || pkg-config --libs $3) -lm"
+    sources=("$here/$name.c")
+    for module in $2; do sources+=("$src/$module.c"); done
+    flags=(-std=c11 -D_GNU_SOURCE -g -O1 -fno-sanitize-recover=all -iquote "$src" "${cflags[@]}")
+    echo "fuzzing $name"
+    if command -v clang >/dev/null && clang -fsanitize=fuzzer,address,undefined "${flags[@]}" \
+            "${sources[@]}" -o "$scratch/fuzz" "${libs[@]}" 2>"$scratch/log"; then
+        mkdir "$scratch/found-$name"
+        "$scratch/fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
+            -print_final_stats=1 "$scratch/found-$name" "$here/corpus_$name" 2>&1 | tail -12
+        status=${PIPESTATUS[0]}
+    else
+        cc -fsanitize=address,undefined -DFUZZ_STANDALONE "${flags[@]}" "${sources[@]}" \
+            -o "$scratch/fuzz" "${libs[@]}" && "$scratch/fuzz" "$here/corpus_$name"/*
+        status=$?
+    fi
+    if [ "$status" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
 
-if command -v clang >/dev/null && clang -fsanitize=fuzzer,address,undefined "${flags[@]}" \
-        "${sources[@]}" -o "$scratch/fuzz" "${libs[@]}" 2>"$scratch/log"; then
-    mkdir "$scratch/found"
-    "$scratch/fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 \
-        "$scratch/found" "$here/corpus_json" 2>&1 | tail -12
-    status=${PIPESTATUS[0]}
-else
-    cc -fsanitize=address,undefined -DFUZZ_STANDALONE "${flags[@]}" "${sources[@]}" \
-        -o "$scratch/fuzz" "${libs[@]}" || exit 1
-    "$scratch/fuzz" "$here"/corpus_json/*
-    status=$?
-fi
-if [ "$status" = 0 ]; then
-    echo "1 passed, 0 failed"
-else
-    echo "0 passed, 1 failed"
-fi
-exit "$status"
+for name in "$@"; do
+    case $name in
+    json) fuzz json "json_scan lua_json_build lua_json_encode mem buf err" luajit ;;
+    lines) fuzz lines "lines mem buf err" "" ;;
+    sse) fuzz sse "sse mem buf err" "" ;;
+    url) fuzz url "transfer headers jar log mem buf err" libcurl ;;
+    *)
+        echo "no such target: $name"
+        exit 2
+        ;;
+    esac
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -78,6 +78,8 @@ TEST(bad_urls_are_refused_before_a_byte_is_sent)
         "http://h/\r\nX: y",
         "http://h/\n",
         "http://h/\x01",
+        "http://\xc3\xa9.example/",
+        "http://us%82/",
         "http://h/\x7f",
         "http://h:0/",
         "http://h:65536/",
