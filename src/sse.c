@@ -150,11 +150,19 @@ static bool skip_bom(struct sse *s, const char **p, const char *end)
     return true;
 }
 
+/* Block by block: where there are only CRs, looking for the next LF each time would take the square
+ * of the input's length. */
 static const char *line_end(const char *p, const char *end)
 {
-    const char *lf = memchr(p, '\n', (size_t)(end - p));
-    const char *cr = memchr(p, '\r', (size_t)((lf ? lf : end) - p));
-    return cr ? cr : lf;
+    enum { BLOCK = 1024 };
+    for (; p < end; p += MIN((size_t)BLOCK, (size_t)(end - p))) {
+        size_t len = MIN((size_t)BLOCK, (size_t)(end - p));
+        const char *lf = memchr(p, '\n', len);
+        const char *cr = memchr(p, '\r', lf ? (size_t)(lf - p) : len);
+        if (cr || lf)
+            return cr ? cr : lf;
+    }
+    return NULL;
 }
 
 static enum sse_result parse(struct sse *s, const char **p, const char *end, struct sse_event *out)

@@ -20,12 +20,12 @@
 -- 22 unknown coding             test_http; here by name, twice, and in a stream
 -- 23-24 drip, no answer         test_http_faults
 -- 25 Expect                     test_http
--- 26-30 statuses, bursts        here as what is returned; that requests are sent again is not there yet
+-- 26-30 statuses, bursts        here as what is returned; virtual_retry, virtual_policies, policy_http
 -- 31-32 redirects               test_http_faults, test_http, unit/test_redirect; here odd targets
 -- 33-34 what must not be sent   test_http_faults; here the parts not named there
--- 35 addresses under a policy   not from a script: only the engine's configuration has one
+-- 35 addresses under a policy   cli/test_targets, unit/test_targets
 -- 36 proxy of the environment   here for the command; a library's runtime ignores it unless told
--- 37-38 HTTP/2                  not tested: no server for it yet
+-- 37-38 HTTP/2                  test_h2
 -- 39 the limit on the wire      here
 package.path = (arg[0]:match "^(.*/)" or "") .. "../lua/?.lua;" .. package.path
 local leat = require "leat"
