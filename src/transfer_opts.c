@@ -273,6 +273,9 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     CURL *c = x->easy;
     /* All that a request may set is set below each time, so only what few set needs the reset. */
     if (x->easy_dirty) {
+        if (x->transfer->spec
+                .jar) /* of an earlier hop: the reset would lose its list, not free it */
+            curl_easy_setopt(c, CURLOPT_COOKIEFILE, NULL);
         curl_easy_reset(c);
         if (!opts_base(x))
             return err_set(err, ERR_MEMORY, "no memory for a request");

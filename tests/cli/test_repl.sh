@@ -261,6 +261,29 @@ line 10>
 STEPS
 expect_equal "$(grep -c 'awaited here' played)" 0
 
+begin "a stream prints its words above the line that is being typed"
+play <<'STEPS'
+line 1>
+send t = spawn(function() for ev in request{url=os.getenv "URL" .. "/lines?n=3&ms=150", stream=true}:lines() do print("got", ev) end end)\r
+line 2>
+send half
+row got     {"n":1}
+line 2> half
+row got     {"n":3}
+line 2> half
+send \x15t:await()\r
+line 3>
+send s = request{url=os.getenv "URL" .. "/lines?n=2&ms=0", stream=true}\r
+line 4>
+send read = s:lines()\r
+line 5>
+send json.decode(read()).n + 70\r
+row 71
+line 6>
+send json.decode(read()).n + 70\r
+row 72
+STEPS
+
 begin "output in large pieces while lines are entered is neither lost nor in the way"
 play <<'STEPS'
 line 1>
