@@ -22,6 +22,7 @@ local lazy = {
     map = { "leat.gather", "map" },
     each = { "leat.gather", "each" },
     as_completed = { "leat.gather", "as_completed" },
+    openai = { "leat.openai", "openai" },
     merge = { "leat.merge", "merge" },
     race = { "leat.gather", "race" },
     group = { "leat.gather", "group" },
