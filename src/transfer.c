@@ -219,7 +219,8 @@ static enum err_kind take_userinfo(struct transfer *t, CURLU *u, struct err *err
 bool transfer_host_usable(const char *host)
 {
     for (; *host; host++) {
-        if ((unsigned char)*host >= 0x80)
+        unsigned char c = (unsigned char)*host;
+        if (c <= ' ' || c >= 0x7f)
             return false;
     }
     return true;
@@ -242,7 +243,7 @@ static enum err_kind rewrite_url(struct transfer *t, bool has_high, struct err *
         code = curl_url_get(u, CURLUPART_HOST, &host, 0);
     if (code == CURLUE_OK && kind == ERR_NONE && !transfer_host_usable(host))
         kind = err_set(err, ERR_INVALID,
-                       "url: the host name is not ASCII (write the form that begins with xn--)");
+                       "url: the host name is not plain ASCII (write the form that begins with xn--)");
     if (code == CURLUE_OK && kind == ERR_NONE)
         code = curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
     if (code == CURLUE_OK && kind == ERR_NONE && strcmp(port, "0") == 0)

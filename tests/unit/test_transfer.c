@@ -80,6 +80,7 @@ TEST(bad_urls_are_refused_before_a_byte_is_sent)
         "http://h/\x01",
         "http://\xc3\xa9.example/",
         "http://us%82/",
+        "http://a%7fb/",
         "http://h/\x7f",
         "http://h:0/",
         "http://h:65536/",
