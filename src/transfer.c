@@ -242,8 +242,9 @@ static enum err_kind rewrite_url(struct transfer *t, bool has_high, struct err *
     if (code == CURLUE_OK && kind == ERR_NONE)
         code = curl_url_get(u, CURLUPART_HOST, &host, 0);
     if (code == CURLUE_OK && kind == ERR_NONE && !transfer_host_usable(host))
-        kind = err_set(err, ERR_INVALID,
-                       "url: the host name is not plain ASCII (write the form that begins with xn--)");
+        kind =
+            err_set(err, ERR_INVALID,
+                    "url: the host name is not plain ASCII (write the form that begins with xn--)");
     if (code == CURLUE_OK && kind == ERR_NONE)
         code = curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
     if (code == CURLUE_OK && kind == ERR_NONE && strcmp(port, "0") == 0)

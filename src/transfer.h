@@ -121,7 +121,7 @@ bool transfer_idempotent(const struct transfer *t);
 /* The same for the method that a redirect made of it. */
 bool transfer_idempotent_as(const struct transfer *t, const char *method);
 
-/* False for a name with a control byte, which curl lets an escape such as %7f make, and for one that
- * is not ASCII: curl finds its other spelling by the locale alone, and where it finds none it says
- * "no memory" and leaks. */
+/* False for a name with a control byte, which curl lets an escape such as %7f make, and for one
+ * that is not ASCII: curl finds its other spelling by the locale alone, and where it finds none it
+ * says "no memory" and leaks. */
 bool transfer_host_usable(const char *host);

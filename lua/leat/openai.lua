@@ -12,7 +12,8 @@ local Ai = {}
 Ai.__index = Ai
 
 local OPTIONS = {
-    base_url = "string", api_key = "string", model = "string", timeout = true, retry = true, headers = "table",
+    base_url = "string", api_key = "string", model = "string", timeout = true, retry = true,
+    headers = "table",
 }
 
 -- NAME, or the content of the file that NAME_FILE names.
@@ -31,9 +32,9 @@ local function from_environment(name)
 end
 
 --- A client of a service that speaks OpenAI's protocol.
----@param options? table base_url (else OPENAI_BASE_URL, else OpenAI's own), api_key (else OPENAI_API_KEY, or the
----file that OPENAI_API_KEY_FILE names), model, timeout and headers as `request` takes them, retry (a policy of
----`leat.retry`, its options, or false for none; unless said 3 attempts)
+---@param options? table base_url (else OPENAI_BASE_URL, else OpenAI's own), api_key (else OPENAI_API_KEY, or
+---the file that OPENAI_API_KEY_FILE names), model, timeout and headers as `request` takes them, retry (a
+---policy of `leat.retry`, its options, or false for none; unless said 3 attempts)
 ---@return table|nil ai with chat, stream, embed, models
 ---@return table? err kinds invalid (the base_url or the key cannot be sent), io (the key's file)
 --- ```lua

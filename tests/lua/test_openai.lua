@@ -158,7 +158,8 @@ end)
 
 t.test("embeddings come in the order of their texts, models as names", function()
     local rows = { { index = 1, embedding = { 2 } }, { index = 0, embedding = { 1 } } }
-    local server = service { { json = { data = rows } }, { json = { data = { { id = "a" }, { id = "b" } } } } }
+    local server = service { { json = { data = rows } },
+        { json = { data = { { id = "a" }, { id = "b" } } } } }
     local ai = client(server)
     t.eq((ai:embed { "x", "y" }), { { 1 }, { 2 } })
     t.eq(ai:models(), { "a", "b" })
