@@ -446,6 +446,21 @@ static int l_deadline(lua_State *L)
     return 1;
 }
 
+/* inherited(table): what `table` holds, by task id, for the running task or the nearest task above it. */
+static int l_inherited(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    for (struct task *t = rt_of(L)->sched.running; t; t = t->parent) {
+        lua_pushnumber(L, (double)t->id);
+        lua_rawget(L, 1); /* table value */
+        if (!lua_isnil(L, -1))
+            return 1;
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
 /* tasks(): an array of {id, name, status, waiting, detail, since, at, parent}. */
 static int l_tasks(lua_State *L)
 {
@@ -516,6 +531,7 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"now", l_now},
                                      {"time", l_time},
                                      {"deadline", l_deadline},
+                                     {"inherited", l_inherited},
                                      {"tasks", l_tasks},
                                      {"stats", l_stats},
                                      {NULL, NULL}};

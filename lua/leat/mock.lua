@@ -146,6 +146,10 @@ local function models()
     return { json = { object = "list", data = list } }
 end
 
+local function embeddings(_, req)
+    return chat.embeddings(json.decode(req.body))
+end
+
 local function stats(self)
     return {
         json = {
@@ -164,6 +168,7 @@ end
 
 local ROUTES = {
     ["/v1/chat/completions"] = { POST = completions },
+    ["/v1/embeddings"] = { POST = embeddings },
     ["/v1/models"] = { GET = models },
     ["/mock/stats"] = { GET = stats },
     ["/mock/reset"] = {
@@ -227,7 +232,8 @@ local function share(name, value)
     return value or 0
 end
 
---- Starts an OpenAI-compatible server: /v1/chat/completions, /v1/models, /mock/stats, /mock/reset.
+--- Starts an OpenAI-compatible server: /v1/chat/completions, /v1/embeddings, /v1/models,
+--- /mock/stats, /mock/reset.
 ---@param opts? table port (0), host ("127.0.0.1"), latency (s: 1.5, "0.5-2", or "tail:1.5", a lognormal with
 --- that median), rpm (429 above it) and burst (how many at once; a second's worth), errors (share answered
 --- with 500), broken (share whose connection breaks, streams half-way), tokens (of each answer),

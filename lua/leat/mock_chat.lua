@@ -1,6 +1,7 @@
 -- The chat completions of the mock: what the API refuses, and what it answers. Internal.
 local json = require "leat.json"
 local tasks = require "leat.task"
+local util = require "leat.util"
 
 local encode = json.encode
 local floor, max, ceil = math.floor, math.max, math.ceil
@@ -157,6 +158,44 @@ function M.answer(self, body)
         usage = ('{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'):format(n, #tokens,
             n + #tokens),
     }
+end
+
+-- ---- embeddings: the same text has the same vector, of length 1
+
+local DIMENSIONS = 8
+
+local function vector_of(text)
+    local digest, v, sum = util.sha256(text, { raw = true }), {}, 0
+    for i = 1, DIMENSIONS do
+        v[i] = digest:byte(i) - 127.5
+        sum = sum + v[i] * v[i]
+    end
+    for i = 1, DIMENSIONS do
+        v[i] = v[i] / math.sqrt(sum)
+    end
+    return v
+end
+
+-- The response to a request for embeddings.
+function M.embeddings(body)
+    if type(body) ~= "table" or type(body.model) ~= "string" then
+        return invalid(nil, "you must provide a model parameter")
+    end
+    local texts = type(body.input) == "string" and { body.input } or body.input
+    if type(texts) ~= "table" or #texts == 0 then
+        return invalid("input", "'input' must be a text or a list of texts.")
+    end
+    local data, bytes = {}, 0
+    for i, text in ipairs(texts) do
+        if type(text) ~= "string" then
+            return invalid("input", "'input' must be a text or a list of texts.")
+        end
+        bytes = bytes + #text
+        data[i] = { object = "embedding", index = i - 1, embedding = vector_of(text) }
+    end
+    local n = max(1, ceil(bytes / 4))
+    return { json = { object = "list", data = data, model = body.model,
+        usage = { prompt_tokens = n, total_tokens = n } } }
 end
 
 return M

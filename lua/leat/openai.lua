@@ -1,344 +1,431 @@
--- A client for OpenAI-compatible services: chat, streamed chat, embeddings, models.
+-- OpenAI and what speaks like it: chat completions, whole and streamed, embeddings, models.
 local check = require "leat.check"
 local errors = require "leat.error"
 local http = require "leat.http"
 local json = require "leat.json"
-local retry = require "leat.retry"
+local policy = require "leat.policy"
+local rules = require "leat.retry_rules"
 local util = require "leat.util"
 
 local M = {}
 
-local Ai = {}
-Ai.__index = Ai
+-- ---- settings
 
-local OPTIONS = {
-    base_url = "string", api_key = "string", model = "string", timeout = true, retry = true,
-    headers = "table",
-}
-
--- NAME, or the content of the file that NAME_FILE names.
-local function from_environment(name)
-    local path = os.getenv(name .. "_FILE")
-    if not path then
-        return os.getenv(name)
+local function read_key(path)
+    local file, why = io.open(path, "rb")
+    local text = file and file:read "*a"
+    if file then
+        file:close()
     end
-    local f, why = io.open(path, "rb")
-    if not f then
-        return nil, errors.new { kind = "io", message = ("%s_FILE: %s"):format(name, why) }
+    if not text then
+        return nil, errors.new { kind = "io",
+            message = "openai: cannot read the key (OPENAI_API_KEY_FILE): " .. tostring(why) }
     end
-    local text = f:read "*a"
-    f:close()
-    return (text:gsub("%s+$", ""))
+    return (text:match "^%s*(.-)%s*$")
 end
 
---- A client of a service that speaks OpenAI's protocol.
----@param options? table base_url (else OPENAI_BASE_URL, else OpenAI's own), api_key (else OPENAI_API_KEY, or
----the file that OPENAI_API_KEY_FILE names), model, timeout and headers as `request` takes them, retry (a
----policy of `leat.retry`, its options, or false for none; unless said 3 attempts)
----@return table|nil ai with chat, stream, embed, models
----@return table? err kinds invalid (the base_url or the key cannot be sent), io (the key's file)
---- ```lua
---- local mock = assert(require("leat.mock").start())
---- local ai = assert(leat.openai { base_url = mock.url .. "/v1", api_key = "none", model = "gpt-4o-mini" })
---- local text, reply = assert(ai:chat "Say hello")
---- assert(#text > 0 and reply.usage.total_tokens > 0)
---- mock:close()
---- ```
-function M.openai(options)
-    options = check.options("openai", options, OPTIONS)
-    local key = options.api_key
-    if not key then
-        local problem
-        key, problem = from_environment "OPENAI_API_KEY"
-        if problem then
-            return nil, problem
+-- A text without any secret in it: providers repeat the key they were sent.
+local function redactor(key)
+    return function(text)
+        if not key or key == "" then
+            return text
         end
-    end
-    local api, err = http.client {
-        base_url = options.base_url or os.getenv "OPENAI_BASE_URL" or "https://api.openai.com/v1",
-        auth = key and { bearer = key } or nil,
-        timeout = options.timeout,
-        headers = options.headers,
-    }
-    if not api then
-        return nil, err
-    end
-    local policy = options.retry
-    if policy == nil then
-        policy = { attempts = 3 }
-    end
-    if type(policy) == "table" and not policy.call then
-        policy = retry.retry(policy)
-    end
-    return setmetatable({ _api = api, _retry = policy, model = options.model }, Ai)
-end
-
-local function check_self(self, name)
-    if getmetatable(self) ~= Ai then
-        check.fail(("openai: call it with a colon, as in ai:%s(...)"):format(name))
+        local from, to = text:find(key, 1, true)
+        while from do
+            text = text:sub(1, from - 1) .. "***" .. text:sub(to + 1)
+            from, to = text:find(key, from + 3, true)
+        end
+        return text
     end
 end
 
--- What the service says went wrong, as an error.
-local function refusal(status, told, retry_after)
-    local e = type(told) == "table" and told or {}
-    local message = type(told) == "string" and told or e.message or "the service gave no reason"
+-- ---- errors
+
+local LIMITED = { rate_limit_exceeded = true, rate_limit_error = true, tokens = true, requests = true }
+local PASSING = { server_error = true, overloaded_error = true, api_error = true, timeout = true }
+
+-- The error that a provider's answer stands for. `body` is its JSON, or anything else.
+local function provider_error(self, res, body)
+    local said = type(body) == "table" and body.error
+    local of = type(said) == "table" and said or {}
+    local message = of.message or type(said) == "string" and said or nil
+    local status = res.status
+    local number = tonumber(of.code) or tonumber(of.status)
+    if res.ok and number and number >= 400 and number < 600 then
+        status = number -- what was passed on by another server
+    elseif res.ok and (LIMITED[of.type] or LIMITED[of.code]) then
+        status = 429
+    end
+    local retryable = status == 408 or status == 429 or status >= 500
+    if res.ok and status == res.status then
+        retryable = PASSING[of.type] or PASSING[of.code] or false
+    end
+    local asked = policy.header(res.headers, "x-should-retry")
+    if of.code == "insufficient_quota" then
+        retryable = false -- a 429 that no wait helps against
+    elseif asked == "true" or asked == "false" then
+        retryable = asked == "true"
+    end
+    message = type(message) == "string" and message ~= "" and message
+        or ("the server answered with status %d%s"):format(res.status,
+            res.reason ~= "" and " " .. res.reason or "")
+    local function word(v)
+        return type(v) == "string" and v or nil
+    end
     return errors.new {
-        kind = "http", status = status, message = tostring(message),
-        reason = type(e.code) == "string" and e.code or type(e.type) == "string" and e.type or nil,
-        retryable = status == 408 or status == 429 or status >= 500,
-        retry_after = tonumber(retry_after),
+        kind = "http", message = ("%s (status %d)"):format(self._redact(message), status),
+        status = status, retryable = retryable, retry_after = rules.hint(res),
+        type = word(of.type), code = word(of.code), param = word(of.param),
+        request_id = policy.header(res.headers, "x-request-id"), url = res.url,
     }
 end
 
-local function refused(res)
-    local told = res:json()
-    told = type(told) == "table" and told.error or nil
-    return refusal(res.status, told or ("status %d %s"):format(res.status, res.reason),
-        res.headers["retry-after"])
+local function not_understood(what, res)
+    return errors.new { kind = "protocol", retryable = false, status = res.status, url = res.url,
+        message = "openai: the answer is not " .. what }
 end
 
-local function read_reply(res, err)
-    if not res then
-        return nil, err
-    elseif not res.ok then
-        return nil, refused(res)
+-- ---- calls
+
+-- What surrounds this call learns what it may have use for: the rate limits' headers, the tokens used.
+local function tell(headers, usage)
+    local scope = policy.scope()
+    while scope and not scope.tell do
+        scope = scope.outer
     end
-    local reply
-    reply, err = res:json()
-    if err then
-        return nil, err
-    elseif type(reply) ~= "table" then
-        return nil, errors.new { kind = "protocol", message = "the service's answer is not an object" }
-    elseif reply.error and reply.error ~= json.null then -- some say 200 all the same
-        return nil, refusal(res.status, reply.error)
+    if scope then
+        scope.tell(headers, type(usage) == "table" and usage or nil)
     end
-    return reply
 end
 
--- One logical call: the same key for all its attempts, so that sending it again does no harm.
-local function call(self, path, body)
-    local options = { json = body, headers = { ["Idempotency-Key"] = util.uuid() } }
-    local res, err
-    if self._retry then
-        res, err = self._retry:call(self._api.post, self._api, path, options)
-    else
-        res, err = self._api:post(path, options)
+-- One key for a call and all its attempts, also where what retries stands outside: there the n-th call with
+-- the same body has the same key in each attempt.
+local function idempotency_key(scope, body)
+    if not scope then
+        return util.uuid()
     end
-    return read_reply(res, err)
+    scope.keys, scope.seen = scope.keys or {}, scope.seen or {}
+    local digest = util.sha256(body)
+    local n = (scope.seen[digest] or 0) + 1
+    scope.seen[digest] = n
+    local name = digest .. n
+    scope.keys[name] = scope.keys[name] or util.uuid()
+    return scope.keys[name]
 end
 
-local function body_of(self, who, prompt, opts)
-    local body = {}
-    if type(prompt) == "table" then
-        for name, value in pairs(prompt) do
-            body[name] = value
-        end
-    elseif type(prompt) ~= "string" then
-        check.fail(("openai:%s: expected a prompt or a table with messages, got %s"):format(who,
-            check.picture(prompt)))
-    else
-        body.messages = { { role = "user", content = prompt } }
+local function retrying_scope()
+    local scope = policy.scope()
+    while scope and not scope.retries do
+        scope = scope.outer
     end
-    for name, value in pairs(opts or {}) do
-        body[name] = value
-    end
-    body.model = body.model or self.model
-    if not body.model then
-        check.fail(("openai:%s: no model: give one to leat.openai{model=...} or to the call"):format(who))
+    return scope
+end
+
+-- The decoded answer, or nil, err.
+local function decoded(self, res)
+    local body, bad = res:json()
+    if not res.ok or type(body) == "table" and body.error ~= nil and body.error ~= json.null then
+        return nil, provider_error(self, res, body)
+    elseif body == nil then
+        return nil, bad
     end
     return body
 end
 
---- One chat completion.
----@param prompt string|table the user's message; or a table with `messages` and anything else the service
----takes (tools, response_format ...), passed on as it is
----@param opts? table more of that: model, temperature ...
----@return string|nil text "" if the answer is tool calls alone
----@return table reply the whole answer; or err: kind http (err.status, the service's own message) or what
----`request` fails with
---- ```lua
---- local mock = assert(require("leat.mock").start())
---- local ai = assert(leat.openai { base_url = mock.url .. "/v1", model = "gpt-4o-mini" })
---- local text = assert(ai:chat({ messages = { { role = "user", content = "Hi" } } }, { temperature = 0 }))
---- assert(type(text) == "string")
---- mock:close()
---- ```
-function Ai:chat(prompt, opts)
-    check_self(self, "chat")
-    local reply, err = call(self, "chat/completions", body_of(self, "chat", prompt, opts))
-    if not reply then
-        return nil, err
-    end
-    local choice = type(reply.choices) == "table" and reply.choices[1]
-    local message = type(choice) == "table" and choice.message
-    if type(message) ~= "table" then
-        return nil, errors.new { kind = "protocol", message = "the service's answer has no message" }
-    end
-    return type(message.content) == "string" and message.content or "", reply
-end
-
---- The vector of a text, or those of a list of texts in their order.
----@param input string|string[]
----@param opts? table model, dimensions ...
----@return table|nil vectors
----@return table reply the whole answer; or err
---- ```lua
---- local mock = assert(require("leat.mock").start())
---- local ai = assert(leat.openai { base_url = mock.url .. "/v1", model = "gpt-4o-mini" })
---- local vector, err = ai:embed "a text"
---- assert(vector or err.status == 404) -- the mock has none
---- mock:close()
---- ```
-function Ai:embed(input, opts)
-    check_self(self, "embed")
-    local body = { input = input }
-    for name, value in pairs(opts or {}) do
-        body[name] = value
-    end
-    body.model = body.model or self.model
-    local reply, err = call(self, "embeddings", body)
-    if not reply then
-        return nil, err
-    elseif type(reply.data) ~= "table" then
-        return nil, errors.new { kind = "protocol", message = "the service's answer has no data" }
-    end
-    local vectors = {}
-    for i, row in ipairs(reply.data) do
-        vectors[(tonumber(row.index) or i - 1) + 1] = row.embedding
-    end
-    return type(input) == "table" and vectors or vectors[1], reply
-end
-
---- The names of the service's models.
----@return string[]|nil names
----@return table? err
-function Ai:models()
-    check_self(self, "models")
-    local reply, err = read_reply(self._api:get "models")
-    if not reply then
-        return nil, err
-    end
-    local names = {}
-    for i, row in ipairs(type(reply.data) == "table" and reply.data or {}) do
-        names[i] = row.id
-    end
-    return names
-end
-
--- ---- streams
-
-local Deltas = {}
-Deltas.__index = Deltas
-
-local function broken(self, err)
-    self.res:close()
-    self.ended = true
-    error(err, 0)
-end
-
--- The text of one event's data, nil if it has none; true as second value at the end.
-local function take_chunk(self, data)
-    if data == "[DONE]" then
-        return nil, true
-    end
-    local chunk, err = json.decode(data)
-    if type(chunk) ~= "table" then
-        broken(self, err or errors.new { kind = "protocol", message = "a chunk is not an object" })
-    elseif chunk.error and chunk.error ~= json.null then
-        broken(self, refusal(self.res.status, chunk.error))
-    end
-    if type(chunk.usage) == "table" then
-        self.usage = chunk.usage
-    end
-    local choice = type(chunk.choices) == "table" and chunk.choices[1]
-    if type(choice) ~= "table" then
-        return nil
-    end
-    if type(choice.finish_reason) == "string" then
-        self.finish_reason = choice.finish_reason
-    end
-    local text = type(choice.delta) == "table" and choice.delta.content
-    return type(text) == "string" and text ~= "" and text or nil
-end
-
-function Deltas:__call()
-    while not self.ended do
-        local event, err = self.res:next_event()
-        if not event then
-            self.ended = true
-            if err then
-                error(err, 0)
-            elseif not self.finish_reason then
-                error(errors.new { kind = "closed", reason = "truncated", retryable = true,
-                    message = "the stream ended before the answer did" }, 0)
-            end
-            return nil
-        end
-        local text, last
-        if event.event == "error" then
-            local told = json.decode(event.data)
-            broken(self, refusal(self.res.status, type(told) == "table" and told.error or event.data))
-        end
-        text, last = take_chunk(self, event.data)
-        if last then
-            self.ended = true
-            self.res:close()
-        elseif text then
-            return text
-        end
-    end
-end
-
---- Closes the stream.
-function Deltas:close()
-    self.ended = true
-    self.res:close()
-end
-
---- A chat completion as it comes.
----@param prompt string|table as for chat
----@param opts? table as for chat
----@return function|nil iterator of pieces of text; fields usage and finish_reason at the end; close(). It
----raises if the stream breaks, ends too early, or tells an error
----@return table? err as for chat: until the stream begins, the call is retried
---- ```lua
---- local mock = assert(require("leat.mock").start())
---- local ai = assert(leat.openai { base_url = mock.url .. "/v1", model = "gpt-4o-mini" })
---- local words = {}
---- for delta in assert(ai:stream "Say hello") do words[#words + 1] = delta end
---- assert(#words > 0)
---- mock:close()
---- ```
-function Ai:stream(prompt, opts)
-    check_self(self, "stream")
-    local body = body_of(self, "stream", prompt, opts)
-    body.stream = true
-    local options = { json = body, stream = true, headers = { ["Idempotency-Key"] = util.uuid() } }
-    local function open()
-        local res, err = self._api:post("chat/completions", options)
-        if res and not res.ok then
-            local text = {}
-            for bytes in res:chunks() do
-                text[#text + 1] = bytes
-            end
-            local told = json.decode(table.concat(text))
-            res:close()
-            return nil, refusal(res.status, type(told) == "table" and told.error
-                or ("status %d %s"):format(res.status, res.reason), res.headers["retry-after"])
-        end
-        return res, err
-    end
-    local res, err
-    if self._retry then
-        res, err = self._retry:call(open)
-    else
-        res, err = open()
-    end
+local function exchange(self, spec)
+    local res, err = self._client:request(spec)
     if not res then
         return nil, err
     end
-    return setmetatable({ res = res, ended = false }, Deltas)
+    local body
+    body, err = decoded(self, res)
+    tell(res.headers, body and body.usage)
+    return body, err
+end
+
+-- Calls step(self, spec), and again where nothing outside does that.
+local function call(self, step, path, body, options)
+    local spec = { url = path, method = "GET", timeout = options.timeout, headers = {} }
+    local scope = retrying_scope()
+    for name, value in pairs(options.headers or {}) do
+        spec.headers[name] = value
+    end
+    if body then
+        local text, err = json.encode(body, { sorted = true })
+        if not text then
+            return nil, err
+        end
+        spec.method, spec.body = "POST", text
+        spec.headers["Content-Type"] = "application/json"
+        spec.headers["Idempotency-Key"] = spec.headers["Idempotency-Key"] or idempotency_key(scope, text)
+    end
+    if scope or not self.retry then
+        return step(self, spec)
+    end
+    return self.retry:call(step, self, spec)
+end
+
+-- ---- chat
+
+local Client = {}
+Client.__index = Client
+
+function Client:__tostring()
+    return ("openai (%s%s)"):format(self.base_url, self.model and ", " .. self.model or "")
+end
+
+local function check_self(self, name)
+    if getmetatable(self) ~= Client then
+        check.fail(name .. ": call it with a colon, as in ai:" .. name .. "(...)")
+    end
+end
+
+local OURS = { timeout = true, headers = true }
+
+-- The body of a request, and what is meant for us.
+local function compose(self, who, input, opts)
+    local body, options = {}, {}
+    for _, t in ipairs { input, opts or {} } do
+        for name, value in pairs(t) do
+            (OURS[name] and options or body)[name] = value
+        end
+    end
+    body.model = body.model or self.model
+    if body.model == nil then
+        check.fail(who .. ": no model: give it to leat.openai, to the call, or in OPENAI_MODEL")
+    end
+    return body, options
+end
+
+local function chat_body(self, who, prompt, opts)
+    if opts ~= nil and type(opts) ~= "table" then
+        opts = nil -- the index that map and its like hand over
+    end
+    local input = prompt
+    if type(prompt) == "string" then
+        input = { messages = { { role = "user", content = prompt } } }
+    elseif type(prompt) == "table" and prompt.messages == nil and prompt[1] ~= nil then
+        input = { messages = prompt }
+    elseif type(prompt) ~= "table" or type(prompt.messages) ~= "table" then
+        check.fail(("%s: expected a prompt or {messages={...}}, got %s"):format(who, check.picture(prompt)))
+    end
+    return compose(self, who, input, opts)
+end
+
+local function first_message(reply)
+    local choice = type(reply.choices) == "table" and reply.choices[1]
+    return type(choice) == "table" and type(choice.message) == "table" and choice.message or nil
+end
+
+local function text_of(message)
+    return type(message.content) == "string" and message.content or ""
+end
+
+local function chat_once(self, spec)
+    local reply, err = exchange(self, spec)
+    if not reply then
+        return nil, err
+    end
+    local message = first_message(reply)
+    if not message then
+        return nil, not_understood("a chat completion", { status = 200, url = nil })
+    end
+    return text_of(message), reply
+end
+
+--- Asks for a chat completion.
+---@param prompt string|table a prompt, a list of messages, or {messages={...}, ...}
+---@param opts? table timeout, headers; everything else (tools, response_format, temperature ...) is sent as
+---it is
+---@return string|nil text of the first choice; "" if there is none, as where only tools are called
+---@return table reply the decoded answer; or the err. Kinds: http (err.status, err.code, err.type,
+---err.retry_after, err.retryable; also where a status of 200 brings an error), protocol, and those of request
+---
+--- All attempts of a call carry the same Idempotency-Key. Within leat.retry and leat.pipeline theirs is the
+--- only retry. Raises for wrong arguments.
+--- ```lua
+--- local mock = assert(require("leat.mock").start())
+--- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
+--- local text, reply = assert(ai:chat "hello")
+--- assert(text == "Answer to: hello" and reply.usage.total_tokens > 0)
+--- local none, err = ai:chat("hello", { temperature = 99 })
+--- assert(none == nil and err.kind == "http" and err.status == 400 and not err.retryable)
+--- mock:close()
+--- ```
+function Client:chat(prompt, opts)
+    check_self(self, "chat")
+    local body, options = chat_body(self, "chat", prompt, opts)
+    if body.stream then
+        check.fail "chat: the answer is not streamed here: use ai:stream(...)"
+    end
+    return call(self, chat_once, "chat/completions", body, options)
+end
+
+--- Asks for a chat completion that comes piece by piece. Returns when the first piece is in; until then a
+--- failure is tried again as by `chat`, later never.
+---@param prompt string|table as for chat
+---@param opts? table as for chat
+---@return function|nil stream iterator of strings; has close(), and at the end usage, finish_reason and reply
+---(what `chat` would have returned, tool calls put together)
+---@return table? err as from chat
+---
+--- The iterator raises where the stream breaks: err.kind "http" for an error that the server sends in it,
+--- "closed" (reason "truncated") where it ends too early. Left by `break` it stays open until close(), or
+--- until the task that reads it ends. In a pipeline, read it to its end within the function.
+--- ```lua
+--- local mock = assert(require("leat.mock").start())
+--- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
+--- local stream, text = assert(ai:stream "hello"), ""
+--- for delta in stream do text = text .. delta end
+--- assert(text == "Answer to: hello" and stream.usage.completion_tokens == 3)
+---
+--- local open = function(prompt) return ai:stream(prompt) end
+--- local got = { "", "" }
+--- for delta, i in leat.merge({ "one", "two" }, open) do got[i] = got[i] .. delta end
+--- assert(got[1] == "Answer to: one" and got[2] == "Answer to: two")
+--- mock:close()
+--- ```
+function Client:stream(prompt, opts)
+    check_self(self, "stream")
+    local body, options = chat_body(self, "stream", prompt, opts)
+    body.stream = true
+    if body.stream_options == nil then
+        body.stream_options = { include_usage = true }
+    elseif body.stream_options == false then
+        body.stream_options = nil
+    end
+    local open = require("leat.openai_stream").open
+    return call(self, function(_, spec)
+        spec.stream = true
+        return open(self, spec, provider_error, tell)
+    end, "chat/completions", body, options)
+end
+
+-- ---- the rest
+
+--- Asks for embeddings.
+---@param input string|table a text, or a list of texts
+---@param opts? table as for chat; model is mostly another one here
+---@return table|nil vector a list of numbers, or for a list of texts a list of vectors in its order
+---@return table reply or the err, as from chat
+--- ```lua
+--- local mock = assert(require("leat.mock").start())
+--- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
+--- local vectors = assert(ai:embed { "one", "two" })
+--- assert(#vectors == 2 and #vectors[1] == #assert(ai:embed "one"))
+--- mock:close()
+--- ```
+function Client:embed(input, opts)
+    check_self(self, "embed")
+    local list = type(input) == "table"
+    if not list and type(input) ~= "string" then
+        check.fail("embed: expected a text or a list of texts, got " .. check.picture(input))
+    elseif list and #input == 0 then
+        return {}, { data = {} }
+    end
+    local body, options = compose(self, "embed", { input = input }, type(opts) == "table" and opts or nil)
+    local reply, err = call(self, exchange, "embeddings", body, options)
+    if not reply then
+        return nil, err
+    end
+    local vectors, wanted = {}, list and #input or 1
+    for i, row in ipairs(type(reply.data) == "table" and reply.data or {}) do
+        vectors[(tonumber(row.index) or i - 1) + 1] = row.embedding
+    end
+    for i = 1, wanted do
+        if vectors[i] == nil then
+            return nil, not_understood("one embedding for each text", { status = 200 })
+        end
+    end
+    return list and vectors or vectors[1], reply
+end
+
+--- The models on offer.
+---@return string[]|nil ids
+---@return table reply or the err, as from chat
+--- ```lua
+--- local mock = assert(require("leat.mock").start())
+--- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test" }
+--- assert(#assert(ai:models()) > 0)
+--- mock:close()
+--- ```
+function Client:models()
+    check_self(self, "models")
+    local reply, err = call(self, exchange, "models", nil, {})
+    if not reply then
+        return nil, err
+    elseif type(reply.data) ~= "table" then
+        return nil, not_understood("a list of models", { status = 200 })
+    end
+    local ids = {}
+    for i, row in ipairs(reply.data) do
+        ids[i] = row.id
+    end
+    return ids, reply
+end
+
+local ROWS = {
+    base_url = "string", api_key = "string", model = "string", timeout = true, retry = true,
+    headers = "table",
+    client = "table",
+}
+
+--- A client of the OpenAI API, or of a server that speaks like it.
+---@param opts? table
+---
+--- * `base_url` (OPENAI_BASE_URL, or https://api.openai.com/v1). `api_key` (OPENAI_API_KEY, or the content of
+---   the file that OPENAI_API_KEY_FILE names); without one no key is sent. `model` (OPENAI_MODEL).
+--- * `timeout`, `headers`, and in `client` any other option of leat.client (proxy, ca_file ...).
+--- * `retry`: options of leat.retry, or one of its objects, or false. Unless said 3 attempts. It does not
+---   hold within leat.retry and leat.pipeline: theirs is the only one there.
+---@return table|nil ai with chat, stream, embed, models; nil only beside an err
+---@return table? err kind "io" (the file of the key), "invalid" (base_url)
+---
+--- The key appears in no error. Raises for an unknown option or one of a wrong type.
+--- ```lua
+--- local ai = leat.openai { base_url = "http://127.0.0.1:8080/v1", api_key = "test", model = "mock" }
+--- assert(not tostring(ai):find "test")
+--- ```
+function M.openai(opts)
+    opts = check.options("openai", opts, ROWS)
+    local function env(name)
+        local value = os.getenv(name)
+        return value ~= "" and value or nil
+    end
+    local key, err = opts.api_key or env "OPENAI_API_KEY"
+    if not key and env "OPENAI_API_KEY_FILE" then
+        key, err = read_key(env "OPENAI_API_KEY_FILE")
+        if not key then
+            return nil, err
+        end
+    end
+    local defaults = {}
+    for name, value in pairs(opts.client or {}) do
+        defaults[name] = value
+    end
+    local base = opts.base_url or env "OPENAI_BASE_URL" or "https://api.openai.com/v1"
+    defaults.base_url = base
+    defaults.timeout = opts.timeout or defaults.timeout
+    defaults.headers = opts.headers or defaults.headers
+    if key and key ~= "" then
+        defaults.auth = { bearer = key }
+    end
+    local client
+    client, err = http.client(defaults)
+    if not client then
+        return nil, err
+    end
+    local retry = opts.retry
+    if retry == nil or retry == true or type(retry) == "table" and not getmetatable(retry) then
+        retry = require("leat.retry").retry(type(retry) == "table" and retry or nil)
+    elseif retry and (type(retry) ~= "table" or not retry.call) then
+        check.fail("openai: option 'retry' must be a table of options, a retry policy or false, got "
+            .. check.picture(retry))
+    end
+    return setmetatable({
+        base_url = (base:gsub("//[^/]*@", "//")), model = opts.model or env "OPENAI_MODEL",
+        retry = retry, _client = client, _redact = redactor(key),
+    }, Client)
 end
 
 return M

@@ -76,6 +76,25 @@ function M.run(finished, fn, ...)
     return conclude(stack, entry, finished, xpcall(fn, task.note, ...))
 end
 
+-- ---- scopes: what the calls made from within a function are to know, from whatever task beneath it
+
+local scopes = {} -- by the id of the task
+
+-- The innermost scope around the running task, or nil.
+function M.scope()
+    return task.inherited(scopes)
+end
+
+-- Calls fn(...) within `scope`, a table.
+function M.within(scope, fn, ...)
+    local id = task.current().id
+    local before = scopes[id]
+    scopes[id] = scope
+    return M.run(function()
+        scopes[id] = before
+    end, fn, ...)
+end
+
 -- The status if `value` looks like a response (of ours, or a table with status and headers).
 function M.status(value)
     if type(value) == "table" and type(value.status) == "number" and type(value.headers) == "table" then

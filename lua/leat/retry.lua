@@ -153,7 +153,8 @@ Retry.__index = Retry
 ---"retry_budget" (err.reason too; err.cause is the failure itself), "retry_after" (the wait that was asked
 ---for, err.retry_after, is longer than max_retry_after; a response is made an error of kind rate_limited)
 ---
---- A cancel and a bug are raised at once. Raises if fn is not a function.
+--- A cancel and a bug are raised at once. What retries by itself (leat.openai) does not within fn: attempts
+--- are not multiplied. Raises if fn is not a function.
 --- ```lua
 --- local retry = leat.retry { base = 0.01 }
 --- local n = 0
@@ -178,8 +179,10 @@ function Retry:call(fn, ...)
             gave_up = "deadline", retry_after = max(0, heeded.at - now()),
             message = "the server has asked for a pause that lasts beyond the deadline" }
     end
+    local scope = { retries = true, outer = policy.scope() }
     for attempt = 1, huge do
-        local values = pack(policy.try(fn, ...))
+        scope.seen = nil
+        local values = pack(policy.try(policy.within, scope, fn, ...))
         local value, err = values[1], values[2]
         if value ~= nil then
             err = nil

@@ -1,26 +1,28 @@
--- The client for OpenAI-compatible services, against servers of the test's own.
+-- openai: against a server whose every answer the test writes, and against the mock.
+local t = require "harness"
 local leat = require "leat"
 local mock = require "leat.mock"
-local t = require "harness"
 
--- A service whose answers are these, one after the other; it keeps what it was asked.
-local function service(answers)
-    local asked = {}
+local KEY = "sk-secret-1234567890"
+
+-- A server that gives the outcomes in turn, the last for ever; its requests are in `seen`.
+local function serve(...)
+    local outcomes, seen = { ... }, {}
     local server = assert(leat.serve { handler = function(req)
-        asked[#asked + 1] = { path = req.path, headers = req.headers,
-            body = req.body and json.decode(req.body) }
-        local answer = answers[math.min(#asked, #answers)]
-        return type(answer) == "function" and answer(req) or answer
+        seen[#seen + 1] = { path = req.path, headers = req.headers,
+            body = req.body ~= "" and leat.json.decode(req.body) or nil, text = req.body }
+        local o = outcomes[math.min(#seen, #outcomes)]
+        if type(o) == "function" then return o(req) end
+        return o
     end })
-    return server, asked
+    return server, seen
 end
 
 local function client(server, more)
-    local options = { base_url = server.url .. "/v1", api_key = "sk-canary", model = "m" }
-    for k, v in pairs(more or {}) do
-        options[k] = v
-    end
-    return assert(leat.openai(options))
+    local opts = { base_url = server.url .. "/v1", api_key = KEY, model = "m",
+        retry = { attempts = 3, base = 0.001 } }
+    for k, v in pairs(more or {}) do opts[k] = v end
+    return assert(leat.openai(opts))
 end
 
 local function reply(text)
@@ -28,158 +30,278 @@ local function reply(text)
         usage = { total_tokens = 7 } } }
 end
 
+local function failure(status, fields, headers)
+    return { status = status, headers = headers, json = { error = fields } }
+end
+
+-- An answer of server-sent events.
 local function events(...)
-    local text = {}
-    for i, data in ipairs { ... } do
-        text[i] = "data: " .. (type(data) == "table" and json.encode(data) or data) .. "\n\n"
+    return { headers = { ["Content-Type"] = "text/event-stream" },
+        body = table.concat({ ... }, "\n\n") .. "\n\n" }
+end
+
+local function piece(text, finish)
+    return "data: " .. leat.json.encode {
+        choices = { { index = 0, delta = { content = text }, finish_reason = finish or leat.json.null } } }
+end
+
+local function text_of(stream)
+    local text = ""
+    for delta in stream do text = text .. delta end
+    return text
+end
+
+t.test("chat sends the key, the model and whatever options, and gives the text and the reply", function()
+    local server, seen = serve(reply "hi")
+    local ai = client(server, { headers = { ["OpenAI-Project"] = "p" } })
+    local text, whole = assert(ai:chat("hello", { temperature = 0.5, tools = { { type = "function" } },
+        timeout = 5, headers = { ["X-One"] = "1" } }))
+    t.eq(text, "hi")
+    t.eq(whole.usage.total_tokens, 7)
+    t.eq(seen[1].path, "/v1/chat/completions")
+    t.eq(seen[1].headers.authorization, "Bearer " .. KEY)
+    t.eq(seen[1].headers["openai-project"], "p")
+    t.eq(seen[1].headers["x-one"], "1")
+    t.eq(seen[1].body, { model = "m", temperature = 0.5, tools = { { type = "function" } },
+        messages = { { role = "user", content = "hello" } } })
+    assert(ai:chat { { role = "system", content = "s" } })
+    assert(ai:chat { messages = { { role = "user", content = "x" } }, model = "other", seed = 1 })
+    t.eq(seen[2].body.messages, { { role = "system", content = "s" } })
+    t.eq(seen[3].body.model .. seen[3].body.seed, "other1")
+    server:close()
+end)
+
+t.test("an answer that only calls tools has the text \"\"", function()
+    local calls = { { id = "c", type = "function", ["function"] = { name = "f", arguments = "{}" } } }
+    local message = { content = leat.json.null, tool_calls = calls }
+    local server = serve { json = { choices = { { message = message } } } }
+    local text, whole = assert(client(server):chat "x")
+    t.eq(text, "")
+    t.eq(whole.choices[1].message.tool_calls, calls)
+    server:close()
+end)
+
+t.test("a status that is not 2xx is an error with the provider's words, without the key", function()
+    local server, seen = serve(failure(401, { message = "Incorrect key: " .. KEY .. ".", type = "auth",
+        code = "invalid_api_key", param = leat.json.null }, { ["x-request-id"] = "r1" }))
+    local err = t.fails("http", client(server):chat "x")
+    t.eq({ err.status, err.code, err.type, err.param, err.request_id, err.retryable },
+        { 401, "invalid_api_key", "auth", nil, "r1", false })
+    t.ok(tostring(err):find("Incorrect key: ***.", 1, true), tostring(err))
+    t.eq(#seen, 1)
+    for k, v in pairs(err) do
+        t.ok(not tostring(v):find(KEY, 1, true), k)
     end
-    return { headers = { ["Content-Type"] = "text/event-stream" }, body = table.concat(text) }
-end
+    server:close()
+end)
 
-local function delta(text, finish)
-    return { choices = { { delta = { content = text }, finish_reason = finish or json.null } } }
-end
+t.test("a status without JSON is an error as well, and a 200 without JSON", function()
+    local server = serve({ status = 404, body = "<html>" }, { body = "<html>" }, { json = { odd = true } })
+    local ai = client(server)
+    t.eq(t.fails("http", ai:chat "x").status, 404)
+    t.fails("invalid", ai:chat "x")
+    t.fails("protocol", ai:chat "x")
+    server:close()
+end)
 
-local function collect(deltas)
-    local got = {}
-    local ok, err = pcall(function()
-        for text in deltas do
-            got[#got + 1] = text
-        end
+t.test("429 and 5xx are tried again, with one Idempotency-Key for all attempts and another for the next call",
+    function()
+        local server, seen = serve(failure(429, { message = "slow" }, { ["retry-after-ms"] = "1" }),
+            failure(503, { message = "down" }), reply "at last")
+        local ai = client(server)
+        t.eq(assert(ai:chat "x"), "at last")
+        assert(ai:chat "x")
+        t.eq(#seen, 4)
+        local function key(i) return seen[i].headers["idempotency-key"] end
+        t.ok(key(1) and key(1) == key(2) and key(2) == key(3) and key(3) ~= key(4))
+        server:close()
     end)
-    return table.concat(got, "|"), not ok and err or nil
-end
 
-t.test("a chat is the answer's text and the whole reply", function()
-    local server, asked = service { reply "hello" }
+t.test("an error says when to come back, and a spent quota is not tried again", function()
+    local server, seen = serve(failure(429, { message = "slow" }, { ["retry-after"] = "300" }),
+        failure(429, { message = "no money", code = "insufficient_quota" }))
     local ai = client(server)
-    local text, whole = ai:chat "Hi"
-    t.eq({ text, whole.usage.total_tokens }, { "hello", 7 })
-    t.eq(asked[1].path, "/v1/chat/completions")
-    t.eq(asked[1].body, { model = "m", messages = { { role = "user", content = "Hi" } } })
-    t.eq(asked[1].headers.authorization, "Bearer sk-canary")
-    ai:chat({ messages = { { role = "system", content = "x" } }, tools = { { type = "function" } } },
-        { model = "other", temperature = 0 })
-    t.eq(asked[2].body, { model = "other", temperature = 0, tools = { { type = "function" } },
-        messages = { { role = "system", content = "x" } } })
+    local err = t.fails("http", ai:chat "x")
+    t.eq({ err.retry_after, err.status, err.retryable, err.gave_up }, { 300, 429, true, "retry_after" })
+    t.eq(t.fails("http", ai:chat "x").retryable, false)
+    t.eq(#seen, 2)
     server:close()
 end)
 
-t.test("one logical call has one idempotency key over its retries, and each call its own", function()
-    local busy = { status = 503, body = "" }
-    local server, asked = service { busy, busy, reply "at last" }
-    local ai = client(server, { retry = { attempts = 3, base = 0.001 } })
-    t.eq((ai:chat "Hi"), "at last")
-    t.eq(#asked, 3)
-    local key = asked[1].headers["idempotency-key"]
-    t.ok(key and #key > 10)
-    t.eq({ asked[2].headers["idempotency-key"], asked[3].headers["idempotency-key"] }, { key, key })
-    ai:chat "Hi"
-    t.ok(asked[4].headers["idempotency-key"] ~= key)
-    server:close()
-end)
-
-t.test("a status that is no success is an error with the service's own words, and no key in it", function()
-    local told = { message = "bad key", code = "invalid_api_key" }
-    local server, asked = service { { status = 401, json = { error = told } } }
-    local err = t.fails("http", client(server):chat "Hi")
-    t.eq({ err.status, err.message, err.reason, err.retryable }, { 401, "bad key", "invalid_api_key", false })
-    t.ok(not tostring(err):find "canary")
-    t.eq(#asked, 1)
-    server:close()
-    server = service { { status = 429, headers = { ["Retry-After"] = "7" }, body = "slow down" } }
-    err = t.fails("http", client(server, { retry = false }):chat "Hi")
-    t.eq({ err.status, err.retryable, err.retry_after }, { 429, true, 7 })
-    server:close()
-end)
-
-t.test("an error inside a 200, and an answer that is none, are errors", function()
-    local server = service { { json = { error = { message = "overloaded", type = "server_error" } } },
-        { json = { choices = {} } }, { body = "not json" } }
-    local ai = client(server, { retry = false })
-    local err = t.fails("http", ai:chat "Hi")
-    t.eq({ err.message, err.reason }, { "overloaded", "server_error" })
-    t.fails("protocol", ai:chat "Hi")
-    t.fails("invalid", ai:chat "Hi")
-    server:close()
-end)
-
-t.test("a stream is its pieces of text, with the usage at the end", function()
-    local server, asked = service { events(delta "one", delta "", delta "two", delta(json.null, "stop"),
-        { choices = json.array {}, usage = { total_tokens = 3 } }, "[DONE]") }
-    local deltas = assert(client(server):stream "Hi")
-    local text, err = collect(deltas)
-    t.eq({ text, err }, { "one|two" })
-    t.eq({ deltas.usage.total_tokens, deltas.finish_reason }, { 3, "stop" })
-    t.eq(asked[1].body.stream, true)
-    server:close()
-end)
-
-t.test("a stream that tells an error, or ends too early, raises after what came", function()
-    local server = service { events(delta "one", { error = { message = "overloaded" } }), events(delta "one"),
-        { headers = { ["Content-Type"] = "text/event-stream" },
-            body = 'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
-                .. 'event: error\ndata: {"error":{"message":"gone"}}\n\n' } }
+t.test("an error within a 200 is an error, and one that may pass is tried again", function()
+    local server, seen = serve({ json = { error = { message = "upstream", code = 502 } } }, reply "ok",
+        { json = { error = { message = "bad", type = "invalid_request_error" } } },
+        { json = { error = "just text" } })
     local ai = client(server)
-    local text, err = collect(assert(ai:stream "Hi"))
-    t.eq({ text, err.kind, err.message }, { "one", "http", "overloaded" })
-    text, err = collect(assert(ai:stream "Hi"))
-    t.eq({ text, err.kind, err.reason }, { "one", "closed", "truncated" })
-    text, err = collect(assert(ai:stream "Hi"))
-    t.eq({ text, err.message }, { "x", "gone" })
-    t.eq(leat.stats().engine.active, 0)
+    t.eq(assert(ai:chat "x"), "ok")
+    t.eq(#seen, 2)
+    t.eq(t.fails("http", ai:chat "x").retryable, false)
+    t.ok(tostring(t.fails("http", ai:chat "x")):find "just text")
     server:close()
 end)
 
-t.test("until it begins a stream is retried, as a chat is", function()
-    local server, asked = service { { status = 500, json = { error = { message = "no" } } },
-        events(delta("hi", "stop"), "[DONE]") }
-    t.eq((collect(assert(client(server, { retry = { attempts = 2, base = 0.001 } }):stream "Hi"))), "hi")
-    t.eq(#asked, 2)
-    server:close()
-end)
-
-t.test("five merged completions of which one breaks: the others arrive whole", function()
-    local server = service { function(req)
-        local n = tonumber(json.decode(req.body).messages[1].content)
-        return n == 3 and events(delta "a", { error = { message = "broke" } })
-            or events(delta "a", delta("b", "stop"), "[DONE]")
-    end }
+t.test("inside leat.retry that is the only retry, and the key is kept over its attempts", function()
+    local server, seen = serve(failure(500, { message = "no" }))
     local ai = client(server)
-    local got, broke = {}, {}
-    for text, i in leat.merge({ "1", "2", "3", "4", "5" }, function(prompt) return ai:stream(prompt) end,
-        { on_error = function(err, i) broke[i] = err.message end }) do
-        got[i] = (got[i] or "") .. text
+    local retry = leat.retry { attempts = 2, base = 0.001 }
+    t.fails("http", retry:call(function()
+        -- From a task beneath, twice the same and once another.
+        local r, err = gather { function() return ai:chat "x" end, function() return ai:chat "x" end,
+            function() return ai:chat "y" end }
+        return r, err
+    end))
+    -- The first failure of an attempt cancels the others, so count by key.
+    local keys, n = {}, 0
+    for _, s in ipairs(seen) do
+        local k = s.headers["idempotency-key"]
+        t.ok(keys[k] == nil or keys[k] == s.text, "one key, two bodies")
+        if not keys[k] then n = n + 1 end
+        keys[k] = s.text
     end
-    t.eq(got, { "ab", "ab", "a", "ab", "ab" })
-    t.eq(broke, { [3] = "broke" })
+    t.ok(#seen <= 6 and n <= 3, #seen .. " requests, " .. n .. " keys")
+    server:close()
+
+    server, seen = serve(failure(500, { message = "no" }))
+    ai = client(server)
+    t.fails("http", retry:call(ai.chat, ai, "x"))
+    t.eq(#seen, 2)
+    t.eq(seen[1].headers["idempotency-key"], seen[2].headers["idempotency-key"])
+    t.fails("http", ai:chat "x") -- and outside again its own
+    t.eq(#seen, 5)
+    t.fails("http", client(server, { retry = false }):chat "x")
+    t.eq(#seen, 6)
     server:close()
 end)
 
-t.test("embeddings come in the order of their texts, models as names", function()
+t.test("a stream gives the deltas, then usage and the reply put together", function()
+    local function call(fields)
+        return { choices = { { index = 0, delta = { tool_calls = { fields } } } } }
+    end
+    local server, seen = serve(events(
+        "data: " .. leat.json.encode { id = "c1", object = "chat.completion.chunk",
+            choices = { { index = 0, delta = { role = "assistant", content = "" } } } },
+        piece "Hel", ": a comment", piece "lo",
+        "data: " .. leat.json.encode(call { index = 0, id = "t", type = "function",
+            ["function"] = { name = "f", arguments = '{"a"' } }),
+        "data: " .. leat.json.encode(call { index = 0, ["function"] = { arguments = ":1}" } }),
+        piece(leat.json.null, "stop"),
+        "data: " .. leat.json.encode { choices = leat.json.array(), usage = { total_tokens = 9 } },
+        "data: [DONE]"))
+    local stream = assert(client(server):stream("x", { seed = 1 }))
+    t.eq(text_of(stream), "Hello")
+    t.eq(stream(), nil)
+    t.eq(stream.usage.total_tokens, 9)
+    t.eq(stream.finish_reason, "stop")
+    local message = stream.reply.choices[1].message
+    t.eq({ stream.reply.id, stream.reply.object, message.role, message.content },
+        { "c1", "chat.completion", "assistant", "Hello" })
+    t.eq(message.tool_calls[1]["function"], { name = "f", arguments = '{"a":1}' })
+    t.eq({ seen[1].body.stream, seen[1].body.stream_options, seen[1].body.seed },
+        { true, { include_usage = true }, 1 })
+    server:close()
+end)
+
+t.test("an error within a stream is raised, of kind http; it is not tried again after a delta", function()
+    local server, seen = serve(events(piece "Hel",
+        'data: {"error":{"message":"overloaded ' .. KEY .. '","type":"overloaded_error"}}'))
+    local stream = assert(client(server):stream "x")
+    t.eq(stream(), "Hel")
+    local _, err = pcall(stream)
+    t.fails("http", nil, err)
+    t.ok(err.retryable and tostring(err):find("overloaded ***", 1, true), tostring(err))
+    t.eq(select(2, pcall(stream)), err)
+    t.eq(#seen, 1)
+    server:close()
+end)
+
+t.test("an error event is an error, and before the first delta the stream is opened again", function()
+    local server, seen = serve(events "event: error\ndata: {\"message\":\"no\",\"type\":\"server_error\"}",
+        failure(500, { message = "no" }), events(piece "yes", "data: [DONE]"))
+    t.eq(text_of(assert(client(server):stream "x")), "yes")
+    t.eq(#seen, 3)
+    t.eq(seen[1].headers["idempotency-key"], seen[3].headers["idempotency-key"])
+    server:close()
+end)
+
+t.test("a stream that ends without [DONE] and without a finish_reason was cut off", function()
+    local server = serve(events(piece "Hel"), events(piece("Hello", "stop")), events "data: {broken",
+        failure(400, { message = "no such model" }))
+    local ai = client(server)
+    local stream = assert(ai:stream "x")
+    t.eq(stream(), "Hel")
+    local _, err = pcall(stream)
+    t.eq(t.fails("closed", nil, err).reason, "truncated")
+    t.eq(text_of(assert(ai:stream "x")), "Hello")
+    t.fails("protocol", ai:stream "x")
+    t.eq(t.fails("http", ai:stream "x").status, 400)
+    server:close()
+end)
+
+t.test("a server that does not stream gives one piece", function()
+    local server = serve(reply "all at once", { json = { error = { message = "no" } } }, { json = {} })
+    local ai = client(server)
+    local stream = assert(ai:stream "x")
+    t.eq(text_of(stream), "all at once")
+    t.eq({ stream.usage.total_tokens, stream.reply.choices[1].message.content }, { 7, "all at once" })
+    t.fails("http", ai:stream "x")
+    t.fails("protocol", ai:stream "x")
+    server:close()
+end)
+
+t.test("streams are sources of a merge, one of them broken", function()
+    local server = assert(mock.start { broken = 0.5, seed = 3, token_delay = 0.001 })
+    local ai = client(server)
+    local prompts, text = {}, {}
+    for i = 1, 12 do prompts[i], text[i] = "prompt " .. i, "" end
+    local m = leat.merge(prompts, function(p) return ai:stream(p) end, { limit = 4, on_error = "skip" })
+    for delta, i in m do text[i] = text[i] .. delta end
+    local whole = 0
+    for i = 1, 12 do
+        t.eq(text[i], ("Answer to: prompt " .. i):sub(1, #text[i]))
+        if #text[i] == #("Answer to: prompt " .. i) then whole = whole + 1 end
+    end
+    t.ok(m.broken > 0 and m.broken + whole == 12, m.broken .. " broken, " .. whole .. " whole")
+    t.eq(m.first_error.kind, "closed")
+    server:close()
+end)
+
+t.test("close ends a stream, and so does the end of its task", function()
+    local server = assert(mock.start { tokens = 1000, token_delay = 0.01 })
+    local ai = client(server)
+    local stream = assert(ai:stream "x")
+    t.ok(stream())
+    stream:close()
+    t.eq(stream(), nil)
+    assert(spawn(function() return assert(ai:stream "y")() end):await())
+    server:close()
+end)
+
+t.test("embeddings come in the order of the texts, and the models by name", function()
     local rows = { { index = 1, embedding = { 2 } }, { index = 0, embedding = { 1 } } }
-    local server = service { { json = { data = rows } },
-        { json = { data = { { id = "a" }, { id = "b" } } } } }
+    local server = serve { json = { data = rows } }
     local ai = client(server)
-    t.eq((ai:embed { "x", "y" }), { { 1 }, { 2 } })
-    t.eq(ai:models(), { "a", "b" })
+    t.eq(assert(ai:embed { "a", "b" }), { { 1 }, { 2 } })
+    t.eq(ai:embed {}, {})
+    t.fails("protocol", ai:embed { "a", "b", "c" })
+    server:close()
+    server = assert(mock.start())
+    ai = client(server)
+    local v = assert(ai:embed "one")
+    t.eq(#v, 8)
+    t.eq(assert(ai:embed { "two", "one" })[2], v)
+    t.eq(assert(ai:models())[3], "mock")
+    t.eq(t.fails("http", ai:embed { 1 }).status, 400)
     server:close()
 end)
 
-t.test("the mock is such a service", function()
-    local server = assert(mock.start())
-    local ai = client(server)
-    t.eq((ai:chat "hello"), "Answer to: hello")
-    t.ok(#collect(assert(ai:stream "hello")) > 0)
-    server:close()
-end)
-
-t.test("wrong use says what is accepted", function()
-    t.raises("openai: unknown option 'modle' (did you mean 'model'?)", leat.openai, { modle = "x" })
-    local ai = assert(leat.openai { base_url = "http://127.0.0.1:1/v1", api_key = "k" })
-    t.raises("openai:chat: no model", ai.chat, ai, "Hi")
-    t.raises("openai:chat: expected a prompt or a table with messages, got nil", ai.chat, ai)
-    t.raises("openai: call it with a colon", ai.chat, "Hi")
+t.test("wrong use is told at once", function()
+    local ai = assert(leat.openai { base_url = "http://127.0.0.1:1/v1" })
+    t.raises("unknown option 'modle'", leat.openai, { modle = "x" })
+    t.raises("option 'retry' must be", leat.openai, { retry = 3 })
+    t.raises("expected a prompt", ai.chat, ai, 5)
+    t.raises("use ai:stream", ai.chat, ai, "x", { stream = true, model = "m" })
+    t.raises("call it with a colon", ai.chat, "x")
+    if not os.getenv "OPENAI_MODEL" then t.raises("no model", ai.chat, ai, "x") end
     t.fails("invalid", leat.openai { base_url = "nonsense" })
 end)
 
