@@ -446,7 +446,8 @@ static int l_deadline(lua_State *L)
     return 1;
 }
 
-/* inherited(table): what `table` holds, by task id, for the running task or the nearest task above it. */
+/* inherited(table): what `table` holds, by task id, for the running task or the nearest task above
+ * it. */
 static int l_inherited(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
