@@ -4,6 +4,7 @@
 #include "lua_aux.h"
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 static const char std_alphabet[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -153,6 +154,12 @@ static int redact(lua_State *L)
     return 1;
 }
 
+static int is_terminal(lua_State *L)
+{
+    lua_pushboolean(L, isatty(luaL_checkint(L, 1)) == 1);
+    return 1;
+}
+
 int lua_open_util(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"uuid", uuid},
@@ -161,6 +168,7 @@ int lua_open_util(lua_State *L, struct rt *rt)
                                          {"log_enabled", log_enabled},
                                          {"log", log_line},
                                          {"redact", redact},
+                                         {"isatty", is_terminal},
                                          {NULL, NULL}};
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);

@@ -76,6 +76,8 @@ local function finish_group(g, reason, loop, ...)
     return stop
 end
 
+M.finish_group = finish_group -- Internal: for pipelines
+
 -- pump on a group of its own.
 local function run(next_job, limit, on_end)
     return finish_group(task.group(), "another task of the same gather has ended it", pump, next_job,

@@ -22,8 +22,8 @@ usage: leat mock [options]     an OpenAI-compatible server, on loopback unless t
   -h, --help        this text
 
 It answers POST /v1/chat/completions (plain and stream), POST /v1/embeddings and GET
-/v1/models. GET /mock/stats counts: requests by status, peak in flight. POST /mock/reset sets the counters
-to zero.
+/v1/models. GET /mock/stats counts: requests by status, peak in flight. POST
+/mock/reset sets the counters to zero.
 
 example: leat mock --port 8080 --latency 0.5-2 --rpm 600 --errors 0.05
 ]]

@@ -235,8 +235,8 @@ end
 
 --- Asks for a chat completion.
 ---@param prompt string|table a prompt, a list of messages, or {messages={...}, ...}
----@param opts? table timeout, headers; everything else (tools, response_format, temperature ...) is sent as
----it is
+---@param opts? table timeout, headers; everything else (tools, response_format, temperature ...) is sent
+---as it is
 ---@return string|nil text of the first choice; "" if there is none, as where only tools are called
 ---@return table reply the decoded answer; or the err. Kinds: http (err.status, err.code, err.type,
 ---err.retry_after, err.retryable; also where a status of 200 brings an error), protocol, and those of request
@@ -365,9 +365,8 @@ function Client:models()
 end
 
 local ROWS = {
-    base_url = "string", api_key = "string", model = "string", timeout = true, retry = true,
-    headers = "table",
-    client = "table",
+    base_url = "string", api_key = "string", model = "string", timeout = true, headers = "table",
+    retry = true, client = "table",
 }
 
 --- A client of the OpenAI API, or of a server that speaks like it.
@@ -392,12 +391,13 @@ function M.openai(opts)
         local value = os.getenv(name)
         return value ~= "" and value or nil
     end
-    local key, err = opts.api_key or env "OPENAI_API_KEY"
+    local key = opts.api_key or env "OPENAI_API_KEY"
     if not key and env "OPENAI_API_KEY_FILE" then
-        key, err = read_key(env "OPENAI_API_KEY_FILE")
-        if not key then
+        local text, err = read_key(env "OPENAI_API_KEY_FILE")
+        if not text then
             return nil, err
         end
+        key = text
     end
     local defaults = {}
     for name, value in pairs(opts.client or {}) do
@@ -410,10 +410,9 @@ function M.openai(opts)
     if key and key ~= "" then
         defaults.auth = { bearer = key }
     end
-    local client
-    client, err = http.client(defaults)
+    local client, bad = http.client(defaults)
     if not client then
-        return nil, err
+        return nil, bad
     end
     local retry = opts.retry
     if retry == nil or retry == true or type(retry) == "table" and not getmetatable(retry) then

@@ -73,8 +73,8 @@ end)
 
 t.test("an answer that only calls tools has the text \"\"", function()
     local calls = { { id = "c", type = "function", ["function"] = { name = "f", arguments = "{}" } } }
-    local message = { content = leat.json.null, tool_calls = calls }
-    local server = serve { json = { choices = { { message = message } } } }
+    local server = serve { json = { choices = { { message = {
+        content = leat.json.null, tool_calls = calls } } } } }
     local text, whole = assert(client(server):chat "x")
     t.eq(text, "")
     t.eq(whole.choices[1].message.tool_calls, calls)
@@ -277,8 +277,8 @@ t.test("close ends a stream, and so does the end of its task", function()
 end)
 
 t.test("embeddings come in the order of the texts, and the models by name", function()
-    local rows = { { index = 1, embedding = { 2 } }, { index = 0, embedding = { 1 } } }
-    local server = serve { json = { data = rows } }
+    local server = serve { json = { data = {
+        { index = 1, embedding = { 2 } }, { index = 0, embedding = { 1 } } } } }
     local ai = client(server)
     t.eq(assert(ai:embed { "a", "b" }), { { 1 }, { 2 } })
     t.eq(ai:embed {}, {})

@@ -1,0 +1,116 @@
+-- How far a pipeline has come: a live line on a terminal, a line now and then elsewhere. On stderr. Internal.
+local check = require "leat.check"
+local core = require "leat.core.util"
+local tally = require "leat.tally"
+local task = require "leat.task"
+
+local seconds = tally.seconds
+
+local M = {}
+local Progress = {}
+Progress.__index = Progress
+
+local WIDTH = 79
+local LIVE, PLAIN = 0.1, 5 -- seconds between two lines
+
+local ROWS = { sink = "function", terminal = "boolean", color = "boolean", interval = "number" }
+
+-- given: true, a function that the text goes to, or {sink, terminal, color, interval}. `counts` is a tally,
+-- `total` the number of items, or nil where that is not known.
+function M.new(given, counts, total)
+    if type(given) == "function" then
+        given = { sink = given }
+    elseif given == true then
+        given = {}
+    end
+    given = check.options("pipeline: progress", given, ROWS)
+    local terminal = given.terminal
+    if terminal == nil then
+        terminal = not given.sink and core.isatty(2) and os.getenv "TERM" ~= "dumb"
+    end
+    local color = given.color
+    if color == nil then
+        color = terminal and (os.getenv "NO_COLOR" or "") == ""
+    end
+    return setmetatable({
+        sink = given.sink or function(text)
+            io.stderr:write(text)
+            io.stderr:flush()
+        end,
+        terminal = terminal, color = color, interval = given.interval or terminal and LIVE or PLAIN,
+        counts = counts, total = total, began = task.now(), last = terminal and -math.huge or task.now(),
+    }, Progress)
+end
+
+local function line_of(self)
+    local c = self.counts
+    local done, elapsed = c.ok + c.failed + c.skipped, task.now() - self.began
+    local rate = elapsed > 0 and done / elapsed or 0
+    local p50, p95 = c:quantiles(0.5, 0.95)
+    local parts = {
+        self.total and ("%d/%d"):format(done, self.total) or ("%d done"):format(done),
+        ("%.3g/s"):format(rate),
+        ("%d in flight"):format(c.call),
+    }
+    if p50 then
+        parts[#parts + 1] = ("p50 %s p95 %s"):format(seconds(p50), seconds(p95))
+    end
+    if c.retried > 0 then
+        parts[#parts + 1] = ("%d again"):format(c.retried)
+    end
+    if c.failed > 0 then
+        parts[#parts + 1] = ("%d failed"):format(c.failed)
+    end
+    local left = self.total and self.total - done
+    if left and left > 0 and rate > 0 then
+        parts[#parts + 1] = "ETA " .. seconds(left / rate)
+    elseif left == 0 then
+        parts[#parts + 1] = "in " .. seconds(elapsed)
+    end
+    local line = table.concat(parts, "  ")
+    if self.terminal and #line > WIDTH then
+        line = line:sub(1, WIDTH)
+    end
+    if self.color and c.failed > 0 then
+        line = line:gsub("%d+ failed", "\27[31m%0\27[0m")
+    end
+    return line
+end
+
+local function show(self)
+    self.last = task.now()
+    local line = line_of(self)
+    self.sink(self.terminal and "\r" .. line .. "\27[K" or line .. "\n")
+    self.shown = line
+end
+
+-- Something has changed. What comes too soon after the last line is shown when its time has come.
+function Progress:poke()
+    local due = self.last + self.interval - task.now()
+    if due <= 0 then
+        show(self)
+    elseif not self.timer then
+        self.timer = task.spawn(function()
+            task.sleep(due)
+            self.timer = nil
+            show(self)
+        end)
+        self.timer.name = "progress"
+    end
+end
+
+-- The last line, which stays.
+function Progress:finish()
+    if self.timer then
+        self.timer:cancel()
+        self.timer = nil
+    end
+    if self.terminal then
+        show(self)
+        self.sink "\n"
+    elseif self.shown ~= line_of(self) then
+        show(self)
+    end
+end
+
+return M

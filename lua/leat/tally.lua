@@ -1,0 +1,176 @@
+-- What a pipeline counts and measures, and the summary made of it. Internal.
+local task = require "leat.task"
+
+local exp, floor, log, max = math.exp, math.floor, math.log, math.max
+local now = task.now
+
+local M = {}
+local Tally = {}
+Tally.__index = Tally
+
+-- Times go into buckets each 2 % wider than the one before: quantiles are that exact, in constant memory.
+local WIDTH = log(1.02)
+
+-- What an item may be doing. "between": after an attempt, before the next.
+local STATES = { "pending", "rate", "slot", "call", "between" }
+
+function M.new()
+    local self = {
+        ok = 0, failed = 0, skipped = 0, retried = 0, calls = 0,
+        tokens = 0, prompt_tokens = 0, completion_tokens = 0,
+        call_seconds = 0, wall = 0, buckets = {}, live = 0, at = now(),
+        -- Seconds of the wall time by what held it up.
+        bounds = { concurrency = 0, rate = 0, retry = 0, batch = 0, service = 0 },
+    }
+    for _, state in ipairs(STATES) do
+        self[state] = 0
+    end
+    return setmetatable(self, Tally)
+end
+
+-- Books the time since the last change. While items wait to be started, the bound is what those under way
+-- are held by; after that, what is still to come is.
+local function account(self)
+    local t = now()
+    local dt = t - self.at
+    self.at = t
+    local bounds, active = self.bounds, self.live
+    if dt <= 0 or active == 0 and not self.blocked then
+        return
+    end
+    self.wall = self.wall + dt
+    if self.blocked == "batch" then
+        bounds.batch = bounds.batch + dt
+        return
+    end
+    local calling = self.blocked and "concurrency" or "service"
+    local between = self.blocked and 0 or self.between
+    active = max(1, self.pending + self.rate + self.slot + self.call + between)
+    dt = dt / active
+    bounds.rate = bounds.rate + dt * self.rate
+    bounds.retry = bounds.retry + dt * (self.pending + between)
+    bounds.concurrency = bounds.concurrency + dt * self.slot
+    bounds[calling] = bounds[calling] + dt * self.call
+end
+
+-- An item goes from one state to another; nil: it begins, or is at its end.
+function Tally:move(from, to)
+    account(self)
+    if from then
+        self[from] = self[from] - 1
+    else
+        self.live = self.live + 1
+    end
+    if to then
+        self[to] = self[to] + 1
+    else
+        self.live = self.live - 1
+    end
+end
+
+-- Why no further item is started: "room", "batch", or nil.
+function Tally:block(why)
+    account(self)
+    self.blocked = why
+end
+
+function Tally:called(seconds)
+    self.call_seconds = self.call_seconds + seconds
+    local b = floor(log(max(seconds, 1e-6)) / WIDTH)
+    self.buckets[b] = (self.buckets[b] or 0) + 1
+end
+
+function Tally:used(usage)
+    local function n(v)
+        return type(v) == "number" and v or 0
+    end
+    local input, output = n(usage.prompt_tokens or usage.input_tokens),
+        n(usage.completion_tokens or usage.output_tokens)
+    self.prompt_tokens, self.completion_tokens = self.prompt_tokens + input, self.completion_tokens + output
+    local total = usage.total_tokens
+    self.tokens = self.tokens + (type(total) == "number" and total or input + output)
+end
+
+-- The times that shares of the calls were within; nil before the first call.
+function Tally:quantiles(...)
+    local order, total = {}, 0
+    for b, count in pairs(self.buckets) do
+        order[#order + 1] = b
+        total = total + count
+    end
+    table.sort(order)
+    local shares, out, seen, i = { ... }, {}, 0, 1
+    for _, b in ipairs(order) do
+        seen = seen + self.buckets[b]
+        while shares[i] and seen >= shares[i] * total - 1e-9 do
+            out[i] = exp((b + 0.5) * WIDTH)
+            i = i + 1
+        end
+    end
+    return unpack(out, 1, #shares)
+end
+
+-- ---- the summary
+
+local Stats = {}
+Stats.__index = Stats
+
+local function plural(n, word)
+    return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
+end
+
+function M.seconds(s)
+    if not s then
+        return "-"
+    elseif s < 0.9995 then
+        return ("%.3g ms"):format(s * 1000)
+    elseif s < 100 then
+        return ("%.3g s"):format(s)
+    end
+    s = floor(s + 0.5)
+    return ("%d:%02d min"):format(floor(s / 60), s % 60)
+end
+
+function Stats:__tostring()
+    local seconds = M.seconds
+    local lines = {
+        ("%s: %d ok, %d failed, %d skipped; %s, %d of them again%s"):format(plural(self.items, "item"),
+            self.ok, self.failed, self.skipped, plural(self.calls, "call"), self.retried,
+            self.tokens > 0 and "; " .. plural(self.tokens, "token") or ""),
+        ("%s, %.3g items/s; one after the other %s%s"):format(seconds(self.wall), self.rate,
+            seconds(self.serial), self.wall > 0
+                and (" (%.3g times as long)"):format(self.serial / self.wall) or ""),
+    }
+    if self.p50 then
+        lines[3] = ("calls: p50 %s, p95 %s, p99 %s"):format(seconds(self.p50), seconds(self.p95),
+            seconds(self.p99))
+    end
+    if self.bottleneck and self.wall > 0 then
+        lines[#lines + 1] = ("bottleneck: %s (%.0f %% of the time)"):format(self.bottleneck,
+            100 * self.bounds[self.bottleneck] / self.wall)
+    end
+    return table.concat(lines, "\n")
+end
+
+-- The figures as they stand.
+function Tally:stats()
+    account(self)
+    local items = self.ok + self.failed + self.skipped
+    local s = {
+        items = items, ok = self.ok, failed = self.failed, skipped = self.skipped, retried = self.retried,
+        calls = self.calls, in_flight = self.call, tokens = self.tokens, prompt_tokens = self.prompt_tokens,
+        completion_tokens = self.completion_tokens, wall = self.wall, serial = self.call_seconds,
+        rate = self.wall > 0 and items / self.wall or 0, bounds = {},
+    }
+    s.p50, s.p95, s.p99 = self:quantiles(0.5, 0.95, 0.99)
+    for _, name in ipairs { "service", "concurrency", "rate", "retry", "batch" } do
+        local spent = self.bounds[name]
+        s.bounds[name] = spent
+        if spent > 0 and (not s.bottleneck or spent > s.bounds[s.bottleneck]) then
+            s.bottleneck = name
+        end
+    end
+    return setmetatable(s, Stats)
+end
+
+return M

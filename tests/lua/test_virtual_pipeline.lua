@@ -1,0 +1,319 @@
+-- pipeline, on virtual time: the order of its policies, what it counts, and what it shows.
+local t = require "harness"
+local leat = require "leat"
+
+local function hung_up(fields)
+    local err = { kind = "closed", message = "hung up", retryable = true }
+    for k, v in pairs(fields or {}) do err[k] = v end
+    return nil, leat.error(err)
+end
+
+local function since(began) return math.floor((leat.now() - began) * 1e6 + 0.5) / 1e6 end
+
+local function numbers(n)
+    local list = {}
+    for i = 1, n do list[i] = i end
+    return list
+end
+
+local function slow(x) sleep(1) return x end
+
+-- Runs fn and says how much went on at most at once.
+local function watched(fn)
+    local w = { now = 0, peak = 0, started = {} }
+    w.fn = function(...)
+        w.now = w.now + 1
+        w.peak = math.max(w.peak, w.now)
+        w.started[#w.started + 1] = leat.now()
+        local v, err = fn(...)
+        w.now = w.now - 1
+        return v, err
+    end
+    return w
+end
+
+t.test("results in the order of the items, no more at once than the limit", function()
+    local w = watched(function(x) sleep((11 - x) / 10) return x * x end)
+    local results, stats = leat.pipeline({ concurrency = 3 }):run(numbers(10), w.fn)
+    t.eq(results.n, 10)
+    for i = 1, 10 do t.eq(results[i], i * i) end
+    t.eq(next(results.errors), nil)
+    t.eq(w.peak, 3)
+    t.eq({ stats.items, stats.ok, stats.failed, stats.skipped, stats.retried, stats.calls },
+        { 10, 10, 0, 0, 0, 10 })
+end)
+
+t.test("an iterator is drawn from only when there is a slot", function()
+    local drawn, most, done = 0, 0, 0
+    local results = leat.pipeline({ concurrency = 4 }):run(function()
+        if drawn < 20 then
+            drawn = drawn + 1
+            most = math.max(most, drawn - done)
+            return drawn
+        end
+    end, function(x) sleep(0.1) done = done + 1 return x end)
+    t.eq({ results.n, results[20], most }, { 20, 20, 4 })
+end)
+
+t.test("a failed item keeps its error in its place, and stops nothing", function()
+    local told = {}
+    local pipe = leat.pipeline { retry = { attempts = 2, jitter = "none" },
+        on_result = function(i, value, err, item) told[#told + 1] = { i, value, err and err.kind, item } end }
+    local results, stats = pipe:run({ "a", "b", "c" }, function(x)
+        if x == "b" then return hung_up() end
+        return x .. x
+    end)
+    t.eq({ results[1], results[2], results[3] }, { "aa", nil, "cc" })
+    t.eq(t.fails("closed", nil, results.errors[2]).attempts, 2)
+    t.eq({ stats.ok, stats.failed, stats.retried, stats.calls }, { 2, 1, 1, 4 })
+    t.eq(told, { { 1, "aa", nil, "a" }, { 3, "cc", nil, "c" }, { 2, nil, "closed", "b" } })
+end)
+
+t.test("a wait for the next attempt holds no slot, and other items begin meanwhile", function()
+    local began, calls = leat.now(), {}
+    local results = leat.pipeline { concurrency = 1, retry = { base = 10, jitter = "none" } }:run({ 1, 2, 3 },
+        function(x)
+            calls[#calls + 1] = { x, since(began) }
+            if x == 1 and #calls == 1 then return hung_up() end
+            sleep(1)
+            return x
+        end)
+    t.eq(results[1], 1)
+    t.eq(calls, { { 1, 0 }, { 2, 0 }, { 3, 1 }, { 1, 10 } })
+end)
+
+t.test("the timeout is for one attempt, the deadline for the item", function()
+    local n = 0
+    local function second_is_quick(x)
+        n = n + 1
+        if n == 1 then sleep(100) end
+        return x
+    end
+    local pipe = leat.pipeline { timeout = 2, retry = { base = 1, jitter = "none" } }
+    local before = leat.now()
+    t.eq(pipe:run({ 5 }, second_is_quick)[1], 5)
+    t.eq(since(before), 3)
+    pipe = leat.pipeline { timeout = 2, deadline = 4, retry = { attempts = 9, base = 1, jitter = "none" } }
+    before = leat.now()
+    local results = pipe:run({ 1 }, function() sleep(100) end)
+    t.fails("timeout", results[1], results.errors[1])
+    t.ok(since(before) <= 4)
+end)
+
+t.test("what waits for a slot does not use up the timeout of its attempt", function()
+    local pipe = leat.pipeline { concurrency = 1, timeout = 1.5, retry = false }
+    local list = {}
+    for i = 1, 5 do list[i] = function() return pipe:call(slow, i) end end
+    t.eq(assert(gather(list))[5], 5)
+    t.eq(pipe:stats().ok, 5)
+    t.near(pipe:stats().wall, 5, 1e-6)
+end)
+
+t.test("an open circuit skips items without calling them, and takes nothing of the rate", function()
+    local limiter = leat.limiter { rpm = 60, burst = 10 }
+    local n = 0
+    local results, stats = leat.pipeline {
+        concurrency = 1, retry = false, breaker = { threshold = 3 }, rate = limiter,
+    }:run(numbers(10), function() n = n + 1 return hung_up() end)
+    t.eq(n, 3)
+    t.eq({ stats.failed, stats.skipped, stats.calls }, { 3, 7, 3 })
+    t.eq(results.errors[4].kind, "circuit_open")
+    t.eq(limiter:stats().free_requests, 7)
+end)
+
+t.test("the rate is kept, and is the bottleneck", function()
+    local w = watched(function() sleep(0.1) return true end)
+    local _, stats = leat.pipeline { concurrency = 5, rate = { rpm = 60, burst = 1 } }:run(numbers(10), w.fn)
+    for i = 2, 10 do t.ok(w.started[i] - w.started[i - 1] > 0.999) end
+    t.eq(stats.bottleneck, "rate")
+    t.near(stats.wall, 9.1, 0.01)
+end)
+
+t.test("slots are the bottleneck where calls wait for them, the service where nothing does", function()
+    local _, stats = leat.pipeline({ concurrency = 2 }):run(numbers(20), slow)
+    t.eq(stats.bottleneck, "concurrency")
+    t.near(stats.wall, 10, 1e-6)
+    t.near(stats.serial, 20, 1e-6)
+    t.near(stats.rate, 2, 1e-6)
+    t.near(stats.p50, 1, 0.02)
+    t.near(stats.p99, 1, 0.02)
+    local sum = 0
+    for _, s in pairs(stats.bounds) do sum = sum + s end
+    t.near(sum, stats.wall, 1e-9)
+    _, stats = leat.pipeline({ concurrency = 20 }):run(numbers(20), slow)
+    t.eq(stats.bottleneck, "service")
+    t.near(stats.wall, 1, 1e-6)
+    _, stats = leat.pipeline({ retry = { base = 30, jitter = "none" } }):run({ 1 }, function()
+        sleep(1)
+        return hung_up()
+    end)
+    t.eq(stats.bottleneck, "retry")
+    t.near(stats.wall, 93, 1e-6)
+end)
+
+t.test("quantiles are within two in a hundred", function()
+    local _, stats = leat.pipeline({ concurrency = 7 }):run(numbers(1000), function(x)
+        sleep(x / 1000)
+        return x
+    end)
+    t.near(stats.p50, 0.5, 0.02)
+    t.near(stats.p95, 0.95, 0.02)
+    t.near(stats.p99, 0.99, 0.02)
+end)
+
+t.test("batches: the next begins the interval after the last of the one before has ended", function()
+    local w = watched(function(x) sleep(x % 2 + 1) return x end)
+    local began = leat.now()
+    local results, stats = leat.pipeline { concurrency = 5, batch = { size = 2, interval = 0.5 } }
+        :run(numbers(5), w.fn)
+    t.eq(results.n, 5)
+    for i, at in ipairs(w.started) do w.started[i] = math.floor((at - began) * 1e6 + 0.5) / 1e6 end
+    t.eq(w.started, { 0, 0, 2.5, 2.5, 5 })
+    t.eq({ w.peak, stats.bottleneck }, { 2, "batch" })
+    t.near(stats.wall, 7, 1e-6)
+end)
+
+t.test("adaptive slots grow while all goes well, and shrink at a 429", function()
+    local slots = leat.adaptive { min = 1, start = 2, max = 8 }
+    local w = watched(slow)
+    leat.pipeline({ concurrency = slots }):run(numbers(40), w.fn)
+    t.eq({ slots.limit, w.peak }, { 8, 8 })
+    leat.pipeline({ concurrency = slots, retry = false }):run({ 1 }, function()
+        return hung_up { status = 429 }
+    end)
+    t.eq(slots.limit, 4)
+    local _, stats = leat.pipeline({ concurrency = "adaptive" }):run(numbers(3), slow)
+    t.eq(stats.ok, 3)
+    _, stats = leat.pipeline({ concurrency = { start = 1, max = 1 } }):run(numbers(3), slow)
+    t.near(stats.wall, 3, 1e-6)
+end)
+
+t.test("tokens are counted from usage, and settle the rate", function()
+    local limiter = leat.limiter { tpm = 6000, token_burst = 1000 }
+    local pipe = leat.pipeline { rate = limiter }
+    local _, stats = pipe:run({ 1, 2 }, function(x)
+        return x, { usage = { prompt_tokens = 10, completion_tokens = 20, total_tokens = 30 } }
+    end)
+    t.eq({ stats.tokens, stats.prompt_tokens, stats.completion_tokens }, { 60, 20, 40 })
+    t.eq(limiter:stats().free_tokens, 940)
+end)
+
+t.test("a bug is raised, after the others have been cancelled", function()
+    local ended = 0
+    t.raises("no such field", function()
+        leat.pipeline({ concurrency = 3 }):run(numbers(9), function(x)
+            if x == 3 then error "no such field" end
+            return leat.finally(function() sleep(100) end, function() ended = ended + 1 end)
+        end)
+    end)
+    t.eq(ended, 2)
+end)
+
+t.test("a cancel ends a run, and gives back all places", function()
+    local pipe = leat.pipeline { concurrency = 2, rate = { rpm = 600 }, retry = { base = 5 } }
+    local run = spawn(function() return pipe:run(numbers(9), function(x)
+        if x == 1 then return hung_up() end
+        return slow(x)
+    end) end)
+    sleep(1.5)
+    run:cancel()
+    t.fails("cancelled", run:await())
+    t.eq(pipe:run(numbers(2), slow).n, 2)
+    t.eq(pipe:stats().in_flight, 0)
+end)
+
+t.test("two runs and a call share the slots of a pipeline", function()
+    local pipe = leat.pipeline { concurrency = 2 }
+    local w = watched(slow)
+    gather {
+        function() return pipe:run(numbers(4), w.fn) end, function() return pipe:run(numbers(4), w.fn) end,
+        function() return pipe:call(w.fn, 1) end,
+    }
+    t.eq({ w.peak, pipe:stats().ok }, { 2, 9 })
+end)
+
+t.test("call gives all of fn's values, or what went wrong", function()
+    local pipe = leat.pipeline { retry = { base = 1, jitter = "none" } }
+    local a, b, c = pipe:call(function(...) return ... end, 1, nil, 3)
+    t.eq({ a, b, c }, { 1, nil, 3 })
+    t.eq(t.fails("closed", pipe:call(hung_up)).attempts, 3)
+    local stats = pipe:stats()
+    t.eq({ stats.ok, stats.failed, stats.retried }, { 1, 1, 2 })
+end)
+
+t.test("the summary says it all", function()
+    local _, stats = leat.pipeline({ concurrency = 5, retry = false }):run(numbers(100), function(x)
+        sleep(1.5)
+        if x > 97 then return hung_up() end
+        return x, { usage = { total_tokens = 2 } }
+    end)
+    t.eq(tostring(stats), [[
+100 items: 97 ok, 3 failed, 0 skipped; 100 calls, 0 of them again; 194 tokens
+30 s, 3.33 items/s; one after the other 2:30 min (5 times as long)
+calls: p50 1.5 s, p95 1.5 s, p99 1.5 s
+bottleneck: concurrency (95 % of the time)]])
+    t.ok(tostring(leat.pipeline():stats()):find "^0 items: 0 ok")
+end)
+
+t.test("no items", function()
+    local results, stats = leat.pipeline { progress = function() end, batch = { size = 2 } }:run({}, slow)
+    t.eq({ results.n, stats.items, stats.wall, stats.p50 }, { 0, 0, 0, nil })
+end)
+
+t.test("wrong use is told at once", function()
+    t.raises("did you mean 'concurrency'", leat.pipeline, { concurency = 3 })
+    t.raises("option 'concurrency' must be", leat.pipeline, { concurrency = "many" })
+    t.raises("option 'retry' must be", leat.pipeline, { retry = 3 })
+    t.raises("unknown option 'atempts'", leat.pipeline, { retry = { atempts = 3 } })
+    t.raises("must be a number of at least 0", leat.pipeline, { timeout = -1 })
+    t.raises("option 'progress'", leat.pipeline, { progress = 1 })
+    local pipe = leat.pipeline()
+    t.raises("must be a function", pipe.run, pipe, {})
+    t.raises("must be a function", pipe.call, pipe, 1)
+end)
+
+-- ---- progress
+
+-- What is shown while 10 calls of a second go through two slots.
+local function shown(opts, fn)
+    local out = {}
+    opts.sink = function(text) out[#out + 1] = text end
+    leat.pipeline({ concurrency = 2, progress = opts, retry = { base = 0.1, jitter = "none" } })
+        :run(numbers(10), fn or slow)
+    return out
+end
+
+t.test("progress on a terminal is one line that changes, and stays at the end", function()
+    local out = shown { terminal = true, color = false }
+    t.eq(table.remove(out), "\n")
+    t.eq(out[1], "\r1/10  1/s  0 in flight  p50 1.01 s p95 1.01 s  ETA 9 s\27[K")
+    t.eq(out[#out], "\r10/10  2/s  0 in flight  p50 1.01 s p95 1.01 s  in 5 s\27[K")
+    for _, text in ipairs(out) do t.ok(not text:find("\27[3", 1, true)) end
+end)
+
+t.test("progress elsewhere is a plain line now and then, and one at the end", function()
+    local out = shown { terminal = false, interval = 2 }
+    for _, text in ipairs(out) do t.ok(text:find "^[^\r\27]*\n$", text) end
+    t.ok(#out >= 2 and #out <= 4, #out .. " lines")
+    t.ok(out[#out]:find "^10/10 ", out[#out])
+end)
+
+t.test("progress is throttled, and shows what came in the meantime when its time has come", function()
+    local out = shown({ terminal = false, interval = 1 }, function(x) sleep(0.01) return x end)
+    t.eq(#out, 1)
+    out = shown({ terminal = false, interval = 0.5 }, function(x)
+        if x > 2 then sleep(x == 3 and 0.01 or 10) end
+        return x
+    end)
+    t.ok(out[1]:find "^3/10 ", out[1]) -- after half a second, though nothing ended then
+end)
+
+t.test("failures stand out in colour, unless that is not wanted", function()
+    local function fail() sleep(1) return nil, "no" end
+    local out = shown({ terminal = true, color = true }, fail)
+    t.ok(out[1]:find("\27[31m1 failed\27[0m", 1, true), out[1])
+    out = shown({ terminal = true, color = false }, fail)
+    t.ok(out[1]:find("  1 failed", 1, true), out[1])
+end)
+
+t.done()
