@@ -79,6 +79,9 @@ local function with_slot(self, fn, ...)
     end
     return policy.run(function(ended, value, err)
         self.in_flight = self.in_flight - 1
+        if value ~= nil then
+            err = nil -- no failure: a second value, such as the reply that a text was taken from
+        end
         local verdict = ended and self.classify(value, err)
         if verdict and epoch == self.epoch then
             if verdict == "success" then

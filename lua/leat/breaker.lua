@@ -186,6 +186,9 @@ function Breaker:call(fn, ...)
     end
     local epoch = self.epoch
     return policy.run(function(ended, value, err)
+        if value ~= nil then
+            err = nil -- no failure: a second value, such as the reply that a text was taken from
+        end
         if epoch ~= self.epoch or probe and not end_lease(self, probe) then
             return
         end

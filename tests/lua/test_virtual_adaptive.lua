@@ -227,4 +227,10 @@ t.test("options are checked", function()
     t.raises("adaptive:call: the first argument must be a function", slots.call, slots, {})
 end)
 
+t.test("a second value beside the first is no failure", function()
+    local slots = leat.adaptive { start = 1, max = 4 }
+    for _ = 1, 2 do slots:call(function() return "text", { status = 429 } end) end
+    t.eq(slots.limit, 2)
+end)
+
 t.done()

@@ -294,4 +294,10 @@ t.test("options are checked", function()
     t.raises("breaker:call: the first argument must be a function", breaker.call, breaker)
 end)
 
+t.test("a second value beside the first is no failure", function()
+    local breaker = leat.breaker { threshold = 1 }
+    local text, reply = breaker:call(function() return "text", { status = 500 } end)
+    t.eq({ text, reply.status, breaker:state() }, { "text", 500, "closed" })
+end)
+
 t.done()

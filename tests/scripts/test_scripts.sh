@@ -47,9 +47,102 @@ begin "main_job: every prompt is answered, at most five at once, and the figures
 reset_mock
 try "$LEAT" "$root/scripts/main_job.lua"
 expect_status 0
-expect_out "ok 100   failed 0   retried 0"
-expect_err "100 of 100 done"
+expect_out "100 items: 100 ok, 0 failed, 0 skipped; 100 calls, 0 of them again; "
+expect_out "bottleneck: concurrency"
+expect_err "100/100 "
 expect_equal "$(witness peak_in_flight)" 5
+
+begin "main_job: the key may be in a file, and a file that is not there is said"
+echo " test " >key
+start_mock --key test
+try env -u OPENAI_API_KEY OPENAI_API_KEY_FILE=key OPENAI_BASE_URL="$mock_url/v1" \
+    "$LEAT" "$root/scripts/main_job.lua"
+expect_status 0
+try env -u OPENAI_API_KEY OPENAI_API_KEY_FILE=nowhere "$LEAT" "$root/scripts/main_job.lua"
+expect_status 1
+expect_err "OPENAI_API_KEY_FILE"
+
+begin "adaptive: all calls are answered, and the limit grows where nothing is refused"
+start_mock --latency 0.02
+export OPENAI_BASE_URL=$mock_url/v1
+try "$LEAT" "$root/scripts/adaptive.lua"
+expect_status 0
+expect_out "100 calls, 0 failed"
+expect_out "at most 20  (slow start)"
+expect_equal "$(witness peak_in_flight)" 20
+
+begin "adaptive: a 429 halves the limit at once"
+start_mock --latency 0.05 --rpm 60 --burst 8
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/adaptive.lua"
+expect_status 0
+expect_out "(429)"
+
+begin "batches: ten at a time"
+reset_mock
+try "$LEAT" "$root/scripts/batches.lua" 0.01
+expect_status 0
+expect_out "batch 3: 10 calls"
+expect_out "30	Answer to: Explain in one sentence what 30 is"
+
+begin "batches: a failure keeps its error in its place"
+start_mock --errors 0.3 --seed 2
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/batches.lua" 0.01
+expect_status 0
+expect_out "failed: http: The server had an error"
+expect_equal "$(grep -c '^[0-9]' out)" 30
+failures=$(grep -c 'failed: http' out)
+expect_equal "$(witness 'by_status["500"]')" "$failures"
+
+begin "merged_streams: the pieces as they come, and each text whole"
+start_mock --latency 0.01-0.05 --token-delay 0.002 --seed 1
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/merged_streams.lua"
+expect_status 0
+expect_out "3: Answer to: What is a weir?"
+expect_out "[4]  sluice?"
+
+begin "merged_streams: one that breaks off is reported, and the others go on"
+start_mock --broken 0.5 --seed 3
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/merged_streams.lua"
+expect_status 0
+expect_out "broke off: closed: "
+expect_equal "$(grep -c '^[0-9]: Answer' out)" 4
+
+begin "retry: each attempt is told, and the last error returned"
+start_mock --errors 1
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/retry.lua" 0.01
+expect_status 1
+expect_out "attempt 2 failed (http: The server had an error"
+expect_lines out 2
+expect_err "The server had an error"
+expect_equal "$(witness requests)" 3
+
+begin "breaker: five failures open it, a while later one call is let through"
+start_mock --errors 1
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/breaker.lua" 0.2
+expect_status 0
+expect_equal "$(grep -c 'circuit_open' out)" 5
+expect_out "the circuit was open and is half-open"
+expect_equal "$(witness requests)" 6
+
+begin "pipeline: every prompt has its answer, whatever fails on the way"
+start_mock --latency 0.01 --errors 0.1 --seed 1
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/pipeline.lua" 0.01
+expect_status 0
+expect_out "40	Answer to: Explain in one sentence what 40 is"
+expect_out "40 items: 40 ok, 0 failed, 0 skipped"
+expect_err "40/40 "
+[ "$(witness peak_in_flight)" -le 5 ] || fail "more than five at once"
+
+begin "compare: six ways, measured by the server's own count"
+try "$LEAT" "$root/scripts/compare.lua" --quick
+expect_status 0
+expect_lines out 8
+for way in "serial" "semaphore(5)" "batches + retry" "adaptive" "rate known"; do
+    # shellcheck disable=SC2016 # awk's
+    answered=$(grep -F "$way" out | awk '{ print $(NF - 2) }')
+    expect_equal "$way $answered" "$way 100"
+done
+expect_equal "$(awk '/^unlimited/ { print ($5 > 0), $4 + $5 }' out)" "1 100"
 
 begin "timeout_each: a call over its limit says so in its place, the others are untouched"
 start_mock --latency 30
@@ -59,15 +152,9 @@ expect_equal "$(grep -c '\[timeout\] Explain' out)" 10
 
 begin "main_job: what fails for good is counted, said, and ends with status 1"
 start_mock --latency 0.01 --errors 1 --seed 1
-cat >quick.lua <<'LUA'
--- The same job with its waits skipped.
-local real = sleep
-sleep = function(s) return real(s / 1000) end
-return dofile(arg[1])
-LUA
-try env OPENAI_BASE_URL="$mock_url/v1" LUA_PATH="$root/scripts/?.lua;;" "$LEAT" quick.lua "$root/scripts/main_job.lua"
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/main_job.lua" 0.001
 expect_status 1
-expect_out "ok 0   failed 100   retried 200"
+expect_out "100 items: 0 ok, 100 failed, 0 skipped"
 expect_err "100 prompts without an answer"
 
 finish

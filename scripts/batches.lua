@@ -1,0 +1,21 @@
+-- Batches of ten with half a second between them. A failure keeps its error in its place.
+-- usage: leat scripts/batches.lua [interval]
+local leat = require "leat"
+local chat = require "chat"
+
+local prompts = {}
+for i = 1, 30 do
+    prompts[i] = "Explain in one sentence what " .. i .. " is"
+end
+
+local answers = leat.batch(prompts, {
+    size = 10,
+    interval = tonumber((...)) or 0.5,
+    on_batch = function(n, results)
+        print(("batch %d: %d calls"):format(n, results.n))
+    end,
+}, chat)
+
+for i, slot in ipairs(answers) do
+    print(i, slot.ok and slot.value or "failed: " .. tostring(slot.err))
+end
