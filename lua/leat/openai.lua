@@ -7,6 +7,8 @@ local policy = require "leat.policy"
 local rules = require "leat.retry_rules"
 local util = require "leat.util"
 
+local redact = require("leat.core.util").redact
+
 local M = {}
 
 -- ---- settings
@@ -70,18 +72,18 @@ local function provider_error(self, res, body)
         or ("the server answered with status %d%s"):format(res.status,
             res.reason ~= "" and " " .. res.reason or "")
     local function word(v)
-        return type(v) == "string" and v or nil
+        return type(v) == "string" and self._redact(v) or nil
     end
     return errors.new {
         kind = "http", message = ("%s (status %d)"):format(self._redact(message), status),
         status = status, retryable = retryable, retry_after = rules.hint(res),
         type = word(of.type), code = word(of.code), param = word(of.param),
-        request_id = policy.header(res.headers, "x-request-id"), url = res.url,
+        request_id = policy.header(res.headers, "x-request-id"), url = redact("url", res.url),
     }
 end
 
 local function not_understood(what, res)
-    return errors.new { kind = "protocol", retryable = false, status = res.status, url = res.url,
+    return errors.new { kind = "protocol", retryable = false, status = res.status,
         message = "openai: the answer is not " .. what }
 end
 
@@ -157,7 +159,9 @@ local function call(self, step, path, body, options)
         end
         spec.method, spec.body = "POST", text
         spec.headers["Content-Type"] = "application/json"
-        spec.headers["Idempotency-Key"] = spec.headers["Idempotency-Key"] or idempotency_key(scope, text)
+        if not policy.header(spec.headers, "idempotency-key") then
+            spec.headers["Idempotency-Key"] = idempotency_key(scope, text)
+        end
     end
     if scope or not self.retry then
         return step(self, spec)
@@ -228,7 +232,7 @@ local function chat_once(self, spec)
     end
     local message = first_message(reply)
     if not message then
-        return nil, not_understood("a chat completion", { status = 200, url = nil })
+        return nil, not_understood("a chat completion", { status = 200 })
     end
     return text_of(message), reply
 end

@@ -3,13 +3,15 @@ local errors = require "leat.error"
 local json = require "leat.json"
 local upload = require "leat.upload"
 
+local redact = require("leat.core.util").redact
+
 local M = {}
 
 local Stream = {}
 Stream.__index = Stream
 
 local function broken(self, fields)
-    fields.url, fields.status = self.res.url, fields.status or self.res.status
+    fields.url, fields.status = redact("url", self.res.url), fields.status or self.res.status
     return errors.new(fields)
 end
 

@@ -147,12 +147,25 @@ local function with_deadline(self, job, fn, ...)
     return with_retry(self, job, fn, ...)
 end
 
+-- An attempt may make several calls.
+local function sum(a, b)
+    local total = {}
+    for _, t in ipairs { a or b, a and b } do
+        for name, n in pairs(t) do
+            if type(n) == "number" then
+                total[name] = (total[name] or 0) + n
+            end
+        end
+    end
+    return total
+end
+
 local function whole(self, job, fn, ...)
     job.calls = 0
     move(job, "pending")
     -- What is called within, from whatever task: it neither retries by itself, and tells what it learns.
     local scope = { retries = true, outer = policy.scope(), tell = function(headers, usage)
-        job.usage = usage or job.usage
+        job.usage = usage and sum(job.usage, usage) or job.usage
         if headers and self.limiter and self.limiter.learns then
             self.limiter:learn(headers)
         end

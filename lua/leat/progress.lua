@@ -56,7 +56,7 @@ local function line_of(self)
         parts[#parts + 1] = ("p50 %s p95 %s"):format(seconds(p50), seconds(p95))
     end
     if c.retried > 0 then
-        parts[#parts + 1] = ("%d again"):format(c.retried)
+        parts[#parts + 1] = ("%d retries"):format(c.retried)
     end
     if c.failed > 0 then
         parts[#parts + 1] = ("%d failed"):format(c.failed)

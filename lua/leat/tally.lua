@@ -134,7 +134,7 @@ end
 function Stats:__tostring()
     local seconds = M.seconds
     local lines = {
-        ("%s: %d ok, %d failed, %d skipped; %s, %d of them again%s"):format(plural(self.items, "item"),
+        ("%s: %d ok, %d failed, %d skipped; %s, %d of them retries%s"):format(plural(self.items, "item"),
             self.ok, self.failed, self.skipped, plural(self.calls, "call"), self.retried,
             self.tokens > 0 and "; " .. plural(self.tokens, "token") or ""),
         ("%s, %.3g items/s; one after the other %s%s"):format(seconds(self.wall), self.rate,

@@ -95,6 +95,18 @@ t.test("a status that is not 2xx is an error with the provider's words, without 
     server:close()
 end)
 
+t.test("no secret of the address is in an error, nor in the client's name", function()
+    local server, seen = serve(failure(404, { message = "no" }), events "data: {broken")
+    local ai = client(server, { base_url = server.url:gsub("//", "//user:pass-word@") .. "/v1" })
+    local a = t.fails("http", ai:chat("x", { headers = { ["idempotency-key"] = "mine" } }))
+    local b = t.fails("protocol", ai:stream "x")
+    for _, text in ipairs { a.url, b.url, tostring(ai) } do
+        t.ok(text and not text:find("pass-word", 1, true), text)
+    end
+    t.eq(seen[1].headers["idempotency-key"], "mine")
+    server:close()
+end)
+
 t.test("a status without JSON is an error as well, and a 200 without JSON", function()
     local server = serve({ status = 404, body = "<html>" }, { body = "<html>" }, { json = { odd = true } })
     local ai = client(server)
@@ -170,6 +182,45 @@ t.test("inside leat.retry that is the only retry, and the key is kept over its a
     t.eq(#seen, 5)
     t.fails("http", client(server, { retry = false }):chat "x")
     t.eq(#seen, 6)
+    server:close()
+end)
+
+t.test("inside a pipeline its retry is the only one; keys are kept, tokens counted, limits learnt", function()
+    local server, seen = serve(failure(500, { message = "no" }), failure(503, { message = "no" }),
+        { json = reply("text").json, headers = { ["x-ratelimit-limit-requests"] = "6000" } })
+    local ai, limiter = client(server), leat.limiter()
+    local pipe = leat.pipeline { timeout = 30, rate = limiter, breaker = { threshold = 3 },
+        retry = { attempts = 3, base = 0.001 } }
+    local results, stats = pipe:run({ "x" }, function(prompt)
+        local text, err = ai:chat(prompt)
+        return text, text == nil and err or nil
+    end)
+    t.eq({ results[1], results.errors[1] }, { "text" })
+    t.eq({ #seen, stats.calls, stats.retried, stats.tokens }, { 3, 3, 2, 7 })
+    t.eq(limiter:stats().rpm, 6000)
+    local function key(i) return seen[i].headers["idempotency-key"] end
+    t.ok(key(1) == key(2) and key(2) == key(3))
+    -- Many answers, each with a second value: none of them a failure to the breaker.
+    results, stats = pipe:run({ 1, 2, 3, 4, 5 }, function(n) return ai:chat("p" .. n) end)
+    t.eq({ results.n, stats.ok, stats.tokens }, { 5, 5, 35 })
+    stats = select(2, pipe:run({ 1 }, function() return ai:chat(assert(ai:chat "one")) end))
+    t.eq(stats.tokens, 14)
+    server:close()
+    server, seen = serve(failure(500, { message = "no" }))
+    ai = client(server)
+    results, stats = leat.pipeline({ retry = false }):run({ 1 }, function() return ai:chat "x" end)
+    t.eq({ #seen, stats.failed, results.errors[1].status }, { 1, 1, 500 })
+    server:close()
+end)
+
+t.test("within one attempt the same call twice has two keys", function()
+    local server, seen = serve(reply "a")
+    local ai = client(server)
+    assert(leat.retry():call(function()
+        assert(ai:chat "same")
+        return ai:chat "same"
+    end))
+    t.ok(seen[1].headers["idempotency-key"] ~= seen[2].headers["idempotency-key"])
     server:close()
 end)
 

@@ -1,5 +1,6 @@
 -- pipeline, on virtual time: the order of its policies, what it counts, and what it shows.
 local t = require "harness"
+local ffi = require "ffi"
 local leat = require "leat"
 
 local function hung_up(fields)
@@ -248,7 +249,7 @@ t.test("the summary says it all", function()
         return x, { usage = { total_tokens = 2 } }
     end)
     t.eq(tostring(stats), [[
-100 items: 97 ok, 3 failed, 0 skipped; 100 calls, 0 of them again; 194 tokens
+100 items: 97 ok, 3 failed, 0 skipped; 100 calls, 0 of them retries; 194 tokens
 30 s, 3.33 items/s; one after the other 2:30 min (5 times as long)
 calls: p50 1.5 s, p95 1.5 s, p99 1.5 s
 bottleneck: concurrency (95 % of the time)]])
@@ -306,6 +307,16 @@ t.test("progress is throttled, and shows what came in the meantime when its time
         return x
     end)
     t.ok(out[1]:find "^3/10 ", out[1]) -- after half a second, though nothing ended then
+end)
+
+t.test("NO_COLOR is heeded", function()
+    ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
+    local function fail() sleep(1) return nil, "no" end
+    ffi.C.setenv("NO_COLOR", "1", 1)
+    local plain = shown({ terminal = true }, fail)[1]
+    ffi.C.unsetenv "NO_COLOR"
+    local colored = shown({ terminal = true }, fail)[1]
+    t.ok(not plain:find("\27[31m", 1, true) and colored:find("\27[31m", 1, true))
 end)
 
 t.test("failures stand out in colour, unless that is not wanted", function()
