@@ -32,6 +32,7 @@ static const char usage_text[] =
     "       leat [options] - [args]             run a script from standard input\n"
     "       leat [options] [repl]               a prompt: an API, line by line\n"
     "       leat [options] -i script.lua [args] run a script, then the prompt\n"
+    "       leat batch IN OUT [options]         rows through the API into answers, resumable\n"
     "       leat mock [options]                 an OpenAI-compatible server on loopback\n"
     "\n"
     "options:\n"
@@ -40,14 +41,16 @@ static const char usage_text[] =
     "  --seed N            make the random numbers repeatable\n"
     "  -q, -v              say less, say more (on standard error)\n"
     "  --version           this program's version and its libraries'\n"
-    "  -h, --help          this text; `leat mock --help` for the mock's\n"
+    "  -h, --help          this text; `leat batch --help` and `leat mock --help` for theirs\n"
     "\n"
     "examples:\n"
     "  leat -e 'print(request(\"http://127.0.0.1:8080/\").status)'\n"
     "  leat mock --port 8080 --latency 0.5-2 --rpm 600\n"
     "  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 leat scripts/main_job.lua\n"
+    "  leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500\n"
     "\n"
-    "exit status: 0 ok, 1 the script failed, 2 wrong usage, 130 and 143 interrupted\n";
+    "exit status: 0 ok, 1 the script failed, 2 wrong usage, 4 some rows failed,\n"
+    "             130 and 143 interrupted\n";
 
 struct options {
     bool virtual_time, quiet, verbose, run_word;
@@ -58,8 +61,8 @@ struct options {
     char *text;                /* the script, where standard input was it */
     size_t text_len;
     const char *const *args; /* the script's, ended by NULL */
-    bool mock;
-    bool repl, then_repl; /* the prompt; behind a script or -e */
+    const char *command;     /* a module of ours with a main */
+    bool repl, then_repl;    /* the prompt; behind a script or -e */
 };
 
 /* A signal handler reaches its runtime through these alone. */
@@ -214,7 +217,10 @@ static int parse(int argc, const char *const *argv, struct options *o)
     }
     if (!o->code && i < argc) {
         if (strcmp(argv[i], "mock") == 0) {
-            o->mock = true;
+            o->command = "mock";
+            i++;
+        } else if (strcmp(argv[i], "batch") == 0) {
+            o->command = "batch_cli";
             i++;
         } else if (strcmp(argv[i], "repl") == 0) {
             o->repl = true;
@@ -230,7 +236,7 @@ static int parse(int argc, const char *const *argv, struct options *o)
     o->args = argv + i;
     if (o->then_repl && !o->code && (!o->script || strcmp(o->script, "-") == 0))
         return complain("-i takes a script, or -e and a line of Lua", NULL);
-    if (!o->code && !o->script && !o->mock && !o->repl) {
+    if (!o->code && !o->script && !o->command && !o->repl) {
         o->repl = isatty(STDIN_FILENO);
         o->script = o->repl ? NULL : "-";
     }
@@ -263,9 +269,10 @@ static char *read_stdin(size_t *len)
 
 static bool start(leat_runtime *rt, const struct options *o, struct leat_error *err)
 {
-    if (o->mock) {
-        static const char code[] = "return require('leat.mock').main({...})";
-        return leat_start_string(rt, "=mock", code, sizeof code - 1, o->args, err);
+    if (o->command) {
+        char code[64];
+        int len = snprintf(code, sizeof code, "return require('leat.%s').main({...})", o->command);
+        return leat_start_string(rt, "=command", code, (size_t)len, o->args, err);
     }
     if (o->repl) {
         static const char code[] = "return require('leat.repl').main({...})";

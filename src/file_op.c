@@ -94,6 +94,9 @@ static int64_t run(struct file_op *op)
 {
     switch (op->kind) {
     case FILE_OPEN:
+        /* Opened by a path of its own it would have an offset of its own, too. */
+        if (strcmp(op->path, "-") == 0 && (op->flags & O_ACCMODE) == O_WRONLY)
+            return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
         return open(op->path, op->flags | O_CLOEXEC, op->mode);
     case FILE_READ:
         return read_some(op->fd, op->bytes, op->len);

@@ -418,6 +418,17 @@ static int l_set_cleanup_runner(lua_State *L)
     return 0;
 }
 
+/* drain(change): 1 before, -1 behind what ends by itself once leat.stopping is set. */
+static int l_drain(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    if (luaL_checkinteger(L, 1) > 0)
+        rt->drains++;
+    else if (rt->drains > 0)
+        rt->drains--;
+    return 0;
+}
+
 static int l_now(lua_State *L)
 {
     lua_pushnumber(L, (double)loop_now_ns(&rt_of(L)->loop) / 1e9);
@@ -530,6 +541,7 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"cleanups", l_cleanups},
                                      {"set_cleanup_runner", l_set_cleanup_runner},
                                      {"now", l_now},
+                                     {"drain", l_drain},
                                      {"time", l_time},
                                      {"deadline", l_deadline},
                                      {"inherited", l_inherited},

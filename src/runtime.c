@@ -13,12 +13,17 @@
 #define LEAT_VERSION "0.0.0"
 #endif
 
+/* Seconds that a pipeline, a batch or a journalled map has to end what it began. */
+#define DRAIN_GRACE_S 10
+
 struct leat_runtime {
     struct rt rt;
     struct targets *targets; /* NULL: everything may be connected to */
     struct leat_config config;
     _Atomic unsigned interrupts; /* asked for */
     unsigned interrupts_handled;
+    struct timer grace; /* runs while those that drain may still finish what they began */
+    bool grace_over;
     int main_ref; /* the last script's task */
     struct task *main;
     struct task_hook main_hook;
@@ -50,6 +55,13 @@ static void set_error(struct leat_error *err, const char *kind, const char *fmt,
     va_start(ap, fmt);
     vsnprintf(err->message, sizeof err->message, fmt, ap);
     va_end(ap);
+}
+
+static void on_grace_over(struct timer *t)
+{
+    struct leat_runtime *r = CONTAINER_OF(t, struct leat_runtime, grace);
+    r->grace_over = true;
+    loop_wake(&r->rt.loop);
 }
 
 static void forward_log(void *arg, enum log_level level, const char *line)
@@ -139,6 +151,7 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     rt_seed(rt, r->config.seed ? r->config.seed : system_seed());
     rt->virtual_time = r->config.virtual_time;
     rt->repeatable = r->config.seed != 0 || rt->virtual_time;
+    timer_init(&r->grace, on_grace_over);
     if (loop_init(&rt->loop, &rt->mem, NULL, r->config.virtual_time, &e) != ERR_NONE)
         goto fail_runtime;
     if (r->config.allow_connect &&
@@ -316,8 +329,18 @@ static int set_stopping(lua_State *L)
 static void handle_interrupts(struct leat_runtime *r)
 {
     while (r->interrupts_handled < r->interrupts) {
-        if (r->interrupts_handled++ == 0)
+        if (r->interrupts_handled++ == 0) {
             protected_call(r, set_stopping, NULL);
+            if (r->rt.drains > 0) {
+                loop_timer_start(&r->rt.loop, &r->grace,
+                                 loop_deadline_ns(&r->rt.loop, DRAIN_GRACE_S));
+                continue;
+            }
+        }
+        cancel_roots(&r->rt, "interrupted");
+    }
+    if (r->grace_over) {
+        r->grace_over = false;
         cancel_roots(&r->rt, "interrupted");
     }
 }
@@ -498,6 +521,7 @@ void leat_free(leat_runtime *r)
     lua_close(rt->L);
     engine_free(rt->engine);
     targets_free(r->targets);
+    loop_timer_stop(&rt->loop, &r->grace);
     loop_fini(&rt->loop);
     buf_fini(&r->report);
     if (rt->mem.blocks != 0)

@@ -6,31 +6,73 @@ local task = require "leat.task"
 
 local M = {}
 
--- The next `size` items, from `from` on (a list) or from an iterator; nil when there are none left.
-local function next_slice(items, size, from)
+local ROWS = {
+    size = "number", interval = "number", settle = "boolean", on_batch = "function", journal = true,
+}
+
+-- The next `size` jobs, {index, fn, item}; nil when there are none left.
+local function next_slice(next_job, size)
     local slice = {}
     for i = 1, size do
-        local item
-        if type(items) == "table" and not (getmetatable(items) or {}).__call then
-            item = items[from + i]
-        else
-            item = items()
-        end
-        if item == nil then
+        local index, fn, item = next_job()
+        if index == nil then
             break
         end
-        slice[i] = item
+        slice[i] = { index = index, fn = fn, item = item }
     end
     return #slice > 0 and slice or nil
 end
 
-local ROWS = { size = "number", interval = "number", settle = "boolean", on_batch = "function" }
+local function call(job)
+    return job.fn(job.item, job.index)
+end
+
+local function run(journal, next_job, size, interval, settle, on_batch)
+    local all, last, number = {}, 0, 0
+    local function put(index, slot)
+        all[index] = slot
+        last = math.max(last, index)
+    end
+    if journal then
+        next_job = journal:jobs(next_job, function(index, value)
+            if settle then
+                value = { ok = true, value = value }
+            end
+            put(index, value)
+        end)
+    end
+    local slice = next_slice(next_job, size)
+    local err
+    while slice and not err do
+        local results
+        results, err = gather.map(slice, call, { limit = size, settle = settle })
+        local slots = results or err.partial
+        for i = 1, #slice do
+            put(slice[i].index, slots[i])
+        end
+        number = number + 1
+        if not err and on_batch then
+            on_batch(number, results)
+        end
+        slice = not err and next_slice(next_job, size)
+        if slice then
+            task.sleep(interval)
+        end
+    end
+    all.n = last
+    err = err or journal and journal:stopped()
+    if err then
+        err.partial = all
+        return nil, err
+    end
+    return all
+end
 
 --- Calls `fn(item, index)` for every item, a batch of them at a time: the next begins `interval` seconds
 --- after the last of the one before has ended.
 ---@param items table|function a list, or an iterator function
 ---@param opts table|nil size (10), interval (0.5 s); on_batch(n, results) is told of each batch's own
----results; settle (true): false stops at the first failure
+---results; settle (true): false stops at the first failure; journal as for `leat.map`
 ---@param fn function
 ---@return table results as from `leat.map` with settle: in the order of the items, with n; a failure stands
 ---at its place as {ok=false, err=}, a value as {ok=true, value=}. With settle=false the plain values; or nil,
@@ -51,37 +93,13 @@ function M.batch(items, opts, fn)
     end
     opts = check.options("batch", opts, ROWS)
     check.callable("batch", "the last argument", fn)
-    if type(items) ~= "table" then
-        check.callable("batch", "the items, unless a list,", items)
-    end
     local size = policy.count("batch", opts, "size", 10)
     local interval = policy.number("batch", opts, "interval", 0.5)
     local settle = opts.settle ~= false
-    local all, done, number = {}, 0, 0
-    local slice = next_slice(items, size, 0)
-    while slice do
-        local before = done
-        local results, err = gather.map(slice, function(item, i)
-            return fn(item, before + i)
-        end, { limit = size, settle = settle })
-        for i = 1, #slice do
-            all[done + i] = (results or err.partial)[i]
-        end
-        done, number = done + #slice, number + 1
-        all.n = done
-        if not results then
-            err.partial = all
-            return nil, err
-        elseif opts.on_batch then
-            opts.on_batch(number, results)
-        end
-        slice = next_slice(items, size, done)
-        if slice then
-            task.sleep(interval)
-        end
-    end
-    all.n = done
-    return all
+    local next_job = gather.item_jobs("batch", items, fn)
+    return gather.with_journal("batch", opts, true, function(journal)
+        return run(journal, next_job, size, interval, settle, opts.on_batch)
+    end)
 end
 
 return M

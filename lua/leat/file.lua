@@ -8,7 +8,7 @@ local raw, File = core.raw, core.File
 local M = {}
 
 -- open(path, how): how is "r", "w" (new or emptied), "x" (must not be there), "a" (append), "a+"; with a "p"
--- for private. Gives a file, or nil, err.
+-- for private. The path "-" is standard output where it is only written. Gives a file, or nil, err.
 function M.open(path, how)
     return await(core.open(path, how))
 end

@@ -39,6 +39,7 @@ local lazy = {
     openai = { "leat.openai", "openai" },
     pipeline = { "leat.pipeline", "pipeline" },
     json = { "leat.json" },
+    jsonl = { "leat.jsonl" },
     serve = { "leat.serve", "serve" },
     uuid = { "leat.util", "uuid" },
     base64 = { "leat.util", "base64" },

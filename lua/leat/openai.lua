@@ -307,6 +307,23 @@ end
 
 -- ---- the rest
 
+-- Internal: for `leat batch`: sends a body to a path. The response and its decoded body; or nil, err.
+function M.post(self, path, body, options)
+    return call(self, function(_, spec)
+        local res, err = self._client:request(spec)
+        if not res then
+            return nil, err
+        end
+        local reply
+        reply, err = decoded(self, res)
+        tell(res.headers, reply and reply.usage)
+        if not reply then
+            return nil, err
+        end
+        return res, reply
+    end, path, body, options)
+end
+
 --- Asks for embeddings.
 ---@param input string|table a text, or a list of texts
 ---@param opts? table as for chat; model is mostly another one here

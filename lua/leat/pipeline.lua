@@ -1,6 +1,7 @@
 -- Pipelines: many calls through all of the policies, counted and measured.
 local check = require "leat.check"
 local core = require "leat.core"
+local drain = require "leat.drain"
 local errors = require "leat.error"
 local gather = require "leat.gather"
 local policy = require "leat.policy"
@@ -243,7 +244,7 @@ function Run:nudge()
     end
 end
 
-local function draw_from(items)
+local function draw_from(who, items)
     if type(items) == "table" and not (getmetatable(items) or {}).__call then
         local i, n = 0, #items
         return function()
@@ -251,7 +252,7 @@ local function draw_from(items)
             return items[i]
         end, n
     end
-    check.callable("pipeline:run", "the items, unless a list,", items)
+    check.callable(who, "the items, unless a list,", items)
     return items
 end
 
@@ -274,55 +275,81 @@ local function block(self, why)
     end
 end
 
+local function tell(self, index, ok, value, item)
+    local results = self.results
+    if results and ok then
+        results[index] = value
+    elseif results then
+        results.errors[index] = value
+    end
+    if self.on_result then
+        if ok then
+            self.on_result(index, value, nil, item)
+        else
+            self.on_result(index, nil, value, item)
+        end
+    end
+end
+
+-- The next item that is to be called, its index and its key in the journal; nil: there is none.
+local function next_item(self)
+    local journal = self.journal
+    while self.drawn ~= self.total do
+        if sync.stopping:is_set() or journal and journal.broken then
+            self.interrupted = true
+            return nil
+        end
+        local item = self.draw()
+        if item == nil then
+            return nil
+        end
+        local index = self.drawn + 1
+        self.drawn = index
+        if not journal then
+            return item, index
+        end
+        local key = journal:key(item, index)
+        local done, value = journal:known(key)
+        if not done then
+            return item, index, key
+        end
+        count({ tallies = self.tallies }, "resumed")
+        tell(self, index, true, value, item)
+    end
+end
+
 local function start_some(self)
     local why
     while self.more do
-        if self.drawn == self.total then
-            self.more, why = false, nil
-            break
-        end
         local free
         free, why = room(self)
-        if not free then
+        if not free and self.drawn ~= self.total then
             break
         end
-        local item
-        if sync.stopping:is_set() then
-            self.interrupted = true
-        else
-            item = self.draw()
-        end
+        local item, index, key = next_item(self)
         if item == nil then
             self.more, why = false, nil
             break
         end
-        local index = self.drawn + 1
         local job = { run = self, tallies = self.tallies, calls = 0, item = item }
-        self.drawn, self.in_batch = index, self.in_batch + 1
+        self.in_batch = self.in_batch + 1
         self.jobs[index] = job
         self.running = self.running + 1
-        self.group:spawn(index, whole, self.pipe, job, self.fn, item, index)
+        if key then
+            self.group:spawn(index, self.journal.keep, self.journal, key, whole, self.pipe, job, self.fn,
+                item, index)
+        else
+            self.group:spawn(index, whole, self.pipe, job, self.fn, item, index)
+        end
     end
     block(self, why)
 end
 
 local function item_ended(self, index, status, value)
-    local job, results = self.jobs[index], self.results
+    local job = self.jobs[index]
     self.jobs[index] = nil
-    local ok = status == "ok"
-    if ok then
-        results[index] = value
-    else
-        results.errors[index] = value
-    end
-    book(job, not ok)
-    if self.on_result then
-        if ok then
-            self.on_result(index, value, nil, job.item)
-        else
-            self.on_result(index, nil, value, job.item)
-        end
-    end
+    book(job, status ~= "ok")
+    tell(self, index, status == "ok", value, job.item)
     if self.progress then
         self.progress:poke()
     end
@@ -352,41 +379,21 @@ end
 -- What an interrupt has left of a list.
 local function skip_rest(self)
     for i = self.drawn + 1, self.total or 0 do
-        self.results.errors[i] = errors.new { kind = "cancelled", reason = "stopping",
-            message = "not started: the run was interrupted" }
+        if self.results then
+            self.results.errors[i] = errors.new { kind = "cancelled", reason = "stopping",
+                message = "not started: the run was interrupted" }
+        end
         count(self, "skipped")
         self.drawn = i
     end
 end
 
---- Calls `fn(item, index)` for every item, through all of the policies. An item is drawn only when there is
---- a slot for it; one that waits for its next attempt holds none.
----@param items table|function a list, or an iterator function
----@param fn function
----@return table results fn's first results by index, with n (the number of items); and `errors`: the err of
----each item that has none, by index too. So item i has succeeded if results.errors[i] is nil
----@return table stats of this run, as from pipe:stats; and interrupted: Ctrl-C has ended it early
----
---- A failure stops nothing; what stands in the way of a whole service is for the breaker. A bug in fn is
---- raised, after the others have been cancelled and waited for.
---- ```lua
---- local pipe = leat.pipeline { concurrency = 2, retry = { attempts = 2, base = 0.01 } }
---- local results, stats = pipe:run({ 1, 2, 3 }, function(x)
----     if x == 2 then return nil, leat.error { kind = "closed", message = "no", retryable = true } end
----     return x * x
---- end)
---- assert(results[1] == 1 and results[2] == nil and results[3] == 9 and results.n == 3)
---- assert(results.errors[2].message == "no" and results.errors[2].attempts == 2)
---- assert(stats.ok == 2 and stats.failed == 1 and stats.retried == 1)
---- ```
-function Pipeline:run(items, fn)
-    check.callable("pipeline:run", "the second argument", fn)
-    local draw, total = draw_from(items)
-    local own = tally.new()
+local function execute(self, journal, draw, total, fn, keep)
+    local own = tally.new(self.price)
     local run = setmetatable({
-        pipe = self, fn = fn, draw = draw, total = total, tallies = { own, self.tally },
+        pipe = self, fn = fn, draw = draw, total = total, tallies = { own, self.tally }, journal = journal,
         on_result = self.on_result, group = group(), running = 0, between = 0, more = true, drawn = 0,
-        in_batch = 0, jobs = {}, results = { errors = {} },
+        in_batch = 0, jobs = {}, results = keep and { errors = {} } or nil,
     }, Run)
     if self.progress then
         run.progress = progress.new(self.progress, own, total)
@@ -400,10 +407,67 @@ function Pipeline:run(items, fn)
     if run.interrupted then
         skip_rest(run)
     end
-    run.results.n = run.drawn
     local stats = own:stats()
     stats.interrupted = run.interrupted
-    return run.results, stats
+    local results = run.results
+    if results then
+        results.n = run.drawn
+    end
+    if journal and journal.broken then
+        journal.broken.partial = results
+        return nil, journal.broken
+    elseif results then
+        return results, stats
+    end
+    return stats
+end
+
+local function start(self, who, items, fn, keep)
+    check.callable(who, "the second argument", fn)
+    local draw, total = draw_from(who, items)
+    return gather.with_journal(who, self, keep, function(journal)
+        return drain(execute, self, journal, draw, total, fn, keep)
+    end)
+end
+
+--- Calls `fn(item, index)` for every item, through all of the policies. An item is drawn only when there is
+--- a slot for it; one that waits for its next attempt holds none.
+---@param items table|function a list, or an iterator function
+---@param fn function
+---@return table results fn's first results by index, with n (the number of items); and `errors`: the err of
+---each item that has none, by index too. So item i has succeeded if results.errors[i] is nil
+---@return table stats of this run, as from pipe:stats; and interrupted: Ctrl-C has ended it early
+---
+--- A failure stops nothing; what stands in the way of a whole service is for the breaker. A bug in fn is
+--- raised, after the others have been cancelled and waited for. At the first Ctrl-C nothing more is started
+--- and what runs may end. nil, err only for a journal that cannot be used or written.
+--- ```lua
+--- local pipe = leat.pipeline { concurrency = 2, retry = { attempts = 2, base = 0.01 } }
+--- local results, stats = pipe:run({ 1, 2, 3 }, function(x)
+---     if x == 2 then return nil, leat.error { kind = "closed", message = "no", retryable = true } end
+---     return x * x
+--- end)
+--- assert(results[1] == 1 and results[2] == nil and results[3] == 9 and results.n == 3)
+--- assert(results.errors[2].message == "no" and results.errors[2].attempts == 2)
+--- assert(stats.ok == 2 and stats.failed == 1 and stats.retried == 1)
+--- ```
+function Pipeline:run(items, fn)
+    return start(self, "pipeline:run", items, fn, true)
+end
+
+--- The same without keeping the results: memory does not grow with the number of items (50 bytes each with a
+--- journal). What becomes of them is for fn, and for the pipeline's `on_result`.
+---@param items table|function a list, or an iterator function
+---@param fn function
+---@return table stats as from run
+--- ```lua
+--- local sum, i = 0, 0
+--- local pipe = leat.pipeline { concurrency = 10, on_result = function(_, value) sum = sum + value end }
+--- local stats = pipe:each(function() i = i + 1 return i <= 100 and i or nil end, function(x) return x end)
+--- assert(stats.ok == 100 and sum == 5050)
+--- ```
+function Pipeline:each(items, fn)
+    return start(self, "pipeline:each", items, fn, false)
 end
 
 -- ---- options
@@ -459,7 +523,7 @@ end
 
 local ROWS = {
     concurrency = true, rate = true, timeout = "number", deadline = "number", retry = true, breaker = true,
-    batch = true, progress = true, on_result = "function",
+    batch = true, progress = true, on_result = "function", journal = true, price = "table",
 }
 
 --- A pipeline: policies that every item goes through, always in this order: deadline, retry, breaker, rate,
@@ -478,7 +542,9 @@ local ROWS = {
 --- * `progress` true: a live line on a terminal, a line now and then elsewhere, on stderr; a function of
 ---   text: there instead.
 --- * `on_result(index, value, err, item)` is told of each item as it ends.
----@return table pipeline with run, call, stats
+--- * `journal`: what has ended is on the disk and is not called again, as for leat.map.
+--- * `price` {prompt=, completion=} of a million tokens: stats then has the cost.
+---@return table pipeline with run, each, call, stats
 ---
 --- What retries by itself (leat.openai) does not within. Raises for an unknown option or a wrong one.
 --- ```lua
@@ -490,6 +556,9 @@ local ROWS = {
 --- ```
 function M.pipeline(opts)
     opts = check.options("pipeline", opts, ROWS)
+    for name in pairs(check.options("pipeline: price", opts.price, { prompt = true, completion = true })) do
+        policy.number("pipeline: price", opts.price, name)
+    end
     local timeout = policy.number("pipeline", opts, "timeout")
     local deadline = policy.number("pipeline", opts, "deadline")
     local shows = opts.progress
@@ -506,7 +575,7 @@ function M.pipeline(opts)
         breaker = policy_of("breaker", opts.breaker, "call", lazy "breaker"),
         limiter = policy_of("rate", opts.rate, "reserve", lazy "limiter"),
         progress = shows or nil, on_result = opts.on_result,
-        tally = tally.new(), mean_tokens = 0,
+        tally = tally.new(opts.price), mean_tokens = 0, journal = opts.journal, price = opts.price,
     }, Pipeline)
     set_concurrency(self, opts.concurrency)
     return self

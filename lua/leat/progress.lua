@@ -13,10 +13,12 @@ Progress.__index = Progress
 local WIDTH = 79
 local LIVE, PLAIN = 0.1, 5 -- seconds between two lines
 
-local ROWS = { sink = "function", terminal = "boolean", color = "boolean", interval = "number" }
+local ROWS = {
+    sink = "function", terminal = "boolean", color = "boolean", interval = "number", total = "number",
+}
 
--- given: true, a function that the text goes to, or {sink, terminal, color, interval}. `counts` is a tally,
--- `total` the number of items, or nil where that is not known.
+-- given: true, a function that the text goes to, or a table of ROWS. `counts` is a tally, `total` the number
+-- of items, or nil where that is not known.
 function M.new(given, counts, total)
     if type(given) == "function" then
         given = { sink = given }
@@ -38,14 +40,16 @@ function M.new(given, counts, total)
             io.stderr:flush()
         end,
         terminal = terminal, color = color, interval = given.interval or terminal and LIVE or PLAIN,
-        counts = counts, total = total, began = task.now(), last = terminal and -math.huge or task.now(),
+        counts = counts, total = total or given.total, began = task.now(),
+        last = terminal and -math.huge or task.now(),
     }, Progress)
 end
 
 local function line_of(self)
     local c = self.counts
-    local done, elapsed = c.ok + c.failed + c.skipped, task.now() - self.began
-    local rate = elapsed > 0 and done / elapsed or 0
+    local called, elapsed = c.ok + c.failed + c.skipped, task.now() - self.began
+    local done = called + c.resumed
+    local rate = elapsed > 0 and called / elapsed or 0
     local p50, p95 = c:quantiles(0.5, 0.95)
     local parts = {
         self.total and ("%d/%d"):format(done, self.total) or ("%d done"):format(done),

@@ -14,9 +14,10 @@ local WIDTH = log(1.02)
 -- What an item may be doing. "between": after an attempt, before the next.
 local STATES = { "pending", "rate", "slot", "call", "between" }
 
-function M.new()
+-- price: {prompt=, completion=} of a million tokens, or nil.
+function M.new(price)
     local self = {
-        ok = 0, failed = 0, skipped = 0, retried = 0, calls = 0,
+        ok = 0, failed = 0, skipped = 0, resumed = 0, retried = 0, calls = 0, price = price,
         tokens = 0, prompt_tokens = 0, completion_tokens = 0,
         call_seconds = 0, wall = 0, buckets = {}, live = 0, at = now(),
         -- Seconds of the wall time by what held it up.
@@ -134,9 +135,12 @@ end
 function Stats:__tostring()
     local seconds = M.seconds
     local lines = {
-        ("%s: %d ok, %d failed, %d skipped; %s, %d of them retries%s"):format(plural(self.items, "item"),
-            self.ok, self.failed, self.skipped, plural(self.calls, "call"), self.retried,
-            self.tokens > 0 and "; " .. plural(self.tokens, "token") or ""),
+        ("%s: %d ok, %d failed, %d skipped%s; %s, %d of them retries%s%s"):format(
+            plural(self.items, "item"), self.ok, self.failed, self.skipped,
+            self.resumed > 0 and (", %d done before"):format(self.resumed) or "",
+            plural(self.calls, "call"), self.retried,
+            self.tokens > 0 and "; " .. plural(self.tokens, "token") or "",
+            self.cost and ("; cost %.4g"):format(self.cost) or ""),
         ("%s, %.3g items/s; one after the other %s%s"):format(seconds(self.wall), self.rate,
             seconds(self.serial), self.wall > 0
                 and (" (%.3g times as long)"):format(self.serial / self.wall) or ""),
@@ -155,13 +159,20 @@ end
 -- The figures as they stand.
 function Tally:stats()
     account(self)
-    local items = self.ok + self.failed + self.skipped
+    local called = self.ok + self.failed + self.skipped
+    local items = called + self.resumed
     local s = {
-        items = items, ok = self.ok, failed = self.failed, skipped = self.skipped, retried = self.retried,
+        items = items, ok = self.ok, failed = self.failed, skipped = self.skipped, resumed = self.resumed,
+        retried = self.retried,
         calls = self.calls, in_flight = self.call, tokens = self.tokens, prompt_tokens = self.prompt_tokens,
         completion_tokens = self.completion_tokens, wall = self.wall, serial = self.call_seconds,
-        rate = self.wall > 0 and items / self.wall or 0, bounds = {},
+        rate = self.wall > 0 and called / self.wall or 0, bounds = {},
     }
+    local price = self.price
+    if price then
+        s.cost = (self.prompt_tokens * (price.prompt or 0) + self.completion_tokens * (price.completion or 0))
+            / 1e6
+    end
     s.p50, s.p95, s.p99 = self:quantiles(0.5, 0.95, 0.99)
     for _, name in ipairs { "service", "concurrency", "rate", "retry", "batch" } do
         local spent = self.bounds[name]

@@ -1,0 +1,231 @@
+-- The command `leat batch`: a file of rows through the API into a file of answers, resumable. Internal.
+local batch_out = require "leat.batch_out"
+local batch_rows = require "leat.batch_rows"
+local errors = require "leat.error"
+local file = require "leat.file"
+local flags = require "leat.flags"
+local json = require "leat.json"
+local openai = require "leat.openai"
+local pipeline = require "leat.pipeline"
+local task = require "leat.task"
+
+local M = {}
+
+local USAGE = [[
+usage: leat batch IN OUT [options]     rows in, answers out; the same command again goes on
+
+  IN     a row a line: {"prompt": "..."}, {"messages": [...]}, plain text, or lines of OpenAI's
+         batch API {"custom_id", "method", "url", "body"}; - is standard input
+  OUT    lines of OpenAI's batch output, one for each row answered; - is standard output,
+         which cannot be resumed
+
+  --model M           for rows without one (OPENAI_MODEL)
+  --system TEXT       a system message before each prompt
+  --prompt-field F    where the prompt stands; default prompt
+  --key F             the field that names a row; default custom_id, or else row-LINE
+  --concurrency N     at once; default auto: as many as the server bears
+  --rpm N --tpm N     requests and tokens per minute; the run waits, it does not fail
+  --timeout S         for each attempt, default 120
+  --retries N         attempts after the first, default 4
+  --limit N           the first N rows only
+  --ordered           answers in the order of the rows
+  --errors FILE       rows that failed; default OUT.errors
+  --base-url URL      OPENAI_BASE_URL, or https://api.openai.com/v1; the key: OPENAI_API_KEY
+  --dry-run           says what would be done, and sends nothing
+  -q                  no progress
+  -h, --help          this text
+
+Rows that failed are tried again by the next run. Exit status: 0 all answered, 4 some failed,
+1 the run failed, 2 wrong usage, 130 interrupted.
+
+example: leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500
+]]
+
+local function number(name, least, whole)
+    return { name = name, kind = "number", least = least, whole = whole }
+end
+
+local function text(name)
+    return { name = name, kind = "text" }
+end
+
+local function switch(name)
+    return { name = name, kind = "switch" }
+end
+
+local FLAGS = {
+    ["--model"] = text "model", ["--system"] = text "system", ["--prompt-field"] = text "prompt_field",
+    ["--key"] = text "key", ["--errors"] = text "errors", ["--base-url"] = text "base_url",
+    ["--concurrency"] = { name = "concurrency", kind = "number", least = 1, most = 100000, whole = true,
+        word = "auto", says = "whole number from 1, or auto" },
+    ["--rpm"] = number("rpm", 1), ["--tpm"] = number("tpm", 1), ["--timeout"] = number("timeout", 0.001),
+    ["--retries"] = number("retries", 0, true), ["--limit"] = number("limit", 1, true),
+    ["--ordered"] = switch "ordered", ["--dry-run"] = switch "dry_run", ["-q"] = switch "quiet",
+    ["-h"] = switch "help", ["--help"] = switch "help",
+}
+
+local function say(message)
+    io.stderr:write("leat: ", message, "\n")
+end
+
+local function usage_error(message)
+    io.stderr:write("leat: batch: ", message, " (see leat batch --help)\n")
+    os.exit(2)
+end
+
+-- The rows of the file, for the progress line; nil where that cannot be known.
+local function count_lines(path, limit)
+    local f = path ~= "-" and file.open(path, "r")
+    if not f then
+        return nil
+    end
+    local n, last = 0, "\n"
+    while true do
+        local piece = f:read(262144)
+        if not piece or piece == "" then
+            break
+        end
+        local _, ends = piece:gsub("\n", "")
+        n, last = n + ends, piece:sub(-1)
+    end
+    f:close()
+    n = n + (last ~= "\n" and 1 or 0)
+    return limit and math.min(n, limit) or n
+end
+
+-- The path of a request below the base address.
+local function below(base, url)
+    local prefix = (base:gsub("[?#].*$", ""):gsub("/+$", ""):match "^%a[%w+.-]*://[^/]*(/.*)$") or ""
+    if prefix ~= "" and url:sub(1, #prefix + 1) == prefix .. "/" then
+        return url:sub(#prefix + 2)
+    end
+    return url:match "^/v1/(.*)$" or url:sub(2)
+end
+
+local function run_rows(ai, out, next_row, opts, total)
+    local concurrency = opts.concurrency
+    if concurrency == nil or concurrency == "auto" then
+        concurrency = "adaptive"
+    end
+    local pipe = pipeline.pipeline {
+        concurrency = concurrency, timeout = opts.timeout or 120,
+        retry = { attempts = (opts.retries or 4) + 1 },
+        rate = (opts.rpm or opts.tpm) and { rpm = opts.rpm, tpm = opts.tpm } or nil,
+        progress = not opts.quiet and { total = total } or nil, journal = out,
+    }
+    return pipe:each(next_row, function(row)
+        return openai.post(ai, below(ai.base_url, row.url), row.body,
+            { headers = { ["Idempotency-Key"] = row.id } })
+    end)
+end
+
+local function plural(n, word)
+    return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
+end
+
+local function dry_run(out, next_row, ai)
+    local rows, first = 0, nil
+    for row in next_row do
+        if not out:known(row) then
+            rows = rows + 1
+            first = first or row
+        elseif out.broken then
+            return nil, out.broken
+        end
+    end
+    say(("%s to send to %s, %d done before, %d bad"):format(plural(rows, "row"), ai.base_url, out.before,
+        out.bad))
+    if first then
+        io.stdout:write(assert(json.encode({ custom_id = first.custom_id, method = "POST", url = first.url,
+            body = first.body }, { sorted = true })), "\n")
+    end
+    return true
+end
+
+local function conclude(out, stats, opts)
+    local failed = stats.failed + stats.skipped
+    local parts = { plural(stats.ok, "row") .. " answered" }
+    if stats.resumed > 0 then
+        parts[#parts + 1] = ("%d done before"):format(stats.resumed)
+    end
+    if failed > 0 then
+        parts[#parts + 1] = ("%d failed"):format(failed)
+    end
+    if out.bad > 0 then
+        parts[#parts + 1] = ("%d bad"):format(out.bad)
+    end
+    if (failed > 0 or out.bad > 0) and out.errors_path then
+        parts[#parts + 1] = "see " .. out.errors_path
+    end
+    if not opts.quiet then
+        say(table.concat(parts, ", "))
+        if stats.calls > 0 then
+            io.stderr:write((tostring(stats):gsub("^[^\n]*\n", "")), "\n")
+        end
+    end
+    if stats.interrupted then
+        say(out.path == "-" and "interrupted" or "interrupted: run the same command again to go on")
+    elseif failed > 0 or out.bad > 0 then
+        os.exit(4)
+    end
+    return true
+end
+
+local function run(input, output, opts)
+    opts.prompt_field = opts.prompt_field or "prompt"
+    opts.model = opts.model or os.getenv "OPENAI_MODEL"
+    local errors_path = opts.errors or output ~= "-" and output .. ".errors" or nil
+    if output ~= "-" and (output == input or errors_path == input or errors_path == output) then
+        usage_error "IN, OUT and the file of errors must be different files"
+    end
+    local ai, err = openai.openai { base_url = opts.base_url }
+    if not ai then
+        return nil, err
+    end
+    local out
+    -- The rows first: a wrong IN must leave no OUT behind.
+    local next_row
+    next_row, err = batch_rows.read(input, opts, function(line, message)
+        out:bad_row(line, message)
+    end)
+    if not next_row then
+        return nil, err
+    end
+    local window = type(opts.concurrency) == "number" and 10 * opts.concurrency or 1000
+    out, err = batch_out.open(output, errors_path, { ordered = opts.ordered, window = window,
+        dry_run = opts.dry_run })
+    if not out then
+        return nil, err
+    elseif opts.dry_run then
+        return dry_run(out, next_row, ai)
+    end
+    local stats
+    stats, err = task.finally(function()
+        return run_rows(ai, out, next_row, opts, not opts.quiet and count_lines(input, opts.limit) or nil)
+    end, function()
+        return out:close()
+    end, 60)
+    if not stats then
+        if out.path ~= "-" and errors.is(err) and err.reason ~= "changed" then
+            say "stopped; what was answered is in OUT, and the same command goes on"
+        end
+        return nil, err
+    end
+    return conclude(out, stats, opts)
+end
+
+-- Internal: what the program calls.
+function M.main(args)
+    local opts, rest = flags.parse(args, FLAGS)
+    if not opts then
+        usage_error(rest)
+    elseif opts.help then
+        io.stdout:write(USAGE)
+        return true
+    elseif #rest ~= 2 then
+        usage_error(#rest < 2 and "takes IN and OUT" or ("what is '%s' for?"):format(rest[3]))
+    end
+    return run(rest[1], rest[2], opts)
+end
+
+return M

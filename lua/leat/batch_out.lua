@@ -1,0 +1,270 @@
+-- What `leat batch` writes. OUT itself says what is done, so that a run which was killed goes on; it has the
+-- rows that were answered, each once, and a file beside it those that failed. Internal.
+local errors = require "leat.error"
+local file = require "leat.file"
+local journal = require "leat.journal"
+local json = require "leat.json"
+local keyset = require "leat.keyset"
+local lines = require "leat.lines"
+local log = require "leat.log"
+local policy = require "leat.policy"
+local rows = require "leat.batch_rows"
+local sync = require "leat.sync"
+
+local encode = json.encode
+
+local M = {}
+local Out = {}
+Out.__index = Out
+
+-- Rows that fail one after the other, all for want of the service, before the run gives up.
+local MOST_IN_A_ROW = 50
+
+-- ---- OUT as it is
+
+local function scan(self)
+    local next_line, err = lines.read(self.path, self.path)
+    if not next_line then
+        return nil, err
+    end
+    local foreign, torn, unended = 0, false, false
+    while true do
+        local text, number, whole = next_line()
+        if not number then
+            break
+        end
+        local record = text and text:find "%S" and json.decode(text)
+        if type(record) == "table" and type(record.custom_id) == "string" and type(record.id) == "string" then
+            self.done:add(record.custom_id .. "\0" .. record.id)
+            self.names:add(record.custom_id)
+            unended = whole == false
+        elseif whole == false then
+            torn = true
+        elseif text ~= "" then
+            foreign = foreign + 1
+        end
+    end
+    if foreign > 0 then
+        log.warn(("%s: %d lines are no answers of a batch; they are left as they are"):format(self.path,
+            foreign))
+    end
+    return true, torn, unended
+end
+
+local function open_file(self)
+    local f, err = file.open(self.path, "a+")
+    if not f then
+        return nil, err
+    end
+    self.file = f
+    local ok, torn, unended
+    ok, err = f:lock()
+    if not ok then
+        return nil, err.reason == "locked" and errors.new { kind = "io", reason = "locked",
+            message = self.path .. ": another process is writing it" } or err
+    end
+    ok, torn, unended = scan(self)
+    if not ok then
+        return nil, torn
+    end
+    if torn or unended then
+        ok, err = journal.mend(f, self.path, torn)
+        if not ok then
+            return nil, err
+        end
+    end
+    return f
+end
+
+-- path: "-" or a file; errors_path: nil for none.
+function M.open(path, errors_path, opts)
+    local self = setmetatable({ path = path, errors_path = errors_path, done = keyset.new(),
+        names = keyset.new(), failed = 0, bad = 0, in_a_row = 0, first = 1, last = 0, waiting = {},
+        turn = sync.event(), one = sync.semaphore(1), ordered = opts.ordered,
+        window = opts.window or 1 }, Out)
+    local f, err
+    if opts.dry_run then
+        local _, why = scan(self)
+        if why and type(why) == "table" and why.reason ~= "not_found" then
+            return nil, why
+        end
+        self.before = self.done.count
+        return self
+    elseif path == "-" then
+        f, err = file.open("-", "w")
+    else
+        f, err = open_file(self)
+    end
+    if not f then
+        return nil, err
+    end
+    self.before = self.done.count
+    self.writer = lines.writer(f, true)
+    if errors_path then
+        local _, gone = file.unlink(errors_path) -- of the run before: what failed there is tried again
+        if gone and gone.reason ~= "not_found" then
+            return nil, gone
+        end
+    end
+    return self
+end
+
+-- ---- as the journal of a pipeline (leat.gather says what that is)
+
+function Out:key(row)
+    return row
+end
+
+function Out:known(row)
+    if self.done:has(row.custom_id .. "\0" .. row.id) then
+        return true
+    elseif self.names:has(row.custom_id) then
+        self.broken = rows.changed(row)
+        return true
+    end
+    self.last = self.last + 1
+    row.place = self.last
+    return false
+end
+
+local function answer_line(row, res, reply)
+    local body = res.body
+    if body:find "[\r\n]" then
+        body = encode(reply)
+    end
+    return ('{"id":%s,"custom_id":%s,"response":{"status_code":%d,"request_id":%s,"body":%s},"error":null}')
+        :format(encode(row.id), encode(row.custom_id), res.status,
+            encode(policy.header(res.headers, "x-request-id") or ""), body)
+end
+
+local function open_errors(path)
+    local f, err = file.open(path, "w")
+    return f and lines.writer(f), err
+end
+
+local function write_failure(self, record)
+    if not self.errors_path then
+        return true
+    end
+    local ok, err = self.one:with(function() -- opening waits: a second one would empty the file
+        if not self.errors_writer then
+            local why
+            self.errors_writer, why = open_errors(self.errors_path)
+            return self.errors_writer, why
+        end
+        return true
+    end)
+    if not ok then
+        return nil, err
+    end
+    return self.errors_writer:line(record)
+end
+
+local function failure_line(row, err)
+    local response = "null"
+    if err.status then
+        response = ('{"status_code":%d,"request_id":%s,"body":null}'):format(err.status,
+            encode(err.request_id or ""))
+    end
+    return ('{"id":%s,"custom_id":%s,"line":%d,"response":%s,"error":%s}'):format(encode(row.id or json.null),
+        encode(row.custom_id or json.null), row.line, response, encode({
+            code = err.code ~= nil and tostring(err.code) or err.reason or err.kind, message = err.message,
+            attempts = err.attempts,
+        }, { sorted = true }))
+end
+
+-- A row that could not be read as one.
+function Out:bad_row(line, message)
+    self.bad = self.bad + 1
+    log.warn(("line %d: %s"):format(line, message))
+    local ok, err = write_failure(self, failure_line({ line = line }, errors.new { kind = "invalid",
+        message = message }))
+    if not ok then
+        self.broken = self.broken or err
+    end
+end
+
+-- In the order of the rows: what came early waits here, but no more than a window of it.
+local function in_order(self, row, text)
+    self.waiting[row.place] = text or false
+    while self.waiting[self.first] ~= nil do
+        local line = self.waiting[self.first]
+        self.waiting[self.first] = nil
+        self.first = self.first + 1
+        local before = self.turn
+        self.turn = sync.event()
+        before:set()
+        if line then
+            local ok, err = self.writer:line(line)
+            if not ok then
+                return nil, err
+            end
+        end
+    end
+    while row.place - self.first > self.window do
+        self.turn:wait()
+    end
+    return true
+end
+
+local function put(self, row, text)
+    if self.ordered then
+        return in_order(self, row, text)
+    end
+    return not text or self.writer:line(text)
+end
+
+-- Whether to go on after this failure.
+local function verdict(self, err)
+    if err.kind == "cancelled" then
+        return
+    elseif err.status == 401 or err.status == 403 then
+        self.broken = self.broken or err
+    elseif err.retryable then
+        self.in_a_row = self.in_a_row + 1
+        if self.in_a_row >= MOST_IN_A_ROW then
+            self.broken = self.broken or errors.new { kind = err.kind, status = err.status,
+                reason = err.reason, message = ("%d rows in a row have failed; the last: %s")
+                    :format(self.in_a_row, err.message) }
+        end
+    end
+end
+
+local function keep(self, row, res, reply_or_err)
+    local ok, err
+    if res ~= nil then
+        self.in_a_row = 0
+        ok, err = put(self, row, answer_line(row, res, reply_or_err))
+    else
+        local failure = errors.wrap(reply_or_err)
+        self.failed = self.failed + 1
+        verdict(self, failure)
+        ok, err = write_failure(self, failure_line(row, failure))
+        if ok then
+            ok, err = put(self, row, nil)
+        end
+    end
+    if not ok then
+        self.broken = self.broken or err
+    end
+    return res ~= nil or nil, reply_or_err
+end
+
+function Out:keep(row, fn, ...)
+    return keep(self, row, policy.try(fn, ...))
+end
+
+function Out:close()
+    local ok, err = true, nil
+    for _, writer in ipairs { self.writer or false, self.errors_writer or false } do
+        if writer then
+            local closed, why = writer:close()
+            if not closed then
+                ok, err = nil, err or why
+            end
+        end
+    end
+    return ok, err
+end
+
+return M

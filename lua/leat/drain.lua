@@ -1,0 +1,12 @@
+-- Runs that come to an end by themselves once leat.stopping is set: the first Ctrl-C does not cancel them,
+-- but lets them finish what they have begun. Internal.
+local change = require("leat.core.task").drain
+local policy = require "leat.policy"
+
+-- Calls fn(...) as such a run.
+return function(fn, ...)
+    change(1)
+    return policy.run(function()
+        change(-1)
+    end, fn, ...)
+end

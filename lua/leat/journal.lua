@@ -1,0 +1,332 @@
+-- Journals: what has ended is on the disk, so that a run which was killed goes on where it was. Internal.
+--
+-- A file of JSON lines. The first tells what it is; each further one is an item that has ended:
+-- {"key":..., "ok":true, "value":...} or {"key":..., "ok":false, "error":{...}}.
+local check = require "leat.check"
+local drain = require "leat.drain"
+local errors = require "leat.error"
+local file = require "leat.file"
+local json = require "leat.json"
+local keyset = require "leat.keyset"
+local lines = require "leat.lines"
+local log = require "leat.log"
+local policy = require "leat.policy"
+local sync = require "leat.sync"
+local task = require "leat.task"
+
+local redact = require("leat.core.util").redact
+local sha256 = require("leat.util").sha256
+
+local M = {}
+local Journal = {}
+Journal.__index = Journal
+
+local SORTED = { sorted = true }
+local ROWS = { path = "string", key = "function", config = true }
+
+local function invalid(path, message)
+    return errors.new { kind = "invalid", message = ("journal %s: %s"):format(path, message), file = path }
+end
+
+-- ---- reading what is there
+
+local function read_header(self, text)
+    local head = json.decode(text)
+    if type(head) ~= "table" or head.leat_journal ~= 1 then
+        return nil, invalid(self.path, "this file is no journal; it is left as it is")
+    end
+    if self.config ~= nil and head.config ~= self.config then
+        return nil, invalid(self.path, ("it was begun with another configuration (%s, now %s): take another "
+            .. "file, or delete it to do everything again"):format(tostring(head.config), self.config))
+    end
+    return true
+end
+
+local function take_record(self, record)
+    local key = record.key
+    if record.ok then
+        if self.values then
+            local value = record.value
+            if value == json.null then
+                value = nil
+            end
+            self.values[key] = { value = value }
+        end
+        self.done:add(key)
+    end
+end
+
+-- Takes up the records; gives where the last whole line ends.
+local function read_all(self)
+    local next_line, err = lines.read(self.path, self.path)
+    if not next_line then
+        return nil, err
+    end
+    local foreign, torn, first = 0, false, true
+    while true do
+        local text, number, whole = next_line()
+        if not number then
+            break
+        end
+        local record = text and json.decode(text)
+        if whole == false and type(record) ~= "table" then
+            torn = true -- written when the process was killed
+        elseif first then
+            local ok, bad = read_header(self, text or "")
+            if not ok then
+                return nil, bad
+            end
+            first = false
+            self.unended = whole == false
+        elseif type(record) == "table" and type(record.key) == "string" then
+            take_record(self, record)
+            self.unended = whole == false
+        elseif text ~= "" then
+            foreign = foreign + 1
+        end
+    end
+    if foreign > 0 then
+        log.warn(("journal %s: %d lines are no records of a journal and were skipped"):format(self.path,
+            foreign))
+    end
+    return true, torn, first
+end
+
+-- The length without a last line that has no end.
+local function length_of_whole_lines(path, size)
+    local f, err = file.open(path, "r")
+    if not f then
+        return nil, err
+    end
+    local at, last = 0, 0
+    while at < size do
+        local piece
+        piece, err = f:read(65536)
+        if not piece then
+            break
+        end
+        local to = piece:match ".*()\n"
+        if to then
+            last = at + to
+        end
+        at = at + #piece
+    end
+    f:close()
+    if err then
+        return nil, err
+    end
+    return last
+end
+
+-- Internal: puts the end of a file of lines in order after a kill: `torn` takes its last line away, else a
+-- line end is added where it lacks only that.
+function M.mend(f, path, torn)
+    local size, err = f:size()
+    if not size then
+        return nil, err
+    elseif torn then
+        local length
+        length, err = length_of_whole_lines(path, size)
+        if not length then
+            return nil, err
+        end
+        return f:truncate(length)
+    end
+    return f:write "\n"
+end
+
+local function begin(self, fresh)
+    if not fresh then
+        return true
+    end
+    local text, err = json.encode({ leat_journal = 1, config = self.config }, SORTED)
+    if not text then
+        return nil, err
+    end
+    return self.writer:line(text)
+end
+
+local function load(self)
+    local f, err = file.open(self.path, "a+p")
+    if not f then
+        return nil, err
+    end
+    self.file = f
+    local ok, torn, fresh
+    ok, err = f:lock()
+    if not ok then
+        if err.reason == "locked" then
+            return nil, errors.new { kind = "io", reason = "locked", message = ("journal %s: another process "
+                .. "is using it"):format(self.path), file = self.path }
+        end
+        return nil, err
+    end
+    ok, torn, fresh = read_all(self)
+    if not ok then
+        return nil, torn
+    end
+    if torn or self.unended then
+        ok, err = M.mend(f, self.path, torn)
+        if not ok then
+            return nil, err
+        end
+    end
+    self.writer = lines.writer(f, true)
+    return begin(self, fresh)
+end
+
+-- ---- keys
+
+-- What an item is called in the journal: by its content, or by the user's word; equal ones are numbered.
+function Journal:key(item, index)
+    local text
+    if self.key_of then
+        text = self.key_of(item, index)
+        if type(text) == "number" then
+            text = ("%.17g"):format(text)
+        elseif type(text) ~= "string" or text == "" then
+            check.fail(("journal: key(item, index) must return a text, got %s for item %d"):format(
+                check.picture(text), index))
+        end
+    else
+        local content, err = json.encode(item, SORTED)
+        if not content then
+            check.fail(("journal: item %d is no JSON (%s): give journal={path=, key=function(item, index)}")
+                :format(index, err.message))
+        end
+        text = sha256(content):sub(1, 32)
+    end
+    if self.seen:add(text) then
+        return text
+    end
+    local n = (self.again[text] or 1) + 1
+    self.again[text] = n
+    return text .. "#" .. n
+end
+
+-- Whether an item has ended well in an earlier run, and its value.
+function Journal:known(key)
+    if not self.done:has(key) then
+        return false
+    end
+    local record = self.values and self.values[key]
+    return true, record and record.value
+end
+
+-- ---- writing
+
+local KEPT = { kind = true, message = true, reason = true, status = true, code = true, attempts = true,
+    retryable = true }
+
+local function record_of(key, ok, value)
+    if ok then
+        return { key = key, ok = true, value = value }
+    end
+    local kept = {}
+    for name, v in pairs(errors.wrap(value)) do
+        if KEPT[name] and type(v) ~= "table" then
+            kept[name] = type(v) == "string" and redact("text", v) or v
+        end
+    end
+    return { key = key, ok = false, error = kept }
+end
+
+-- Calls fn(...) for an item; what it returned is on the disk before this returns. A bug and a cancel leave
+-- nothing behind: the item is done again.
+function Journal:keep(key, fn, ...)
+    return self:_note(key, policy.try(fn, ...))
+end
+
+function Journal:_note(key, ...)
+    local value, err = ...
+    local ok = not (value == nil and err ~= nil)
+    local record = record_of(key, ok, ok and value or err)
+    local text, bad = json.encode(record, SORTED)
+    if not text then
+        check.fail(("journal: a result must be something that JSON can hold (%s): return its parts")
+            :format(bad.message))
+    end
+    local written
+    written, bad = self.writer:line(text)
+    if not written then
+        self.broken = self.broken or bad
+    end
+    return ...
+end
+
+-- ---- runs
+
+-- What hands out jobs (index, fn, item, index) with a journal behind it: items that are done go to
+-- on_known(index, value) instead; nothing more is handed out once the run is to stop.
+function Journal:jobs(next_job, on_known)
+    local function kept(key, fn)
+        return function(item, index)
+            return self:keep(key, fn, item, index)
+        end
+    end
+    return function()
+        while not self.broken do
+            if sync.stopping:is_set() then
+                self.interrupted = true
+                return nil
+            end
+            local index, fn, item, i = next_job()
+            if index == nil then
+                return nil
+            end
+            local key = self:key(item, i)
+            local done, value = self:known(key)
+            if not done then
+                return index, kept(key, fn), item, i
+            end
+            on_known(index, value)
+        end
+    end
+end
+
+-- Why a run that is over did not come to its end: nil, or an err.
+function Journal:stopped()
+    if self.broken then
+        return self.broken
+    elseif self.interrupted then
+        return errors.new { kind = "cancelled", reason = "stopping",
+            message = "interrupted; the same run goes on from " .. self.path }
+    end
+end
+
+-- Calls body(journal) with the journal that `given` names: a path, or {path, key, config}. values: whether
+-- the results of earlier runs are wanted. nil, err if it cannot be opened.
+function M.with(who, given, values, body)
+    if type(given) == "string" then
+        given = { path = given }
+    end
+    given = check.options(who .. ": journal", given, ROWS)
+    if type(given.path) ~= "string" or given.path == "" then
+        check.fail(who .. ": option 'journal' must be a path or {path=, key=, config=}")
+    end
+    local config = given.config
+    if config ~= nil and type(config) ~= "string" then
+        local text, err = json.encode(config, SORTED)
+        if not text then
+            check.fail(who .. ": journal: config must be JSON: " .. err.message)
+        end
+        config = text
+    end
+    local self = setmetatable({ path = given.path, key_of = given.key, config = config,
+        done = keyset.new(), seen = keyset.new(), again = {}, values = values and {} or nil }, Journal)
+    return task.finally(function()
+        local ok, err = load(self)
+        if not ok then
+            return nil, err
+        end
+        return drain(body, self)
+    end, function()
+        if self.writer then
+            return self.writer:close()
+        elseif self.file then
+            self.file:close()
+        end
+    end)
+end
+
+return M

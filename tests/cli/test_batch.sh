@@ -1,0 +1,282 @@
+#!/bin/bash
+# leat batch: rows in, answers out, each once, whatever happens. LEAT_FULL=1: 100,000 rows killed 20 times.
+. "$(dirname "$0")/../lib.sh"
+export OPENAI_API_KEY=sk-canary-1234567890 OPENAI_MODEL=mock
+
+# ids FILE: the names in it, one a line, in its order.
+ids() { sed 's/^{"id":"[^"]*","custom_id":"\([^"]*\)".*/\1/' "$1"; }
+# answers FILE: what was answered, in its order.
+answers() { sed 's/.*"content":"\([^"]*\)".*/\1/' "$1"; }
+served() { "$LEAT" -e "print(request('$mock_url/mock/stats'):json().by_status['$1'] or 0)"; }
+# lines_of FILE N PID: waits until the file has at least N lines, or the process has ended.
+lines_of() {
+    while { [ ! -e "$1" ] || [ "$(wc -l <"$1")" -lt "$2" ]; } && kill -0 "$3" 2>/dev/null; do
+        read -rt 0.005 <> <(:) || :
+    done
+}
+
+start_mock --seed 1
+export OPENAI_BASE_URL=$mock_url/v1
+
+begin "each form of row is understood, and OUT has the lines of OpenAI's batch output"
+cat >in <<'ROWS'
+plain text
+{"prompt": "a prompt", "temperature": 0, "mine": 1}
+{"messages": [{"role": "user", "content": "messages"}], "max_tokens": 9}
+"a JSON string"
+{"custom_id": "own", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": [{"role": "user", "content": "whole"}]}}
+ROWS
+try "$LEAT" batch in out.jsonl -q --ordered
+expect_status 0
+expect_lines out 0
+expect_lines err 0
+expect_equal "$(answers out.jsonl | paste -sd,)" "Answer to: plain text,Answer to: a prompt,Answer to: messages,Answer to: a JSON string,Answer to: whole"
+expect_equal "$(ids out.jsonl | paste -sd,)" "row-1,row-2,row-3,row-4,own"
+expect_equal "$("$LEAT" -e 'for r in leat.jsonl.read "out.jsonl" do
+    assert(r.id:find "^batch_req_%x+$" and r.error == json.null and r.response.request_id ~= "")
+    io.write(r.response.status_code, r.response.body.object, " ") end')" \
+    "200chat.completion 200chat.completion 200chat.completion 200chat.completion 200chat.completion "
+
+begin "the same command again does nothing more, and says so"
+before=$(served 200)
+cp out.jsonl copy
+try "$LEAT" batch in out.jsonl
+expect_status 0
+expect_err "0 rows answered, 5 done before"
+expect_equal "$(served 200)" "$before"
+cmp -s out.jsonl copy || fail "OUT has changed"
+
+begin "rows that were added are done; a row that has changed under its name stops the run"
+echo "one more" >>in
+try "$LEAT" batch in out.jsonl -q
+expect_status 0
+expect_equal "$(wc -l <out.jsonl)" 6
+try "$LEAT" batch in out.jsonl -q --system "Be brief."
+expect_status 1
+expect_err "line 1: 'row-1' is in OUT, but as the answer to another request"
+expect_equal "$(wc -l <out.jsonl)" 6
+
+begin "a bad row is told by its line, and the rest goes on; status 4"
+printf '\357\273\277good one\r\n{"prompt": \n\n{"custom_id":"a","prompt":"x"}\n{"custom_id":"a","prompt":"y"}\n{"no":"prompt"}\n{"body":{},"url":"http://elsewhere/x"}\n{"body":{},"url":"/v1/../admin"}\n{"prompt":"\377"}\nlast' >bad
+try "$LEAT" batch bad bad.out
+expect_status 4
+expect_equal "$(ids bad.out | sort | paste -sd,)" "a,row-1,row-10"
+for line in 2 5 6 7 8 9; do expect_err "line $line: "; done
+expect_equal "$(grep -c '"code":"invalid"' bad.out.errors)" 6
+expect_err "3 rows answered, 6 bad, see bad.out.errors"
+
+begin "a line of 100 MB is one bad row"
+{ echo first; head -c 100000000 /dev/zero | tr '\0' x; echo; echo third; } >long
+try "$LEAT" batch long long.out -q
+expect_status 4
+expect_equal "$(ids long.out | sort | paste -sd,)" "row-1,row-3"
+rm -f long
+
+begin "an empty IN is no error; one that is not there leaves no OUT"
+: >empty
+try "$LEAT" batch empty empty.out -q
+expect_status 0
+try "$LEAT" batch nothing nothing.out
+expect_status 1
+expect_err "cannot open nothing"
+[ ! -e nothing.out ] || fail "there is an OUT"
+
+begin "wrong use is one line and status 2"
+for words in "" "in" "in o x" "in o --rmp 3" "in o --rpm" "in o --rpm 0" "in o --rpm nan" "in o --concurrency few" \
+    "in o --limit 1.5" "in in" "in o --errors in" "in o --errors o"; do
+    # shellcheck disable=SC2086 # a list of words
+    try "$LEAT" batch $words
+    expect_status 2
+    expect_lines err 1
+done
+[ ! -e o ] || fail "there is an OUT"
+try "$LEAT" batch --help
+expect_status 0
+expect_out "usage: leat batch IN OUT"
+
+begin "standard input and output: answers only there"
+status=0
+printf 'one\ntwo\nthree\n' | "$LEAT" batch - - --ordered --concurrency 1 >out 2>err || status=$?
+expect_status 0
+expect_equal "$(answers out | paste -sd,)" "Answer to: one,Answer to: two,Answer to: three"
+
+begin "the names of rows may stand in another field; --limit and --dry-run send no more than asked"
+printf '{"n":7,"prompt":"x","q":"first"}\n{"n":8,"q":"second"}\n' >keyed
+before=$(served 200)
+try "$LEAT" batch keyed keyed.out --key n --prompt-field q --limit 1 --dry-run
+expect_status 0
+expect_err "1 row to send"
+expect_out '"custom_id":"7"'
+[ ! -e keyed.out ] || fail "a dry run has written"
+expect_equal "$(served 200)" "$before"
+try "$LEAT" batch keyed keyed.out --key n --prompt-field q --limit 1 -q
+expect_equal "$(ids keyed.out)" "7"
+expect_equal "$(answers keyed.out)" "Answer to: first"
+try "$LEAT" batch keyed keyed.out --key m -q
+expect_err "no text in 'm'"
+
+begin "a second process on the same OUT is refused"
+"$LEAT" -e 'local f = assert(require("leat.file").open("locked.out", "a")) assert(f:lock()) print "held" io.stdout:flush() sleep(60)' >held &
+lib_pids+=($!)
+lines_of held 1 $!
+try "$LEAT" batch in locked.out
+expect_status 1
+expect_err "another process is writing it"
+kill "${lib_pids[-1]}"
+
+begin "a torn last line is done again; foreign lines stay"
+for i in 1 2 3 4; do echo "q $i"; done >four
+"$LEAT" batch four four.out -q --ordered || fail "status $?"
+{ head -n 2 four.out; echo "a note"; sed -n 3p four.out | head -c 60; } >torn.out
+try "$LEAT" batch four torn.out -q
+expect_status 0
+expect_err "1 lines are no answers"
+expect_equal "$(grep -v note torn.out | "$LEAT" -e 'local n = 0 for line in leat.stdin:lines() do assert(json.decode(line)) n = n + 1 end print(n)')" 4
+expect_equal "$(grep -c 'a note' torn.out)" 1
+printf %s "$(cat four.out)" >unended.out # whole, but without its line end
+before=$(served 200)
+try "$LEAT" batch four unended.out -q
+expect_status 0
+expect_equal "$(served 200)" "$before"
+cmp -s unended.out four.out || fail "the line end is not back"
+
+begin "a disk that is full ends the run with its reason, and with whole lines"
+seq 200 | sed 's/^/row number /' >many
+status=0
+(
+    trap '' XFSZ
+    ulimit -f 16
+    exec "$LEAT" batch many full.out -q
+) >out 2>err || status=$?
+expect_status 1
+expect_err "cannot write full.out"
+expect_err "the same command goes on"
+try "$LEAT" batch many full.out -q
+expect_status 0
+expect_equal "$(ids full.out | sort -u | wc -l)" 200
+expect_equal "$(wc -l <full.out)" 200
+
+begin "rows that failed are beside OUT, and the next run does them alone"
+first_url=$OPENAI_BASE_URL
+start_mock --errors 0.5 --seed 3
+export OPENAI_BASE_URL=$mock_url/v1
+try "$LEAT" batch many some.out -q --retries 0
+expect_status 4
+done_first=$(wc -l <some.out) failed_first=$(wc -l <some.out.errors)
+expect_equal $((done_first + failed_first)) 200
+[ "$failed_first" -gt 20 ] || fail "only $failed_first failed"
+head -n 1 some.out.errors | grep -q '"response":{"status_code":500,' || fail "$(head -n 1 some.out.errors)"
+export OPENAI_BASE_URL=$first_url
+try "$LEAT" batch many some.out
+expect_status 0
+expect_equal $((done_first + failed_first)) 200
+expect_err "$failed_first rows answered, $done_first done before"
+[ ! -e some.out.errors ] || fail "errors of a run without any"
+expect_equal "$(ids some.out | sort -u | wc -l)" 200
+
+begin "a key that is refused ends the run at once, and is shown nowhere"
+start_mock --key another
+try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" batch many refused.out
+expect_status 1
+expect_err "401"
+[ "$(wc -l <refused.out.errors)" -lt 50 ] || fail "it went on"
+grep -q canary out err refused.out refused.out.errors && fail "the key is shown"
+
+begin "a service that is away ends the run, and does not fail row after row"
+seq 500 | sed 's/^/row /' >away
+try env OPENAI_BASE_URL=http://127.0.0.1:1/v1 "$LEAT" batch away away.out -q --retries 0 --concurrency 10
+expect_status 1
+expect_err "50 rows in a row have failed"
+[ "$(wc -l <away.out.errors)" -lt 100 ] || fail "it went on"
+
+start_mock --latency 0.02-0.2 --seed 5
+slow_url=$mock_url/v1
+
+begin "Ctrl-C: nothing more is started, what is under way ends, and the same command goes on"
+for sig in INT TERM; do
+    rm -f stopped.out
+    OPENAI_BASE_URL=$slow_url "$LEAT" batch many stopped.out -q --concurrency 5 2>err &
+    pid=$!
+    lines_of stopped.out 20 $pid
+    kill -s $sig $pid
+    status=0
+    wait $pid || status=$?
+    expect_status "$([ $sig = INT ] && echo 130 || echo 143)"
+    expect_err "interrupted: run the same command again to go on"
+    n=$(wc -l <stopped.out)
+    { [ "$n" -ge 20 ] && [ "$n" -lt 60 ]; } || fail "$n rows after the interrupt"
+    [ ! -e stopped.out.errors ] || fail "rows count as failed: $(head -n 2 stopped.out.errors)"
+done
+try "$LEAT" batch many stopped.out -q
+expect_equal "$(ids stopped.out | sort -u | wc -l)" 200
+expect_equal "$(wc -l <stopped.out)" 200
+
+begin "a journalled pipeline ends in good order at Ctrl-C, too, and goes on"
+cat >journalled.lua <<'LUA'
+local ai = leat.openai { retry = false }
+local list = {}
+for i = 1, 200 do list[i] = "item " .. i end
+local pipe = leat.pipeline { concurrency = 5, journal = "run.jsonl" }
+local results, stats = pipe:run(list, function(p) return (ai:chat(p)) end)
+print(stats.interrupted, stats.ok, stats.resumed, results.errors[200] and results.errors[200].reason)
+LUA
+OPENAI_BASE_URL=$slow_url "$LEAT" journalled.lua >out 2>err &
+pid=$!
+lines_of run.jsonl 20 $pid
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+expect_status 130
+grep -qE '^true	[0-9]+	0	stopping$' out || fail "$(cat out err)"
+n=$(($(wc -l <run.jsonl) - 1))
+try "$LEAT" journalled.lua
+expect_status 0
+expect_equal "$(cat out)" "nil	$((200 - n))	$n	nil"
+
+# kills IN OUT TIMES CONCURRENCY: TIMES times started and killed at a random moment, then left to end.
+kills() {
+    local rows i pid at
+    rows=$(wc -l <"$1")
+    RANDOM=7
+    for ((i = 0; i < $3; i++)); do
+        OPENAI_BASE_URL=$kill_url "$LEAT" batch "$1" "$2" -q --concurrency "$4" 2>>kill.err &
+        pid=$!
+        at=$(($(grep -c "" "$2" 2>/dev/null) + (RANDOM * 32768 + RANDOM) % (rows / $3) + 1))
+        lines_of "$2" $at $pid
+        kill -9 $pid 2>/dev/null
+        wait $pid 2>/dev/null
+    done
+    status=0
+    OPENAI_BASE_URL=$kill_url "$LEAT" batch "$1" "$2" -q --concurrency "$4" 2>>kill.err || status=$?
+}
+
+rows=2000 times=10
+[ "${LEAT_FULL-}" = 1 ] && rows=100000 times=20
+begin "$rows rows, killed with -9 $times times: each is answered once in OUT, and little is asked twice"
+start_mock --latency 0.001-0.01 --seed 6
+kill_url=$mock_url/v1
+seq $rows | sed 's/.*/{"custom_id":"id-&","prompt":"question &"}/' >killed
+kills killed killed.out $times 20
+expect_status 0
+[ -s kill.err ] && fail "$(head -n 3 kill.err)"
+expect_equal "$(wc -l <killed.out)" $rows
+expect_equal "$(ids killed.out | sort -u | wc -l)" $rows
+"$LEAT" -e 'for r in leat.jsonl.read "killed.out" do
+    assert(r.response.body.choices[1].message.content == "Answer to: question " .. r.custom_id:match "%d+")
+end' || fail "an answer is not its row's"
+n=$(served 200)
+[ "$n" -le $((rows + times * 20)) ] || fail "$n requests for $rows rows: more than was in flight was asked again"
+
+begin "memory does not grow with the rows"
+peak() { # peak FILE: KiB
+    OPENAI_BASE_URL=$kill_url /usr/bin/env bash -c '"$0" batch "$1" "$1.mem" -q --concurrency 50 & pid=$!
+        peak=0; while [ -e /proc/$pid/status ]; do
+            now=$(sed -n "s/^VmHWM:[^0-9]*\([0-9]*\) kB/\1/p" /proc/$pid/status 2>/dev/null)
+            [ "${now:-0}" -gt $peak ] && peak=$now; done; wait $pid; echo $peak' "$LEAT" "$1"
+}
+head -n 500 killed | sed 's/"custom_id":"[^"]*",//' >few
+sed 's/"custom_id":"[^"]*",//' killed >most
+small=$(peak few) large=$(peak most)
+[ "$large" -lt $((small + 8192)) ] || fail "$small KiB for 500 rows, $large for $rows"
+
+finish
