@@ -316,6 +316,47 @@ t.test("streams are sources of a merge, one of them broken", function()
     server:close()
 end)
 
+t.test("five merged completions, one breaks and one stalls: three arrive whole, two errors say what happened",
+    function()
+        local gone = leat.event()
+        local server = assert(leat.serve { handler = function(req)
+            local prompt = req:json().messages[1].content
+            local out = assert(req:respond { headers = { ["Content-Type"] = "text/event-stream" } })
+            for i = 1, 20 do
+                if i == 11 and prompt == "breaks" then
+                    error "the handler breaks off" -- what was begun is cut
+                elseif i == 11 and prompt == "stalls" then
+                    gone:wait() -- until the client has given up
+                end
+                out:write(piece(prompt .. i .. " ") .. "\n\n")
+                sleep(0)
+            end
+            out:write(piece("", "stop") .. "\n\ndata: [DONE]\n\n")
+            return out:close()
+        end })
+        local ai = client(server, { timeout = { idle = 0.3 } })
+        local prompts = { "one", "breaks", "two", "stalls", "three" }
+        local texts, errs = { "", "", "", "", "" }, {}
+        for delta, i in leat.merge(prompts, function(p) return ai:stream(p) end, {
+            on_error = function(err, i) errs[i] = err end,
+        }) do
+            texts[i] = texts[i] .. delta
+        end
+        gone:set()
+        local function whole(prompt, n)
+            local text = ""
+            for i = 1, n do text = text .. prompt .. i .. " " end
+            return text
+        end
+        for i, prompt in ipairs(prompts) do
+            t.eq(texts[i], whole(prompt, errs[i] and 10 or 20))
+        end
+        t.eq({ errs[1] == nil, errs[3] == nil, errs[5] == nil }, { true, true, true })
+        t.eq(errs[2].kind, "closed")
+        t.eq({ errs[4].kind, errs[4].phase }, { "timeout", "idle" })
+        server:close()
+    end)
+
 t.test("close ends a stream, and so does the end of its task", function()
     local server = assert(mock.start { tokens = 1000, token_delay = 0.01 })
     local ai = client(server)
