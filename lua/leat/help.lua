@@ -246,6 +246,22 @@ function M.help(what)
     io.stdout:write(text)
 end
 
+-- The names of all public functions, sorted.
+function M.names()
+    load_all()
+    local names = {}
+    for name in pairs(public) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
+-- The text about one of them: its signature is the first line.
+function M.describe(name)
+    return text_of(public[name], name)
+end
+
 -- The names in backticks in the comment of a public function: the options that it takes, for completion.
 function M.option_names(name)
     load_all()

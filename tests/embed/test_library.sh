@@ -11,7 +11,8 @@ try cmake --install "$BUILD" --prefix "$prefix"
 expect_status 0
 libdir=$(dirname "$(find "$prefix" -name libleat.a)")
 for file in "$prefix/bin/leat" "$prefix/include/leat.h" "$libdir/libleat.so" \
-    "$libdir/pkgconfig/leat.pc"; do
+    "$libdir/pkgconfig/leat.pc" "$prefix/share/man/man1/leat.1" "$prefix/share/man/man3/leat.3" \
+    "$prefix/share/bash-completion/completions/leat" "$prefix/share/zsh/site-functions/_leat"; do
     [ -e "$file" ] || fail "$file is not there"
 done
 export PKG_CONFIG_PATH=$libdir/pkgconfig
