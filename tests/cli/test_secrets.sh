@@ -1,0 +1,47 @@
+#!/bin/bash
+# A secret in a header, the address, the environment or an error is shown nowhere.
+. "$(dirname "$0")/../lib.sh"
+start_mock --errors 0.5 --seed 2
+address=${mock_url#http://}
+canary=sk-canary-0123456789abcdef
+
+cat >leaky.lua <<LUA
+local bad = "http://user:$canary@$address/v1/models?api_key=$canary&token=$canary"
+local list = {}
+for i = 1, 12 do list[i] = i end
+local function call(i)
+    local res, err = request { url = i % 2 == 0 and bad or "http://user:$canary@127.0.0.1:1/?key=$canary",
+        headers = { Authorization = "Bearer $canary", ["X-Api-Key"] = "$canary", Cookie = "s=$canary" } }
+    if not res then
+        return nil, err
+    end
+    leat.log.info("got", { url = bad, authorization = "Bearer $canary", status = res.status })
+    if not res.ok then
+        return nil, leat.error { kind = "http", message = "from " .. res.url, url = res.url }
+    end
+    return res.status
+end
+local counts = leat.each(list, call, { journal = "run.jsonl" })
+print(counts.first_error, leat.inspect(counts.first_error))
+local pipe = leat.pipeline { retry = { attempts = 2, base = 0.001 }, progress = true, journal = "pipe.jsonl" }
+local results, stats = pipe:run(list, call)
+print(stats, leat.inspect(results.errors), leat.tasks())
+local ai = leat.openai { model = "m", retry = false }
+for i = 1, 6 do print(ai:chat("prompt " .. i)) end
+return ai:chat "the last words"
+LUA
+
+begin "a secret in headers, the address, the environment and errors is in no output and no journal"
+export OPENAI_BASE_URL="http://key:$canary@$address/v1?key=$canary" OPENAI_API_KEY=$canary OPENAI_MODEL=m
+try "$LEAT" -v leaky.lua
+[ -s out ] && [ -s err ] && [ -s run.jsonl ] && [ -s pipe.jsonl ] || fail "nothing was written"
+grep -q '"ok":false' run.jsonl || fail "no error in the journal"
+grep -l canary out err run.jsonl pipe.jsonl >shown && fail "shown in: $(cat shown): $(grep -h canary out err run.jsonl pipe.jsonl | head -n 3)"
+
+begin "nor in what leat batch writes"
+seq 20 >rows
+try "$LEAT" batch rows rows.out --retries 0
+expect_status 4
+grep -l canary out err rows.out rows.out.errors >shown && fail "shown in: $(cat shown)"
+
+finish
