@@ -86,6 +86,7 @@ struct exchange {
     int local_port; /* of the connection that it was sent on */
     uint32_t stream_id;
     unsigned relaunches;
+    int socket_error;   /* errno of the last socket that could not be opened; 0: none */
     bool target_denied; /* an address was not tried because it may not be connected to */
 
     /* What curl reads while the hop runs. */

@@ -155,14 +155,19 @@ static void set_connect(const struct exchange *x, struct err *err)
     }
     curl_easy_getinfo(x->easy, CURLINFO_OS_ERRNO, &os);
     const char *why = "no connection";
+    if (os == 0)
+        os = x->socket_error;
+    bool too_many = os == EMFILE || os == ENFILE;
     if (os)
         why = strerror_r((int)os, detail, sizeof detail);
-    err_set(err, ERR_CONNECT, "cannot connect to %s: %s (%s)", x->url->origin->key, why,
-            request_text(x, request));
+    err_set(err, too_many ? ERR_IO : ERR_CONNECT, "cannot connect to %s: %s (%s)",
+            x->url->origin->key, why, request_text(x, request));
     err->retryable = true;
     err->phase = PHASE_CONNECT;
     if (os == ECONNREFUSED)
         err_reason(err, "refused");
+    else if (too_many)
+        err_reason(err, "too_many_files");
 }
 
 static void set_tls(const struct exchange *x, CURLcode code, struct err *err)

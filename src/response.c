@@ -20,6 +20,7 @@ void response_begin(struct exchange *x)
     r->complete_unknown = r->encoding_unknown = false;
     x->head_done = x->chunked = x->has_length = x->discards = x->body_begun = x->close_after =
         false;
+    x->socket_error = 0;
     x->resend_refused = x->target_denied = x->refused = x->relaunch = false;
     x->discarded = x->uploaded = x->bytes_in = x->head_bytes = 0;
     x->hop_attempts = x->informational = 0;

@@ -1,5 +1,6 @@
 #include "shard.h"
 #include "exchange.h"
+#include <errno.h>
 #include <sys/socket.h>
 
 void shards_init(struct shards *s, unsigned connections)
@@ -199,8 +200,10 @@ curl_socket_t shard_open_socket(void *arg, curlsocktype purpose, struct curl_soc
         return CURL_SOCKET_BAD;
     }
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-    if (fd < 0)
+    if (fd < 0) {
+        x->socket_error = errno;
         return CURL_SOCKET_BAD;
+    }
     if (!sockets_open(e->sockets, fd)) {
         sockets_close(e->sockets, fd);
         return CURL_SOCKET_BAD;
