@@ -1,0 +1,171 @@
+-- One item of a pipeline on its way through the policies, from the call outwards. `self` is the pipeline,
+-- `job` says where the item stands. Internal.
+local policy = require "leat.policy"
+local task = require "leat.task"
+
+local now = task.now
+
+local M = {}
+
+local function move(job, state)
+    local from = job.state
+    if from ~= state then
+        job.state = state
+        for i = 1, #job.tallies do
+            job.tallies[i]:move(from, state)
+        end
+    end
+end
+
+function M.count(job, name)
+    for i = 1, #job.tallies do
+        local t = job.tallies[i]
+        t[name] = t[name] + 1
+    end
+end
+
+local function usage_in(value)
+    local usage = type(value) == "table" and not getmetatable(value) and value.usage
+    return type(usage) == "table" and usage or nil
+end
+
+local function attempt(self, job, fn, ...)
+    move(job, "call")
+    M.count(job, "calls")
+    job.calls = job.calls + 1
+    if job.calls > 1 then
+        M.count(job, "retried")
+    end
+    job.usage = nil
+    local began = now()
+    local function ended(_, value, second)
+        local usage = job.usage or usage_in(value) or usage_in(second)
+        job.usage = usage
+        for i = 1, #job.tallies do
+            job.tallies[i]:called(now() - began)
+            if usage then
+                job.tallies[i]:used(usage)
+            end
+        end
+    end
+    if self.timeout then
+        return policy.run(ended, task.wait_for, self.timeout, fn, ...)
+    end
+    return policy.run(ended, fn, ...)
+end
+
+local function with_slot(self, job, fn, ...)
+    move(job, "slot")
+    if self.sem then
+        return self.sem:with(attempt, self, job, fn, ...)
+    end
+    return self.adaptive:call(attempt, self, job, fn, ...)
+end
+
+local function with_rate(self, job, fn, ...)
+    local limiter = self.limiter
+    if not limiter then
+        return with_slot(self, job, fn, ...)
+    end
+    move(job, "rate")
+    local tokens = limiter.cost
+    if type(tokens) == "function" then
+        tokens = tokens(...)
+    elseif tokens == 0 then
+        tokens = self.mean_tokens -- the best guess there is
+    end
+    local place, refusal = limiter:reserve { tokens = tokens }
+    if not place then
+        return nil, refusal
+    end
+    return policy.run(function(ended, value, second)
+        place:close()
+        if ended and limiter.learns and policy.status(value) then
+            limiter:learn(value.headers)
+        end
+        local used = ended and limiter.usage and limiter.usage(value, second)
+            or job.usage and job.usage.total_tokens
+        if type(used) == "number" then
+            place:settle(used)
+            self.mean_tokens = self.mean_tokens == 0 and used or 0.9 * self.mean_tokens + 0.1 * used
+        end
+    end, with_slot, self, job, fn, ...)
+end
+
+local function with_breaker(self, job, fn, ...)
+    if self.breaker then
+        return self.breaker:call(with_rate, self, job, fn, ...)
+    end
+    return with_rate(self, job, fn, ...)
+end
+
+-- One attempt, which is what retry repeats.
+local function once(self, job, fn, ...)
+    local run = job.run
+    if job.state == "between" then
+        run.between = run.between - 1
+        move(job, "pending")
+    end
+    return policy.run(function(_, value, err)
+        run.between = run.between + 1
+        move(job, "between")
+        local status = policy.status(value)
+        if run.nudge and (value == nil and err ~= nil or status and status >= 400) then
+            run:nudge() -- its place is free for another item while it waits
+        end
+    end, with_breaker, self, job, fn, ...)
+end
+
+local function with_retry(self, job, fn, ...)
+    if self.retry then
+        return self.retry:call(function(...)
+            return once(self, job, fn, ...)
+        end, ...)
+    end
+    return once(self, job, fn, ...)
+end
+
+local function with_deadline(self, job, fn, ...)
+    if self.deadline then
+        return task.wait_for(self.deadline, with_retry, self, job, fn, ...)
+    end
+    return with_retry(self, job, fn, ...)
+end
+
+-- An attempt may make several calls.
+local function sum(a, b)
+    local total = {}
+    for _, t in ipairs { a or b, a and b } do
+        for name, n in pairs(t) do
+            if type(n) == "number" then
+                total[name] = (total[name] or 0) + n
+            end
+        end
+    end
+    return total
+end
+
+function M.whole(self, job, fn, ...)
+    job.calls = 0
+    move(job, "pending")
+    -- What is called within, from whatever task: it neither retries by itself, and tells what it learns.
+    local scope = { retries = true, outer = policy.scope(), tell = function(headers, usage)
+        job.usage = usage and sum(job.usage, usage) or job.usage
+        if headers and self.limiter and self.limiter.learns then
+            self.limiter:learn(headers)
+        end
+    end }
+    return policy.run(function()
+        if job.state == "between" then
+            job.run.between = job.run.between - 1
+        end
+        move(job, nil)
+    end, policy.within, scope, with_deadline, self, job, fn, ...)
+end
+
+-- How an item ended: "ok", "failed", or "skipped" if it was not called at all.
+function M.book(job, failed)
+    M.count(job, failed and (job.calls > 0 and "failed" or "skipped") or "ok")
+end
+
+return M

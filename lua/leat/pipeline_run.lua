@@ -1,0 +1,215 @@
+-- A run of a pipeline over many items: what is started when, and what becomes of it. Internal.
+local check = require "leat.check"
+local core = require "leat.core"
+local errors = require "leat.error"
+local gather = require "leat.gather"
+local items = require "leat.pipeline_item"
+local policy = require "leat.policy"
+local progress = require "leat.progress"
+local sync = require "leat.sync"
+local tally = require "leat.tally"
+local task = require "leat.task"
+
+local await, group = core.await, require("leat.core.task").group
+local count = items.count
+
+-- Items between two attempts hold no place; but not without end.
+local MOST_BETWEEN = 1000
+
+local M = {}
+
+local function nothing()
+end
+
+local Run = {}
+Run.__index = Run
+
+-- Internal: wakes the loop, so that it looks again whether there is room.
+function Run:nudge()
+    if self.more then
+        self.running = self.running + 1
+        self.group:spawn(0, nothing)
+    end
+end
+
+-- An iterator over a list or an iterator, and how many there are, where that is known.
+function M.draw_from(who, list)
+    if type(list) == "table" and not (getmetatable(list) or {}).__call then
+        local i, n = 0, #list
+        return function()
+            i = i + 1
+            return list[i]
+        end, n
+    end
+    check.callable(who, "the items, unless a list,", list)
+    return list
+end
+
+-- Whether another item may begin: true, or what is in the way.
+local function room(self)
+    local pipe = self.pipe
+    local active = self.running - self.between
+    local limit = pipe.adaptive and pipe.adaptive.limit or pipe.limit
+    if pipe.batch and self.in_batch >= pipe.batch.size then
+        return false, "batch"
+    elseif active >= limit or self.running >= limit + MOST_BETWEEN then
+        return false, "room"
+    end
+    return true
+end
+
+local function block(self, why)
+    for _, t in ipairs(self.tallies) do
+        t:block(why)
+    end
+end
+
+local function tell(self, index, ok, value, item)
+    local results = self.results
+    if results and ok then
+        results[index] = value
+    elseif results then
+        results.errors[index] = value
+    end
+    if self.on_result then
+        if ok then
+            self.on_result(index, value, nil, item)
+        else
+            self.on_result(index, nil, value, item)
+        end
+    end
+end
+
+-- The next item that is to be called, its index and its key in the journal; nil: there is none.
+local function next_item(self)
+    local journal = self.journal
+    while self.drawn ~= self.total do
+        if sync.stopping:is_set() or journal and journal.broken then
+            self.interrupted = true
+            return nil
+        end
+        local item = self.draw()
+        if item == nil then
+            return nil
+        end
+        local index = self.drawn + 1
+        self.drawn = index
+        if not journal then
+            return item, index
+        end
+        local key = journal:key(item, index)
+        local done, value = journal:known(key)
+        if not done then
+            return item, index, key
+        end
+        count({ tallies = self.tallies }, "resumed")
+        tell(self, index, true, value, item)
+    end
+end
+
+local function start_some(self)
+    local why
+    while self.more do
+        local free
+        free, why = room(self)
+        if not free and self.drawn ~= self.total then
+            break
+        end
+        local item, index, key = next_item(self)
+        if item == nil then
+            self.more, why = false, nil
+            break
+        end
+        local job = { run = self, tallies = self.tallies, calls = 0, item = item }
+        self.in_batch = self.in_batch + 1
+        self.jobs[index] = job
+        self.running = self.running + 1
+        if key then
+            self.group:spawn(index, self.journal.keep, self.journal, key, items.whole, self.pipe, job,
+                self.fn, item, index)
+        else
+            self.group:spawn(index, items.whole, self.pipe, job, self.fn, item, index)
+        end
+    end
+    block(self, why)
+end
+
+local function item_ended(self, index, status, value)
+    local job = self.jobs[index]
+    self.jobs[index] = nil
+    items.book(job, status ~= "ok")
+    tell(self, index, status == "ok", value, job.item)
+    if self.progress then
+        self.progress:poke()
+    end
+end
+
+local function loop(_, self)
+    while true do
+        start_some(self)
+        if self.running == 0 then
+            if not self.more then
+                return nil
+            end
+            task.sleep(self.pipe.batch.interval) -- only the end of a batch is in the way then
+            self.in_batch = 0
+        else
+            local t, index, status, value = await(self.group:next_start())
+            self.running = self.running - 1
+            if status == "raised" then
+                return t
+            elseif index > 0 then
+                item_ended(self, index, status, value)
+            end
+        end
+    end
+end
+
+-- What an interrupt has left of a list.
+local function skip_rest(self)
+    for i = self.drawn + 1, self.total or 0 do
+        if self.results then
+            self.results.errors[i] = errors.new { kind = "cancelled", reason = "stopping",
+                message = "not started: the run was interrupted" }
+        end
+        count(self, "skipped")
+        self.drawn = i
+    end
+end
+
+-- Runs fn over what draw gives. Results and stats; stats alone unless they are to be kept; or nil, err.
+function M.execute(self, journal, draw, total, fn, keep)
+    local own = tally.new(self.price)
+    local run = setmetatable({
+        pipe = self, fn = fn, draw = draw, total = total, tallies = { own, self.tally }, journal = journal,
+        on_result = self.on_result, group = group(), running = 0, between = 0, more = true, drawn = 0,
+        in_batch = 0, jobs = {}, results = keep and { errors = {} } or nil,
+    }, Run)
+    if self.progress then
+        run.progress = progress.new(self.progress, own, total)
+    end
+    policy.run(function()
+        block(run, nil)
+        if run.progress then
+            run.progress:finish()
+        end
+    end, gather.finish_group, run.group, "another item of the same pipeline has ended it", loop, run)
+    if run.interrupted then
+        skip_rest(run)
+    end
+    local stats = own:stats()
+    stats.interrupted = run.interrupted
+    local results = run.results
+    if results then
+        results.n = run.drawn
+    end
+    if journal and journal.broken then
+        journal.broken.partial = results
+        return nil, journal.broken
+    elseif results then
+        return results, stats
+    end
+    return stats
+end
+
+return M
