@@ -1,6 +1,7 @@
 /* The leat command: options in, exit status out. Everything else is the library's. */
 #include "base.h"
 #include "cli_alloc.h"
+#include "cli_see.h"
 #include "leat.h"
 #include "repl.h"
 #include "runtime_modules.h"
@@ -39,6 +40,9 @@ static const char usage_text[] =
     "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
     "  --allow-connect R   what may be connected to: public, 10.0.0.0/8, *.example.com\n"
     "  --seed N            make the random numbers repeatable\n"
+    "  --trace F.json      what ran when, for https://ui.perfetto.dev\n"
+    "  --report F.html     a page of the run: waterfall, latency, concurrency, errors\n"
+    "  --stats[=F]         figures of the run as JSON, on standard error or in F\n"
     "  -q, -v              say less, say more (on standard error)\n"
     "  --version           this program's version and its libraries'\n"
     "  -h, --help          this text; `leat batch --help` and `leat mock --help` for theirs\n"
@@ -49,8 +53,8 @@ static const char usage_text[] =
     "  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 leat scripts/main_job.lua\n"
     "  leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500\n"
     "\n"
-    "exit status: 0 ok, 1 the script failed, 2 wrong usage, 4 some rows failed,\n"
-    "             130 and 143 interrupted\n";
+    "exit status: 0 ok, 1 the script failed, 2 wrong usage, 3 a stated threshold was\n"
+    "             missed, 4 some rows of a batch failed, 130 and 143 interrupted\n";
 
 struct options {
     bool virtual_time, quiet, verbose, run_word;
@@ -61,8 +65,9 @@ struct options {
     char *text;                /* the script, where standard input was it */
     size_t text_len;
     const char *const *args; /* the script's, ended by NULL */
-    const char *command;     /* a module of ours with a main */
-    bool repl, then_repl;    /* the prompt; behind a script or -e */
+    struct see see;
+    const char *command;  /* a module of ours with a main */
+    bool repl, then_repl; /* the prompt; behind a script or -e */
 };
 
 /* A signal handler reaches its runtime through these alone. */
@@ -175,7 +180,7 @@ static void write_line(void *arg, enum leat_log_level level, const char *line)
 /* Fills *o. -1: go on; else the exit status. */
 static int parse(int argc, const char *const *argv, struct options *o)
 {
-    int i = 1;
+    int i = 1, taken;
     for (; i < argc; i++) {
         const char *a = argv[i];
         if (strcmp(a, "-h") == 0 || strcmp(a, "--help") == 0) {
@@ -197,6 +202,9 @@ static int parse(int argc, const char *const *argv, struct options *o)
             if (i + 1 >= argc)
                 return complain("--allow-connect takes rules such as public,*.example.com", NULL);
             o->allow_connect = argv[++i];
+        } else if ((taken = see_option(&o->see, argc, argv, &i)) != 0) {
+            if (taken < 0)
+                return complain("a file is missing behind", a);
         } else if (strcmp(a, "-q") == 0) {
             o->quiet = true;
         } else if (strcmp(a, "-v") == 0) {
@@ -366,8 +374,11 @@ int main(int argc, char **argv)
     atomic_store(&signalled_runtime, rt);
     if (atomic_load(&interrupt_count) > 0) /* it came when there was no runtime to tell */
         leat_interrupt(rt);
-    if (start(rt, &o, &err)) {
-        rc = finish(rt, leat_run(rt));
+    o.see.title = o.script ? o.script : o.command ? o.command : "leat";
+    if (!see_begin(&o.see, rt)) {
+        rc = EXIT_USAGE;
+    } else if (start(rt, &o, &err)) {
+        rc = see_end(&o.see, rt, finish(rt, leat_run(rt)));
     } else {
         fprintf(stderr, "leat: %s\n", err.message);
         rc = strcmp(err.kind, "script") == 0 ? EXIT_SCRIPT : EXIT_USAGE;

@@ -4,6 +4,7 @@
  * (both may raise; whoever needs the place next frees what lies there); the engine from submission
  * to its event; then the waiting task, which has it in wait.obj, until its take or its cancel. */
 #include "lua_request.h"
+#include "lua_record.h"
 
 #include "lua_aux.h"
 #include "lua_stream.h"
@@ -258,6 +259,8 @@ void lua_request_drain(struct rt *rt)
     struct transfer *t;
     unsigned events;
     while ((t = engine_next_event(rt->engine, &events)) != NULL) {
+        if (rt->record && (events & TRANSFER_DONE))
+            record_request(rt->record, t);
         if (t->spec.stream || t->spec.upload) {
             stream_event(rt, t, events);
             continue;

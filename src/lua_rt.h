@@ -20,10 +20,12 @@ struct rt {
     struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
     struct list spare;      /* transfers kept for the next requests, by event_node */
     unsigned spare_count;
-    struct list streams; /* lua_stream.c: those that have a transfer */
-    struct list servers; /* lua_serve.c: open servers, closed with the runtime */
-    size_t file_calls;   /* lua_file.c: under way on libuv's threads */
-    size_t drains;       /* runs that end in good order by themselves once leat.stopping is set */
+    struct list streams;   /* lua_stream.c: those that have a transfer */
+    struct list servers;   /* lua_serve.c: open servers, closed with the runtime */
+    size_t file_calls;     /* lua_file.c: under way on libuv's threads */
+    size_t drains;         /* runs that end in good order by themselves once leat.stopping is set */
+    struct record *record; /* NULL: nothing is recorded */
+    size_t missed;         /* thresholds that a script has stated */
     bool virtual_time;
     uint64_t rng[4]; /* the runtime's random numbers, repeatable by seed */
     bool repeatable; /* a seed was given, or time is virtual: identifiers come from rng too */

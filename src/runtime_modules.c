@@ -2,6 +2,7 @@
 
 #include "embedded.h"
 #include "lua_aux.h"
+#include "lua_record.h"
 #include <curl/curl.h>
 #include <luajit.h>
 #include <lualib.h>
@@ -118,6 +119,7 @@ static const struct {
 } core_modules[] = {{"leat.core.task", lua_open_task},       {"leat.core.sync", lua_open_sync},
                     {"leat.core.request", lua_open_request}, {"leat.core.json", lua_open_json},
                     {"leat.core.util", lua_open_util},       {"leat.core.file", lua_open_file},
+                    {"leat.core.record", lua_open_record},
 #ifdef LEAT_SERVE
                     {"leat.core.serve", lua_open_serve},
 #endif

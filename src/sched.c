@@ -78,6 +78,7 @@ struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int 
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         list_init(nodes[i]);
     t->id = s->next_id++;
+    t->born_ns = s->watch ? loop_now_ns(s->loop) : 0;
     list_push_back(&s->tasks, &t->all);
     s->live++;
     s->spawned++;
@@ -178,6 +179,8 @@ static struct task *end_one(struct task *t)
     struct sched *s = t->sched;
     struct task *parent = t->parent;
     settle_outcome(t);
+    if (s->watch)
+        s->watch->ended(s->watch, t, loop_now_ns(s->loop));
     /* For its traceback; without memory for that the bug is raised all the same. */
     if (t->outcome == OUTCOME_BUG && lua_cpcall(s->L, remember_bug, t) != 0)
         lua_pop(s->L, 1);
@@ -285,6 +288,8 @@ static void resume(struct sched *s, struct task *t)
         return;
     }
     int nargs = 1;
+    if (s->watch && s->watch->waited && t->wait.ops)
+        s->watch->waited(s->watch, t, loop_now_ns(s->loop));
     if (t->started)
         lua_rawgeti(t->co, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
     else

@@ -4,6 +4,13 @@
 #include "log.h"
 #include "task.h"
 
+/* Told of what the tasks do, while it is set; runs no Lua that could wait. */
+struct sched_watch {
+    /* A wait is over (t->wait); may be NULL. */
+    void (*waited)(struct sched_watch *w, const struct task *t, uint64_t now_ns);
+    void (*ended)(struct sched_watch *w, struct task *t, uint64_t now_ns);
+};
+
 struct sched {
     struct loop *loop;
     struct log *log;
@@ -26,6 +33,7 @@ struct sched {
     void (*push_err)(lua_State *L, const struct err *err);
     bool own_state; /* the Lua state is ours: the script's own coroutines may wait */
     uint64_t spawned, resumed;
+    struct sched_watch *watch; /* NULL: none */
 };
 
 /* Prepares the registry of L. May raise (memory): call in a protected context. */

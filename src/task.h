@@ -115,6 +115,7 @@ struct task {
     bool trace_complete;      /* SLOT_BUG_TRACE holds this task's own frames too */
     unsigned swallowed;       /* cancels raised and survived */
     uint64_t cancelled_at_ns; /* first delivery */
+    uint64_t born_ns;         /* only where the scheduler is watched */
     char cancel_reason[48];
 };
 

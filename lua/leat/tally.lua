@@ -1,10 +1,21 @@
 -- What a pipeline counts and measures, and the summary made of it. Internal.
+local check = require "leat.check"
+local logger = require "leat.log"
+local record = require "leat.core.record"
 local task = require "leat.task"
 
 local exp, floor, log, max = math.exp, math.floor, math.log, math.max
 local now = task.now
 
 local M = {}
+
+-- What may be checked.
+local CHECKED = {}
+for _, name in ipairs { "items", "ok", "failed", "skipped", "resumed", "retried", "calls", "tokens", "cost",
+    "prompt_tokens", "completion_tokens", "wall", "serial", "rate", "success_rate", "p50", "p95", "p99" } do
+    CHECKED[name] = "number"
+end
+
 local Tally = {}
 Tally.__index = Tally
 
@@ -154,6 +165,51 @@ function Stats:__tostring()
             100 * self.bounds[self.bottleneck] / self.wall)
     end
     return table.concat(lines, "\n")
+end
+
+-- What is good when it is large; the rest is when it is small.
+local LEAST = { ok = true, items = true, rate = true, success_rate = true }
+local TIMES = { p50 = true, p95 = true, p99 = true, wall = true, serial = true }
+
+local function shown(name, value)
+    return TIMES[name] and M.seconds(value) or ("%.4g"):format(value)
+end
+
+--- Compares the figures with what they should be. A threshold that is missed is told on standard error, and
+--- the `leat` program then ends with status 3 (if the script itself does well).
+---@param thresholds table by name: the least ok, items, rate and success_rate (ok of those that were called),
+---the most of any other figure: failed, skipped, retried, calls, tokens, cost, wall, p50, p95, p99 ...
+---@return boolean met
+---@return string[] missed a text for each that is missed
+---
+--- A figure that there is none of (p95 without a call) counts as missed. Raises for an unknown name.
+--- ```lua
+--- local pipe = leat.pipeline {}
+--- local _, stats = pipe:run({ 1, 2 }, function(x) return x end)
+--- assert(stats:check { failed = 0, success_rate = 0.99, p95 = 2 })
+--- ```
+function Stats:check(thresholds)
+    check.options("check", thresholds, CHECKED)
+    local missed = {}
+    for name, bound in pairs(thresholds) do
+        local value = self[name]
+        if name == "success_rate" then
+            local called = self.ok + self.failed + self.skipped
+            value = called > 0 and self.ok / called or nil
+        end
+        local good = value and (LEAST[name] and value >= bound or not LEAST[name] and value <= bound)
+        if not good then
+            missed[#missed + 1] = ("threshold missed: %s is %s, should be at %s %s"):format(name,
+                value and shown(name, value) or "unknown", LEAST[name] and "least" or "most",
+                shown(name, bound))
+        end
+    end
+    table.sort(missed)
+    for _, text in ipairs(missed) do
+        record.missed()
+        logger.warn(text)
+    end
+    return #missed == 0, missed
 end
 
 -- The figures as they stand.
