@@ -442,6 +442,7 @@ static bool worth_another(const struct exchange *x, CURLcode code)
 
 void exchange_curl_done(struct exchange *x, CURLcode code)
 {
+    x->easy_failed = code != CURLE_OK;
     struct engine *e = x->engine;
     if (x->held.len > 0 && x->stop.kind == ERR_NONE) {
         x->ended = true;

@@ -86,6 +86,7 @@ struct exchange {
     int local_port; /* of the connection that it was sent on */
     uint32_t stream_id;
     unsigned relaunches;
+    bool easy_failed;   /* the library's last word about it was an error */
     int socket_error;   /* errno of the last socket that could not be opened; 0: none */
     bool target_denied; /* an address was not tried because it may not be connected to */
 

@@ -271,6 +271,18 @@ static CURLcode set_route(struct exchange *x)
 enum err_kind opts_hop(struct exchange *x, struct err *err)
 {
     CURL *c = x->easy;
+    /* After some failures (a proxy without a host) the library reads more than the handle's buffer
+     * holds when that is set up anew: a fresh handle has a fresh buffer. */
+    if (x->easy_failed) {
+        CURL *fresh = curl_easy_init();
+        if (!fresh)
+            return err_set(err, ERR_MEMORY, "no memory for a request");
+        curl_easy_cleanup(c);
+        x->easy = c = fresh;
+        x->easy_failed = false;
+        if (!opts_base(x))
+            return err_set(err, ERR_MEMORY, "no memory for a request");
+    }
     /* All that a request may set is set below each time, so only what few set needs the reset. */
     if (x->easy_dirty) {
         if (x->transfer->spec

@@ -110,7 +110,7 @@ TEST(random_traffic_keeps_both_limits_and_the_order)
     struct admit a;
     struct admit_host h[HOSTS];
     struct admit_ticket t[TICKETS];
-    int host_of[TICKETS], state[TICKETS] = {0}; /* 0 out, 1 waiting, 2 held */
+    int host_of[TICKETS] = {0}, state[TICKETS] = {0}; /* 0 out, 1 waiting, 2 held */
     uint64_t order[TICKETS] = {0}, clock = 1;
     uint32_t seed = 12345;
     admit_init(&a, TOTAL);
