@@ -39,6 +39,7 @@ static const char usage_text[] =
     "options:\n"
     "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
     "  --allow-connect R   what may be connected to: public, 10.0.0.0/8, *.example.com\n"
+    "  --time-limit S      how long a task may compute between two waits\n"
     "  --seed N            make the random numbers repeatable\n"
     "  --trace F.json      what ran when, for https://ui.perfetto.dev\n"
     "  --report F.html     a page of the run: waterfall, latency, concurrency, errors\n"
@@ -66,7 +67,8 @@ struct options {
     size_t text_len;
     const char *const *args; /* the script's, ended by NULL */
     struct see see;
-    const char *command;  /* a module of ours with a main */
+    const char *command; /* a module of ours with a main */
+    unsigned time_limit_ms;
     bool repl, then_repl; /* the prompt; behind a script or -e */
 };
 
@@ -205,6 +207,13 @@ static int parse(int argc, const char *const *argv, struct options *o)
         } else if ((taken = see_option(&o->see, argc, argv, &i)) != 0) {
             if (taken < 0)
                 return complain("a file is missing behind", a);
+        } else if (strcmp(a, "--time-limit") == 0) {
+            char *end = NULL;
+            const char *n = i + 1 < argc ? argv[++i] : "";
+            double seconds = strtod(n, &end);
+            if (!n[0] || *end || !(seconds >= 0.001 && seconds <= 1e6))
+                return complain("--time-limit takes seconds from 0.001, got", n);
+            o->time_limit_ms = (unsigned)(seconds * 1000);
         } else if (strcmp(a, "-q") == 0) {
             o->quiet = true;
         } else if (strcmp(a, "-v") == 0) {
@@ -248,6 +257,8 @@ static int parse(int argc, const char *const *argv, struct options *o)
         o->repl = isatty(STDIN_FILENO);
         o->script = o->repl ? NULL : "-";
     }
+    if (o->time_limit_ms && (o->repl || o->then_repl))
+        return complain("--time-limit is for scripts; at the prompt there is Ctrl-C", NULL);
     return -1;
 }
 
@@ -348,6 +359,7 @@ int main(int argc, char **argv)
         .seed = o.seed,
         .env_proxy = true,
         .allow_connect = o.allow_connect,
+        .time_limit_ms = o.time_limit_ms,
         .script_dir = dir,
         .log = write_line,
         .min_log_level = o.quiet     ? LEAT_LOG_ERROR

@@ -37,6 +37,15 @@ struct leat_config {
      * "*.example.com", "any" (see README.md). Checked for each request and redirect, on the address
      * that is really used. NULL: everything. */
     const char *allow_connect;
+    /* How long a task may compute between two waits, in milliseconds; 0: without end. Past it the
+     * task ends as a failure of kind "budget", reason "time_limit"; the others live on. leat_step
+     * then also keeps its budget in the midst of a task, which goes on at the next step (under
+     * virtual time it does not). Turns LuaJIT's compiler off, unless jit_watchdog is set. What C
+     * functions do (a pattern, a sort's own work, ffi) is not interrupted. */
+    unsigned time_limit_ms;
+    /* The compiler stays on under a time limit: for one runtime of a process at a time. Takes
+     * SIGPROF, and acts up to some 10 ms late. */
+    bool jit_watchdog;
     uint64_t seed;          /* of the runtime's random numbers; 0: from the system */
     const char *script_dir; /* where require looks first; NULL: nowhere */
     /* Lines for people; NULL: standard error. Called on the runtime's thread. */

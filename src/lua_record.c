@@ -223,7 +223,7 @@ struct record *record_new(struct rt *rt, const char *trace_path, struct err *err
         return NULL;
     }
     rt->record = r;
-    rt->sched.watch = &r->watch;
+    rt->sched.observer = &r->watch;
     return r;
 }
 
@@ -232,7 +232,7 @@ void record_free(struct record *r)
     if (!r)
         return;
     r->rt->record = NULL;
-    r->rt->sched.watch = NULL;
+    r->rt->sched.observer = NULL;
     if (r->trace)
         fclose(r->trace);
     mem_free(&r->rt->mem, r);

@@ -383,6 +383,33 @@ static int l_yieldable(lua_State *L)
     return 1;
 }
 
+/* The coroutine that was just resumed came back because the task's time is up. */
+static int l_preempted(lua_State *L)
+{
+    struct sched *s = &rt_of(L)->sched;
+    lua_pushboolean(L, s->preempted);
+    s->preempted = false;
+    return 1;
+}
+
+/* It came back to a spot that cannot yield: a slice goes on, a stop is raised. */
+static int l_go_on(lua_State *L)
+{
+    struct task *t = running(L, "coroutine.resume");
+    t->sliced = false;
+    if (!t->stopped)
+        return 0;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
+    return lua_error(L);
+}
+
+static int l_out_of_time(lua_State *L)
+{
+    struct task *t = rt_of(L)->sched.running;
+    lua_pushboolean(L, t && t->stopped);
+    return 1;
+}
+
 static int l_check_can_wait(lua_State *L)
 {
     task_check_can_wait(L, &rt_of(L)->sched, luaL_checkstring(L, 1));
@@ -536,6 +563,9 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"take", l_take},
                                      {"unpark", l_unpark},
                                      {"yieldable", l_yieldable},
+                                     {"preempted", l_preempted},
+                                     {"go_on", l_go_on},
+                                     {"out_of_time", l_out_of_time},
                                      {"check_can_wait", l_check_can_wait},
                                      {"is_base", l_is_base},
                                      {"cleanups", l_cleanups},

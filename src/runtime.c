@@ -1,6 +1,7 @@
 /* The public library: puts the floors together and turns the crank. */
 #include "leat.h"
 
+#include "limit.h"
 #include "lua_aux.h"
 #include "lua_stream.h"
 #include "runtime_modules.h"
@@ -20,6 +21,7 @@ struct leat_runtime {
     struct rt rt;
     struct targets *targets; /* NULL: everything may be connected to */
     struct leat_config config;
+    struct limit limit;
     _Atomic unsigned interrupts; /* asked for */
     unsigned interrupts_handled;
     struct timer grace; /* runs while those that drain may still finish what they began */
@@ -80,7 +82,10 @@ static int panic(lua_State *L)
 static int set_up(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
-    runtime_open_modules(L, &r->rt, r->config.script_dir);
+    runtime_open_modules(L, &r->rt, r->config.script_dir, r->config.time_limit_ms > 0);
+    if (r->config.time_limit_ms > 0)
+        limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
+                   r->config.jit_watchdog);
     return 0;
 }
 
@@ -179,6 +184,7 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     return r;
 
 fail_state:
+    limit_close(&r->limit, rt->L);
     lua_close(rt->L);
 fail_engine:
     engine_free(rt->engine);
@@ -408,6 +414,7 @@ static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 
 enum leat_status leat_run(leat_runtime *r)
 {
+    limit_step(&r->limit, NEVER_NS);
     while (turn(r, true, NEVER_NS)) {
     }
     return leat_result(r);
@@ -418,6 +425,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
     struct rt *rt = &r->rt;
     uint64_t now = loop_now_ns(&rt->loop);
     uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
+    limit_step(&r->limit, until);
     do {
         if (!turn(r, false, until))
             return LEAT_DONE;
@@ -506,6 +514,8 @@ void leat_free(leat_runtime *r)
         return;
     struct rt *rt = &r->rt;
     cancel_roots(rt, "the runtime is closing");
+    limit_step(&r->limit, NEVER_NS);
+    limit_hurry(&r->limit);
     /* Tasks that ignore their cancel are abandoned after a while, so this ends. */
     while (rt->sched.live > 0) {
         cancel_roots(rt, "the runtime is closing");
@@ -518,6 +528,7 @@ void leat_free(leat_runtime *r)
     lua_file_close(rt);
     engine_close(rt->engine);
     lua_request_close(rt);
+    limit_close(&r->limit, rt->L);
     lua_close(rt->L);
     engine_free(rt->engine);
     targets_free(r->targets);

@@ -125,7 +125,7 @@ static const struct {
 #endif
                     {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
 
-void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir)
+void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited)
 {
     lua_gc(L, LUA_GCSTOP, 0); /* what is made here stays: a collection would only take time */
     luaL_openlibs(L);
@@ -145,6 +145,7 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir)
     lua_pushliteral(L, "leat.setup");
     lua_call(L, 1, 1);
     lua_pushstring(L, script_dir);
-    lua_call(L, 1, 0);
+    lua_pushboolean(L, limited);
+    lua_call(L, 2, 0);
     lua_gc(L, LUA_GCRESTART, 0);
 }

@@ -9,4 +9,4 @@ struct leat_runtime;
 struct rt *runtime_inside(struct leat_runtime *r);
 /* Opens the standard libraries and leat's modules in a state that the runtime owns. `script_dir`:
  * where require looks first; NULL: nowhere. Raises: call it protected. */
-void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir);
+void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited);

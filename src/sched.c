@@ -32,6 +32,8 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
     lua_pushboolean(L, 0);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_CLEANUP);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
     if (luaL_newmetatable(L, "leat.error")) {
         lua_pushliteral(L, "leat.error");
         lua_setfield(L, -2, "__name");
@@ -78,7 +80,7 @@ struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int 
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         list_init(nodes[i]);
     t->id = s->next_id++;
-    t->born_ns = s->watch ? loop_now_ns(s->loop) : 0;
+    t->born_ns = s->observer ? loop_now_ns(s->loop) : 0;
     list_push_back(&s->tasks, &t->all);
     s->live++;
     s->spawned++;
@@ -179,8 +181,8 @@ static struct task *end_one(struct task *t)
     struct sched *s = t->sched;
     struct task *parent = t->parent;
     settle_outcome(t);
-    if (s->watch)
-        s->watch->ended(s->watch, t, loop_now_ns(s->loop));
+    if (s->observer)
+        s->observer->ended(s->observer, t, loop_now_ns(s->loop));
     /* For its traceback; without memory for that the bug is raised all the same. */
     if (t->outcome == OUTCOME_BUG && lua_cpcall(s->L, remember_bug, t) != 0)
         lua_pop(s->L, 1);
@@ -268,9 +270,13 @@ static void abandon(struct task *t)
     struct sched *s = t->sched;
     task_wait_end(t);
     t->cancel_requested = true;
-    log_write(s->log, LOG_WARN,
-              "task %llu ignored its cancel (%u times): it is abandoned, its clean-ups run",
-              (unsigned long long)t->id, t->swallowed);
+    if (t->stopped)
+        log_write(s->log, LOG_WARN, "task %llu is stopped by its time limit, its clean-ups run",
+                  (unsigned long long)t->id);
+    else
+        log_write(s->log, LOG_WARN,
+                  "task %llu ignored its cancel (%u times): it is abandoned, its clean-ups run",
+                  (unsigned long long)t->id, t->swallowed);
     LIST_FOR(node, &t->children) /* nobody is left to hold their shields' limits */
     CONTAINER_OF(node, struct task, sibling)->shielded = false;
     if (lua_cpcall(s->L, start_cleanup, t) != 0) {
@@ -280,40 +286,67 @@ static void abandon(struct task *t)
     end_body(t, OUTCOME_FAILED);
 }
 
-static void resume(struct sched *s, struct task *t)
+/* Its error is left on top of its stack, like one that it raised. */
+static void stop(struct task *t)
+{
+    lua_State *L = t->sched->L;
+    lua_rawgeti(t->co, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
+    abandon(t);
+}
+
+/* True: the step's time ended within the task, which is to go on before any other. */
+static bool resume(struct sched *s, struct task *t)
 {
     if (!t->started && t->cancel_requested) {
         t->started = true;
         end_body(t, OUTCOME_CANCELLED);
-        return;
+        return false;
     }
     int nargs = 1;
-    if (s->watch && s->watch->waited && t->wait.ops)
-        s->watch->waited(s->watch, t, loop_now_ns(s->loop));
-    if (t->started)
+    if (s->observer && s->observer->waited && t->wait.ops)
+        s->observer->waited(s->observer, t, loop_now_ns(s->loop));
+    if (t->sliced)
+        nargs = 0;
+    else if (t->started)
         lua_rawgeti(t->co, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
     else
         nargs = lua_gettop(t->co) - 1;
     t->started = true;
+    t->sliced = false;
     t->state = TASK_RUNNING;
     s->running = t;
     s->resumed++;
+    if (s->before_resume)
+        s->before_resume(s, t);
     int rc = lua_resume(t->co, nargs);
+    if (s->after_resume)
+        s->after_resume(s, t);
     /* An error may come between a wait's begin and its yield, or between its wake and its take. */
-    if (rc != LUA_YIELD)
+    if (rc != LUA_YIELD || t->stopped)
         task_unpark(s);
     s->running = NULL;
+    if (t->stopped) {
+        stop(t);
+        return false;
+    }
     if (rc != LUA_YIELD) {
         end_body(t, classify(t, rc));
-        return;
+        return false;
     }
     lua_settop(t->co, 0);
+    if (t->sliced) {
+        t->state = TASK_READY;
+        return true;
+    }
     if (t->abandoned) {
         abandon(t);
     } else if (!t->wait.ops) {
         t->stray_yield = true;
         end_body(t, OUTCOME_BUG);
     }
+    return false;
 }
 
 static void decide_late(struct sched *s)
@@ -340,7 +373,11 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
         s->pass_ns = loop_now_ns(s->loop);
         struct list *node;
         while ((node = list_pop_front(&batch))) {
-            resume(s, CONTAINER_OF(node, struct task, node));
+            if (resume(s, CONTAINER_OF(node, struct task, node))) {
+                list_push_front(&batch, node);
+                in_time = false;
+                break;
+            }
             if (until_ns != NEVER_NS && loop_now_ns(s->loop) >= until_ns) {
                 in_time = false;
                 break;

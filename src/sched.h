@@ -33,7 +33,12 @@ struct sched {
     void (*push_err)(lua_State *L, const struct err *err);
     bool own_state; /* the Lua state is ours: the script's own coroutines may wait */
     uint64_t spawned, resumed;
-    struct sched_watch *watch; /* NULL: none */
+    struct sched_watch *observer; /* NULL: none */
+    /* Asked around each resume where computing is limited; may be NULL. */
+    void (*before_resume)(struct sched *s, struct task *t);
+    void (*after_resume)(struct sched *s, struct task *t);
+    void *watch;    /* theirs */
+    bool preempted; /* a coroutine of the script's own yielded by the limit, not by its own will */
 };
 
 /* Prepares the registry of L. May raise (memory): call in a protected context. */
@@ -99,5 +104,6 @@ enum {
     SCHED_KEY_TASK_META,
     SCHED_KEY_ERR_META,
     SCHED_KEY_PARKED,
-    SCHED_KEY_CLEANUP
+    SCHED_KEY_CLEANUP,
+    SCHED_KEY_STOP /* the error of the task that has computed for too long */
 };

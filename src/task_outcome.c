@@ -59,6 +59,16 @@ int task_push_outcome(lua_State *L, struct task *t)
         return 1;
     case OUTCOME_FAILED:
         lua_pushnil(L);
+        if (t->stopped) {
+            lua_pushvalue(co, -1);
+            lua_xmove(co, L, 1);
+            if (!lua_istable(L, -1)) { /* there was no memory for it */
+                err_set(&e, ERR_BUDGET, "time limit");
+                err_reason(&e, "time_limit");
+                t->sched->push_err(L, &e);
+            }
+            return 2;
+        }
         if (t->abandoned) {
             err_set(&e, ERR_INTERNAL,
                     "the task caught its own cancel %u times and went on: abandoned", t->swallowed);

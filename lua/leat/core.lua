@@ -32,8 +32,9 @@ M.await = await
 local MAX_DEPTH = 190
 
 -- Replaces the functions of `lib` (the state's coroutine table) so that a wait inside a coroutine of the
--- script's own travels out to the task, while its own yields stay its own.
-function M.install_coroutines(lib)
+-- script's own travels out to the task, while its own yields stay its own. `limited`: computing has a
+-- limit, which travels out like a wait.
+function M.install_coroutines(lib, limited)
     local raw_create, raw_resume, raw_yield = lib.create, lib.resume, lib.yield
     local running = lib.running
     local depth = setmetatable({}, { __mode = "k" })
@@ -41,6 +42,16 @@ function M.install_coroutines(lib)
     local refused = setmetatable({}, { __mode = "k" }) -- it waits for what will not come
 
     local function relay(co, ok, first, ...)
+        if limited and ok and task.preempted() then
+            if yieldable() then
+                waiting_in[co] = task.current()
+                raw_yield(PARKED)
+                waiting_in[co] = false
+            else
+                task.go_on()
+            end
+            return relay(co, raw_resume(co)) -- into the instruction where it was: nothing is handed in
+        end
         if first ~= PARKED or not ok then
             return ok, first, ...
         end

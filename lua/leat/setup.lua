@@ -14,8 +14,11 @@ local function install_gsub(lib)
 end
 
 -- Called by the runtime for states of its own: the script's globals and its coroutines.
-return function(directory)
-    core.install_coroutines(coroutine)
+return function(directory, limited)
+    core.install_coroutines(coroutine, limited)
+    if limited then
+        require "leat.limited"()
+    end
     install_gsub(string)
     require("leat.loader").install(directory)
     _G.leat, _G.sleep, _G.spawn, _G.wait_for = leat, leat.sleep, leat.spawn, leat.wait_for

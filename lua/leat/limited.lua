@@ -1,0 +1,34 @@
+-- What a state with a time limit goes without: what would put the limit's own means out of action. Internal.
+local function refuse(name)
+    return function()
+        error(name .. ": not where a time limit is set, which stands on it", 2)
+    end
+end
+
+-- LuaJIT runs a message handler with hooks off when the error came from a hook, so a handler that loops
+-- would never end. Past the limit none is asked.
+local function guard_xpcall()
+    local raw_xpcall = xpcall
+    local out_of_time = require("leat.core.task").out_of_time
+    function _G.xpcall(fn, handler, ...)
+        return raw_xpcall(fn, function(err)
+            if out_of_time() then
+                return err
+            end
+            return handler(err)
+        end, ...)
+    end
+end
+
+return function()
+    guard_xpcall()
+    for _, name in ipairs { "on", "off", "flush", "attach" } do
+        jit[name] = refuse("jit." .. name)
+    end
+    jit.opt = nil
+    for _, name in ipairs { "jit.opt", "jit.profile" } do
+        package.loaded[name] = nil
+        package.preload[name] = refuse(name)
+    end
+    debug.sethook = refuse "debug.sethook"
+end
