@@ -203,8 +203,10 @@ static bool claim_lua(struct mem *m, size_t more)
     if (told_to_fail(m))
         return false;
     size_t used = atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
-    if (m->limit_bytes != 0 && (used > m->limit_bytes || more > m->limit_bytes - used))
+    if (m->limit_bytes != 0 && (used > m->limit_bytes || more > m->limit_bytes - used)) {
+        m->lua_refused = true;
         return false;
+    }
     set_lua_bytes(m, lua_bytes(m) + more);
     raise_peak(m, used + more);
     return true;

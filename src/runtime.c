@@ -174,6 +174,9 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
         goto fail_engine;
     }
     rt->mem.limit_bytes = r->config.memory_limit;
+    /* A collection that waits until memory has doubled would come after the cap. */
+    if (r->config.memory_limit)
+        lua_gc(rt->L, LUA_GCSETPAUSE, 130);
     if (!protected_call(r, set_up, r)) {
         err_set(&e, r->error_kind, "%s", r->error_text);
         goto fail_state;

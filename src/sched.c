@@ -108,6 +108,56 @@ static bool is_own_cancel(struct task *t, int index)
     return same;
 }
 
+/* What the collector may need above the cap to bring memory back under it. */
+#define COLLECT_BYTES (256u << 10)
+
+static bool ran_out_of_memory(struct task *t, int rc)
+{
+    if (rc == LUA_ERRMEM)
+        return true;
+    /* Through a coroutine of the script's own it comes as a plain error. */
+    return rc == LUA_ERRRUN && t->sched->loop->mem->lua_refused &&
+           lua_type(t->co, -1) == LUA_TSTRING &&
+           strcmp(lua_tostring(t->co, -1), "not enough memory") == 0;
+}
+
+static int release(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    struct err e;
+    task_push_name(L, t);
+    err_set(&e, ERR_MEMORY, "not enough memory, in task %llu (%s)", (unsigned long long)t->id,
+            lua_tostring(L, -1));
+    lua_State *co = lua_newthread(L);
+    t->sched->push_err(L, &e);
+    lua_xmove(L, co, 1);
+    task_set_slot(L, t, SLOT_CO); /* the old one and all that it holds may be collected */
+    t->co = co;
+    return 0;
+}
+
+static int collect(lua_State *L)
+{
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    return 0;
+}
+
+/* LuaJIT collects nothing when memory runs out, so what the task that hit the cap has left behind
+ * would fail the next ones. `t`: it ended by that; NULL: it caught it. */
+static void make_room(struct sched *s, struct task *t)
+{
+    struct mem *m = s->loop->mem;
+    size_t cap = m->limit_bytes;
+    if (cap != 0)
+        m->limit_bytes = cap + COLLECT_BYTES;
+    if (t && lua_cpcall(s->L, release, t) != 0)
+        lua_pop(s->L, 1);
+    if (lua_cpcall(s->L, collect, NULL) != 0)
+        lua_pop(s->L, 1);
+    m->limit_bytes = cap;
+    m->lua_refused = false;
+}
+
 static enum task_outcome classify(struct task *t, int rc)
 {
     lua_State *co = t->co;
@@ -327,6 +377,10 @@ static bool resume(struct sched *s, struct task *t)
     if (rc != LUA_YIELD || t->stopped)
         task_unpark(s);
     s->running = NULL;
+    if (!t->stopped && ran_out_of_memory(t, rc))
+        make_room(s, t);
+    else if (s->loop->mem->lua_refused)
+        make_room(s, NULL);
     if (t->stopped) {
         stop(t);
         return false;
