@@ -40,6 +40,7 @@ static const char usage_text[] =
     "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
     "  --allow-connect R   what may be connected to: public, 10.0.0.0/8, *.example.com\n"
     "  --time-limit S      how long a task may compute between two waits\n"
+    "  --sandbox           the script gets no files, processes, ffi or C modules\n"
     "  --seed N            make the random numbers repeatable\n"
     "  --trace F.json      what ran when, for https://ui.perfetto.dev\n"
     "  --report F.html     a page of the run: waterfall, latency, concurrency, errors\n"
@@ -69,6 +70,7 @@ struct options {
     struct see see;
     const char *command; /* a module of ours with a main */
     unsigned time_limit_ms;
+    bool sandbox;
     bool repl, then_repl; /* the prompt; behind a script or -e */
 };
 
@@ -207,6 +209,8 @@ static int parse(int argc, const char *const *argv, struct options *o)
         } else if ((taken = see_option(&o->see, argc, argv, &i)) != 0) {
             if (taken < 0)
                 return complain("a file is missing behind", a);
+        } else if (strcmp(a, "--sandbox") == 0) {
+            o->sandbox = true;
         } else if (strcmp(a, "--time-limit") == 0) {
             char *end = NULL;
             const char *n = i + 1 < argc ? argv[++i] : "";
@@ -259,6 +263,8 @@ static int parse(int argc, const char *const *argv, struct options *o)
     }
     if (o->time_limit_ms && (o->repl || o->then_repl))
         return complain("--time-limit is for scripts; at the prompt there is Ctrl-C", NULL);
+    if (o->sandbox && (o->repl || o->then_repl || o->mock))
+        return complain("--sandbox is for scripts", NULL);
     return -1;
 }
 
@@ -360,6 +366,7 @@ int main(int argc, char **argv)
         .env_proxy = true,
         .allow_connect = o.allow_connect,
         .time_limit_ms = o.time_limit_ms,
+        .sandbox = o.sandbox ? LEAT_SANDBOX_RESTRICTED : LEAT_SANDBOX_FULL,
         .script_dir = dir,
         .log = write_line,
         .min_log_level = o.quiet     ? LEAT_LOG_ERROR

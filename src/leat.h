@@ -25,6 +25,12 @@ struct leat_error {
 
 enum leat_log_level { LEAT_LOG_DEBUG, LEAT_LOG_INFO, LEAT_LOG_WARN, LEAT_LOG_ERROR };
 
+/* What scripts may use of the process that they run in. */
+enum leat_sandbox {
+    LEAT_SANDBOX_FULL,      /* everything: io, os, ffi, C modules */
+    LEAT_SANDBOX_RESTRICTED /* neither files nor processes, ffi, debug, bytecode: see README.md */
+};
+
 /* A zeroed struct asks for the defaults. Strings and pointers are borrowed during leat_new, but for
  * log_arg, which is kept. */
 struct leat_config {
@@ -37,6 +43,10 @@ struct leat_config {
      * "*.example.com", "any" (see README.md). Checked for each request and redirect, on the address
      * that is really used. NULL: everything. */
     const char *allow_connect;
+    enum leat_sandbox sandbox;
+    /* Restricted: the Lua modules that scripts may require, such as "inspect, lib.*"; "*": all that
+     * are found; NULL: leat alone. */
+    const char *allow_modules;
     /* How long a task may compute between two waits, in milliseconds; 0: without end. Past it the
      * task ends as a failure of kind "budget", reason "time_limit"; the others live on. leat_step
      * then also keeps its budget in the midst of a task, which goes on at the next step (under

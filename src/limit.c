@@ -69,8 +69,14 @@ static void on_count(lua_State *L, lua_Debug *ar)
     lua_pop(L, 1);
     struct sched *s = &l->rt->sched;
     struct task *t = s->running;
+    if (!t) {
+        if (l->outside_ns == 0 || clock_ns(CLOCK_MONOTONIC) - l->outside_ns < l->limit_ns)
+            return;
+        look_at_each(l, L); /* whatever catches it: until limit_outside, or the next resume's end */
+        luaL_error(L, "time limit");
+    }
     /* In a wait that has begun it is on its way out, as it is in a slice. */
-    if (!t || t->state != TASK_RUNNING || t->sliced)
+    if (t->state != TASK_RUNNING || t->sliced)
         return;
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
     if (!t->stopped && over(l, now)) {
@@ -187,6 +193,17 @@ void limit_step(struct limit *l, uint64_t until_ns)
 {
     if (l->rt)
         atomic_store(&l->until_ns, l->rt->virtual_time ? NEVER_NS : until_ns);
+}
+
+void limit_outside(struct limit *l)
+{
+    if (!l->rt)
+        return;
+    l->outside_ns = clock_ns(CLOCK_MONOTONIC);
+    if (l->hooked)
+        look_seldom(l, l->rt->L);
+    if (l->watchdog)
+        atomic_store(&l->due_ns, l->outside_ns + l->limit_ns);
 }
 
 void limit_hurry(struct limit *l)

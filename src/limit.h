@@ -14,6 +14,7 @@ struct limit {
     _Atomic uint64_t due_ns;   /* watchdog: when the hook is to be set; NEVER_NS: not */
     _Atomic uint64_t until_ns; /* end of the present leat_step; NEVER_NS: none */
     bool hooked;               /* each instruction is looked at */
+    uint64_t outside_ns;       /* when Lua was last called outside any task */
     uint64_t began_ns;         /* of this resume: by the clock, and ... */
     uint64_t began_cpu_ns;     /* ... by what this thread has computed */
     uint64_t spent_ns;         /* in the slices before this one */
@@ -25,6 +26,8 @@ struct limit {
 void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns, bool watchdog);
 /* A step of the runtime begins; `until_ns` by the real clock, NEVER_NS: it is not cut short. */
 void limit_step(struct limit *l, uint64_t until_ns);
+/* Lua is about to be called outside any task, for as long as the limit allows. */
+void limit_outside(struct limit *l);
 /* The runtime closes: what computes now has only a moment left. */
 void limit_hurry(struct limit *l);
 /* Before lua_close; harmless if limit_open was not called. */

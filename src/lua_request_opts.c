@@ -466,6 +466,13 @@ static bool repeats(const struct option *o)
     return o->set == set_headers || o->set == set_timeout; /* these look closer by themselves */
 }
 
+/* A restricted script reaches no file of the host's, nor a socket among them. */
+static bool names_a_file(const struct option *o)
+{
+    return strcmp(o->name, "ca_file") == 0 || strcmp(o->name, "cert") == 0 ||
+           strcmp(o->name, "key") == 0 || strcmp(o->name, "unix_socket") == 0;
+}
+
 enum err_kind request_read(struct request_reader *r, int index, struct err *err)
 {
     lua_State *L = r->L;
@@ -490,6 +497,12 @@ enum err_kind request_read(struct request_reader *r, int index, struct err *err)
         if (o->type != LUA_TNONE && lua_type(L, value) != o->type) {
             aux_raise(L, "%s: option '%s' must be a %s, got %s", r->who, o->name,
                       lua_typename(L, o->type), aux_picture(L, value, given, sizeof given));
+        }
+        if (rt_of(L)->restricted && names_a_file(o)) {
+            rc = err_set(err, ERR_DENIED, "%s: option '%s' is not allowed in the sandbox", r->who,
+                         o->name);
+            err_reason(err, "sandbox");
+            break;
         }
         uint64_t bit = UINT64_C(1) << (o - options);
         if (!(r->seen & bit) || repeats(o))

@@ -27,6 +27,7 @@ struct rt {
     struct record *record; /* NULL: nothing is recorded */
     size_t missed;         /* thresholds that a script has stated */
     bool virtual_time;
+    bool restricted; /* scripts are in the sandbox */
     uint64_t rng[4]; /* the runtime's random numbers, repeatable by seed */
     bool repeatable; /* a seed was given, or time is virtual: identifiers come from rng too */
     bool exit_requested;
@@ -63,6 +64,7 @@ void lua_group_register(lua_State *L, struct rt *rt);
 int lua_open_sync(lua_State *L, struct rt *rt);
 int lua_open_request(lua_State *L, struct rt *rt);
 int lua_open_json(lua_State *L, struct rt *rt);
+int lua_open_pattern(lua_State *L, struct rt *rt);
 int lua_open_util(lua_State *L, struct rt *rt);
 int lua_open_file(lua_State *L, struct rt *rt);
 int lua_open_serve(lua_State *L, struct rt *rt);

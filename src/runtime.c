@@ -82,7 +82,8 @@ static int panic(lua_State *L)
 static int set_up(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
-    runtime_open_modules(L, &r->rt, r->config.script_dir, r->config.time_limit_ms > 0);
+    runtime_open_modules(L, &r->rt, r->config.script_dir, r->config.time_limit_ms > 0,
+                         r->config.allow_modules);
     if (r->config.time_limit_ms > 0)
         limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
                    r->config.jit_watchdog);
@@ -93,6 +94,7 @@ static int set_up(lua_State *L)
 static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
 {
     lua_State *L = r->rt.L;
+    limit_outside(&r->limit);
     int rc = lua_cpcall(L, fn, arg);
     if (rc == 0)
         return true;
@@ -155,6 +157,7 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     buf_init(&r->report, &rt->mem, 1u << 16);
     rt_seed(rt, r->config.seed ? r->config.seed : system_seed());
     rt->virtual_time = r->config.virtual_time;
+    rt->restricted = r->config.sandbox == LEAT_SANDBOX_RESTRICTED;
     rt->repeatable = r->config.seed != 0 || rt->virtual_time;
     timer_init(&r->grace, on_grace_over);
     if (loop_init(&rt->loop, &rt->mem, NULL, r->config.virtual_time, &e) != ERR_NONE)
@@ -183,7 +186,7 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     }
     rt->sched.busy = transfers_pending;
     rt->sched.busy_arg = rt;
-    r->config.script_dir = r->config.allow_connect = NULL;
+    r->config.script_dir = r->config.allow_connect = r->config.allow_modules = NULL;
     return r;
 
 fail_state:
@@ -232,6 +235,13 @@ static int start(lua_State *L)
     if (luaL_loadbuffer(L, s->source, s->len, s->name) != 0)
         return lua_error(L);
     s->compiled = true;
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, LUA_GLOBALSINDEX);
+    }
+    lua_pushvalue(L, -1);
+    lua_setfenv(L, -3); /* chunk globals */
     int n = 0;
     lua_newtable(L); /* arg */
     lua_pushstring(L, shown_name(s->name));
@@ -240,7 +250,8 @@ static int start(lua_State *L)
         lua_pushstring(L, s->args[n]);
         lua_rawseti(L, -2, n + 1);
     }
-    lua_setglobal(L, "arg");
+    lua_setfield(L, -2, "arg");
+    lua_pop(L, 1);
     luaL_checkstack(L, n + 1, "too many arguments");
     for (int i = 0; i < n; i++)
         lua_pushstring(L, s->args[i]);

@@ -38,7 +38,7 @@ static void preload_core(lua_State *L, struct rt *rt, const char *name, open_fn 
 static int load_embedded(lua_State *L)
 {
     const struct embedded_module *m = lua_touserdata(L, lua_upvalueindex(2));
-    const char *dir = getenv("LEAT_LUA_DIR");
+    const char *dir = rt_of(L)->restricted ? NULL : getenv("LEAT_LUA_DIR");
     int rc;
     if (dir && dir[0]) {
         const char *chunk = m->chunkname + strlen("@");
@@ -116,16 +116,18 @@ static int open_version(lua_State *L, struct rt *rt)
 static const struct {
     const char *name;
     open_fn open;
-} core_modules[] = {{"leat.core.task", lua_open_task},       {"leat.core.sync", lua_open_sync},
-                    {"leat.core.request", lua_open_request}, {"leat.core.json", lua_open_json},
-                    {"leat.core.util", lua_open_util},       {"leat.core.file", lua_open_file},
-                    {"leat.core.record", lua_open_record},
+} core_modules[] = {
+    {"leat.core.task", lua_open_task},       {"leat.core.sync", lua_open_sync},
+    {"leat.core.request", lua_open_request}, {"leat.core.json", lua_open_json},
+    {"leat.core.util", lua_open_util},       {"leat.core.pattern", lua_open_pattern},
+    {"leat.core.file", lua_open_file},       {"leat.core.record", lua_open_record},
 #ifdef LEAT_SERVE
-                    {"leat.core.serve", lua_open_serve},
+    {"leat.core.serve", lua_open_serve},
 #endif
-                    {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
+    {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
 
-void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited)
+void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
+                          const char *allow_modules)
 {
     lua_gc(L, LUA_GCSTOP, 0); /* what is made here stays: a collection would only take time */
     luaL_openlibs(L);
@@ -146,6 +148,9 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, b
     lua_call(L, 1, 1);
     lua_pushstring(L, script_dir);
     lua_pushboolean(L, limited);
-    lua_call(L, 2, 0);
+    lua_pushboolean(L, rt->restricted);
+    lua_pushstring(L, allow_modules);
+    lua_call(L, 4, 1); /* the sandbox's globals */
+    lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
     lua_gc(L, LUA_GCRESTART, 0);
 }

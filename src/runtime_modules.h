@@ -7,6 +7,9 @@ struct leat_runtime;
 
 /* The inside of a runtime, for what the leat program adds to it. */
 struct rt *runtime_inside(struct leat_runtime *r);
+/* Registry: what a restricted script has for globals; else nil. */
+#define RUNTIME_GLOBALS "leat.globals"
 /* Opens the standard libraries and leat's modules in a state that the runtime owns. `script_dir`:
  * where require looks first; NULL: nowhere. Raises: call it protected. */
-void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited);
+void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
+                          const char *allow_modules);

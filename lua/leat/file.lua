@@ -3,6 +3,9 @@
 local await = require("leat.core").await
 local core = require "leat.core.file"
 
+local errors = require "leat.error"
+local runtime = require "leat.core.runtime"
+
 local raw, File = core.raw, core.File
 
 local M = {}
@@ -10,6 +13,10 @@ local M = {}
 -- open(path, how): how is "r", "w" (new or emptied), "x" (must not be there), "a" (append), "a+"; with a "p"
 -- for private. The path "-" is standard output where it is only written. Gives a file, or nil, err.
 function M.open(path, how)
+    if runtime.restricted then
+        return nil, errors.new { kind = "denied", reason = "sandbox",
+            message = "files are not allowed in the sandbox ('" .. tostring(path) .. "')" }
+    end
     return await(core.open(path, how))
 end
 

@@ -59,6 +59,20 @@ local function find(name, beside)
     check.fail("require: module '" .. name .. "' not found:" .. table.concat(tried))
 end
 
+-- The function of module `name`'s text, which gets the globals `env`; raises if there is none.
+function M.find_text(name, templates, env)
+    local tried = {}
+    local path, text = search(name, templates, tried)
+    if not path then
+        check.fail("require: module '" .. name .. "' not found:" .. table.concat(tried))
+    end
+    local chunk, err = compile(path, text)
+    if not chunk then
+        error("require: module '" .. name .. "' does not compile: " .. err, 0)
+    end
+    return setfenv(chunk, env)
+end
+
 -- Replaces the global dofile: what it runs may wait.
 local function dofile_waiting(path)
     if type(path) ~= "string" then
@@ -99,20 +113,10 @@ local function text_only(raw, who)
     end
 end
 
--- Replaces the globals require, dofile, load, loadstring and loadfile. `directory`: the script's, or nil.
-function M.install(directory)
-    local loaded = package.loaded
+-- A `require` that keeps what it loaded in `loaded`; `find(name)` gives a module's function or raises.
+function M.requirer(loaded, find_module)
     local loading = {}
-    local beside = directory and directory .. "/?.lua;" .. directory .. "/?/init.lua;" or ""
-
-    _G.dofile = dofile_waiting
-    _G.load, _G.loadstring = text_only(load, "load"), text_only(loadstring, "loadstring")
-    local raw_loadfile = loadfile
-    function _G.loadfile(path, mode, env)
-        return loaded_or(raw_loadfile(path, text_mode(mode), env))
-    end
-
-    function _G.require(name)
+    local function require_module(name)
         if type(name) ~= "string" then
             check.fail("require: the module's name must be a string, got " .. check.picture(name))
         end
@@ -126,9 +130,9 @@ function M.install(directory)
             end
             other.event = other.event or core.require("leat.sync").event()
             other.event:wait() -- another task is at it
-            return _G.require(name)
+            return require_module(name)
         end
-        local chunk = find(name, beside)
+        local chunk = find_module(name)
         local mine = { task = task.current() }
         loading[name] = mine
         local ok, value = xpcall(chunk, task.note, name)
@@ -146,6 +150,23 @@ function M.install(directory)
         end
         return loaded[name]
     end
+    return require_module
+end
+
+-- Replaces the globals require, dofile, load, loadstring and loadfile. `directory`: the script's, or nil.
+function M.install(directory)
+    local beside = directory and directory .. "/?.lua;" .. directory .. "/?/init.lua;" or ""
+
+    _G.dofile = dofile_waiting
+    _G.load, _G.loadstring = text_only(load, "load"), text_only(loadstring, "loadstring")
+    local raw_loadfile = loadfile
+    function _G.loadfile(path, mode, env)
+        return loaded_or(raw_loadfile(path, text_mode(mode), env))
+    end
+
+    _G.require = M.requirer(package.loaded, function(name)
+        return find(name, beside)
+    end)
 end
 
 return M

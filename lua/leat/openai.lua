@@ -5,6 +5,7 @@ local http = require "leat.http"
 local json = require "leat.json"
 local policy = require "leat.policy"
 local rules = require "leat.retry_rules"
+local runtime = require "leat.core.runtime"
 local util = require "leat.util"
 
 local redact = require("leat.core.util").redact
@@ -409,7 +410,7 @@ local ROWS = {
 function M.openai(opts)
     opts = check.options("openai", opts, ROWS)
     local function env(name)
-        local value = os.getenv(name)
+        local value = not runtime.restricted and os.getenv(name) -- no secret of the host's
         return value ~= "" and value or nil
     end
     local key = opts.api_key or env "OPENAI_API_KEY"

@@ -7,14 +7,14 @@ local function install_gsub(lib)
     function lib.gsub(s, pattern, repl, limit)
         local kind = type(repl)
         if kind == "function" or kind == "table" and getmetatable(repl) then
-            return core.require "leat.gsub"(s, pattern, repl, limit)
+            return core.require("leat.gsub").gsub(s, pattern, repl, limit)
         end
         return raw_gsub(s, pattern, repl, limit)
     end
 end
 
 -- Called by the runtime for states of its own: the script's globals and its coroutines.
-return function(directory, limited)
+return function(directory, limited, restricted, allow_modules)
     core.install_coroutines(coroutine, limited)
     if limited then
         require "leat.limited"()
@@ -45,5 +45,8 @@ return function(directory, limited)
         end
         runtime.exit(code)
         leat.sleep(0) -- raises the cancel: clean-ups run on the way out
+    end
+    if restricted then
+        return require("leat.sandbox").globals(leat, directory, allow_modules)
     end
 end
