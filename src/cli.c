@@ -263,7 +263,7 @@ static int parse(int argc, const char *const *argv, struct options *o)
     }
     if (o->time_limit_ms && (o->repl || o->then_repl))
         return complain("--time-limit is for scripts; at the prompt there is Ctrl-C", NULL);
-    if (o->sandbox && (o->repl || o->then_repl || o->mock))
+    if (o->sandbox && (o->repl || o->then_repl || o->command))
         return complain("--sandbox is for scripts", NULL);
     return -1;
 }

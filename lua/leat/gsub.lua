@@ -8,8 +8,23 @@ local concat, floor = table.concat, math.floor
 
 local CARET = byte "^"
 
+-- A replacement text with its %0 to %9.
+local function expand(repl, whole, ...)
+    local captures = { ... }
+    return (raw_gsub(repl, "%%(.)", function(c)
+        if c == "0" or c == "1" and #captures == 0 then
+            return whole
+        elseif find(c, "%d") then
+            return captures[tonumber(c)] or check.fail "invalid capture index"
+        end
+        return c
+    end))
+end
+
 local function value_of(repl, is_function, whole, capture, ...)
-    if capture == nil then
+    if type(repl) == "string" then
+        return expand(repl, whole, capture, ...)
+    elseif capture == nil then
         capture = whole
     end
     local value
@@ -46,7 +61,7 @@ local function found(ok, message, ...)
 end
 
 -- The loop of Lua 5.1's gsub: an empty match is replaced too, and then one character passed over.
-local function replace(find, s, pattern, repl, limit)
+local function replace(find_in, s, pattern, repl, limit)
     local is_function = type(repl) == "function"
     local parts, n = {}, 0
     local count, from = 0, 1
@@ -73,8 +88,8 @@ local function replace(find, s, pattern, repl, limit)
     end
 
     -- The first search is protected, so that what is wrong with it is raised at the script's line.
-    if limit > 0 and step(found(pcall(find, s, pattern, 1))) and byte(pattern) ~= CARET then
-        while count < limit and step(find(s, pattern, from)) do
+    if limit > 0 and step(found(pcall(find_in, s, pattern, 1))) and byte(pattern) ~= CARET then
+        while count < limit and step(find_in(s, pattern, from)) do
         end
     end
     add(sub(s, from))
@@ -84,46 +99,24 @@ end
 local M = {}
 
 -- gsub for replacements that run code, over a `find` such as string.find.
-function M.of(find)
+function M.of(find_in)
     return function(s, pattern, repl, limit)
         check_argument(1, s, "string", tostring)
         check_argument(2, pattern, "string", tostring)
         check_argument(4, limit or 0, "number", tonumber)
-        return replace(find, tostring(s), tostring(pattern), repl, limit and floor(limit) or math.huge)
+        return replace(find_in, tostring(s), tostring(pattern), repl, limit and floor(limit) or math.huge)
     end
 end
 
 M.gsub = M.of(string.find)
 
-local function expand(repl, whole, ...)
-    local captures = { ... }
-    return (raw_gsub(repl, "%%(.)", function(c)
-        if c == "0" or c == "1" and #captures == 0 then
-            return whole
-        elseif c:find "%d" then
-            return captures[tonumber(c)] or check.fail "invalid capture index"
-        end
-        return c
-    end))
-end
-
 -- The whole of string.gsub over such a `find`.
-function M.with(find_with)
-    local gsub = M.of(find_with)
+function M.with(find_in)
+    local gsub = M.of(find_in)
     return function(s, pattern, repl, limit)
-        if type(repl) == "string" or type(repl) == "number" then
-            local text = tostring(repl)
-            local plain = not find(text, "%", 1, true)
-            local first_capture = find(tostring(pattern), "(", 1, true)
-            return gsub(s, pattern, function(...)
-                if plain then
-                    return text
-                elseif first_capture then
-                    return expand(text, nil, ...)
-                end
-                return expand(text, ...)
-            end, limit)
-        elseif type(repl) ~= "function" and type(repl) ~= "table" then
+        if type(repl) == "number" then
+            repl = tostring(repl)
+        elseif type(repl) ~= "function" and type(repl) ~= "table" and type(repl) ~= "string" then
             check.fail("bad argument #3 to 'gsub' (string/function/table expected)")
         end
         return gsub(s, pattern, repl, limit)

@@ -20,7 +20,11 @@ local function copy(from, names)
 end
 
 local function denied(what)
-    return errors.new { kind = "denied", reason = "sandbox", message = what .. " is not allowed in the sandbox" }
+    return errors.new {
+        kind = "denied",
+        reason = "sandbox",
+        message = what .. " is not allowed in the sandbox",
+    }
 end
 
 -- ---- strings
@@ -134,7 +138,8 @@ local function loaders(env, directory, allow_modules)
     end
     local beside = directory and directory .. "/?.lua;" .. directory .. "/?/init.lua;" or ""
     env.require = loader.requirer({ leat = env.leat }, function(name)
-        if not allowed_module(name, allow_modules) or not name:find "^[%w_%.%-]+$" or name:find("..", 1, true) then
+        local plain = name:find "^[%w_%.%-]+$" and not name:find("..", 1, true)
+        if not plain or not allowed_module(name, allow_modules) then
             error(denied("require '" .. name .. "'"), 0)
         end
         return loader.find_text(name, beside .. package.path, env)
@@ -184,15 +189,16 @@ function M.globals(leat, directory, allow_modules)
         .. " tostring type unpack xpcall _VERSION getmetatable setmetatable")
     env._G = env
     env.table = copy(table, "concat foreach foreachi getn insert maxn remove sort unpack")
-    env.math = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10"
-        .. " max min mod modf pi pow rad random randomseed sin sinh sqrt tan tanh")
+    env.math = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log"
+        .. " log10 max min mod modf pi pow rad random randomseed sin sinh sqrt tan tanh")
     env.bit = copy(require "bit", "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex")
     env.coroutine = copy(coroutine, "create resume running status wrap yield isyieldable")
     env.os = copy(os, "time date clock difftime")
     env.collectgarbage = collect
     env.string = strings()
     local meta = raw_getmetatable ""
-    meta.__index, meta.__metatable = strings(), "string" -- not the script's own table: leat calls methods too
+    -- Not the script's own table, which it may fill anew: leat's modules call methods too.
+    meta.__index, meta.__metatable = strings(), "string"
     env.leat = public(leat)
     for name in ("sleep spawn wait_for"):gmatch "%S+" do
         env[name] = leat[name]
