@@ -1,7 +1,8 @@
 /* Leat: concurrent HTTP pipelines written in Lua, as a C library.
  *
- * A runtime belongs to the thread that created it: every call but leat_interrupt is for that
- * thread. Runtimes share nothing, so there may be many. No call is allowed from inside another. */
+ * A runtime belongs to the thread that created it: every call but leat_interrupt and leat_complete
+ * is for that thread, and none but those named below for the inside of a callback. Runtimes share
+ * nothing, so there may be many. */
 #ifndef LEAT_H
 #define LEAT_H
 
@@ -62,6 +63,7 @@ struct leat_config {
     void (*log)(void *log_arg, enum leat_log_level level, const char *line);
     void *log_arg;
     enum leat_log_level min_log_level;
+    void *user; /* for the host: see leat_user */
 };
 
 enum leat_status {
@@ -70,19 +72,27 @@ enum leat_status {
     LEAT_RAISED,    /* it has a bug */
     LEAT_CANCELLED, /* it was interrupted */
     LEAT_EXITED,    /* it called os.exit: see leat_exit_code */
-    LEAT_STUCK      /* every task waited and nothing could wake one */
+    LEAT_STUCK,     /* every task waited and nothing could wake one */
+    LEAT_MISUSE     /* the call was not allowed: see leat_step */
 };
 
-enum leat_next { LEAT_IDLE, LEAT_READY, LEAT_DONE };
+enum leat_next {
+    LEAT_IDLE,
+    LEAT_READY,
+    LEAT_DONE,
+    LEAT_REFUSED /* from another thread, from a callback, or in a forked child: nothing was done */
+};
 
 /* The library's version, such as "0.1.0". */
 LEAT_API const char *leat_version(void);
+/* The pointer given as config.user. */
+LEAT_API void *leat_user(leat_runtime *rt);
 
 /* Creates a runtime with its own loop and Lua state. NULL: see *err (which may be NULL). */
 LEAT_API leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err);
 
 /* Aborts what runs, lets clean-ups run for at most their grace, and frees everything. NULL is
- * allowed. */
+ * allowed. Does nothing from another thread, from a callback and in a forked child. */
 LEAT_API void leat_free(leat_runtime *rt);
 
 /* Loads a script and starts it as a task; it runs inside leat_run and leat_step. `args` (ended by
@@ -99,7 +109,7 @@ LEAT_API bool leat_start_string(leat_runtime *rt, const char *name, const char *
 LEAT_API enum leat_status leat_run(leat_runtime *rt);
 /* Runs Lua and network for about `budget_us` microseconds without blocking (a single resume is not
  * cut short). LEAT_READY: there is more to do now; LEAT_IDLE: everything waits; LEAT_DONE: all has
- * ended. */
+ * ended; LEAT_REFUSED: a misuse. */
 LEAT_API enum leat_next leat_step(leat_runtime *rt, uint64_t budget_us);
 /* How the last script started came out; meaningful once it has ended. */
 LEAT_API enum leat_status leat_result(leat_runtime *rt);
@@ -110,9 +120,109 @@ LEAT_API const char *leat_report(leat_runtime *rt);
 /* The status given to os.exit. */
 LEAT_API int leat_exit_code(leat_runtime *rt);
 
-/* Asks to stop, as Ctrl-C does: the first call sets leat.stopping and cancels the scripts, the
- * second cancels everything again. From any thread, and from a signal handler. */
+/* Asks to stop, as Ctrl-C does: the first call sets leat.stopping and cancels the scripts (where a
+ * pipeline or something with a journal runs, ten seconds later), the second cancels everything
+ * again. From any thread, and from a signal handler. */
 LEAT_API void leat_interrupt(leat_runtime *rt);
+
+/* For a host that polls by itself: a descriptor that is readable when leat_step has something to
+ * do, and the milliseconds until it has at the latest (-1: no limit, 0: now). */
+LEAT_API int leat_backend_fd(leat_runtime *rt);
+LEAT_API int leat_timeout_ms(leat_runtime *rt);
+
+/* ---- values: what crosses between a host and its scripts, without Lua's own API.
+ *
+ * A tree of malloc'ed nodes that belongs to no runtime and no thread; one thread at a time. NULL is
+ * nil everywhere, also as the result of a maker that found no memory. */
+typedef struct leat_value leat_value;
+enum leat_type { LEAT_NIL, LEAT_BOOLEAN, LEAT_NUMBER, LEAT_STRING, LEAT_TABLE };
+
+LEAT_API leat_value *leat_boolean(bool value);
+LEAT_API leat_value *leat_number(double value);
+/* A copy of `len` bytes; SIZE_MAX: up to the NUL. */
+LEAT_API leat_value *leat_string(const char *text, size_t len);
+LEAT_API leat_value *leat_table(void);
+/* Adds to the list, or sets the field, of a table. `item` belongs to the table from then on, and is
+ * freed where this fails: no table, no memory, no item. */
+LEAT_API bool leat_append(leat_value *table, leat_value *item);
+LEAT_API bool leat_set(leat_value *table, const char *field, leat_value *item);
+/* With all that is in it. */
+LEAT_API void leat_value_free(leat_value *value);
+
+LEAT_API enum leat_type leat_type_of(const leat_value *value);
+LEAT_API bool leat_to_boolean(const leat_value *value); /* as Lua: all but nil and false */
+LEAT_API double leat_to_number(const leat_value *value, double otherwise);
+/* NULL if it is no string; ends with a NUL behind its `*len` bytes (`len` may be NULL). */
+LEAT_API const char *leat_to_string(const leat_value *value, size_t *len);
+LEAT_API size_t leat_length(const leat_value *table);                      /* of the list part */
+LEAT_API const leat_value *leat_at(const leat_value *table, size_t index); /* from 0 */
+LEAT_API const leat_value *leat_field(const leat_value *table, const char *field);
+LEAT_API size_t leat_field_count(const leat_value *table);
+LEAT_API const char *leat_field_name(const leat_value *table, size_t index);
+
+/* ---- calling scripts, and being called by them. Callbacks run on the runtime's thread, inside
+ * leat_step, leat_run or leat_free; from them only values, leat_complete, leat_interrupt,
+ * leat_call, leat_eval and leat_cancel may be used. What crosses may be nested 32 deep; functions,
+ * userdata and coroutines cannot cross. */
+
+/* A started call has ended: its results, or what went wrong in *err (NULL where it did well). The
+ * results are borrowed for the callback. */
+typedef void (*leat_done)(void *arg, uint64_t id, enum leat_status status,
+                          const leat_value *const *results, size_t count,
+                          const struct leat_error *err);
+
+/* Starts a task that calls the global function `name` ("greet", or "npc.greet") with copies of the
+ * arguments. `done` may be NULL. The task's id, or 0: see *err ("invalid": there is no such
+ * function, or a misuse as for leat_step; "memory"). */
+LEAT_API uint64_t leat_call(leat_runtime *rt, const char *name, const leat_value *const *args,
+                            size_t count, leat_done done, void *arg, struct leat_error *err);
+/* The same for a piece of source, whose `...` are the arguments. Its own failures are told by
+ * `done`, a syntax error by *err (kind "script"). */
+LEAT_API uint64_t leat_eval(leat_runtime *rt, const char *name, const char *source, size_t len,
+                            const leat_value *const *args, size_t count, leat_done done, void *arg,
+                            struct leat_error *err);
+/* Asks a task that leat_call or leat_eval started to stop; it ends as LEAT_CANCELLED unless it was
+ * ending. False: there is no such task any more. */
+LEAT_API bool leat_cancel(leat_runtime *rt, uint64_t id);
+
+/* A function of the host for scripts. Returns its result, which Leat frees, or NULL for nil; where
+ * it sets err->kind (one of Leat's kinds) the script gets nil, err. */
+typedef leat_value *(*leat_function)(void *arg, const leat_value *const *args, size_t count,
+                                     struct leat_error *err);
+/* Makes it the global `name`, or a field of a global table ("game.spawn"), which is made if it is
+ * not there. Before or between scripts. */
+LEAT_API bool leat_register(leat_runtime *rt, const char *name, leat_function fn, void *arg,
+                            struct leat_error *err);
+
+/* One that takes its time: the script waits, the others go on. `start` begins the work, with a
+ * number for it; leat_complete ends it, from any thread. `cancel` (may be NULL) tells that nobody
+ * waits any more (a cancel, a timeout, the end of the runtime): once, and not after leat_complete.
+ */
+typedef void (*leat_start)(void *arg, uint64_t call, const leat_value *const *args, size_t count);
+typedef void (*leat_abandon)(void *arg, uint64_t call);
+LEAT_API bool leat_register_async(leat_runtime *rt, const char *name, leat_start start,
+                                  leat_abandon cancel, void *arg, struct leat_error *err);
+
+/* Where completions are handed in. It lives as long as the runtime, and as long as someone has
+ * retained it: a thread that may outlive the runtime retains it first, on the runtime's thread. */
+typedef struct leat_mailbox leat_mailbox;
+LEAT_API leat_mailbox *leat_mailbox_of(leat_runtime *rt);
+LEAT_API void leat_mailbox_retain(leat_mailbox *box);
+LEAT_API void leat_mailbox_release(leat_mailbox *box);
+/* Ends a call: with a result (taken over in every case), or with an error (borrowed; its kind and
+ * message). From any thread. False: nobody waits for it: it was cancelled or completed before, or
+ * the runtime is gone. */
+LEAT_API bool leat_complete(leat_mailbox *box, uint64_t call, leat_value *result,
+                            const struct leat_error *err);
+
+struct leat_stats {
+    size_t tasks;           /* alive */
+    size_t queued, active;  /* requests that wait for a place; that have one */
+    size_t lua_bytes;       /* of the Lua heap */
+    size_t bytes, peak;     /* of the Lua heap and our own buffers */
+    uint64_t requests_done; /* so far */
+};
+LEAT_API void leat_get_stats(leat_runtime *rt, struct leat_stats *out);
 
 #ifdef __cplusplus
 }

@@ -24,6 +24,7 @@ struct rt {
     struct list servers;   /* lua_serve.c: open servers, closed with the runtime */
     size_t file_calls;     /* lua_file.c: under way on libuv's threads */
     size_t drains;         /* runs that end in good order by themselves once leat.stopping is set */
+    struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
     struct record *record; /* NULL: nothing is recorded */
     size_t missed;         /* thresholds that a script has stated */
     bool virtual_time;

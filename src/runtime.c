@@ -1,6 +1,7 @@
 /* The public library: puts the floors together and turns the crank. */
 #include "leat.h"
 
+#include "embed.h"
 #include "limit.h"
 #include "lua_aux.h"
 #include "lua_stream.h"
@@ -184,6 +185,11 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
         err_set(&e, r->error_kind, "%s", r->error_text);
         goto fail_state;
     }
+    rt->embed = embed_new(r, rt);
+    if (!rt->embed) {
+        err_set(&e, ERR_MEMORY, "not enough memory for a runtime");
+        goto fail_state;
+    }
     rt->sched.busy = transfers_pending;
     rt->sched.busy_arg = rt;
     r->config.script_dir = r->config.allow_connect = r->config.allow_modules = NULL;
@@ -235,11 +241,7 @@ static int start(lua_State *L)
     if (luaL_loadbuffer(L, s->source, s->len, s->name) != 0)
         return lua_error(L);
     s->compiled = true;
-    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        lua_pushvalue(L, LUA_GLOBALSINDEX);
-    }
+    runtime_push_globals(L);
     lua_pushvalue(L, -1);
     lua_setfenv(L, -3); /* chunk globals */
     int n = 0;
@@ -282,6 +284,11 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
         size_t skip = eol ? (size_t)(eol - source) : len;
         source += skip;
         len -= skip;
+    }
+    const char *why;
+    if (!embed_usable(r->rt.embed, false, &why)) {
+        set_error(err, "invalid", "%s", why);
+        return false;
     }
     struct start s = {r, name, source, len, args, false};
     if (protected_call(r, start, &s))
@@ -411,6 +418,7 @@ static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     lua_request_drain(rt);
     sched_run_ready(&rt->sched, until_ns);
     lua_request_drain(rt);
+    embed_deliver(rt->embed);
     if (rt->sched.live == 0)
         return false;
     bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
@@ -428,6 +436,9 @@ static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 
 enum leat_status leat_run(leat_runtime *r)
 {
+    const char *why;
+    if (!embed_usable(r->rt.embed, false, &why))
+        return LEAT_MISUSE;
     limit_step(&r->limit, NEVER_NS);
     while (turn(r, true, NEVER_NS)) {
     }
@@ -437,6 +448,9 @@ enum leat_status leat_run(leat_runtime *r)
 enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
 {
     struct rt *rt = &r->rt;
+    const char *why;
+    if (!embed_usable(rt->embed, false, &why))
+        return LEAT_REFUSED;
     uint64_t now = loop_now_ns(&rt->loop);
     uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
     limit_step(&r->limit, until);
@@ -454,6 +468,64 @@ void leat_interrupt(leat_runtime *r)
 {
     r->interrupts++;
     loop_wake(&r->rt.loop);
+}
+
+int leat_backend_fd(leat_runtime *r)
+{
+    return uv_backend_fd(r->rt.loop.uv);
+}
+
+int leat_timeout_ms(leat_runtime *r)
+{
+    const struct sched *s = &r->rt.sched;
+    if (!list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
+        r->interrupts_handled < r->interrupts || (s->live > 0 && sched_is_stuck(s)))
+        return 0;
+    return s->live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
+}
+
+void *leat_user(leat_runtime *r)
+{
+    return r->config.user;
+}
+
+void leat_get_stats(leat_runtime *r, struct leat_stats *out)
+{
+    struct engine_stats stats;
+    engine_stats(r->rt.engine, &stats);
+    *out = (struct leat_stats){
+        .tasks = r->rt.sched.live,
+        .queued = stats.queued,
+        .active = stats.active,
+        .lua_bytes = r->rt.mem.lua_bytes,
+        .bytes = r->rt.mem.used_bytes + r->rt.mem.lua_bytes,
+        .peak = r->rt.mem.peak_bytes,
+        .requests_done = stats.succeeded + stats.failed + stats.cancelled,
+    };
+}
+
+struct embed *runtime_embed(leat_runtime *r)
+{
+    return r->rt.embed;
+}
+
+bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    return protected_call(r, fn, arg);
+}
+
+const char *runtime_error_text(leat_runtime *r)
+{
+    return r->error_text;
+}
+
+void runtime_push_globals(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, LUA_GLOBALSINDEX);
+    }
 }
 
 int leat_exit_code(leat_runtime *r)
@@ -524,7 +596,8 @@ const char *leat_report(leat_runtime *r)
 
 void leat_free(leat_runtime *r)
 {
-    if (!r)
+    const char *why;
+    if (!r || !embed_usable(r->rt.embed, false, &why))
         return;
     struct rt *rt = &r->rt;
     cancel_roots(rt, "the runtime is closing");
@@ -544,6 +617,7 @@ void leat_free(leat_runtime *r)
     lua_request_close(rt);
     limit_close(&r->limit, rt->L);
     lua_close(rt->L);
+    embed_free(rt->embed);
     engine_free(rt->engine);
     targets_free(r->targets);
     loop_timer_stop(&rt->loop, &r->grace);

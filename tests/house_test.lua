@@ -25,7 +25,7 @@ local members = {
         .. " origin response failure jar",
     tasks = "task sched waitq sema group queue event",
     bindings = "", -- every lua_*.[ch], see floor_of
-    hosts = "leat runtime module cli repl main limit",
+    hosts = "leat runtime module cli repl main limit embed embed_task embed_value",
 }
 
 local floor_by_name = {}
@@ -71,7 +71,7 @@ local function nowhere() return false end
 
 -- The resolver's helper threads may outlive the runtime, and with it its allocator; the command line
 -- has none yet when it reads its arguments.
-local raw_allocation = in_files("^mem%.c$", "^resolver", "^cli")
+local raw_allocation = in_files("^mem%.c$", "^resolver", "^cli", "^embed")
 
 local function calls_lua(file)
     local floor = floor_of(file)

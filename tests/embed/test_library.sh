@@ -58,4 +58,30 @@ int main() { return leat_version() == nullptr; }' >host.cc
     expect_status 0
 fi
 
+begin "host and scripts call each other: values, host functions, other threads, misuse"
+# shellcheck disable=SC2046,SC2086 # lists of words
+try gcc -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror $sanitize -o calls "$root/tests/embed/calls.c" \
+    $(pc --cflags --libs leat) -Wl,-rpath,"$libdir" -lpthread
+expect_status 0
+try ./calls
+expect_status 0
+grep -q '^[1-9][0-9]* passed, 0 failed$' out || fail "$(tail -n 5 out)"
+
+begin "the example of a tool host runs a script within limits, with a function of its own"
+# shellcheck disable=SC2046,SC2086 # lists of words
+try gcc -std=c11 -Wall -Wextra -Werror $sanitize -o tool_host "$root/scripts/embed/tool_host.c" \
+    $(pc --cflags --libs leat) -Wl,-rpath,"$libdir" -lpthread
+expect_status 0
+cat >tool.lua <<'LUA'
+local words = leat.map({ "leat", "mill" }, function(word) return tool.look_up(word) end)
+print(words[1], words[2], io, select(2, tool.look_up()))
+LUA
+try ./tool_host tool.lua
+expect_status 0
+expect_equal "$(cat out)" "leat: 4 letters	mill: 4 letters	nil	invalid: tool.look_up takes a word"
+echo 'while true do end' >loop.lua
+try ./tool_host loop.lua
+expect_status 1
+expect_err "loop.lua:1"
+
 finish

@@ -264,12 +264,11 @@ static const char *const bombs[] = {
 static void check_bomb(leat_runtime *rt, const char *bomb)
 {
     char source[512];
-    snprintf(
-        source, sizeof source,
-        "local v, err = gather({ function() %s end }, { settle = true })\n"
-        "local e = v and v[1].err or err\n"
-        "assert(e and e.kind == 'memory', tostring(e))\n",
-        bomb);
+    snprintf(source, sizeof source,
+             "local v, err = gather({ function() %s end }, { settle = true })\n"
+             "local e = v and v[1].err or err\n"
+             "assert(e and e.kind == 'memory', tostring(e))\n",
+             bomb);
     check_runs(rt, source);
     check_runs(rt, "local t = {} for i = 1, 1000 do t[i] = {} end sleep(0)");
 }

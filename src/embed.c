@@ -1,0 +1,436 @@
+#include "embed.h"
+
+#include "lua_aux.h"
+#include "runtime_modules.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A function of the host's; a userdata that the Lua function holds. */
+struct host_function {
+    leat_function fn;
+    leat_start start;
+    leat_abandon cancel;
+    void *arg;
+    char name[EMBED_NAME];
+};
+
+/* A call of an asynchronous one, from its start to its take or cancel: the mailbox's lock guards
+ * what other threads see. */
+struct host_call {
+    struct list node; /* mailbox->calls */
+    uint64_t id;
+    struct task *task; /* NULL: it does not wait yet */
+    struct host_function *fn;
+    bool completed;
+    leat_value *result;
+    struct leat_error error;
+};
+
+/* Outlives the runtime where a thread has retained it. */
+struct leat_mailbox {
+    pthread_mutex_t lock;
+    atomic_uint refs;
+    struct embed *embed; /* NULL: the runtime is gone */
+    struct list calls;
+    uint64_t next_id;
+    bool news;
+};
+
+/* ---- life ---- */
+
+void embed_error(struct leat_error *err, const char *kind, const char *message)
+{
+    if (!err)
+        return;
+    snprintf(err->kind, sizeof err->kind, "%s", kind);
+    snprintf(err->message, sizeof err->message, "%s", message);
+}
+
+static void on_news(struct loop_hook *hook)
+{
+    struct embed *e = CONTAINER_OF(hook, struct embed, hook);
+    struct leat_mailbox *box = e->box;
+    pthread_mutex_lock(&box->lock);
+    if (box->news) {
+        box->news = false;
+        LIST_FOR(node, &box->calls)
+        {
+            struct host_call *c = CONTAINER_OF(node, struct host_call, node);
+            if (c->completed && c->task)
+                task_wake(c->task);
+        }
+    }
+    pthread_mutex_unlock(&box->lock);
+}
+
+struct embed *embed_new(leat_runtime *r, struct rt *rt)
+{
+    struct embed *e = mem_calloc(&rt->mem, sizeof *e);
+    struct leat_mailbox *box = calloc(1, sizeof *box);
+    if (!e || !box) {
+        mem_free(&rt->mem, e);
+        free(box);
+        return NULL;
+    }
+    pthread_mutex_init(&box->lock, NULL);
+    atomic_init(&box->refs, 1);
+    list_init(&box->calls);
+    box->embed = e;
+    *e = (struct embed){.r = r, .rt = rt, .owner = pthread_self(), .process = getpid(), .box = box};
+    list_init(&e->running);
+    list_init(&e->ended);
+    loop_hook_add(&rt->loop, &e->hook, on_news);
+    return e;
+}
+
+void embed_free(struct embed *e)
+{
+    if (!e)
+        return;
+    pthread_mutex_lock(&e->box->lock);
+    e->box->embed = NULL; /* completions that come now are refused */
+    pthread_mutex_unlock(&e->box->lock);
+    loop_hook_remove(&e->hook);
+    leat_mailbox_release(e->box);
+    mem_free(&e->rt->mem, e);
+}
+
+bool embed_usable(const struct embed *e, bool inside, const char **why)
+{
+    if (e->process != getpid())
+        *why = "this process was forked after the runtime was made: a child makes its own";
+    else if (!pthread_equal(e->owner, pthread_self()))
+        *why = "the runtime belongs to another thread";
+    else if (e->inside > 0 && !inside)
+        *why = "not from inside a callback";
+    else
+        return true;
+    return false;
+}
+
+void leat_mailbox_retain(leat_mailbox *box)
+{
+    atomic_fetch_add(&box->refs, 1);
+}
+
+void leat_mailbox_release(leat_mailbox *box)
+{
+    if (!box || atomic_fetch_sub(&box->refs, 1) > 1)
+        return;
+    pthread_mutex_destroy(&box->lock);
+    free(box);
+}
+
+leat_mailbox *leat_mailbox_of(leat_runtime *r)
+{
+    return runtime_embed(r)->box;
+}
+
+/* ---- calls of the host ---- */
+
+/* Frees what crossed however the C function is left. */
+struct crossed {
+    leat_value *values[EMBED_ARGUMENTS];
+    leat_value *result;
+    int count;
+};
+
+static int crossed_gc(lua_State *L)
+{
+    struct crossed *x = lua_touserdata(L, 1);
+    for (int i = 0; i < x->count; i++)
+        leat_value_free(x->values[i]);
+    leat_value_free(x->result);
+    x->count = 0;
+    x->result = NULL;
+    return 0;
+}
+
+static struct crossed *take_arguments(lua_State *L, struct rt *rt, const char *name)
+{
+    int n = lua_gettop(L);
+    if (n > EMBED_ARGUMENTS)
+        aux_raise(L, "%s: more than %d arguments", name, (int)EMBED_ARGUMENTS);
+    struct crossed *x = lua_newuserdata(L, sizeof *x);
+    *x = (struct crossed){.count = 0};
+    lua_createtable(L, 0, 1); // a metatable of the value's own
+    lua_pushlightuserdata(L, rt);
+    lua_pushcclosure(L, crossed_gc, 1);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    for (int i = 1; i <= n; i++) {
+        const char *why = NULL;
+        if (!embed_take(L, i, 0, &x->values[i - 1], &why))
+            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, i, why);
+        x->count = i;
+    }
+    return x;
+}
+
+static int push_error(lua_State *L, const struct leat_error *error)
+{
+    enum err_kind kind = err_kind_from_name(error->kind);
+    return aux_failf(L, kind == ERR_KIND_COUNT || kind == ERR_NONE ? ERR_SCRIPT : kind, "%s",
+                     error->message);
+}
+
+static int call_host(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
+    struct embed *e = lua_touserdata(L, lua_upvalueindex(3));
+    struct crossed *x = take_arguments(L, rt, f->name);
+    struct leat_error error = {{0}, {0}};
+    e->inside++;
+    x->result = f->fn(f->arg, (const leat_value *const *)x->values, (size_t)x->count, &error);
+    e->inside--;
+    if (error.kind[0])
+        return push_error(L, &error);
+    embed_push(L, x->result);
+    return 1;
+}
+
+static void call_free(struct host_call *c)
+{
+    leat_value_free(c->result);
+    free(c);
+}
+
+/* Nobody waits for it any more; whether the host is to be told. */
+static bool forget(struct leat_mailbox *box, struct host_call *c)
+{
+    pthread_mutex_lock(&box->lock);
+    list_unlink(&c->node);
+    bool told = c->completed;
+    pthread_mutex_unlock(&box->lock);
+    return !told;
+}
+
+/* Cancelled: the host is told, as it may otherwise work on for nobody. It may not wait, so it may
+ * be told from here. */
+static bool cancel_host(struct task *t)
+{
+    struct host_call *c = t->wait.obj;
+    struct rt *rt = CONTAINER_OF(t->sched, struct rt, sched);
+    struct embed *e = rt->embed;
+    rt->sched.external--;
+    if (forget(e->box, c) && c->fn->cancel) {
+        e->inside++;
+        c->fn->cancel(c->fn->arg, c->id);
+        e->inside--;
+    }
+    call_free(c);
+    return true;
+}
+
+static int finish_host(lua_State *L)
+{
+    const struct host_call *c = lua_touserdata(L, 1);
+    if (c->error.kind[0])
+        return push_error(L, &c->error);
+    embed_push(L, c->result);
+    return 1;
+}
+
+static int take_host(lua_State *L, struct task *t)
+{
+    struct host_call *c = t->wait.obj;
+    struct rt *rt = CONTAINER_OF(t->sched, struct rt, sched);
+    int base = lua_gettop(L);
+    rt->sched.external--;
+    forget(rt->embed->box, c);
+    lua_pushcfunction(L, finish_host); /* what raises here (memory) must not lose the call */
+    lua_pushlightuserdata(L, c);
+    int rc = lua_pcall(L, 1, LUA_MULTRET, 0);
+    call_free(c);
+    return rc != 0 ? lua_error(L) : lua_gettop(L) - base;
+}
+
+static void describe_host(struct task *t, char *out, size_t size)
+{
+    const struct host_call *c = t->wait.obj;
+    snprintf(out, size, "%s", c->fn->name);
+}
+
+static const struct wait_ops host_ops = {
+    .name = "host function", .cancel = cancel_host, .take = take_host, .describe = describe_host};
+
+struct beginning {
+    struct embed *embed;
+    struct host_call *call;
+    struct crossed *arguments;
+};
+
+static void begin_host(struct task *t, void *arg)
+{
+    struct beginning *b = arg;
+    struct embed *e = b->embed;
+    struct host_call *c = b->call;
+    t->wait.obj = c;
+    e->rt->sched.external++;
+    pthread_mutex_lock(&e->box->lock);
+    c->task = t;
+    c->id = ++e->box->next_id;
+    list_push_back(&e->box->calls, &c->node);
+    pthread_mutex_unlock(&e->box->lock);
+    b->call = NULL;
+    e->inside++;
+    c->fn->start(c->fn->arg, c->id, (const leat_value *const *)b->arguments->values,
+                 (size_t)b->arguments->count);
+    e->inside--;
+}
+
+static int start_host(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
+    struct embed *e = lua_touserdata(L, lua_upvalueindex(3));
+    task_check_can_wait(L, &rt->sched, f->name);
+    struct crossed *x = take_arguments(L, rt, f->name);
+    struct task *t = task_current(L, &rt->sched, f->name);
+    if (t->cancel_requested)
+        return task_park(L, &rt->sched, &host_ops, NULL, NULL, NULL);
+    struct beginning b = {e, calloc(1, sizeof *b.call), x};
+    if (!b.call)
+        return aux_failf(L, ERR_MEMORY, "not enough memory for a call of %s", f->name);
+    list_init(&b.call->node);
+    b.call->fn = f;
+    lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
+    task_set_slot(L, t, SLOT_KEEP);
+    return task_park(L, &rt->sched, &host_ops, NULL, begin_host, &b);
+}
+
+bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const struct leat_error *err)
+{
+    struct host_call *found = NULL;
+    pthread_mutex_lock(&box->lock);
+    if (box->embed) {
+        LIST_FOR(node, &box->calls)
+        {
+            struct host_call *c = CONTAINER_OF(node, struct host_call, node);
+            if (c->id == id && !c->completed) {
+                found = c;
+                break;
+            }
+        }
+    }
+    if (found) {
+        found->completed = true;
+        if (err && err->kind[0])
+            found->error = *err;
+        else
+            found->result = result;
+        if (found->result == result)
+            result = NULL;
+        box->news = true;
+        loop_wake(&box->embed->rt->loop); /* under the lock: the loop lives */
+    }
+    pthread_mutex_unlock(&box->lock);
+    leat_value_free(result);
+    return found != NULL;
+}
+
+/* ---- registering ---- */
+
+struct registering {
+    struct embed *embed;
+    const char *name;
+    struct host_function fn;
+};
+
+static int do_register(lua_State *L)
+{
+    struct registering *g = lua_touserdata(L, 1);
+    runtime_push_globals(L);
+    const char *dot = strchr(g->name, '.'), *field = g->name;
+    if (dot) {
+        lua_pushlstring(L, g->name, (size_t)(dot - g->name));
+        lua_rawget(L, -2);
+        if (!lua_istable(L, -1)) {
+            if (!lua_isnil(L, -1))
+                luaL_error(L, "'%s': what stands before the dot is no table", g->name);
+            lua_newtable(L);
+            lua_pushlstring(L, g->name, (size_t)(dot - g->name));
+            lua_pushvalue(L, -2);
+            lua_rawset(L, 2);
+        }
+        field = dot + 1;
+    }
+    bool waits = g->fn.start != NULL;
+    if (waits) { /* function(start) return function(...) return await(start(...)) end end */
+        static const char code[] = "local await, start = ... "
+                                   "return function(...) return await(start(...)) end";
+        if (luaL_loadbuffer(L, code, sizeof code - 1, "=host") != 0)
+            lua_error(L);
+        lua_getglobal(L, "require");
+        lua_pushliteral(L, "leat.core");
+        lua_call(L, 1, 1);
+        lua_getfield(L, -1, "await");
+        lua_remove(L, -2);
+    }
+    lua_pushlightuserdata(L, g->embed->rt);
+    struct host_function *f = lua_newuserdata(L, sizeof *f);
+    *f = g->fn;
+    lua_pushlightuserdata(L, g->embed);
+    lua_pushcclosure(L, waits ? start_host : call_host, 3);
+    if (waits)
+        lua_call(L, 2, 1);
+    lua_pushstring(L, field);
+    lua_insert(L, -2);
+    lua_rawset(L, -3);
+    return 0;
+}
+
+bool embed_good_name(const char *name)
+{
+    size_t dots = 0, len = name ? strlen(name) : 0;
+    bool begins = true;
+    for (size_t i = 0; i < len; i++) {
+        char c = name[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+        bool digit = c >= '0' && c <= '9';
+        if (c == '.' && !begins && ++dots == 1)
+            begins = true;
+        else if (letter || (digit && !begins))
+            begins = false;
+        else
+            return false;
+    }
+    return !begins && len < EMBED_NAME;
+}
+
+static bool add_function(leat_runtime *r, const char *name, struct host_function fn,
+                         struct leat_error *err)
+{
+    const char *why;
+    struct registering g = {runtime_embed(r), name, fn};
+    if (!embed_usable(g.embed, false, &why)) {
+        embed_error(err, "invalid", why);
+        return false;
+    }
+    if (!embed_good_name(name)) {
+        embed_error(err, "invalid",
+                    "a host function's name is a word, or two with a dot between them");
+        return false;
+    }
+    snprintf(g.fn.name, sizeof g.fn.name, "%s", name);
+    if (runtime_protected(r, do_register, &g))
+        return true;
+    embed_error(err, "invalid", runtime_error_text(r));
+    return false;
+}
+
+bool leat_register(leat_runtime *r, const char *name, leat_function fn, void *arg,
+                   struct leat_error *err)
+{
+    return add_function(r, name, (struct host_function){.fn = fn, .arg = arg}, err);
+}
+
+bool leat_register_async(leat_runtime *r, const char *name, leat_start start, leat_abandon cancel,
+                         void *arg, struct leat_error *err)
+{
+    return add_function(r, name,
+                        (struct host_function){.start = start, .cancel = cancel, .arg = arg}, err);
+}

@@ -1,0 +1,62 @@
+/* Host functions, calls of script functions, and the values that cross: the inside of that part of
+ * leat.h. */
+#pragma once
+
+#include "leat.h"
+#include "lua_rt.h"
+
+#include <pthread.h>
+
+/* How many values a call takes and gives at most; bytes of a function's name. */
+enum { EMBED_ARGUMENTS = 64, EMBED_NAME = 64 };
+
+/* A task that the host has started. */
+struct started {
+    struct list node; /* embed->running, then embed->ended */
+    struct embed *embed;
+    uint64_t id;
+    struct task *task;
+    int ref; /* keeps the task until its results are handed over */
+    struct task_hook hook;
+    leat_done done;
+    void *arg;
+};
+
+struct embed {
+    leat_runtime *r;
+    struct rt *rt;
+    pthread_t owner;
+    pid_t process;
+    unsigned inside; /* callbacks of the host that run */
+    uint64_t next_id;
+    struct list running, ended;
+    struct leat_mailbox *box;
+    struct loop_hook hook;
+};
+
+void embed_error(struct leat_error *err, const char *kind, const char *message);
+/* A word, or two with a dot between them. */
+bool embed_good_name(const char *name);
+/* NULL: no memory. */
+struct embed *embed_new(leat_runtime *r, struct rt *rt);
+/* All tasks have ended and the Lua state is closed. NULL is allowed. */
+void embed_free(struct embed *e);
+/* Tells hosts about what has ended; outside of Lua and of uv's callbacks. */
+void embed_deliver(struct embed *e);
+/* Whether the runtime may be used here: on its thread, in its process, not from a callback (unless
+ * `inside`). */
+bool embed_usable(const struct embed *e, bool inside, const char **why);
+/* Something waits for embed_deliver. */
+bool embed_pending(const struct embed *e);
+
+/* Pushes a value; may raise (memory). */
+void embed_push(lua_State *L, const leat_value *value);
+/* Takes the value at a positive index. False: it cannot cross, and *why says why. Raises nothing.
+ */
+bool embed_take(lua_State *L, int index, int depth, leat_value **out, const char **why);
+
+/* runtime.c */
+struct embed *runtime_embed(leat_runtime *r);
+bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg);
+const char *runtime_error_text(leat_runtime *r);
+void runtime_push_globals(lua_State *L);

@@ -1,0 +1,219 @@
+/* Tasks that the host starts, and what it is told of their ends. */
+#include "embed.h"
+
+#include "runtime_modules.h"
+#include <string.h>
+
+struct starting {
+    struct embed *embed;
+    struct started *s;
+    const char *name, *source; /* source NULL: the function of that name */
+    size_t len;
+    const leat_value *const *args;
+    size_t count;
+    bool compiled;
+};
+
+static void task_ended(struct task_hook *hook, struct task *t)
+{
+    struct started *s = CONTAINER_OF(hook, struct started, hook);
+    UNUSED(t);
+    list_unlink(&s->node);
+    list_push_back(&s->embed->ended, &s->node);
+}
+
+static int push_function(lua_State *L, const struct starting *c)
+{
+    runtime_push_globals(L);
+    if (c->source) {
+        if (luaL_loadbuffer(L, c->source, c->len, c->name) != 0)
+            lua_error(L);
+        lua_insert(L, -2);
+        return lua_setfenv(L, -2);
+    }
+    const char *dot = strchr(c->name, '.');
+    lua_pushlstring(L, c->name, dot ? (size_t)(dot - c->name) : strlen(c->name));
+    lua_rawget(L, -2);
+    if (dot && lua_istable(L, -1)) {
+        lua_pushstring(L, dot + 1);
+        lua_rawget(L, -2);
+    }
+    if (!lua_isfunction(L, -1))
+        luaL_error(L, "there is no global function '%s'", c->name);
+    return 1;
+}
+
+static int do_start(lua_State *L)
+{
+    struct starting *c = lua_touserdata(L, 1);
+    push_function(L, c);
+    c->compiled = true;
+    luaL_checkstack(L, (int)c->count + 8, "too many arguments");
+    for (size_t i = 0; i < c->count; i++)
+        embed_push(L, c->args[i]);
+    lua_pushboolean(L, 0);
+    c->s->ref = luaL_ref(L, LUA_REGISTRYINDEX); /* from here on nothing fails behind the spawn */
+    struct task *t = task_spawn(L, &c->embed->rt->sched, NULL, (int)c->count);
+    lua_rawseti(L, LUA_REGISTRYINDEX, c->s->ref);
+    c->s->task = t;
+    c->s->hook.fn = task_ended;
+    task_hook_add(t, &c->s->hook);
+    return 0;
+}
+
+static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, void *arg,
+                           struct leat_error *err)
+{
+    const char *why;
+    struct embed *e = c.embed = runtime_embed(r);
+    if (!embed_usable(e, true, &why)) {
+        embed_error(err, "invalid", why);
+        return 0;
+    }
+    if (c.source && c.len > 0 && c.source[0] == LUA_SIGNATURE[0]) {
+        embed_error(err, "invalid", "bytecode; only text is run");
+        return 0;
+    }
+    struct started *s = c.s = mem_calloc(&e->rt->mem, sizeof *s);
+    if (!s) {
+        embed_error(err, "memory", "not enough memory for a task");
+        return 0;
+    }
+    *s = (struct started){.embed = e, .done = done, .arg = arg, .ref = LUA_NOREF};
+    list_init(&s->node);
+    if (!runtime_protected(r, do_start, &c)) {
+        luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
+        mem_free(&e->rt->mem, s);
+        embed_error(err, c.source && !c.compiled ? "script" : "invalid", runtime_error_text(r));
+        return 0;
+    }
+    s->id = ++e->next_id;
+    list_push_back(&e->running, &s->node);
+    loop_wake(&e->rt->loop);
+    return s->id;
+}
+
+uint64_t leat_call(leat_runtime *r, const char *name, const leat_value *const *args, size_t count,
+                   leat_done done, void *arg, struct leat_error *err)
+{
+    if (!embed_good_name(name) || count > EMBED_ARGUMENTS) {
+        embed_error(err, "invalid",
+                    "a function's name is a word, or two with a dot between them; and "
+                    "it takes 64 arguments at most");
+        return 0;
+    }
+    return start_task(r, (struct starting){.name = name, .args = args, .count = count}, done, arg,
+                      err);
+}
+
+uint64_t leat_eval(leat_runtime *r, const char *name, const char *source, size_t len,
+                   const leat_value *const *args, size_t count, leat_done done, void *arg,
+                   struct leat_error *err)
+{
+    if (!name || !source || count > EMBED_ARGUMENTS) {
+        embed_error(err, "invalid", "a name and a source are needed, and 64 arguments at most");
+        return 0;
+    }
+    return start_task(r,
+                      (struct starting){.name = name,
+                                        .source = source,
+                                        .len = len == SIZE_MAX ? strlen(source) : len,
+                                        .args = args,
+                                        .count = count},
+                      done, arg, err);
+}
+
+bool leat_cancel(leat_runtime *r, uint64_t id)
+{
+    const char *why;
+    struct embed *e = runtime_embed(r);
+    if (!embed_usable(e, true, &why))
+        return false;
+    LIST_FOR(node, &e->running)
+    {
+        struct started *s = CONTAINER_OF(node, struct started, node);
+        if (s->id == id) {
+            task_cancel(s->task, "cancelled by the host");
+            loop_wake(&e->rt->loop);
+            return true;
+        }
+    }
+    return false;
+}
+
+struct outcome {
+    const struct started *s;
+    enum leat_status status;
+    leat_value *results[EMBED_ARGUMENTS];
+    int count;
+    struct leat_error error;
+};
+
+static void text_field(lua_State *L, int index, const char *field, char *out, size_t size)
+{
+    lua_pushstring(L, field);
+    lua_rawget(L, index);
+    const char *text = lua_tostring(L, -1);
+    snprintf(out, size, "%s", text ? text : "");
+    lua_pop(L, 1);
+}
+
+static int take_outcome(lua_State *L)
+{
+    struct outcome *o = lua_touserdata(L, 1);
+    struct task *t = o->s->task;
+    int base = lua_gettop(L);
+    int n = task_push_outcome(L, t);
+    if (t->outcome == OUTCOME_OK) {
+        for (int i = 0; i < n && i < EMBED_ARGUMENTS; i++) {
+            const char *why = NULL;
+            if (!embed_take(L, base + 1 + i, 0, &o->results[i], &why))
+                return luaL_error(L, "result %d cannot cross to the host: %s", i + 1, why);
+            o->count = i + 1;
+        }
+        return 0;
+    }
+    o->status = t->outcome == OUTCOME_BUG         ? LEAT_RAISED
+                : t->outcome == OUTCOME_CANCELLED ? LEAT_CANCELLED
+                                                  : LEAT_FAILED;
+    snprintf(o->error.kind, sizeof o->error.kind, "raised");
+    if (t->outcome == OUTCOME_BUG || !lua_istable(L, base + 2)) {
+        lua_getglobal(L, "tostring");
+        lua_pushvalue(L, base + n);
+        lua_call(L, 1, 1);
+        snprintf(o->error.message, sizeof o->error.message, "%s", lua_tostring(L, -1));
+        return 0;
+    }
+    text_field(L, base + 2, "kind", o->error.kind, sizeof o->error.kind);
+    text_field(L, base + 2, "message", o->error.message, sizeof o->error.message);
+    return 0;
+}
+
+bool embed_pending(const struct embed *e)
+{
+    return !list_empty(&e->ended);
+}
+
+void embed_deliver(struct embed *e)
+{
+    struct list *node;
+    while (e->inside == 0 && (node = list_pop_front(&e->ended))) {
+        struct started *s = CONTAINER_OF(node, struct started, node);
+        struct outcome o = {.s = s, .status = LEAT_OK};
+        if (!runtime_protected(e->r, take_outcome, &o)) {
+            o.status = LEAT_FAILED;
+            embed_error(&o.error, "invalid", runtime_error_text(e->r));
+        }
+        luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
+        size_t count = o.status == LEAT_OK ? (size_t)o.count : 0;
+        if (s->done) {
+            e->inside++;
+            s->done(s->arg, s->id, o.status, (const leat_value *const *)o.results, count,
+                    o.status == LEAT_OK ? NULL : &o.error);
+            e->inside--;
+        }
+        for (int i = 0; i < o.count; i++)
+            leat_value_free(o.results[i]);
+        mem_free(&e->rt->mem, s);
+    }
+}

@@ -1,0 +1,326 @@
+/* Values of leat.h: plain trees, and their way into Lua and out of it. */
+#include "embed.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+/* Deeper than any message that is meant to be read; a table that holds itself ends here. */
+enum { MAX_DEPTH = 32 };
+
+struct field {
+    char *name;
+    leat_value *value;
+};
+
+struct leat_value {
+    enum leat_type type;
+    union {
+        bool boolean;
+        double number;
+        struct {
+            char *bytes;
+            size_t len;
+        } string;
+        struct {
+            leat_value **items;
+            struct field *fields;
+            size_t count, room, field_count, field_room;
+        } table;
+    } as;
+};
+
+static leat_value *new_value(enum leat_type type)
+{
+    leat_value *v = calloc(1, sizeof *v);
+    if (v)
+        v->type = type;
+    return v;
+}
+
+leat_value *leat_boolean(bool value)
+{
+    leat_value *v = new_value(LEAT_BOOLEAN);
+    if (v)
+        v->as.boolean = value;
+    return v;
+}
+
+leat_value *leat_number(double value)
+{
+    leat_value *v = new_value(LEAT_NUMBER);
+    if (v)
+        v->as.number = value;
+    return v;
+}
+
+leat_value *leat_string(const char *text, size_t len)
+{
+    if (!text)
+        return NULL;
+    if (len == SIZE_MAX)
+        len = strlen(text);
+    leat_value *v = new_value(LEAT_STRING);
+    char *bytes = v ? malloc(len + 1) : NULL;
+    if (!bytes) {
+        free(v);
+        return NULL;
+    }
+    memcpy(bytes, text, len);
+    bytes[len] = '\0';
+    v->as.string.bytes = bytes;
+    v->as.string.len = len;
+    return v;
+}
+
+leat_value *leat_table(void)
+{
+    return new_value(LEAT_TABLE);
+}
+
+static bool grow(void **array, size_t count, size_t *room, size_t size)
+{
+    if (count < *room)
+        return true;
+    size_t more = *room ? *room * 2 : 4;
+    void *bigger = more < SIZE_MAX / size ? realloc(*array, more * size) : NULL;
+    if (!bigger)
+        return false;
+    *array = bigger;
+    *room = more;
+    return true;
+}
+
+bool leat_append(leat_value *table, leat_value *item)
+{
+    void *items = table && table->type == LEAT_TABLE ? table->as.table.items : NULL;
+    if (!item || leat_type_of(table) != LEAT_TABLE ||
+        !grow(&items, table->as.table.count, &table->as.table.room, sizeof item)) {
+        leat_value_free(item);
+        return false;
+    }
+    table->as.table.items = items;
+    table->as.table.items[table->as.table.count++] = item;
+    return true;
+}
+
+static struct field *find_field(const leat_value *table, const char *name)
+{
+    for (size_t i = 0; i < table->as.table.field_count; i++) {
+        if (strcmp(table->as.table.fields[i].name, name) == 0)
+            return &table->as.table.fields[i];
+    }
+    return NULL;
+}
+
+bool leat_set(leat_value *table, const char *field, leat_value *item)
+{
+    if (!item || !field || leat_type_of(table) != LEAT_TABLE) {
+        leat_value_free(item);
+        return false;
+    }
+    struct field *there = find_field(table, field);
+    if (there) {
+        leat_value_free(there->value);
+        there->value = item;
+        return true;
+    }
+    void *fields = table->as.table.fields;
+    size_t size = strlen(field) + 1;
+    char *name = malloc(size);
+    if (name)
+        memcpy(name, field, size);
+    if (!name ||
+        !grow(&fields, table->as.table.field_count, &table->as.table.field_room, sizeof *there)) {
+        free(name);
+        leat_value_free(item);
+        return false;
+    }
+    table->as.table.fields = fields;
+    table->as.table.fields[table->as.table.field_count++] = (struct field){name, item};
+    return true;
+}
+
+void leat_value_free(leat_value *v)
+{
+    if (!v)
+        return;
+    if (v->type == LEAT_STRING) {
+        free(v->as.string.bytes);
+    } else if (v->type == LEAT_TABLE) {
+        for (size_t i = 0; i < v->as.table.count; i++)
+            leat_value_free(v->as.table.items[i]);
+        for (size_t i = 0; i < v->as.table.field_count; i++) {
+            free(v->as.table.fields[i].name);
+            leat_value_free(v->as.table.fields[i].value);
+        }
+        free(v->as.table.items);
+        free(v->as.table.fields);
+    }
+    free(v);
+}
+
+enum leat_type leat_type_of(const leat_value *v)
+{
+    return v ? v->type : LEAT_NIL;
+}
+
+bool leat_to_boolean(const leat_value *v)
+{
+    return v && (v->type != LEAT_BOOLEAN || v->as.boolean);
+}
+
+double leat_to_number(const leat_value *v, double otherwise)
+{
+    return v && v->type == LEAT_NUMBER ? v->as.number : otherwise;
+}
+
+const char *leat_to_string(const leat_value *v, size_t *len)
+{
+    if (!v || v->type != LEAT_STRING)
+        return NULL;
+    if (len)
+        *len = v->as.string.len;
+    return v->as.string.bytes;
+}
+
+size_t leat_length(const leat_value *v)
+{
+    return v && v->type == LEAT_TABLE ? v->as.table.count : 0;
+}
+
+const leat_value *leat_at(const leat_value *v, size_t index)
+{
+    return index < leat_length(v) ? v->as.table.items[index] : NULL;
+}
+
+const leat_value *leat_field(const leat_value *v, const char *field)
+{
+    const struct field *f = v && field && v->type == LEAT_TABLE ? find_field(v, field) : NULL;
+    return f ? f->value : NULL;
+}
+
+size_t leat_field_count(const leat_value *v)
+{
+    return v && v->type == LEAT_TABLE ? v->as.table.field_count : 0;
+}
+
+const char *leat_field_name(const leat_value *v, size_t index)
+{
+    return index < leat_field_count(v) ? v->as.table.fields[index].name : NULL;
+}
+
+/* ---- into Lua and out of it ---- */
+
+void embed_push(lua_State *L, const leat_value *v)
+{
+    luaL_checkstack(L, 4, "values");
+    switch (leat_type_of(v)) {
+    case LEAT_NIL:
+        lua_pushnil(L);
+        break;
+    case LEAT_BOOLEAN:
+        lua_pushboolean(L, v->as.boolean);
+        break;
+    case LEAT_NUMBER:
+        lua_pushnumber(L, v->as.number);
+        break;
+    case LEAT_STRING:
+        lua_pushlstring(L, v->as.string.bytes, v->as.string.len);
+        break;
+    case LEAT_TABLE:
+        lua_newtable(L);
+        for (size_t i = 0; i < v->as.table.count; i++) {
+            embed_push(L, v->as.table.items[i]);
+            lua_rawseti(L, -2, (int)i + 1);
+        }
+        for (size_t i = 0; i < v->as.table.field_count; i++) {
+            lua_pushstring(L, v->as.table.fields[i].name);
+            embed_push(L, v->as.table.fields[i].value);
+            lua_rawset(L, -3);
+        }
+        break;
+    }
+}
+
+static bool take_table(lua_State *L, int index, int depth, leat_value *table, const char **why)
+{
+    size_t n = lua_objlen(L, index);
+    for (size_t i = 1; i <= n; i++) {
+        leat_value *item = NULL;
+        lua_rawgeti(L, index, (int)i);
+        bool ok = embed_take(L, lua_gettop(L), depth + 1, &item, why);
+        lua_pop(L, 1);
+        if (!ok)
+            return false;
+        if (!item)
+            *why = "a list with a hole in it";
+        else if (!leat_append(table, item))
+            *why = "not enough memory";
+        if (*why)
+            return false;
+    }
+    lua_pushnil(L);
+    while (lua_next(L, index)) {
+        leat_value *item = NULL;
+        if (lua_type(L, -2) == LUA_TSTRING) {
+            size_t len;
+            const char *name = lua_tolstring(L, -2, &len);
+            if (strlen(name) != len)
+                *why = "a field whose name holds a NUL byte";
+            else if (embed_take(L, lua_gettop(L), depth + 1, &item, why) &&
+                     !leat_set(table, name, item))
+                *why = "not enough memory";
+        } else {
+            double key = lua_tonumber(L, -2);
+            if (lua_type(L, -2) != LUA_TNUMBER || key < 1 || key > (double)n ||
+                key != (double)(size_t)key)
+                *why = "a table with keys that are neither texts nor those of a list";
+        }
+        lua_pop(L, 1);
+        if (*why) {
+            lua_pop(L, 1);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool embed_take(lua_State *L, int index, int depth, leat_value **out, const char **why)
+{
+    *out = NULL;
+    if (depth > MAX_DEPTH || !lua_checkstack(L, 6)) {
+        *why = "tables nested more than 32 deep, or in themselves";
+        return false;
+    }
+    switch (lua_type(L, index)) {
+    case LUA_TNONE:
+    case LUA_TNIL:
+        return true;
+    case LUA_TBOOLEAN:
+        *out = leat_boolean(lua_toboolean(L, index));
+        break;
+    case LUA_TNUMBER:
+        *out = leat_number(lua_tonumber(L, index));
+        break;
+    case LUA_TSTRING: {
+        size_t len;
+        const char *text = lua_tolstring(L, index, &len);
+        *out = leat_string(text, len);
+        break;
+    }
+    case LUA_TTABLE:
+        *out = leat_table();
+        if (*out && !take_table(L, index, depth, *out, why)) {
+            leat_value_free(*out);
+            *out = NULL;
+            return false;
+        }
+        break;
+    default:
+        *why = "a function, a userdata or a coroutine";
+        return false;
+    }
+    if (!*out)
+        *why = "not enough memory";
+    return *out != NULL;
+}
