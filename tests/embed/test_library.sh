@@ -84,4 +84,14 @@ try ./tool_host loop.lua
 expect_status 1
 expect_err "loop.lua:1"
 
+begin "64 runtimes in 8 threads, freed with requests in flight, leave nothing behind"
+start_mock --latency 30
+# shellcheck disable=SC2046,SC2086,SC2154 # lists of words; mock_url is start_mock's
+try gcc -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror $sanitize -o many "$root/tests/embed/many.c" \
+    $(pc --cflags --libs leat) -Wl,-rpath,"$libdir" -lpthread
+expect_status 0
+try ./many "$mock_url"
+expect_status 0
+expect_out "2 passed, 0 failed"
+
 finish
