@@ -1,0 +1,43 @@
+#!/bin/bash
+# tests/tsan.sh: builds the library under ThreadSanitizer (in build-tsan/) and runs what uses several threads: 64
+# runtimes in 8 threads, host functions completed from other threads, look-ups and files off the loop. The last line
+# is `N passed, N failed`.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+scratch=$(mktemp -d) mock=
+trap '[ -n "$mock" ] && kill $mock; rm -rf "$scratch"' EXIT
+cmake -B build-tsan -DLEAT_SANITIZE=thread -DLEAT_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null &&
+    cmake --build build-tsan -j2 >"$scratch/build" 2>&1 || {
+    tail -n 20 "$scratch/build"
+    echo "0 passed, 1 failed"
+    exit 1
+}
+export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp halt_on_error=0"
+mkdir "$scratch/include"
+cp src/leat.h "$scratch/include"
+mkfifo "$scratch/fifo"
+build-tsan/leat mock --port 0 --latency 30 >"$scratch/fifo" &
+mock=$!
+read -r line <"$scratch/fifo"
+passed=0 failed=0
+run() {
+    if timeout 200 "$@" >"$scratch/log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $*"
+        head -n 60 "$scratch/log"
+    fi
+}
+for name in calls many; do
+    gcc -g -fsanitize=thread -std=c11 -D_GNU_SOURCE -I"$scratch/include" -o "$scratch/$name" "tests/embed/$name.c" \
+        -Lbuild-tsan -lleat -Wl,-rpath,"$PWD/build-tsan" -lpthread || exit 1
+done
+run "$scratch/calls"
+run "$scratch/many" "${line##* }"
+for name in mem loop resolver file; do
+    program=$(find build-tsan -name "test_$name" -type f | head -n 1)
+    [ -n "$program" ] && run "$program"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
