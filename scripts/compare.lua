@@ -50,7 +50,7 @@ local ways = {
     { "semaphore(5)", CALLS / 5 * latency, mapped(5) },
     { "batches + retry", CALLS / 10 * (latency + pause) - pause,
         piped { concurrency = 10, batch = { size = 10, interval = pause } } },
-    { "adaptive", at_rate, piped { concurrency = { min = 1, start = 5, max = 20 } } },
+    { "adaptive", at_rate, piped { concurrency = { min = 1, start = 5, max = 20, decrease = 0.85 } } },
     { "rate known", at_rate,
         piped { concurrency = 20, rate = { rps = 0.98 * per_second, burst = AT_ONCE - 1 } } },
 }

@@ -1,6 +1,7 @@
 -- Adaptive concurrency: as many calls at once as the service takes. Doubling at first and then additive
 -- increase, multiplicative decrease, as TCP finds the capacity of a path: V. Jacobson, "Congestion Avoidance
--- and Control", 1988.
+-- and Control", 1988. After a cut it comes back in steps of half the way to what was being served when it was
+-- cut, as in L. Xu, K. Harfoush, I. Rhee, "Binary Increase Congestion Control", 2004.
 local check = require "leat.check"
 local policy = require "leat.policy"
 local sync = require "leat.sync"
@@ -53,7 +54,9 @@ end
 local function cut(self, reason)
     self.epoch = self.epoch + 1
     self.slow_start = false
-    set(self, max(self.min, floor(self.limit / 2)), reason)
+    -- What goes on while one is refused is as much as the service takes.
+    self.goal = min(self.limit - 1, self.in_flight)
+    set(self, max(self.min, floor(self.limit * self.decrease)), reason)
     new_round(self)
 end
 
@@ -65,7 +68,8 @@ local function succeeded(self)
         if self.saturated and self.slow_start then
             set(self, min(self.max, self.limit * 2), "slow start")
         elseif self.saturated then
-            set(self, min(self.max, self.limit + 1), "increase")
+            local step = max(1, floor((self.goal - self.limit) / 2))
+            set(self, min(self.max, self.limit + step), "increase")
         end
         new_round(self)
     end
@@ -122,15 +126,18 @@ function Adaptive:history()
     return { unpack(self.changes) }
 end
 
-local ROWS = { min = "number", start = "number", max = "number", classify = "function" }
+local ROWS = {
+    min = "number", start = "number", max = "number", decrease = "number", classify = "function",
+}
 
 --- A policy that lets as many calls run at once as the service takes. Works with any function.
 ---@param opts? table
 ---
 --- * `min` (1), `start` (5), `max` (20): the limit's bounds and its beginning.
 --- * The limit is doubled after each round (as many successes as the limit) until the first sign of
----   congestion, from then on it grows by one; only if it was reached in that round. At a sign of congestion
----   it is halved; calls that were running then cannot halve it again.
+---   congestion. From then on it grows by half the way to what went on at the last sign, by one at least and
+---   beyond that; only if it was reached in that round. At a sign of congestion it is multiplied by
+---   `decrease` (0.5, above 0 and below 1); calls that were running then cannot cut it again.
 --- * `classify(value, err)` returns "success", a word that says why to slow down, or nil for what is a sign
 ---   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither.
 ---@return table adaptive with call, history; fields limit, in_flight
@@ -145,6 +152,10 @@ function M.adaptive(opts)
     opts = check.options("adaptive", opts, ROWS)
     local least = policy.count("adaptive", opts, "min", 1)
     local most = policy.count("adaptive", opts, "max", max(20, least))
+    local decrease = policy.number("adaptive", opts, "decrease", 0.5)
+    if decrease <= 0 or decrease >= 1 then
+        check.fail(("adaptive: option 'decrease' must be above 0 and below 1, got %g"):format(decrease))
+    end
     local start = policy.count("adaptive", opts, "start", max(least, min(5, most)))
     if not (least <= start and start <= most) or least == math.huge or start == math.huge then
         check.fail(("adaptive: min <= start <= max must hold, got %g, %g, %g"):format(least, start, most))
@@ -152,7 +163,7 @@ function M.adaptive(opts)
     return setmetatable({
         min = least, max = most, limit = start, in_flight = 0,
         sem = sync.semaphore(start),
-        epoch = 0, slow_start = true, successes = 0, saturated = false,
+        decrease = decrease, goal = 0, epoch = 0, slow_start = true, successes = 0, saturated = false,
         classify = opts.classify or classify,
         changes = { { at = task.now(), limit = start, reason = "start" } },
     }, Adaptive)

@@ -33,7 +33,12 @@ LUA
 
 begin "a secret in headers, the address, the environment and errors is in no output and no journal"
 export OPENAI_BASE_URL="http://key:$canary@$address/v1?key=$canary" OPENAI_API_KEY=$canary OPENAI_MODEL=m
-try "$LEAT" -v leaky.lua
+try "$LEAT" -v --trace trace.json --report report.html --stats=stats.json leaky.lua
+for file in trace.json report.html stats.json; do
+    [ -s $file ] || fail "no $file"
+    grep -l canary $file
+done >shown
+[ ! -s shown ] || fail "shown in: $(cat shown)"
 [ -s out ] && [ -s err ] && [ -s run.jsonl ] && [ -s pipe.jsonl ] || fail "nothing was written"
 grep -q '"ok":false' run.jsonl || fail "no error in the journal"
 grep -l canary out err run.jsonl pipe.jsonl >shown && fail "shown in: $(cat shown): $(grep -h canary out err run.jsonl pipe.jsonl | head -n 3)"

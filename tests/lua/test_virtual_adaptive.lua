@@ -85,6 +85,33 @@ t.test("after the first cut it grows by one a round", function()
     t.eq(slots:history()[3].reason, "increase")
 end)
 
+t.test("it comes back by half of the way to what went on when it was cut, then by one", function()
+    local slots = leat.adaptive { start = 16, max = 40 }
+    local n = 0
+    calls(slots, 16, function() -- fifteen are served, and the last one is refused at once
+        n = n + 1
+        if n == 16 then
+            return { status = 429, headers = {} }
+        end
+        sleep(1)
+        return true
+    end)
+    calls(slots, 8)
+    calls(slots, 11)
+    calls(slots, 13)
+    calls(slots, 14)
+    calls(slots, 15)
+    t.eq(limits(slots), { 16, 8, 11, 13, 14, 15, 16 })
+end)
+
+t.test("decrease says what a cut leaves", function()
+    local slots = leat.adaptive { start = 10, decrease = 0.8 }
+    slots:call(status(429))
+    t.eq(limits(slots), { 10, 8 })
+    t.raises("must be above 0 and below 1", leat.adaptive, { decrease = 1 })
+    t.raises("decrease", leat.adaptive, { decrease = 0 })
+end)
+
 t.test("a round trip cuts it once, however many fail in it", function()
     local slots = leat.adaptive { start = 16 }
     calls(slots, 16, status(429))
