@@ -128,6 +128,7 @@ LEAT_API void leat_interrupt(leat_runtime *rt);
 /* For a host that polls by itself: a descriptor that is readable when leat_step has something to
  * do, and the milliseconds until it has at the latest (-1: no limit, 0: now). */
 LEAT_API int leat_backend_fd(leat_runtime *rt);
+/* See leat_backend_fd. */
 LEAT_API int leat_timeout_ms(leat_runtime *rt);
 
 /* ---- values: what crosses between a host and its scripts, without Lua's own API.
@@ -137,27 +138,39 @@ LEAT_API int leat_timeout_ms(leat_runtime *rt);
 typedef struct leat_value leat_value;
 enum leat_type { LEAT_NIL, LEAT_BOOLEAN, LEAT_NUMBER, LEAT_STRING, LEAT_TABLE };
 
+/* A new value, the caller's; NULL: no memory. */
 LEAT_API leat_value *leat_boolean(bool value);
+/* As leat_boolean. */
 LEAT_API leat_value *leat_number(double value);
 /* A copy of `len` bytes; SIZE_MAX: up to the NUL. */
 LEAT_API leat_value *leat_string(const char *text, size_t len);
+/* An empty table, the caller's. */
 LEAT_API leat_value *leat_table(void);
 /* Adds to the list, or sets the field, of a table. `item` belongs to the table from then on, and is
  * freed where this fails: no table, no memory, no item. */
 LEAT_API bool leat_append(leat_value *table, leat_value *item);
+/* As leat_append; a field that is there is replaced. */
 LEAT_API bool leat_set(leat_value *table, const char *field, leat_value *item);
 /* With all that is in it. */
 LEAT_API void leat_value_free(leat_value *value);
 
+/* LEAT_NIL for NULL. */
 LEAT_API enum leat_type leat_type_of(const leat_value *value);
-LEAT_API bool leat_to_boolean(const leat_value *value); /* as Lua: all but nil and false */
+/* As Lua has it: true for all but nil and false. */
+LEAT_API bool leat_to_boolean(const leat_value *value);
+/* `otherwise` if it is no number. */
 LEAT_API double leat_to_number(const leat_value *value, double otherwise);
 /* NULL if it is no string; ends with a NUL behind its `*len` bytes (`len` may be NULL). */
 LEAT_API const char *leat_to_string(const leat_value *value, size_t *len);
-LEAT_API size_t leat_length(const leat_value *table);                      /* of the list part */
-LEAT_API const leat_value *leat_at(const leat_value *table, size_t index); /* from 0 */
+/* How many items its list part has; 0 if it is no table. */
+LEAT_API size_t leat_length(const leat_value *table);
+/* The item at an index from 0 on, the table's own; NULL: there is none. */
+LEAT_API const leat_value *leat_at(const leat_value *table, size_t index);
+/* The value of a field, the table's own; NULL: there is none. */
 LEAT_API const leat_value *leat_field(const leat_value *table, const char *field);
+/* How many fields it has, and the name of each, from 0 on; NULL behind the last. */
 LEAT_API size_t leat_field_count(const leat_value *table);
+/* See leat_field_count. */
 LEAT_API const char *leat_field_name(const leat_value *table, size_t index);
 
 /* ---- calling scripts, and being called by them. Callbacks run on the runtime's thread, inside
@@ -207,7 +220,9 @@ LEAT_API bool leat_register_async(leat_runtime *rt, const char *name, leat_start
  * retained it: a thread that may outlive the runtime retains it first, on the runtime's thread. */
 typedef struct leat_mailbox leat_mailbox;
 LEAT_API leat_mailbox *leat_mailbox_of(leat_runtime *rt);
+/* On the runtime's thread, or where one is retained already. */
 LEAT_API void leat_mailbox_retain(leat_mailbox *box);
+/* Once for each retain, from any thread. NULL is allowed. */
 LEAT_API void leat_mailbox_release(leat_mailbox *box);
 /* Ends a call: with a result (taken over in every case), or with an error (borrowed; its kind and
  * message). From any thread. False: nobody waits for it: it was cancelled or completed before, or
@@ -222,6 +237,7 @@ struct leat_stats {
     size_t bytes, peak;     /* of the Lua heap and our own buffers */
     uint64_t requests_done; /* so far */
 };
+/* The figures as they stand. */
 LEAT_API void leat_get_stats(leat_runtime *rt, struct leat_stats *out);
 
 #ifdef __cplusplus
