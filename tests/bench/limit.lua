@@ -1,6 +1,6 @@
 -- leat tests/bench/limit.lua: 300 calls through an adaptive pipeline that learns the rate from the answers,
--- against a server of 600 requests a minute, 1 s each, 5 % of them failing: how far from the time that the limit
--- allows.
+-- against a server of 600 requests a minute, 1 s each, 5 % of them failing: how far from the time that the
+-- limit allows.
 local leat = require "leat"
 
 local RPM, BURST, LATENCY = 600, 10, 1
@@ -17,5 +17,5 @@ local _, stats = pipe:run(prompts, function(prompt) return ai:chat(prompt) end)
 local seen = assert(request(mock.url .. "/mock/stats")):json().by_status
 mock:close()
 local ideal = (stats.calls - BURST) / (RPM / 60) + LATENCY
-print(("%d of %d answered, %d calls, %d refused with 429; %.1f s, the limit allows %.1f s: ratio %.2f"):format(
-    stats.ok, stats.items, stats.calls, seen["429"] or 0, stats.wall, ideal, stats.wall / ideal))
+print(("%d of %d answered, %d calls, %d refused with 429; %.1f s, the limit allows %.1f s: ratio %.2f")
+    :format(stats.ok, stats.items, stats.calls, seen["429"] or 0, stats.wall, ideal, stats.wall / ideal))
