@@ -1,17 +1,20 @@
 #!/bin/bash
-# The library as a host gets it: installed, found by pkg-config, linked shared and static.
+# The library as a host gets it: installed, found by pkg-config and by CMake, linked shared and static.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
 BUILD=${BUILD:-$root/build}
 prefix=$scratch/prefix
 sanitize=$(sed -n 's/^LEAT_SANITIZE:STRING=\(..*\)/-fsanitize=\1/p' "$BUILD/CMakeCache.txt")
 
-begin "cmake --install puts the binary, header, libraries and leat.pc in place"
-try cmake --install "$BUILD" --prefix "$prefix"
+begin "cmake --install puts the binary, header, libraries, leat.pc and the CMake package in place"
+try cmake --install "$BUILD" --prefix "$scratch/staged"
 expect_status 0
+# As a package of a distribution is: everything below must work where it ends up.
+mv "$scratch/staged" "$prefix"
 libdir=$(dirname "$(find "$prefix" -name libleat.a)")
 for file in "$prefix/bin/leat" "$prefix/include/leat.h" "$libdir/libleat.so" \
-    "$libdir/pkgconfig/leat.pc" "$prefix/share/man/man1/leat.1" "$prefix/share/man/man3/leat.3" \
+    "$libdir/pkgconfig/leat.pc" "$libdir/cmake/leat/leatConfig.cmake" \
+    "$libdir/cmake/leat/leatConfigVersion.cmake" "$prefix/share/man/man1/leat.1" "$prefix/share/man/man3/leat.3" \
     "$prefix/share/bash-completion/completions/leat" "$prefix/share/zsh/site-functions/_leat"; do
     [ -e "$file" ] || fail "$file is not there"
 done
@@ -47,16 +50,53 @@ expect_out "host ok"
 ldd ./static >linked
 grep -q libleat linked && fail "libleat.so is linked"
 
-begin "a C++ host can include the header"
-if command -v g++ >/dev/null; then
-    echo '#include <leat.h>
-int main() { return leat_version() == nullptr; }' >host.cc
+# both LANGUAGE SOURCE COMPILER...: the host outside the tree by pkg-config, then by CMake.
+both() {
+    local language=$1 source=$root/tests/embed/outside/$2
+    shift 2
+
+    begin "a host in $language outside the tree, by pkg-config"
+    # CMake's way takes leat.h for a system header, which hides its warnings: here they count.
     # shellcheck disable=SC2046,SC2086 # lists of words
-    try g++ $sanitize -o cxx host.cc $(pc --cflags --libs leat) -Wl,-rpath,"$libdir"
+    try "$@" -Wall -Wextra -Werror -pedantic $sanitize -o "by_pc_$language" "$source" \
+        $(pc --cflags --libs leat) -Wl,-rpath,"$libdir"
     expect_status 0
-    try ./cxx
+    try "./by_pc_$language"
     expect_status 0
+    expect_equal "$(cat out)" "4 letters"
+
+    begin "a host in $language outside the tree, by CMake"
+    outside "$language" "-DCMAKE_${language}_FLAGS=-Wall -Wextra -Werror $sanitize"
+    expect_status 0
+    expect_out "-- leat $version"
+    try cmake --build "by_cmake_$language"
+    expect_status 0
+    try "by_cmake_$language/host"
+    expect_status 0
+    expect_equal "$(cat out)" "4 letters"
+    ldd "by_cmake_$language/host" >linked
+    grep -qF "$libdir/libleat.so" linked || fail "not linked with the installed library: $(cat linked)"
+}
+version=$(sed -n 's/^CMAKE_PROJECT_VERSION:STATIC=//p' "$BUILD/CMakeCache.txt")
+outside() { # outside LANGUAGE OPTION...: configures it
+    try cmake -S "$root/tests/embed/outside" -B "by_cmake_$1" -DLANGUAGE="$1" \
+        -DCMAKE_PREFIX_PATH="$prefix" "${@:2}"
+}
+both C host.c gcc -std=c11
+if command -v g++ >/dev/null; then
+    both CXX host.cc g++ -std=c++17
+else
+    echo "  skipped: hosts in C++: no g++"
 fi
+
+begin "CMake's package keeps to the versions that it can stand for"
+outside C -DWANTED="$version"
+expect_status 0
+for wanted in 99 "${version%%.*}.99"; do
+    outside C -DWANTED="$wanted"
+    expect_status 1
+    expect_err "with requested version \"$wanted\""
+done
 
 begin "host and scripts call each other: values, host functions, other threads, misuse"
 # shellcheck disable=SC2046,SC2086 # lists of words
