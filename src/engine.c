@@ -63,6 +63,7 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     list_init(&e->stream_pool);
     timer_init(&e->cork_timer, h2_on_cork_timer);
     list_init(&e->events);
+    list_init(&e->call_events);
     origins_init(&e->origins, mem);
     size_t places = places_from_files();
     admit_init(&e->admit, config->max_total ? config->max_total : places);
@@ -110,17 +111,6 @@ void engine_free(struct engine *e)
     mem_free(e->mem, e);
 }
 
-/* A failure before there is an exchange. */
-static void reject(struct engine *e, struct transfer *t, enum err_kind kind, const char *message)
-{
-    err_set(&t->result.err, kind, "%s", message);
-    e->stats.failed++;
-    t->events = TRANSFER_DONE;
-    list_push_back(&e->events, &t->event_node);
-    e->event_count++;
-    loop_wake(e->loop);
-}
-
 void engine_submit(struct engine *e, struct transfer *t)
 {
     e->pending++;
@@ -129,13 +119,14 @@ void engine_submit(struct engine *e, struct transfer *t)
     t->events = 0;
     t->taken = 0;
     err_clear(&t->result.err);
-    if (e->loop->is_virtual) {
-        reject(e, t, ERR_DENIED, "no real connection is made under virtual time");
-        return;
-    }
     struct exchange *x = exchange_new(e, t->spec.stream);
     if (!x) {
-        reject(e, t, ERR_MEMORY, "no memory for a request");
+        err_set(&t->result.err, ERR_MEMORY, "no memory for a request");
+        e->stats.failed++;
+        t->events = TRANSFER_DONE;
+        list_push_back(&e->events, &t->event_node);
+        e->event_count++;
+        loop_wake(e->loop);
         return;
     }
     x->transfer = t;

@@ -236,6 +236,17 @@ void exchange_admitted(struct exchange *x)
     if (x->started_ns == 0)
         x->started_ns = x->admitted_ns;
     buf_clear(&x->addresses);
+    if (g->simulation) {
+        simulate_launch(x);
+        return;
+    }
+    if (e->loop->is_virtual) {
+        struct err err;
+        err_set(&err, ERR_DENIED,
+                "no real connection is made under virtual time, and %s is not simulated", g->key);
+        exchange_finish(x, &err);
+        return;
+    }
     if (g->numeric || exchange_proxied(x) || x->transfer->spec.unix_socket ||
         exchange_connect_to(x)) {
         launch(x);
@@ -255,6 +266,7 @@ static void leave_hop(struct exchange *x)
     struct engine *e = x->engine;
     loop_timer_stop(e->loop, &x->timer);
     resolver_cancel(&x->lookup);
+    simulate_leave(x);
     shard_remove(x);
     if (x->inflating)
         inflate_fini(&x->inflate);
@@ -385,6 +397,8 @@ static void follow(struct exchange *x)
 bool exchange_unpause(struct exchange *x)
 {
     struct err err;
+    if (x->call && !x->ended)
+        return simulate_go_on(x);
     if (!x->shard || x->ended)
         return true;
     int still = (x->paused ? CURLPAUSE_RECV : 0) | (x->starved ? CURLPAUSE_SEND : 0);
@@ -455,7 +469,8 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
     long version = 0;
     if (code == CURLE_OK && !x->head_done && x->stop.kind == ERR_NONE)
         code = CURLE_GOT_NOTHING; /* of a shared connection the library does not say it */
-    curl_easy_getinfo(x->easy, CURLINFO_HTTP_VERSION, &version);
+    if (x->shard)
+        curl_easy_getinfo(x->easy, CURLINFO_HTTP_VERSION, &version);
     /* What the origin offers is only seen by a request that asked for the best. */
     if (x->relaunch || worth_another(x, code)) {
         note_timing(x);
@@ -466,7 +481,7 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
         launch(x);
         return;
     }
-    if (g->https && x->head_done && x->transfer->spec.http_version != HTTP_VERSION_1_1)
+    if (x->shard && g->https && x->head_done && x->transfer->spec.http_version != HTTP_VERSION_1_1)
         g->protocol = version >= CURL_HTTP_VERSION_2_0 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
     bool hung_up = code == CURLE_WRITE_ERROR && x->discarded > DISCARD_MAX;
     if (code == CURLE_HTTP2_STREAM && answered_early(x))
@@ -479,7 +494,7 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
         failure_from_curl(x, CURLE_GOT_NOTHING, &err);
     else
         response_end(x, &err);
-    if (code == CURLE_OK && version < CURL_HTTP_VERSION_2_0 && !x->close_after)
+    if (x->shard && code == CURLE_OK && version < CURL_HTTP_VERSION_2_0 && !x->close_after)
         origin_push_idle(g, e->mem, x->shard->index, e->admit.max_total);
     note_timing(x);
     if (err.kind == ERR_NONE && x->discards)

@@ -8,6 +8,7 @@
 #include "inflate.h"
 #include "origin.h"
 #include "shard.h"
+#include "simulate.h"
 #include "sockets.h"
 #include <curl/curl.h>
 
@@ -53,6 +54,7 @@ struct exchange {
     struct admit_ticket ticket;
     struct resolver_wait lookup;
     struct timer timer;
+    struct call *call;   /* set while a simulated origin has it */
     struct shard *shard; /* set while the easy handle is in its multi */
     uint64_t entered_ns, admitted_ns, resolved_ns, launched_ns, sent_ns, first_byte_ns, activity_ns;
     uint64_t uploaded; /* bytes of a large body seen sent */
@@ -110,7 +112,7 @@ struct engine {
     struct origins origins;
     struct admit admit;
     struct shards shards;
-    struct list live, pool, stream_pool, events;
+    struct list live, pool, stream_pool, events, call_events;
     int corked[16]; /* descriptors that hold back what is written for a turn of the loop */
     size_t corked_count;
     struct timer cork_timer;
@@ -154,6 +156,8 @@ void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const st
 /* false: no memory. */
 NODISCARD bool opts_base(struct exchange *x);
 NODISCARD enum err_kind opts_hop(struct exchange *x, struct err *err);
+/* Whether a body field goes out, be it an empty one. */
+bool exchange_sends_body(const struct exchange *x);
 /* Whether a proxy makes the connection. */
 bool exchange_proxied(const struct exchange *x);
 /* The line of spec.connect_to that this hop's host and port match; NULL: none. */

@@ -38,7 +38,7 @@ struct leat_config {
     size_t memory_limit;      /* bytes for Lua and our buffers; 0: none */
     unsigned max_connections; /* requests on the wire at once; 0: from the open-file limit */
     unsigned max_per_host;    /* of them to one host and port; 0: no limit of its own */
-    bool virtual_time;        /* the clock jumps from timer to timer; sockets are refused */
+    bool virtual_time;        /* the clock jumps from timer to timer; no socket is opened */
     bool env_proxy;           /* honour http_proxy and its kin */
     /* What scripts may connect to: words such as "public", "10.0.0.0/8", "api.example.com",
      * "*.example.com", "any" (see README.md). Checked for each request and redirect, on the address

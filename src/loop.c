@@ -100,6 +100,7 @@ enum err_kind loop_init(struct loop *l, struct mem *mem, uv_loop_t *host, bool i
                        .uv = host != NULL ? host : &l->own_uv,
                        .owns_uv = host == NULL,
                        .is_virtual = is_virtual,
+                       .virtual_ns = LOOP_VIRTUAL_START_NS,
                        .armed_ns = NEVER_NS};
     list_init(&l->hooks);
     atomic_init(&l->woken, false);

@@ -25,6 +25,9 @@ struct loop_hook {
     loop_hook_fn fn;
 };
 
+/* Where the virtual clock begins: not at 0, which in many a field stands for "not yet". */
+#define LOOP_VIRTUAL_START_NS NS_PER_S
+
 struct loop {
     uv_loop_t *uv;
     struct mem *mem;

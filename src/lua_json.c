@@ -158,7 +158,8 @@ static void read_decode_options(lua_State *L, int index, struct json_decode_opti
 
 static int encode(lua_State *L)
 {
-    struct json_encode_options options = {.max_depth = JSON_DEFAULT_DEPTH};
+    struct json_encode_options options = {.max_depth = JSON_DEFAULT_DEPTH,
+                                          .stable = rt_of(L)->repeatable};
     lua_settop(L, 2);
     read_encode_options(L, 2, &options);
     struct json_state *st = borrow_state(L);

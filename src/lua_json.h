@@ -18,6 +18,7 @@ struct json_state {
 
 struct json_encode_options {
     bool sorted;
+    bool stable;     /* sorted where every key is a string */
     unsigned indent; /* spaces a level; 0: all on one line */
     unsigned max_depth;
 };

@@ -396,11 +396,23 @@ static enum err_kind write_object_sorted(struct encoder *e, struct frame *frame,
     return kind == ERR_NONE ? put(e, "}", 1) : kind;
 }
 
+static bool names_only(lua_State *L, int table)
+{
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING) {
+            lua_pop(L, 2);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* `marked`: by json.object, so that numbers may be keys. */
 static enum err_kind write_object(struct encoder *e, struct frame *frame, int table, bool marked)
 {
     e->depth++;
-    if (!e->options->sorted)
+    bool sorted = e->options->sorted || (e->options->stable && names_only(e->L, table));
+    if (!sorted)
         return write_object_unsorted(e, frame, table, marked);
     return write_object_sorted(e, frame, table, marked);
 }

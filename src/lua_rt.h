@@ -22,6 +22,7 @@ struct rt {
     unsigned spare_count;
     struct list streams;   /* lua_stream.c: those that have a transfer */
     struct list servers;   /* lua_serve.c: open servers, closed with the runtime */
+    unsigned virtual_ports; /* lua_serve_listen.c: given out under virtual time */
     size_t file_calls;     /* lua_file.c: under way on libuv's threads */
     size_t drains;         /* runs that end in good order by themselves once leat.stopping is set */
     struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
@@ -77,5 +78,7 @@ void lua_file_close(struct rt *rt);
 void lua_util_close(struct rt *rt);
 /* Closes every server of the runtime at once (used by the runtime's close). */
 void lua_serve_close_all(struct rt *rt);
+/* Hands the requests of simulated origins to their servers; called beside lua_request_drain. */
+void lua_serve_drain(struct rt *rt);
 /* Hands finished transfers to their tasks; called by the runtime after each loop turn. */
 void lua_request_drain(struct rt *rt);

@@ -24,11 +24,25 @@ static int l_listen(lua_State *L)
     int64_t max_body = aux_check_integer(L, 3, "serve: max_body", 0, INT64_C(1) << 40);
     struct err err;
     err_clear(&err);
-    if (rt->virtual_time)
-        return aux_failf(L, ERR_DENIED, "serve: no real socket is opened under virtual time");
     struct server **box = lua_newuserdata(L, sizeof(*box));
     *box = NULL;
     if (server_start(box, rt, host, (uint16_t)port, (size_t)max_body, &err) != ERR_NONE)
+        return aux_fail(L, &err);
+    luaL_getmetatable(L, SERVER_META);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* simulate(url, max_body) */
+static int l_simulate(lua_State *L)
+{
+    const char *url = luaL_checkstring(L, 1);
+    int64_t max_body = aux_check_integer(L, 2, "simulate: max_body", 0, INT64_C(1) << 40);
+    struct err err;
+    err_clear(&err);
+    struct server **box = lua_newuserdata(L, sizeof(*box));
+    *box = NULL;
+    if (server_simulate(box, rt_of(L), url, (size_t)max_body, &err) != ERR_NONE)
         return aux_fail(L, &err);
     luaL_getmetatable(L, SERVER_META);
     lua_setmetatable(L, -2);
@@ -78,7 +92,9 @@ static int l_server_index(lua_State *L)
 {
     struct server *s = check_server(L);
     const char *key = lua_tostring(L, 2);
-    if (key && strcmp(key, "port") == 0) {
+    if (key && strcmp(key, "url") == 0 && s->url) {
+        lua_pushstring(L, s->url);
+    } else if (key && strcmp(key, "port") == 0) {
         lua_pushinteger(L, s->port);
     } else if (key && strcmp(key, "host") == 0) {
         lua_pushstring(L, s->host);
@@ -120,7 +136,7 @@ static bool cancel_accept(struct task *t)
 static int take_accept(lua_State *L, struct task *t)
 {
     struct server *s = t->wait.obj;
-    return s->daemon ? push_request(L, s) : 0;
+    return server_open(s) ? push_request(L, s) : 0;
 }
 
 static void describe_server(struct task *t, char *out, size_t size)
@@ -141,7 +157,7 @@ static void begin_accept(struct task *t, void *arg)
 static int l_server_accept(lua_State *L)
 {
     struct server *s = check_server(L);
-    if (!s->daemon) {
+    if (!server_open(s)) {
         lua_pushnil(L);
         return 1;
     }
@@ -182,8 +198,8 @@ static int l_server_idle(lua_State *L)
 {
     struct server *s = check_server(L);
     double seconds = aux_check_seconds(L, 2, "close: the grace");
-    if (!s->daemon || s->active == 0 || seconds == 0) {
-        lua_pushboolean(L, !s->daemon || s->active == 0);
+    if (!server_open(s) || s->active == 0 || seconds == 0) {
+        lua_pushboolean(L, !server_open(s) || s->active == 0);
         return 1;
     }
     struct idle_wait w = {s, isinf(seconds) ? NEVER_NS : loop_deadline_ns(&s->rt->loop, seconds)};
@@ -192,7 +208,7 @@ static int l_server_idle(lua_State *L)
 
 /* ---- opening ---- */
 
-static const luaL_Reg functions[] = {{"listen", l_listen}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"listen", l_listen}, {"simulate", l_simulate}, {NULL, NULL}};
 
 static const luaL_Reg server_methods[] = {
     {"accept_start", l_server_accept}, {"idle_start", l_server_idle}, {"quiesce", l_server_quiesce},

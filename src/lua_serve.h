@@ -1,6 +1,7 @@
 /* An HTTP/1.1 server on libmicrohttpd, driven by the runtime's loop, in three parts: a server's
  * life (lua_serve_listen.c), its requests (lua_serve_http.c), neither of which pushes anything to
- * Lua, and what scripts see of them (lua_serve.c).
+ * Lua, and what scripts see of them (lua_serve.c). A server may also be one that the engine's own
+ * requests are led to without a socket (lua_serve_simulate.c).
  *
  * No Lua runs beneath a callback of the library: a request whose body is in is suspended and put in
  * line, and the task that accepts is woken. Whatever answers a request resumes its connection, and
@@ -11,6 +12,7 @@
 #include "headers.h"
 #include "list.h"
 #include "lua_rt.h"
+#include "simulate.h"
 
 #include <microhttpd.h>
 
@@ -22,9 +24,10 @@
 struct server {
     struct list node; /* rt->servers; unlinked: stopped */
     struct rt *rt;
-    struct MHD_Daemon *daemon; /* NULL: stopped */
-    uv_poll_t daemon_poll;     /* the library's epoll set */
-    uv_poll_t watch_poll;      /* ours, see below */
+    struct MHD_Daemon *daemon;     /* NULL: stopped, or simulated */
+    struct simulation *simulation; /* NULL: stopped, or on sockets */
+    uv_poll_t daemon_poll;         /* the library's epoll set */
+    uv_poll_t watch_poll;          /* ours, see below */
     int watch_fd;          /* an epoll set of all connections, asked for their disconnect only */
     struct timer timer;    /* the library's own deadlines */
     bool run_soon;         /* the timer stands at "next turn" */
@@ -41,7 +44,13 @@ struct server {
     uint64_t accepted, received, gone;
     uint16_t port;
     char host[64];
+    char *url; /* of a simulated one; NULL: host and port make it */
 };
+
+static inline bool server_open(const struct server *s)
+{
+    return s->daemon || s->simulation;
+}
 
 /* What stays known of a connection. */
 struct peer {
@@ -67,6 +76,7 @@ struct incoming {
     struct server *server;
     struct peer *peer;
     struct MHD_Connection *connection; /* NULL: the library is done with it */
+    struct call *call;                 /* of a simulated server; NULL: the engine is done with it */
     bool held_by_lua;
     enum incoming_state state;
     bool suspended;
@@ -87,7 +97,9 @@ struct incoming {
     unsigned status;
     struct MHD_Response *response; /* owned until it is queued */
     char *response_body;           /* of a whole response */
-    struct buf out;                /* of a stream: unsent from out_sent on */
+    size_t response_len;
+    struct headers answer; /* of a simulated server: the response's */
+    struct buf out;        /* of a stream: unsent from out_sent on */
     size_t out_sent;
     struct task *writer; /* in incoming_write's wait */
 
@@ -95,10 +107,19 @@ struct incoming {
     struct task_hook bound_hook;
 };
 
+/* Somebody waits for its answer, or for the rest of it. */
+static inline bool incoming_open(const struct incoming *r)
+{
+    return r->connection || r->call;
+}
+
 /* `host`: an IP address, or "localhost". ERR_INVALID for another name, ERR_IO (code: errno) where
  * the address cannot be had. The caller holds the one reference. */
 NODISCARD enum err_kind server_start(struct server **out, struct rt *rt, const char *host,
                                      uint16_t port, size_t max_body, struct err *err);
+/* A server for the engine's own requests to `url`. ERR_INVALID, ERR_IO (reason "in_use"). */
+NODISCARD enum err_kind server_simulate(struct server **out, struct rt *rt, const char *url,
+                                        size_t max_body, struct err *err);
 /* Stops listening; open connections go on until their present request is done. */
 void server_quiesce(struct server *s);
 /* Breaks every connection. Wakes whoever waits. Harmless when stopped already. Not beneath a
@@ -113,6 +134,23 @@ void server_run_soon(struct server *s);
 NODISCARD struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd);
 void server_note_disconnects(struct server *s);
 void server_resume_all(struct server *s);
+void server_stop_simulation(struct server *s);
+NODISCARD struct server *server_new(struct rt *rt, size_t max_body);
+/* It is open from now on. */
+void server_started(struct server *s);
+
+enum incoming_end { INCOMING_SENT, INCOMING_CLIENT_GONE, INCOMING_SERVER_CLOSED };
+
+/* NULL: no memory. `target` is taken over. */
+NODISCARD struct incoming *incoming_new(struct server *s, char *target);
+void incoming_free(struct incoming *r);
+/* The request is there in full: whoever accepts is woken. */
+void incoming_put_in_line(struct incoming *r);
+void incoming_wake_writer(struct incoming *r);
+/* Neither the library nor the engine holds it any more. */
+void incoming_over(struct incoming *r, enum incoming_end how);
+/* Gives a simulated call what r->response_body or the stream's head says. */
+void incoming_answer_call(struct incoming *r);
 
 /* The next request in line, now held by Lua; NULL: none. */
 struct incoming *server_take(struct server *s);

@@ -20,13 +20,14 @@
 
 /* ---- requests ---- */
 
-static void incoming_free(struct incoming *r)
+void incoming_free(struct incoming *r)
 {
     struct mem *mem = &r->server->rt->mem;
     task_hook_remove(&r->bound_hook);
     if (r->response)
         MHD_destroy_response(r->response);
     headers_fini(&r->headers);
+    headers_fini(&r->answer);
     buf_fini(&r->body);
     buf_fini(&r->out);
     mem_free(mem, r->target);
@@ -68,7 +69,7 @@ static void resume(struct incoming *r)
     server_run_soon(r->server);
 }
 
-static void wake_writer(struct incoming *r)
+void incoming_wake_writer(struct incoming *r)
 {
     if (r->writer)
         task_wake(r->writer);
@@ -83,7 +84,7 @@ static void client_gone(struct incoming *r, const char *reason)
     r->server->gone++;
     buf_clear(&r->out);
     r->out_sent = 0;
-    wake_writer(r);
+    incoming_wake_writer(r);
     if (r->bound)
         task_cancel(r->bound, reason);
     else if (list_linked(&r->queue_node))
@@ -96,8 +97,11 @@ void incoming_abort(struct incoming *r)
         return;
     r->aborted = true;
     leave_line(r);
-    wake_writer(r);
-    resume(r);
+    incoming_wake_writer(r);
+    if (r->call)
+        engine_call_end(r->server->rt->engine, r->call, true);
+    else
+        resume(r);
 }
 
 static void bound_ended(struct task_hook *hook, struct task *t)
@@ -116,7 +120,7 @@ void incoming_bind(struct incoming *r, struct task *t)
     task_hook_add(t, &r->bound_hook);
     if (r->gone)
         task_cancel(t, "the client went away");
-    else if (!r->connection && unanswered(r))
+    else if (!incoming_open(r) && unanswered(r))
         task_cancel(t, "the server was closed");
 }
 
@@ -124,22 +128,27 @@ void incoming_release(struct incoming *r)
 {
     r->held_by_lua = false;
     incoming_abort(r);
-    if (!r->connection)
+    if (!incoming_open(r))
         incoming_free(r);
 }
 
 void incoming_answer(struct incoming *r, enum incoming_state state)
 {
-    ASSERT(r->state == INCOMING_WAITING && r->response && r->connection);
-    if (r->server->quiet)
+    ASSERT(r->state == INCOMING_WAITING && incoming_open(r));
+    if (r->response && r->server->quiet)
         (void)!MHD_add_response_header(r->response, "Connection", "close");
     r->state = state;
     r->finished = state == INCOMING_ANSWERED;
-    resume(r);
+    if (r->call)
+        incoming_answer_call(r);
+    else
+        resume(r);
 }
 
 size_t incoming_unsent(const struct incoming *r)
 {
+    if (r->call)
+        return engine_call_unread(r->call);
     return r->out.len - r->out_sent;
 }
 
@@ -147,8 +156,10 @@ enum err_kind incoming_write(struct incoming *r, const char *data, size_t len)
 {
     if (r->no_body)
         return ERR_NONE;
-    if (!r->connection || r->gone || r->aborted)
+    if (!incoming_open(r) || r->gone || r->aborted)
         return ERR_CLOSED;
+    if (r->call)
+        return engine_call_write(r->server->rt->engine, r->call, data, len);
     if (r->out_sent > STREAM_LOW_BYTES && r->out_sent > r->out.len / 2) {
         memmove(r->out.data, r->out.data + r->out_sent, r->out.len - r->out_sent);
         r->out.len -= r->out_sent;
@@ -165,7 +176,10 @@ void incoming_finish(struct incoming *r)
     if (r->state != INCOMING_STREAM || r->finished)
         return;
     r->finished = true;
-    resume(r);
+    if (r->call)
+        engine_call_end(r->server->rt->engine, r->call, false);
+    else
+        resume(r);
 }
 
 /* A body whose length is not announced ends, in HTTP/1.0, with the connection: only a reset can say
@@ -190,7 +204,7 @@ static ssize_t read_stream(void *arg, uint64_t pos, char *out, size_t max)
             r->out_sent = 0;
         }
         if (incoming_unsent(r) <= STREAM_LOW_BYTES)
-            wake_writer(r);
+            incoming_wake_writer(r);
         return (ssize_t)n;
     }
     if (r->aborted) {
@@ -278,31 +292,40 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
     server_release(s);
 }
 
+struct incoming *incoming_new(struct server *s, char *target)
+{
+    struct mem *mem = &s->rt->mem;
+    struct incoming *r = mem_calloc(mem, sizeof *r);
+    if (!r)
+        return NULL;
+    r->target = target;
+    r->server = s;
+    s->refs++;
+    list_init(&r->queue_node);
+    list_init(&r->bound_hook.node);
+    headers_init(&r->headers, mem, MAX_HEADERS, MAX_HEADER_BYTES);
+    headers_init(&r->answer, mem, MAX_HEADERS, MAX_HEADER_BYTES);
+    buf_init(&r->body, mem, s->max_body);
+    buf_init(&r->out, mem, STREAM_MAX_BYTES);
+    list_push_back(&s->requests, &r->node);
+    return r;
+}
+
 static void *on_request_line(void *arg, const char *target, struct MHD_Connection *connection)
 {
     struct server *s = arg;
     struct mem *mem = &s->rt->mem;
     struct peer *p = peer_of(connection);
-    struct incoming *r = p ? mem_calloc(mem, sizeof *r) : NULL;
-    if (!r)
-        return NULL;
-    r->target = mem_strndup(mem, target, strlen(target));
-    if (!r->target) {
-        mem_free(mem, r);
+    char *copy = p ? mem_strndup(mem, target, strlen(target)) : NULL;
+    struct incoming *r = copy ? incoming_new(s, copy) : NULL;
+    if (!r) {
+        mem_free(mem, copy);
         return NULL;
     }
-    r->server = s;
-    s->refs++;
     r->peer = p;
     p->request = r;
     r->connection = connection;
     memcpy(r->address, p->address, sizeof r->address);
-    list_init(&r->queue_node);
-    list_init(&r->bound_hook.node);
-    headers_init(&r->headers, mem, MAX_HEADERS, MAX_HEADER_BYTES);
-    buf_init(&r->body, mem, s->max_body);
-    buf_init(&r->out, mem, STREAM_MAX_BYTES);
-    list_push_back(&s->requests, &r->node);
     return r;
 }
 
@@ -383,6 +406,17 @@ static enum MHD_Result take_body(struct incoming *r, const char *data, size_t *l
     return MHD_YES;
 }
 
+void incoming_put_in_line(struct incoming *r)
+{
+    struct server *s = r->server;
+    r->state = INCOMING_WAITING;
+    s->active++;
+    list_push_back(&s->pending, &r->queue_node);
+    s->waiting++;
+    if (!list_empty(&s->acceptors))
+        task_wake(CONTAINER_OF(s->acceptors.next, struct task, wait.node));
+}
+
 static enum MHD_Result put_in_line(struct incoming *r)
 {
     struct server *s = r->server;
@@ -393,14 +427,9 @@ static enum MHD_Result put_in_line(struct incoming *r)
         s->gone++;
         return MHD_NO;
     }
-    r->state = INCOMING_WAITING;
     r->suspended = true;
-    s->active++;
     MHD_suspend_connection(r->connection);
-    list_push_back(&s->pending, &r->queue_node);
-    s->waiting++;
-    if (!list_empty(&s->acceptors))
-        task_wake(CONTAINER_OF(s->acceptors.next, struct task, wait.node));
+    incoming_put_in_line(r);
     return MHD_YES;
 }
 
@@ -440,15 +469,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     }
 }
 
-static void on_done(void *arg, struct MHD_Connection *connection, void **context,
-                    enum MHD_RequestTerminationCode code)
+void incoming_over(struct incoming *r, enum incoming_end how)
 {
-    UNUSED(connection);
-    struct server *s = arg;
-    struct incoming *r = *context;
-    *context = NULL;
-    if (!r)
-        return;
+    struct server *s = r->server;
     if (r->state >= INCOMING_WAITING)
         s->active--;
     leave_line(r);
@@ -457,18 +480,30 @@ static void on_done(void *arg, struct MHD_Connection *connection, void **context
         r->peer->request = NULL;
     r->peer = NULL;
     r->connection = NULL;
+    r->call = NULL;
     r->suspended = false;
-    if (code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN) {
-        if (r->bound && unanswered(r) && !r->gone)
-            task_cancel(r->bound, "the server was closed");
-    } else if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+    if (how == INCOMING_CLIENT_GONE)
         client_gone(r, "the client went away");
-    }
-    wake_writer(r);
+    else if (how == INCOMING_SERVER_CLOSED && r->bound && unanswered(r) && !r->gone)
+        task_cancel(r->bound, "the server was closed");
+    incoming_wake_writer(r);
     if (s->active == 0)
         wake_all(&s->idlers);
     if (!r->held_by_lua)
         incoming_free(r);
+}
+
+static void on_done(void *arg, struct MHD_Connection *connection, void **context,
+                    enum MHD_RequestTerminationCode code)
+{
+    UNUSED(connection);
+    UNUSED(arg);
+    struct incoming *r = *context;
+    *context = NULL;
+    if (r)
+        incoming_over(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK      ? INCOMING_SENT
+                         : code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN ? INCOMING_SERVER_CLOSED
+                                                                          : INCOMING_CLIENT_GONE);
 }
 
 struct incoming *server_take(struct server *s)

@@ -135,18 +135,68 @@ static int watch(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb fn)
     return rc;
 }
 
-enum err_kind server_start(struct server **out, struct rt *rt, const char *host, uint16_t port,
-                           size_t max_body, struct err *err)
+struct server *server_new(struct rt *rt, size_t max_body)
 {
-    int listen_fd = -1;
     struct server *s = mem_calloc(&rt->mem, sizeof *s);
     if (!s)
-        return err_set(err, ERR_MEMORY, "serve: not enough memory");
+        return NULL;
     *s = (struct server){.rt = rt, .max_body = max_body, .refs = 1, .watch_fd = -1};
     struct list *lists[] = {&s->node, &s->requests, &s->pending, &s->acceptors, &s->idlers};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     timer_init(&s->timer, on_timer);
+    return s;
+}
+
+void server_started(struct server *s)
+{
+    list_push_back(&s->rt->servers, &s->node);
+    s->rt->sched.external++;
+}
+
+/* Under virtual time no socket is opened: the requests of this very runtime find the server at its
+ * address all the same, and nobody else does. */
+static enum err_kind start_virtual(struct server **out, struct rt *rt, const char *host,
+                                   uint16_t port, size_t max_body, struct err *err)
+{
+    char url[96];
+    struct sockaddr_storage address;
+    socklen_t len;
+    enum err_kind rc = parse_host(host, port, &address, &len, err);
+    uint16_t given = port;
+    if (rc != ERR_NONE)
+        return rc;
+    bool in_use;
+    do {
+        if (given == 0)
+            port = (uint16_t)(49152 + rt->virtual_ports++ % 16384);
+        snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host,
+                 port);
+        rc = server_simulate(out, rt, url, max_body, err);
+        in_use = rc == ERR_INVALID && strcmp(err->reason, "in_use") == 0;
+    } while (given == 0 && in_use && rt->virtual_ports < 16384);
+    if (in_use) {
+        err_set(err, ERR_IO, "serve: cannot listen on %s port %u: %s", host, port,
+                strerror(EADDRINUSE));
+        err->code = EADDRINUSE;
+        return err_reason(err, "in_use");
+    }
+    if (rc != ERR_NONE)
+        return rc;
+    (*out)->port = port;
+    snprintf((*out)->host, sizeof(*out)->host, "%s", host);
+    return ERR_NONE;
+}
+
+enum err_kind server_start(struct server **out, struct rt *rt, const char *host, uint16_t port,
+                           size_t max_body, struct err *err)
+{
+    int listen_fd = -1;
+    if (rt->virtual_time)
+        return start_virtual(out, rt, host, port, max_body, err);
+    struct server *s = server_new(rt, max_body);
+    if (!s)
+        return err_set(err, ERR_MEMORY, "serve: not enough memory");
     enum err_kind rc = listen_on(s, host, port, &listen_fd, err);
     if (rc != ERR_NONE)
         goto fail;
@@ -179,8 +229,7 @@ enum err_kind server_start(struct server **out, struct rt *rt, const char *host,
         s->daemon = NULL;
         goto fail;
     }
-    list_push_back(&rt->servers, &s->node);
-    rt->sched.external++;
+    server_started(s);
     *out = s;
     return ERR_NONE;
 
@@ -194,19 +243,19 @@ fail:
 
 void server_quiesce(struct server *s)
 {
-    if (!s->daemon || s->quiet)
+    if (!server_open(s) || s->quiet)
         return;
     s->quiet = true;
+    if (s->simulation)
+        return;
     int fd = MHD_quiesce_daemon(s->daemon);
     if (fd >= 0)
         close(fd);
 }
 
-void server_stop(struct server *s)
+static void stop_daemon(struct server *s)
 {
     struct MHD_Daemon *daemon = s->daemon;
-    if (!daemon)
-        return;
     s->daemon = NULL;
     s->quiet = true;
     loop_timer_stop(&s->rt->loop, &s->timer);
@@ -217,6 +266,16 @@ void server_stop(struct server *s)
     MHD_stop_daemon(daemon);
     close(s->watch_fd);
     s->watch_fd = -1;
+}
+
+void server_stop(struct server *s)
+{
+    if (!server_open(s))
+        return;
+    if (s->simulation)
+        server_stop_simulation(s);
+    else
+        stop_daemon(s);
     struct list *lines[] = {&s->acceptors, &s->idlers};
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
         while (!list_empty(lines[i]))
@@ -228,8 +287,10 @@ void server_stop(struct server *s)
 
 void server_release(struct server *s)
 {
-    if (--s->refs == 0)
-        mem_free(&s->rt->mem, s);
+    if (--s->refs > 0)
+        return;
+    mem_free(&s->rt->mem, s->url);
+    mem_free(&s->rt->mem, s);
 }
 
 void lua_serve_close_all(struct rt *rt)

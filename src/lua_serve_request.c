@@ -219,7 +219,7 @@ static int l_phase(lua_State *L)
     bool done = r->state == INCOMING_ANSWERED || (r->state == INCOMING_STREAM && r->finished);
     if (done)
         lua_pushliteral(L, "done");
-    else if (!r->connection || r->gone || r->aborted)
+    else if (!incoming_open(r) || r->gone || r->aborted)
         lua_pushliteral(L, "gone");
     else if (r->state == INCOMING_STREAM)
         lua_pushliteral(L, "streaming");
@@ -262,7 +262,9 @@ static enum err_kind add_header(lua_State *L, struct incoming *r, const char *na
                        name);
     if (is_framing(name, value))
         return ERR_NONE;
-    if (MHD_add_response_header(r->response, name, value) != MHD_YES)
+    bool added = r->call ? headers_add(&r->answer, name, name_len, value, len) == ERR_NONE
+                         : MHD_add_response_header(r->response, name, value) == MHD_YES;
+    if (!added)
         return err_set(err, ERR_INVALID, "respond: header '%s: %s' was refused", name, value);
     return ERR_NONE;
 }
@@ -307,6 +309,7 @@ static void drop_response(struct incoming *r)
     if (r->response)
         MHD_destroy_response(r->response);
     r->response = NULL;
+    headers_clear(&r->answer);
     mem_free(&r->server->rt->mem, r->response_body);
     r->response_body = NULL;
 }
@@ -317,7 +320,7 @@ static bool may_answer(lua_State *L, struct incoming *r)
     if (r->state != INCOMING_WAITING)
         aux_raise(L, "respond: this request has its response already");
     drop_response(r); /* of a call that raised half-way */
-    return r->connection && !r->gone && !r->aborted;
+    return incoming_open(r) && !r->gone && !r->aborted;
 }
 
 static int fail_gone(lua_State *L)
@@ -336,7 +339,7 @@ static int send_response(lua_State *L, struct incoming *r, enum incoming_state s
 {
     struct err err;
     err_clear(&err);
-    if (!r->response)
+    if (!r->response && !r->call)
         return aux_failf(L, ERR_MEMORY, "respond: not enough memory");
     if (add_headers(L, r, 3, &err) != ERR_NONE) {
         drop_response(r);
@@ -364,7 +367,10 @@ static int l_answer(lua_State *L)
     if (!r->response_body)
         return aux_failf(L, ERR_MEMORY, "respond: not enough memory");
     memcpy(r->response_body, body, len);
-    r->response = MHD_create_response_from_buffer(len, r->response_body, MHD_RESPMEM_PERSISTENT);
+    r->response_len = len;
+    if (!r->call)
+        r->response =
+            MHD_create_response_from_buffer(len, r->response_body, MHD_RESPMEM_PERSISTENT);
     return send_response(L, r, INCOMING_ANSWERED);
 }
 
@@ -376,8 +382,9 @@ static int l_open(lua_State *L)
     if (!may_answer(L, r))
         return fail_gone(L);
     r->status = (unsigned)check_status(L, r);
-    r->response =
-        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, incoming_reader(), r, NULL);
+    if (!r->call)
+        r->response =
+            MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, incoming_reader(), r, NULL);
     return send_response(L, r, INCOMING_STREAM);
 }
 
@@ -397,7 +404,7 @@ static int take_write(lua_State *L, struct task *t)
 {
     struct incoming *r = t->wait.obj;
     leave_stream(t);
-    if (!r->connection || r->gone || r->aborted)
+    if (!incoming_open(r) || r->gone || r->aborted)
         return fail_gone(L);
     lua_pushboolean(L, 1);
     return 1;
@@ -413,7 +420,10 @@ static const struct wait_ops write_ops = {
 
 static void begin_write(struct task *t, void *arg)
 {
-    ((struct incoming *)arg)->writer = t;
+    struct incoming *r = arg;
+    r->writer = t;
+    if (r->call)
+        r->call->mark = STREAM_LOW_BYTES;
 }
 
 /* write(chunk): true at once, or when the client has read enough of what is unsent. */
@@ -438,7 +448,7 @@ static int l_write(lua_State *L)
         return fail_gone(L);
     if (rc != ERR_NONE)
         return aux_failf(L, rc, "write: a chunk of %zu bytes cannot be kept", len);
-    if (!wait) {
+    if (!wait || incoming_unsent(r) <= STREAM_HIGH_BYTES) {
         lua_pushboolean(L, 1);
         return 1;
     }

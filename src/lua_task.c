@@ -456,9 +456,15 @@ static int l_drain(lua_State *L)
     return 0;
 }
 
+/* The virtual clock begins at 0 for scripts. */
+static double script_seconds(const struct rt *rt, uint64_t at_ns)
+{
+    return (double)(rt->virtual_time ? at_ns - LOOP_VIRTUAL_START_NS : at_ns) / 1e9;
+}
+
 static int l_now(lua_State *L)
 {
-    lua_pushnumber(L, (double)loop_now_ns(&rt_of(L)->loop) / 1e9);
+    lua_pushnumber(L, script_seconds(rt_of(L), loop_now_ns(&rt_of(L)->loop)));
     return 1;
 }
 
@@ -467,7 +473,7 @@ static int l_time(lua_State *L)
     struct rt *rt = rt_of(L);
     struct timespec ts;
     if (rt->virtual_time) { /* a fixed day, so that a run repeats exactly */
-        lua_pushnumber(L, 1767225600.0 + (double)loop_now_ns(&rt->loop) / 1e9);
+        lua_pushnumber(L, 1767225600.0 + script_seconds(rt, loop_now_ns(&rt->loop)));
         return 1;
     }
     clock_gettime(CLOCK_REALTIME, &ts);
@@ -480,7 +486,7 @@ static int l_deadline(lua_State *L)
     struct task *t = running(L, "deadline");
     if (t->deadline_ns == NEVER_NS)
         return 0;
-    lua_pushnumber(L, (double)t->deadline_ns / 1e9);
+    lua_pushnumber(L, script_seconds(rt_of(L), t->deadline_ns));
     return 1;
 }
 

@@ -17,6 +17,8 @@ struct h2_connection {
     bool gone; /* a GOAWAY came: it takes no new requests */
 };
 
+struct simulation;
+
 struct origin {
     struct origin *hash_next;
     uint64_t hash;
@@ -26,6 +28,7 @@ struct origin {
     bool https;
     bool numeric; /* needs no look-up */
     unsigned refs;
+    struct simulation *simulation; /* who answers instead of the network; NULL: nobody */
     struct admit_host admit;
     enum origin_protocol protocol;
     struct h2_connection shared[16]; /* the last ones */

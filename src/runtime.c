@@ -411,13 +411,21 @@ static void give_up_stuck(struct leat_runtime *r)
     cancel_roots(&r->rt, "nothing could ever wake it");
 }
 
+static void drain(struct rt *rt)
+{
+#ifdef LEAT_SERVE
+    lua_serve_drain(rt);
+#endif
+    lua_request_drain(rt);
+}
+
 static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 {
     struct rt *rt = &r->rt;
     handle_interrupts(r);
-    lua_request_drain(rt);
+    drain(rt);
     sched_run_ready(&rt->sched, until_ns);
-    lua_request_drain(rt);
+    drain(rt);
     embed_deliver(rt->embed);
     if (rt->sched.live == 0)
         return false;
@@ -457,7 +465,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
     do {
         if (!turn(r, false, until))
             return LEAT_DONE;
-        lua_request_drain(rt);
+        drain(rt);
         if (list_empty(&rt->sched.ready) && list_empty(&rt->sched.late))
             return LEAT_IDLE;
     } while (loop_now_ns(&rt->loop) < until);

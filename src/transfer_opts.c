@@ -122,8 +122,7 @@ static enum err_kind build_lines(struct exchange *x, bool has_body, struct curl_
     return ERR_NONE;
 }
 
-/* Whether a body field goes out, be it an empty one. */
-static bool sends_body(const struct exchange *x)
+bool exchange_sends_body(const struct exchange *x)
 {
     if (x->drop_body || strcmp(x->method, "HEAD") == 0)
         return false;
@@ -292,7 +291,7 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
         if (!opts_base(x))
             return err_set(err, ERR_MEMORY, "no memory for a request");
     }
-    bool has_body = sends_body(x);
+    bool has_body = exchange_sends_body(x);
     struct curl_slist *lines = NULL;
     if (build_lines(x, has_body, &lines, err) != ERR_NONE)
         return err->kind;

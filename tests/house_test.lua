@@ -22,7 +22,7 @@ local members = {
     ground = "base list mem buf err log headers sse lines json_scan embedded targets",
     loop = "loop timer resolver file",
     engine = "engine transfer transfer_opts inflate admit netthread stats redirect exchange shard sockets"
-        .. " origin response failure jar",
+        .. " origin response failure jar simulate",
     tasks = "task sched waitq sema group queue event",
     bindings = "", -- every lua_*.[ch], see floor_of
     hosts = "leat runtime module cli repl main limit embed embed_task embed_value",

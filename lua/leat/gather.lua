@@ -447,14 +447,23 @@ function Nursery:spawn(fn, ...)
         check.fail("spawn: this group has ended")
     end
     local t = self.group:spawn(0, fn, ...)
-    self.tasks[t] = true
+    self.spawned = self.spawned + 1
+    self.tasks[t] = self.spawned
     return t
 end
 
 --- Cancels what the group has started, not the function that runs it.
 ---@param reason? string
 function Nursery:cancel(reason)
+    local all = {}
     for t in pairs(self.tasks) do
+        all[#all + 1] = t
+    end
+    -- In the order of their start, so that a seed repeats a run.
+    table.sort(all, function(a, b)
+        return self.tasks[a] < self.tasks[b]
+    end)
+    for _, t in ipairs(all) do
         t:cancel(reason or "the group was cancelled")
     end
 end
@@ -487,7 +496,7 @@ end
 --- ```
 function M.group(fn)
     check.callable("group", "the argument", fn)
-    local nursery = setmetatable({ tasks = setmetatable({}, { __mode = "k" }) }, Nursery)
+    local nursery = setmetatable({ spawned = 0, tasks = setmetatable({}, { __mode = "k" }) }, Nursery)
     local g = task.group()
     nursery.group = g
     local body = g:spawn(0, fn, nursery)

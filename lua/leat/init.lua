@@ -41,6 +41,7 @@ local lazy = {
     json = { "leat.json" },
     jsonl = { "leat.jsonl" },
     serve = { "leat.serve", "serve" },
+    simulate = { "leat.serve", "simulate" },
     uuid = { "leat.util", "uuid" },
     base64 = { "leat.util", "base64" },
     sha256 = { "leat.util", "sha256" },

@@ -14,8 +14,8 @@ M.null = core.null
 --- an empty table `{}` unless json.array or decode marked it. Tables are read raw: metatables do not
 --- matter. Strings must be UTF-8. Numbers come out exact, in as few digits as read back the same.
 ---@param value any
----@param opts? table sorted=true (keys in byte order), indent=n (spaces a level, 0 to 16), max_depth=n
----(512; at most 1000)
+---@param opts? table sorted=true (keys in byte order, as they always are under a seed or virtual time),
+---indent=n (spaces a level, 0 to 16), max_depth=n (512; at most 1000)
 ---@return string|nil text
 ---@return table? err
 ---kind "invalid", with the place of what JSON cannot hold: a function, NaN, a list with holes, mixed

@@ -223,6 +223,7 @@ end
 local START = {
     host = "string", port = "number", latency = true, rpm = "number", burst = "number", errors = "number",
     broken = "number", seed = "number", tokens = "number", token_delay = "number", key = "string",
+    simulate = "string",
 }
 
 local function share(name, value)
@@ -237,7 +238,8 @@ end
 ---@param opts? table port (0), host ("127.0.0.1"), latency (s: 1.5, "0.5-2", or "tail:1.5", a lognormal with
 --- that median), rpm (429 above it) and burst (how many at once; a second's worth), errors (share answered
 --- with 500), broken (share whose connection breaks, streams half-way), tokens (of each answer),
---- token_delay (s between the tokens of a stream), key (required as bearer), seed
+--- token_delay (s between the tokens of a stream), key (required as bearer), seed, simulate (a URL such as
+--- "https://api.openai.com": it answers in its place, see leat.simulate, instead of listening)
 ---@return table|nil server as from leat.serve
 ---@return table? err
 ---
@@ -278,14 +280,15 @@ function M.start(opts)
         answers = 0,
     }
     clear(self)
-    local server, err = serve.serve {
-        port = opts.port,
-        host = opts.host,
-        name = "mock",
-        handler = function(req)
-            return handle(self, req)
-        end,
-    }
+    local function handler(req)
+        return handle(self, req)
+    end
+    local server, err
+    if opts.simulate then
+        server, err = serve.simulate(opts.simulate, { name = "mock", handler = handler })
+    else
+        server, err = serve.serve { port = opts.port, host = opts.host, name = "mock", handler = handler }
+    end
     self.server = server
     return server, err
 end

@@ -4,6 +4,7 @@ local core = require "leat.core"
 local errors = require "leat.error"
 local json = require "leat.json"
 local log = require "leat.log"
+local redact = require("leat.core.util").redact
 local serve = require "leat.core.serve"
 local sync = require "leat.core.sync"
 local task = require "leat.core.task"
@@ -273,21 +274,36 @@ function Server:stats()
     return self.core:gauges()
 end
 
+local function start(listener, opts)
+    local self = setmetatable({
+        core = listener,
+        url = listener.url,
+        port = listener.port,
+        host = listener.host,
+        handler = opts.handler,
+        closing = false,
+        name = opts.name or "serve",
+    }, Server)
+    self.task = tasks.spawn(run, self)
+    self.task.name = self.name .. " " .. self.url
+    return self
+end
+
 local SERVE = { port = "number", host = "string", handler = true, max_body = "number", name = "string" }
 
 --- Starts an HTTP/1.1 server; each request is a task of its own, below the running task.
 ---@param opts table handler(req) (required), port (0: a free one), host ("127.0.0.1"; an IP address or
 --- "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), name (for messages)
 ---@return table|nil server url, port, host; close([grace]), stats()
----@return table? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host, "denied"
---- under virtual time
+---@return table? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host
 ---
 --- `req` has method, path (decoded), query (name to value), query_string, target, headers (any case), body,
 --- remote, version; json(), header_values(name), respond(res). The handler may wait. It returns a table
 --- with status, headers, and body or json; or a string; or nil and an error, which is answered with 500 and
 --- logged like a bug. To stream, it calls req:respond without a body. When the client goes away the
 --- handler's task is cancelled; closing only its sending side counts as that. The server, and so the task
---- that started it, runs until close() or a cancel. Wrong options raise.
+--- that started it, runs until close() or a cancel. Under virtual time no socket is opened: only requests
+--- of the same process find the server (see simulate). Wrong options raise.
 --- ```lua
 --- local server = assert(leat.serve {
 ---     handler = function(req)
@@ -316,18 +332,54 @@ function M.serve(opts)
     if not listener then
         return nil, err
     end
-    local self = setmetatable({
-        core = listener,
-        url = listener.url,
-        port = listener.port,
-        host = listener.host,
-        handler = opts.handler,
-        closing = false,
-        name = opts.name or "serve",
-    }, Server)
-    self.task = tasks.spawn(run, self)
-    self.task.name = self.name .. " " .. self.url
-    return self
+    return start(listener, opts)
+end
+
+local SIMULATE = { handler = true, max_body = "number", name = "string" }
+
+--- Answers the requests to an origin in this process, without a socket: they take the same way as any,
+--- through queues, limits, redirects, decoding and streams, and end at a handler as `serve` takes it. With
+--- `leat --virtual-time` an outage of half an hour is a test of milliseconds, and a seed repeats it exactly.
+---@param base_url string "https://api.example.com": scheme and host, perhaps a port, and no path
+---@param handler function|table handler(req), as for serve; or options: handler, max_body, name
+---@return table|nil server url; close([grace]), stats(), as of serve
+---@return table? err kind "invalid" for a URL that cannot be, or that is simulated already (reason "in_use")
+---
+--- Requests only find it while it is open; after that they meet the network again, or, under virtual time,
+--- fail with kind "denied". No name is looked up, no connection made, no certificate checked, no cookie
+--- kept. A handler that fails or breaks off looks to the asker as on a socket. Wrong options raise.
+--- ```lua
+--- local api = assert(leat.simulate("https://api.example.com", function(req)
+---     sleep(0.01)
+---     return { json = { path = req.path, host = req.headers.host } }
+--- end))
+--- local got = request("https://api.example.com/v1/things"):json()
+--- assert(got.path == "/v1/things" and got.host == "api.example.com")
+--- api:close()
+--- ```
+function M.simulate(base_url, handler)
+    if type(base_url) ~= "string" then
+        check.fail("simulate: the first argument must be a URL such as \"https://api.example.com\", got "
+            .. check.picture(base_url))
+    end
+    local opts = handler
+    if type(handler) == "table" and not (getmetatable(handler) or {}).__call then
+        check.options("simulate", opts, SIMULATE)
+    else
+        opts = { handler = handler }
+    end
+    check.callable("simulate", "the handler", opts.handler)
+    local scheme, rest = base_url:match "^(%a+)://([^/?#@]+)/?$"
+    scheme = scheme and scheme:lower()
+    if scheme ~= "http" and scheme ~= "https" then
+        check.fail(("simulate: '%s' must be http:// or https:// and a host, perhaps with a port, and no path")
+            :format(redact("url", base_url)))
+    end
+    local listener, err = serve.simulate(scheme .. "://" .. rest, opts.max_body or 64 * 1024 * 1024)
+    if not listener then
+        return nil, err
+    end
+    return start(listener, opts)
 end
 
 return M

@@ -275,6 +275,12 @@ local MINUTE = 60
 local function outage(seed)
     local random = generator(seed)
     math.randomseed(seed)
+    -- From a power of two, where the same sums of seconds are rounded alike.
+    local from = 2 ^ 17
+    while from <= leat.now() do
+        from = from * 2
+    end
+    sleep(from - leat.now())
     local began, log = leat.now(), {}
     local retry = leat.retry { base = 1, attempts = 3 }
     local breaker = leat.breaker { threshold = 5, reset = 30 }

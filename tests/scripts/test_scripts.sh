@@ -133,6 +133,17 @@ expect_out "40 items: 40 ok, 0 failed, 0 skipped"
 expect_err "40/40 "
 [ "$(witness peak_in_flight)" -le 5 ] || fail "more than five at once"
 
+begin "outage: an hour takes no time, and a seed gives the same hour again"
+try "$LEAT" --virtual-time --seed 1 "$root/scripts/outage.lua"
+expect_status 0
+expect_out "25 to 30        0 "
+expect_out "50 to 55      300         0         0"
+cp out first
+try "$LEAT" --virtual-time --seed 1 "$root/scripts/outage.lua"
+expect_equal "$(cat out)" "$(cat first)"
+try "$LEAT" --virtual-time --seed 2 "$root/scripts/outage.lua"
+cmp -s out first && fail "another seed gave the same hour"
+
 begin "compare: six ways, measured by the server's own count"
 try "$LEAT" "$root/scripts/compare.lua" --quick
 expect_status 0

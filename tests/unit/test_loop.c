@@ -117,11 +117,11 @@ TEST(a_timer_that_is_moved_fires_at_its_new_time_only)
     REQUIRE(setup(&f, NULL, true));
     struct probe p;
     probe_init(&p, &f, 1);
-    loop_timer_start(&f.loop, &p.timer, 5);
-    loop_timer_start(&f.loop, &p.timer, 9);
+    loop_timer_start(&f.loop, &p.timer, LOOP_VIRTUAL_START_NS + 5);
+    loop_timer_start(&f.loop, &p.timer, LOOP_VIRTUAL_START_NS + 9);
     loop_turn(&f.loop, true);
     CHECK_EQ(f.count, 1);
-    CHECK_EQ(p.fired_ns, 9);
+    CHECK_EQ(p.fired_ns, LOOP_VIRTUAL_START_NS + 9);
     CHECK_EQ(f.loop.timers.count, 0);
     teardown(&f);
 }
@@ -206,7 +206,7 @@ TEST(virtual_time_jumps_to_the_next_deadline_and_stands_otherwise)
     struct probe p[3];
     for (int i = 0; i < 3; i++)
         probe_init(&p[i], &f, i);
-    CHECK_EQ(loop_now_ns(&f.loop), 0);
+    CHECK_EQ(loop_now_ns(&f.loop), LOOP_VIRTUAL_START_NS);
     loop_timer_start(&f.loop, &p[0].timer, loop_deadline_ns(&f.loop, 1800));
     loop_timer_start(&f.loop, &p[1].timer, loop_deadline_ns(&f.loop, 0.5));
     loop_timer_start(&f.loop, &p[2].timer, loop_deadline_ns(&f.loop, 1800));
@@ -214,7 +214,7 @@ TEST(virtual_time_jumps_to_the_next_deadline_and_stands_otherwise)
     CHECK_EQ(f.count, 0);
     loop_turn(&f.loop, true);
     CHECK_EQ(f.count, 1);
-    CHECK_EQ(loop_now_ns(&f.loop), NS_PER_S / 2);
+    CHECK_EQ(loop_now_ns(&f.loop), LOOP_VIRTUAL_START_NS + NS_PER_S / 2);
     loop_wake(&f.loop); /* something happened: who waits for it goes first */
     loop_turn(&f.loop, true);
     CHECK_EQ(f.count, 1);
@@ -222,7 +222,7 @@ TEST(virtual_time_jumps_to_the_next_deadline_and_stands_otherwise)
     CHECK_EQ(f.count, 3);
     CHECK_EQ(f.fired[1], 0);
     CHECK_EQ(f.fired[2], 2);
-    CHECK_EQ(loop_now_ns(&f.loop), 1800 * NS_PER_S);
+    CHECK_EQ(loop_now_ns(&f.loop), LOOP_VIRTUAL_START_NS + 1800 * NS_PER_S);
     teardown(&f);
 }
 
@@ -232,13 +232,13 @@ TEST(virtual_time_stands_while_a_helper_thread_is_at_work)
     REQUIRE(setup(&f, NULL, true));
     struct probe p;
     probe_init(&p, &f, 1);
-    loop_timer_start(&f.loop, &p.timer, 10);
+    loop_timer_start(&f.loop, &p.timer, LOOP_VIRTUAL_START_NS + 10);
     loop_busy_add(&f.loop, 1);
     pthread_t thread;
     REQUIRE(pthread_create(&thread, NULL, wake_soon, &f.loop) == 0);
     loop_turn(&f.loop, true);
     CHECK_EQ(f.count, 0);
-    CHECK_EQ(loop_now_ns(&f.loop), 0);
+    CHECK_EQ(loop_now_ns(&f.loop), LOOP_VIRTUAL_START_NS);
     pthread_join(thread, NULL);
     loop_turn(&f.loop, false);
     loop_busy_add(&f.loop, -1);
