@@ -20,10 +20,10 @@ struct rt {
     struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
     struct list spare;      /* transfers kept for the next requests, by event_node */
     unsigned spare_count;
-    struct list streams;   /* lua_stream.c: those that have a transfer */
-    struct list servers;   /* lua_serve.c: open servers, closed with the runtime */
+    struct list streams;    /* lua_stream.c: those that have a transfer */
+    struct list servers;    /* lua_serve.c: open servers, closed with the runtime */
     unsigned virtual_ports; /* lua_serve_listen.c: given out under virtual time */
-    size_t file_calls;     /* lua_file.c: under way on libuv's threads */
+    size_t file_calls;      /* lua_file.c: under way on libuv's threads */
     size_t drains;         /* runs that end in good order by themselves once leat.stopping is set */
     struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
     struct record *record; /* NULL: nothing is recorded */
