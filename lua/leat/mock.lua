@@ -1,116 +1,44 @@
 -- `leat mock`: an OpenAI-compatible server for tests and first steps. It answers at once or slowly, limits
 -- the rate, fails and breaks streams as told, the same way for the same seed.
+local answer = require "leat.mock_answer"
 local check = require "leat.check"
 local chat = require "leat.mock_chat"
 local draw = require "leat.mock_draw"
 local errors = require "leat.error"
 local json = require "leat.json"
+local limits = require "leat.mock_limits"
 local serve = require "leat.serve"
 local tasks = require "leat.task"
 
-local encode, failure = json.encode, chat.failure
-local floor, max, ceil = math.floor, math.max, math.ceil
+local failure = chat.failure
 
 local M = {}
-
-local function count(self, status)
-    local name = tostring(status)
-    self.by_status[name] = (self.by_status[name] or 0) + 1
-end
-
--- ---- answers
-
-local JSON_TYPE = "application/json"
-
-local function whole_answer(self, req, a, headers)
-    local body = a.head .. ',"choices":[{"index":0,"message":{"role":"assistant","content":'
-        .. encode(table.concat(a.tokens)) .. ',"refusal":null},"logprobs":null,"finish_reason":"' .. a.reason
-        .. '"}],"usage":' .. a.usage .. "}"
-    headers["Content-Type"] = JSON_TYPE
-    self.bytes = self.bytes + #body
-    count(self, 200)
-    return req:answer(200, headers, body)
-end
-
--- Sends the answer token by token; `broken`: only half of it, and then the connection breaks.
-local function stream_answer(self, req, a, headers, with_usage, broken)
-    headers["Content-Type"] = "text/event-stream; charset=utf-8"
-    headers["Cache-Control"] = "no-cache"
-    local out, err = req:respond { headers = headers }
-    if not out then
-        return nil, err
-    end
-    self.streams = self.streams + 1
-    count(self, 200)
-    local open = ',"choices":[{"index":0,"delta":'
-    local last = broken and floor(#a.tokens / 2) or #a.tokens
-    local function send(rest)
-        local event = "data: " .. a.head .. rest .. "}\n\n"
-        self.bytes = self.bytes + #event
-        return out:write(event)
-    end
-    local usage_null = with_usage and ',"usage":null' or ""
-    send(open .. '{"role":"assistant","content":""},"finish_reason":null}]' .. usage_null)
-    for i = 1, last do
-        if self.token_delay > 0 then
-            tasks.sleep(self.token_delay)
-        end
-        local ok
-        ok, err = send(open .. '{"content":' .. encode(a.tokens[i]) .. '},"finish_reason":null}]'
-            .. usage_null)
-        if not ok then
-            return nil, err
-        end
-    end
-    if broken then
-        return out:abort()
-    end
-    send(open .. '{},"finish_reason":"' .. a.reason .. '"}]' .. usage_null)
-    if with_usage then
-        send(',"choices":[],"usage":' .. a.usage)
-    end
-    out:write "data: [DONE]\n\n"
-    return out:close()
-end
-
--- ---- the server
 
 local function clear(self)
     self.requests, self.by_status = 0, json.object {}
     self.peak, self.cancelled, self.streams, self.bytes, self.broken_off = self.in_flight, 0, 0, 0, 0
+    self.charged = 0
 end
 
-local function limit_headers(self, left, reset)
-    self.request_id = self.request_id + 1
-    local headers = { ["x-request-id"] = ("req_mock%08d"):format(self.request_id) }
-    if self.rpm then
-        headers["x-ratelimit-limit-requests"] = self.rpm
-        headers["x-ratelimit-remaining-requests"] = left
-        headers["x-ratelimit-reset-requests"] = draw.duration(reset)
+-- The headers of the answer to `asked`; and, if a limit refuses it, the answer.
+local function admit(self, asked)
+    local headers, refused = limits.admit(self.limits, asked.model, asked.cost)
+    if not refused then
+        self.charged = self.charged + asked.cost
     end
-    return headers
-end
-
-local function too_many(self, headers, wait)
-    headers["Retry-After"] = ceil(wait)
-    headers["retry-after-ms"] = ceil(wait * 1000)
-    return failure(429, ("Rate limit reached for requests per min (RPM): Limit %d. Please try again in %s.")
-        :format(self.rpm, draw.duration(wait)), "requests", nil, "rate_limit_exceeded", headers)
+    return headers, refused
 end
 
 local function completions(self, req)
     local body = json.decode(req.body)
-    local refused = chat.check(body)
+    local wrong = chat.check(body)
+    if wrong then
+        return wrong
+    end
+    local asked = chat.read(body)
+    local headers, refused = admit(self, asked)
     if refused then
         return refused
-    end
-    local admitted, left, reset, wait = true, nil, nil, nil
-    if self.admit then
-        admitted, left, reset, wait = self.admit()
-    end
-    local headers = limit_headers(self, left, reset)
-    if not admitted then
-        return too_many(self, headers, wait)
     end
     -- Drawn for every request alike, so that one option does not shift what the others draw.
     local fails, breaks = self.random() < self.errors, self.random() < self.broken
@@ -129,13 +57,13 @@ local function completions(self, req)
             return req:abort()
         end
     end
-    local a = chat.answer(self, body)
+    local a = chat.answer(self, asked, streamed)
     if streamed then
         local options = body.stream_options
         local with_usage = type(options) == "table" and options.include_usage == true
-        return stream_answer(self, req, a, headers, with_usage, breaks)
+        return answer.stream(self, req, a, headers, with_usage, breaks)
     end
-    return whole_answer(self, req, a, headers)
+    return answer.whole(self, req, a, headers)
 end
 
 local function models()
@@ -146,8 +74,13 @@ local function models()
     return { json = { object = "list", data = list } }
 end
 
-local function embeddings(_, req)
-    return chat.embeddings(json.decode(req.body))
+local function embeddings(self, req)
+    local asked, wrong = chat.read_embeddings(json.decode(req.body))
+    if not asked then
+        return wrong
+    end
+    local headers, refused = admit(self, asked)
+    return refused or chat.embeddings(asked, headers)
 end
 
 local function stats(self)
@@ -161,6 +94,7 @@ local function stats(self)
             broken = self.broken_off,
             streams = self.streams,
             bytes = self.bytes,
+            tokens_charged = self.charged,
             connections = self.server:stats().connections,
         },
     }
@@ -203,7 +137,7 @@ local function leave(self, ok, res, err)
         error(res, 0)
     end
     if type(res) == "table" then
-        count(self, res.status or 200)
+        answer.count(self, res.status or 200)
     elseif res == nil and errors.is(err) and err.kind == "closed" then
         self.cancelled = self.cancelled + 1
     end
@@ -216,14 +150,14 @@ local function handle(self, req)
     end
     self.requests = self.requests + 1
     self.in_flight = self.in_flight + 1
-    self.peak = max(self.peak, self.in_flight)
+    self.peak = math.max(self.peak, self.in_flight)
     return leave(self, pcall(route, self, req))
 end
 
 local START = {
-    host = "string", port = "number", latency = true, rpm = "number", burst = "number", errors = "number",
-    broken = "number", seed = "number", tokens = "number", token_delay = "number", key = "string",
-    simulate = "string",
+    host = "string", port = "number", latency = true, rpm = "number", burst = "number", tpm = "number",
+    token_burst = "number", errors = "number", broken = "number", seed = "number", tokens = "number",
+    token_delay = "number", key = "string", simulate = "string",
 }
 
 local function share(name, value)
@@ -236,14 +170,16 @@ end
 --- Starts an OpenAI-compatible server: /v1/chat/completions, /v1/embeddings, /v1/models,
 --- /mock/stats, /mock/reset.
 ---@param opts? table port (0), host ("127.0.0.1"), latency (s: 1.5, "0.5-2", or "tail:1.5", a lognormal with
---- that median), rpm (429 above it) and burst (how many at once; a second's worth), errors (share answered
---- with 500), broken (share whose connection breaks, streams half-way), tokens (of each answer),
+--- that median), rpm (429 above it) and burst (how many at once; a second's worth), tpm and token_burst
+--- (the same of tokens: those of the prompt, about one for four bytes, and max_tokens), errors (share
+--- answered with 500), broken (share whose connection breaks, streams half-way), tokens (of each answer),
 --- token_delay (s between the tokens of a stream), key (required as bearer), seed, simulate (a URL such as
 --- "https://api.openai.com": it answers in its place, see leat.simulate, instead of listening)
 ---@return table|nil server as from leat.serve
 ---@return table? err
 ---
---- The answer to a prompt is "Answer to: " and the prompt. Wrong options raise.
+--- The answer to a prompt is "Answer to: " and the prompt. A request of more tokens than token_burst passes
+--- when none are owed; one of more than tpm never does. Wrong options raise.
 --- ```lua
 --- local mock = assert(require("leat.mock").start { latency = 0.01 })
 --- local res = assert(request {
@@ -255,28 +191,22 @@ end
 --- ```
 function M.start(opts)
     opts = check.options("mock", opts, START)
-    local random = draw.generator(floor(opts.seed or 1))
+    local random = draw.generator(math.floor(opts.seed or 1))
     local latency = draw.latency(opts.latency or 0, random)
     if not latency then
         check.fail("mock: latency must be seconds (1.5), a range (\"0.5-2\") or a long tail (\"tail:1.5\"), "
             .. "got " .. check.picture(opts.latency))
     end
-    if opts.rpm ~= nil and not (opts.rpm > 0 and opts.rpm < math.huge) then
-        check.fail("mock: rpm must be over 0, got " .. check.picture(opts.rpm))
-    end
-    local burst = opts.burst and check.count("mock", "burst", opts.burst, 1)
     local self = {
         random = random,
         latency = latency,
-        rpm = opts.rpm,
-        admit = opts.rpm and draw.limiter(opts.rpm, burst or max(1, floor(opts.rpm / 60))),
+        limits = limits.new(opts),
         errors = share("errors", opts.errors),
         broken = share("broken", opts.broken),
         tokens = opts.tokens and check.count("mock", "tokens", opts.tokens, 1),
         token_delay = opts.token_delay or 0,
         key = opts.key,
         in_flight = 0,
-        request_id = 0,
         answers = 0,
     }
     clear(self)

@@ -135,26 +135,38 @@ local function answer_tokens(prompt, wanted, limit)
     return tokens, cut and "length" or "stop"
 end
 
--- Everything a chat answer needs, from a request that was checked.
-function M.answer(self, body)
-    local prompt, prompt_bytes = "", 0
+-- The API counts about one token for four bytes of English.
+local function estimate(bytes)
+    return max(1, ceil(bytes / 4))
+end
+
+-- What is to be read of a request that was checked: model, prompt, prompt_tokens, limit (of the answer's
+-- tokens, or nil) and cost, what it is charged under a limit of tokens.
+function M.read(body)
+    local prompt, bytes = "", 0
     for _, m in ipairs(body.messages) do
         local text = text_of(m.content)
-        prompt_bytes = prompt_bytes + #text
+        bytes = bytes + #text
         if m.role == "user" then
             prompt = text
         end
     end
-    self.answers = self.answers + 1
+    local n = estimate(bytes)
     local limit = whole(body.max_completion_tokens) and body.max_completion_tokens
         or whole(body.max_tokens) and body.max_tokens or nil
-    local tokens, reason = answer_tokens(prompt, self.tokens, limit)
-    local n = max(1, ceil(prompt_bytes / 4))
+    return { model = body.model, prompt = prompt, prompt_tokens = n, limit = limit, cost = n + (limit or 0) }
+end
+
+-- Everything that the answer needs.
+function M.answer(self, asked, streamed)
+    self.answers = self.answers + 1
+    local tokens, reason = answer_tokens(asked.prompt, self.tokens, asked.limit)
+    local n = asked.prompt_tokens
     return {
         tokens = tokens,
         reason = reason,
         head = ('{"id":"chatcmpl-mock%08d","object":"chat.completion%s","created":%d,"model":%s'):format(
-            self.answers, body.stream == true and ".chunk" or "", floor(tasks.time()), encode(body.model)),
+            self.answers, streamed and ".chunk" or "", floor(tasks.time()), encode(asked.model)),
         usage = ('{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'):format(n, #tokens,
             n + #tokens),
     }
@@ -176,26 +188,38 @@ local function vector_of(text)
     return v
 end
 
--- The response to a request for embeddings.
-function M.embeddings(body)
+-- What is to be read of a request for embeddings: model, texts, cost (tokens); or nil and the refusal.
+function M.read_embeddings(body)
     if type(body) ~= "table" or type(body.model) ~= "string" then
-        return invalid(nil, "you must provide a model parameter")
+        return nil, invalid(nil, "you must provide a model parameter")
     end
     local texts = type(body.input) == "string" and { body.input } or body.input
     if type(texts) ~= "table" or #texts == 0 then
-        return invalid("input", "'input' must be a text or a list of texts.")
+        return nil, invalid("input", "'input' must be a text or a list of texts.")
     end
-    local data, bytes = {}, 0
-    for i, text in ipairs(texts) do
+    local bytes = 0
+    for _, text in ipairs(texts) do
         if type(text) ~= "string" then
-            return invalid("input", "'input' must be a text or a list of texts.")
+            return nil, invalid("input", "'input' must be a text or a list of texts.")
         end
         bytes = bytes + #text
+    end
+    return { model = body.model, texts = texts, cost = estimate(bytes) }
+end
+
+-- The response to it.
+function M.embeddings(asked, headers)
+    local data = {}
+    for i, text in ipairs(asked.texts) do
         data[i] = { object = "embedding", index = i - 1, embedding = vector_of(text) }
     end
-    local n = max(1, ceil(bytes / 4))
-    return { json = { object = "list", data = data, model = body.model,
-        usage = { prompt_tokens = n, total_tokens = n } } }
+    return {
+        headers = headers,
+        json = {
+            object = "list", data = data, model = asked.model,
+            usage = { prompt_tokens = asked.cost, total_tokens = asked.cost },
+        },
+    }
 end
 
 return M

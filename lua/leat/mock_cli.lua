@@ -15,6 +15,11 @@ usage: leat mock [options]     an OpenAI-compatible server, on loopback unless t
   --tokens N        length of each answer
   --rpm N           requests per minute; more are answered with 429 and Retry-After
   --burst N         how many may come at once under --rpm; default a second's worth
+  --tpm N           tokens per minute: a request costs its prompt's, about one for four
+                    bytes, and its max_tokens
+  --token-burst N   how many tokens may come at once under --tpm; default a second's
+                    worth. A larger request passes when nothing is owed, unless it is
+                    more than --tpm: then never
   --errors SHARE    share of requests answered with 500, such as 0.05
   --broken SHARE    share of answers whose connection breaks, streams half-way
   --key KEY         requests must carry it as a bearer token
@@ -22,18 +27,20 @@ usage: leat mock [options]     an OpenAI-compatible server, on loopback unless t
   -h, --help        this text
 
 It answers POST /v1/chat/completions (plain and stream), POST /v1/embeddings and GET
-/v1/models. GET /mock/stats counts: requests by status, peak in flight. POST
-/mock/reset sets the counters to zero.
+/v1/models. GET /mock/stats counts: requests by status, peak in flight, tokens charged.
+POST /mock/reset sets the counters to zero.
 
 example: leat mock --port 8080 --latency 0.5-2 --rpm 600 --errors 0.05
 ]]
 
 local FLAGS = {
     ["--port"] = "port", ["--host"] = "host", ["--latency"] = "latency", ["--rpm"] = "rpm",
-    ["--burst"] = "burst", ["--errors"] = "errors", ["--broken"] = "broken", ["--seed"] = "seed",
-    ["--tokens"] = "tokens", ["--token-delay"] = "token_delay", ["--key"] = "key",
+    ["--burst"] = "burst", ["--tpm"] = "tpm", ["--token-burst"] = "token_burst", ["--errors"] = "errors",
+    ["--broken"] = "broken", ["--seed"] = "seed", ["--tokens"] = "tokens",
+    ["--token-delay"] = "token_delay", ["--key"] = "key",
 }
-local WHOLE = { port = true, burst = true, seed = true, tokens = true }
+local WHOLE = { port = true, burst = true, token_burst = true, seed = true, tokens = true }
+local POSITIVE = { rpm = true, burst = true, tpm = true, token_burst = true, tokens = true }
 
 -- The options that the arguments name; or nil and what is wrong with them.
 function M.parse(args, types)
@@ -63,7 +70,7 @@ function M.parse(args, types)
                     name == "port" and " from 0 to 65535" or "", value)
             elseif (name == "errors" or name == "broken") and n > 1 then
                 return nil, ("%s takes a share from 0 to 1, got '%s'"):format(flag, value)
-            elseif (name == "rpm" or name == "burst" or name == "tokens") and n == 0 then
+            elseif POSITIVE[name] and n == 0 then
                 return nil, ("%s takes a number over 0"):format(flag)
             end
             value = n

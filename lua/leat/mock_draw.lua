@@ -1,8 +1,4 @@
--- What the mock draws: repeatable random numbers, latencies, and the rate limit. Internal.
-local tasks = require "leat.task"
-
-local floor, max, ceil = math.floor, math.max, math.ceil
-
+-- What the mock draws: repeatable random numbers, and latencies. Internal.
 local M = {}
 
 -- ---- randomness: the "minimal standard" generator with its revised multiplier (Park and Miller, "Random
@@ -47,36 +43,6 @@ function M.latency(text, random)
             return median * math.exp(TAIL_SIGMA * radius * math.cos(2 * math.pi * random()))
         end
     end
-end
-
--- ---- the rate limit: the generic cell rate algorithm (ITU-T I.371, virtual scheduling)
-
--- Returns a function of no arguments: whether to admit, requests left, seconds until all are back, seconds
--- to wait where it was refused.
-function M.limiter(rpm, burst)
-    local interval = 60 / rpm
-    local tolerance = (burst - 1) * interval
-    local due = -math.huge -- when the next request would come if all came evenly
-    return function()
-        local now = tasks.now()
-        local at = max(due, now)
-        local early = at - now
-        if early > tolerance + 1e-9 then
-            return false, 0, early, early - tolerance
-        end
-        due = at + interval
-        return true, floor((tolerance + interval - (due - now)) / interval + 1e-9), due - now
-    end
-end
-
--- The way the API writes a time: 120ms, 1.5s, 6m0s.
-function M.duration(seconds)
-    if seconds < 1 then
-        return ("%dms"):format(ceil(seconds * 1000))
-    elseif seconds < 60 then
-        return ("%gs"):format(ceil(seconds * 1000) / 1000)
-    end
-    return ("%dm%ds"):format(floor(seconds / 60), floor(seconds % 60))
 end
 
 return M

@@ -53,5 +53,7 @@ complete_words "$LEAT" batch --rp >out
 expect_equal "$(cat out)" "--rpm"
 complete_words "$LEAT" mock --lat >out
 expect_equal "$(cat out)" "--latency"
+complete_words "$LEAT" mock --tp >out
+expect_equal "$(cat out)" "--tpm"
 
 finish

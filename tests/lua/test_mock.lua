@@ -4,6 +4,7 @@ local leat = require "leat"
 local mock = require "leat.mock"
 local cli = require "leat.mock_cli"
 local draw = require "leat.mock_draw"
+local limits = require "leat.mock_limits"
 
 local function start(opts) return assert(mock.start(opts)) end
 
@@ -184,23 +185,124 @@ t.test("above the rate limit it answers 429 and says when to come back", functio
     server:close()
 end)
 
-t.test("the limit lets through a burst and then an even rate", function()
-    local now = 0
+-- Calls fn with a function that sets the clock of the mock.
+local function on_own_clock(fn)
     local tasks = require "leat.task"
-    local real = tasks.now
+    local real, now = tasks.now, 0
     tasks.now = function() return now end
-    local admit = draw.limiter(600, 10)
-    local function count(seconds)
-        local n, stop = 0, now + seconds
-        while now < stop - 1e-9 do
-            if admit() then n = n + 1 end
-            now = now + 0.01
-        end
-        return n
-    end
-    local first, second = count(10), count(10)
+    local ok, err = pcall(fn, function(seconds) now = now + seconds end)
     tasks.now = real
-    t.eq({ first, second }, { 109, 100 })
+    assert(ok, err)
+end
+
+t.test("the limit lets through a burst and then an even rate", function()
+    on_own_clock(function(pass)
+        local self = limits.new { rpm = 600 }
+        local function count(ticks)
+            local n = 0
+            for _ = 1, ticks do
+                local _, refused = limits.admit(self, "m", 1)
+                n = n + (refused and 0 or 1)
+                pass(0.01)
+            end
+            return n
+        end
+        t.eq({ count(1000), count(1000) }, { 109, 100 })
+    end)
+end)
+
+t.test("tokens too: a burst and an even rate, and what is refused is charged to no limit", function()
+    on_own_clock(function(pass)
+        local self = limits.new { rpm = 600, burst = 3, tpm = 6000, token_burst = 500 }
+        local function ask_for(tokens)
+            local headers, refused = limits.admit(self, "m", tokens)
+            return not refused, headers["x-ratelimit-remaining-requests"],
+                headers["x-ratelimit-remaining-tokens"], headers["x-ratelimit-reset-tokens"],
+                headers["retry-after-ms"], refused and refused.json.error.type
+        end
+        t.eq({ ask_for(300) }, { true, 2, 200, "3s" })
+        t.eq({ ask_for(300) }, { false, 2, 200, "3s", 1000, "tokens" })
+        t.eq({ ask_for(200) }, { true, 1, 0, "5s" })
+        pass(0.05)
+        t.eq({ ask_for(1) }, { true, 0, 4, "4.96s" })
+        t.eq({ ask_for(1) }, { false, 0, 4, "4.96s", 50, "requests" })
+        pass(4.96)
+        t.eq({ ask_for(700) }, { true, 2, 0, "7s" }) -- above the burst, and nothing was owed
+        t.eq({ ask_for(700) }, { false, 2, 0, "7s", 7000, "tokens" })
+        pass(7)
+        t.eq({ ask_for(6000) }, { true, 2, 0, "1m0s" })
+        pass(6000)
+        t.eq({ ask_for(6001) }, { false, 3, 500, "0ms", nil, "tokens" })
+        t.eq(limits.new({ tpm = 600 }).tokens.burst, 10)
+        t.eq(limits.new({ tpm = 6 }).tokens.burst, 1)
+    end)
+end)
+
+t.test("above the limit of tokens it answers 429 as the real service does", function()
+    local server = start { tpm = 600, token_burst = 300, rpm = 6000 }
+    local res = assert(ask(server, chat("12345678", { max_tokens = 298 })))
+    t.eq(res.status, 200)
+    t.eq(res.headers["x-ratelimit-limit-tokens"], "600")
+    t.eq(res.headers["x-ratelimit-limit-requests"], "6000")
+    t.ok(tonumber(res.headers["x-ratelimit-remaining-tokens"]) < 300)
+    t.ok(res.headers["x-ratelimit-reset-tokens"]:find "^[%d.]+m?s$")
+    t.eq(stats(server).tokens_charged, 300)
+    res = assert(ask(server, chat("x", { max_completion_tokens = 299 })))
+    t.eq(res.status, 429)
+    local err = res:json().error
+    t.eq({ err.type, err.code, err.param }, { "tokens", "rate_limit_exceeded", leat.json.null })
+    t.ok(err.message:find("Rate limit reached for mock on tokens per min (TPM): Limit 600, Requested 300.",
+        1, true), err.message)
+    local wait = tonumber(res.headers["retry-after-ms"])
+    t.ok(wait > 0 and wait <= 30000 and tonumber(res.headers["retry-after"]) == math.ceil(wait / 1000))
+    res = assert(ask(server, chat("x", { max_tokens = 600 })))
+    t.eq({ res.status, res.headers["retry-after"] }, { 429 })
+    t.ok(res:json().error.message:find "^Request too large for mock .* Limit 600, Requested 601%. ")
+    t.eq(stats(server).tokens_charged, 300)
+    assert(leat.request { url = server.url .. "/mock/reset", method = "POST" })
+    t.eq(stats(server).tokens_charged, 0)
+    server:close()
+end)
+
+t.test("embeddings are under the same limits", function()
+    local server = start { rpm = 60, burst = 2, tpm = 60, token_burst = 50 }
+    local function embed(text)
+        return assert(leat.request { url = server.url .. "/v1/embeddings", method = "POST",
+            json = { model = "m", input = { text, text } } })
+    end
+    local res = embed(("x"):rep(20))
+    t.eq({ res.status, res:json().usage.total_tokens, stats(server).tokens_charged }, { 200, 10, 10 })
+    t.ok(res.headers["x-ratelimit-remaining-requests"] and res.headers["x-request-id"])
+    t.eq(embed(("x"):rep(200)):json().error.type, "tokens")
+    embed "x"
+    local refused = false
+    for _ = 1, 50 do -- far quicker than one a second
+        res = embed ""
+        refused = refused or res.status == 429 and res:json().error.type == "requests"
+    end
+    t.ok(refused)
+    t.eq(embed(5).status, 400)
+    server:close()
+end)
+
+t.test("a limiter learns what the mock's headers say of requests and of tokens", function()
+    local server = start { rpm = 1200, burst = 100, tpm = 60000, token_burst = 5000 }
+    local limiter = leat.limiter()
+    local res = assert(limiter:call(ask, server, chat("x", { max_tokens = 2999 })))
+    t.eq(res.status, 200)
+    local s = limiter:stats()
+    t.near(s.rpm, 1200, 1)
+    t.near(s.tpm, 60000, 1)
+    t.eq(s.free_tokens, 1000) -- a second's worth: less than the server has left
+    server:close()
+    server = start { tpm = 60000 }
+    limiter = leat.limiter()
+    assert(limiter:call(ask, server, chat("x", { max_tokens = 799 })))
+    s = limiter:stats()
+    t.eq(s.rpm, math.huge)
+    t.near(s.tpm, 60000, 1)
+    t.ok(s.free_tokens < 1000, s.free_tokens) -- 200 and what has come back since
+    server:close()
 end)
 
 t.test("the same seed draws the same faults, another seed others", function()
@@ -283,15 +385,20 @@ t.test("wrong options raise, and the command line names what it does not know", 
     t.raises("latency must be seconds", mock.start, { latency = "slow" })
     t.raises("errors must be a share", mock.start, { errors = 5 })
     t.raises("rpm must be over 0", mock.start, { rpm = 0 })
-    local types = { port = "number", errors = "number", rpm = "number", seed = "number", latency = true }
+    t.raises("tpm must be over 0", mock.start, { tpm = -5 })
+    t.raises("token_burst must be a whole number", mock.start, { tpm = 5, token_burst = 0.5 })
+    local types = { port = "number", errors = "number", rpm = "number", tpm = "number",
+        token_burst = "number", seed = "number", latency = true }
     local function parse(...) return cli.parse({ ... }, types) end
     t.eq(parse("--port", "0", "--latency=tail:2", "--errors", "0.05"),
         { port = 0, latency = "tail:2", errors = 0.05 })
+    t.eq(parse("--tpm", "90000", "--token-burst=500"), { port = 8080, tpm = 90000, token_burst = 500 })
     for _, case in ipairs {
         { "--prt", "unknown option '--prt' (did you mean '--port'?)" }, { "--port", "--port needs a value" },
         { "--port=x", "--port takes a number" }, { "--port=70000", "from 0 to 65535" },
         { "--errors=2", "a share from 0 to 1" }, { "--latency=slow", "--latency takes seconds" },
-        { "--rpm=0", "over 0" }, { "words", "unknown option 'words'" },
+        { "--rpm=0", "over 0" }, { "--tpm=0", "over 0" },
+        { "--token-burst=1.5", "takes a number" }, { "words", "unknown option 'words'" },
     } do
         local opts, wrong = parse(case[1])
         t.eq(opts, nil)
