@@ -17,9 +17,9 @@ static void curl_start(void)
     curl_global_code = curl_global_init(CURL_GLOBAL_ALL);
 }
 
-static size_t places_from_files(void)
+static size_t places_from_files(bool keep_limit)
 {
-    size_t all = loop_raise_file_limit();
+    size_t all = keep_limit ? loop_file_limit() : loop_raise_file_limit();
     /* Besides the spare ones for the process itself: idle connections of the last, half-used
      * shard. */
     size_t spare = 64 + MIN((size_t)128, all / 8);
@@ -65,7 +65,7 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     list_init(&e->events);
     list_init(&e->call_events);
     origins_init(&e->origins, mem);
-    size_t places = places_from_files();
+    size_t places = places_from_files(config->keep_file_limit);
     admit_init(&e->admit, config->max_total ? config->max_total : places);
     shards_init(&e->shards, config->shard_connections ? config->shard_connections : 128);
     enum err_kind kind = sockets_new(&e->sockets, loop, mem, log, shard_on_socket, err);

@@ -20,6 +20,7 @@ struct engine_config {
     unsigned max_per_host;         /* 0: no limit of its own */
     unsigned shard_connections;    /* 0: 128 */
     bool use_env_proxy;            /* the command line's habit; off in embedding */
+    bool keep_file_limit;          /* the process's limit of open files is not ours to raise */
     const struct targets *targets; /* what may be connected to; NULL: everything; borrowed */
     const char *user_agent;        /* NULL: "leat/<version>"; borrowed for the engine's life */
     resolver_lookup_fn lookup;     /* NULL: getaddrinfo */

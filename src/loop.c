@@ -254,15 +254,20 @@ uint64_t loop_deadline_ns(const struct loop *l, double seconds)
     return now + (uint64_t)ns;
 }
 
-size_t loop_raise_file_limit(void)
+size_t loop_file_limit(void)
 {
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
         return 1024;
-    if (files.rlim_cur < files.rlim_max) {
-        struct rlimit raised = {.rlim_cur = files.rlim_max, .rlim_max = files.rlim_max};
-        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-            files.rlim_cur = files.rlim_max;
-    }
     return files.rlim_cur == RLIM_INFINITY ? 1024 * 1024 : (size_t)files.rlim_cur;
+}
+
+size_t loop_raise_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void)!setrlimit(RLIMIT_NOFILE, &files); /* refused: it stays */
+    }
+    return loop_file_limit();
 }

@@ -87,3 +87,5 @@ uint64_t loop_deadline_ns(const struct loop *l, double seconds);
 /* Raises the process's soft limit of open files to the hard one, as every transfer and every client
  * of a server takes a descriptor; the limit that then holds. */
 size_t loop_raise_file_limit(void);
+/* The soft limit as it is. */
+size_t loop_file_limit(void);

@@ -29,9 +29,11 @@ struct rt {
     struct record *record; /* NULL: nothing is recorded */
     size_t missed;         /* thresholds that a script has stated */
     bool virtual_time;
-    bool restricted; /* scripts are in the sandbox */
-    uint64_t rng[4]; /* the runtime's random numbers, repeatable by seed */
-    bool repeatable; /* a seed was given, or time is virtual: identifiers come from rng too */
+    bool restricted;   /* scripts are in the sandbox */
+    uint64_t rng[4];   /* the runtime's random numbers, repeatable by seed */
+    bool repeatable;   /* a seed was given, or time is virtual: identifiers come from rng too */
+    unsigned deferred; /* finalizers that wait: see rt_run_deferred */
+    bool closed;       /* a host's state closes; nothing of the runtime is open any more */
     bool exit_requested;
     int exit_code;
 };
@@ -50,6 +52,11 @@ void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns);
  * __gc; all get the runtime as upvalue 1. Leaves the metatable on top of L. */
 void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_Reg *methods,
                      lua_CFunction gc);
+
+/* A host may close its state at any time, and then Lua calls the finalizers in whatever order,
+ * before the runtime's own and under tasks that still wait for what is finalized. So there each
+ * that comes while a task lives is put off until the runtime turns next, or is closed. */
+void rt_run_deferred(lua_State *L, struct rt *rt);
 
 /* Uniform in [0, 1). */
 double rt_random(struct rt *rt);

@@ -541,9 +541,9 @@ void server_resume_all(struct server *s)
     }
 }
 
-static unsigned connection_limit(void)
+static unsigned connection_limit(const struct server *s)
 {
-    size_t files = loop_raise_file_limit();
+    size_t files = s->rt->sched.own_state ? loop_raise_file_limit() : loop_file_limit();
     if (files > MAX_CONNECTIONS + SPARE_FILES)
         return MAX_CONNECTIONS;
     return files > 2 * SPARE_FILES ? (unsigned)files - SPARE_FILES : SPARE_FILES;
@@ -553,7 +553,7 @@ struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd)
 {
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
                             MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-                            connection_limit(), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            connection_limit(s), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                             CONNECTION_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S,
                             MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
                             on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,

@@ -1,10 +1,9 @@
 /* The public library: puts the floors together and turns the crank. */
 #include "leat.h"
 
-#include "embed.h"
-#include "limit.h"
 #include "lua_aux.h"
 #include "lua_stream.h"
+#include "runtime_impl.h"
 #include "runtime_modules.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -17,25 +16,6 @@
 
 /* Seconds that a pipeline, a batch or a journalled map has to end what it began. */
 #define DRAIN_GRACE_S 10
-
-struct leat_runtime {
-    struct rt rt;
-    struct targets *targets; /* NULL: everything may be connected to */
-    struct leat_config config;
-    struct limit limit;
-    _Atomic unsigned interrupts; /* asked for */
-    unsigned interrupts_handled;
-    struct timer grace; /* runs while those that drain may still finish what they began */
-    bool grace_over;
-    int main_ref; /* the last script's task */
-    struct task *main;
-    struct task_hook main_hook;
-    bool main_ended;
-    bool stuck;
-    struct buf report;
-    char error_text[512]; /* of the last protected call */
-    enum err_kind error_kind;
-};
 
 struct rt *runtime_inside(struct leat_runtime *r)
 {
@@ -80,11 +60,23 @@ static int panic(lua_State *L)
     return 0;
 }
 
+static bool transfers_pending(void *arg)
+{
+    struct rt *rt = arg;
+    size_t pending = engine_pending(rt->engine);
+    return pending > 0 && pending > stream_count_unread(rt);
+}
+
 static int set_up(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
-    runtime_open_modules(L, &r->rt, r->config.script_dir, r->config.time_limit_ms > 0,
-                         r->config.allow_modules);
+    if (r->hosted)
+        runtime_open_hosted(L, &r->rt);
+    else
+        runtime_open_modules(L, &r->rt, r->config.script_dir, r->config.time_limit_ms > 0,
+                             r->config.allow_modules);
+    r->rt.sched.busy = transfers_pending;
+    r->rt.sched.busy_arg = &r->rt;
     if (r->config.time_limit_ms > 0)
         limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
                    r->config.jit_watchdog);
@@ -108,13 +100,6 @@ static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
     return false;
 }
 
-static bool transfers_pending(void *arg)
-{
-    struct rt *rt = arg;
-    size_t pending = engine_pending(rt->engine);
-    return pending > 0 && pending > stream_count_unread(rt);
-}
-
 static uint64_t system_seed(void)
 {
     uint64_t seed = 0;
@@ -133,20 +118,10 @@ static lua_State *new_state(struct rt *rt)
     return L;
 }
 
-leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
+enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *e)
 {
-    struct err e;
-    err_clear(&e);
-    struct leat_config defaults = {.min_log_level = LEAT_LOG_INFO};
-    struct mem boot;
-    mem_init(&boot, 0);
-    struct leat_runtime *r = mem_calloc(&boot, sizeof *r);
-    if (!r) {
-        set_error(err, "memory", "not enough memory for a runtime");
-        return NULL;
-    }
-    r->config = config ? *config : defaults;
     r->main_ref = LUA_NOREF;
+    r->hosted = host != NULL;
     struct rt *rt = &r->rt;
     mem_init(&rt->mem, 0);
     log_init(&rt->log, r->config.log ? forward_log : NULL, r,
@@ -161,43 +136,43 @@ leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
     rt->restricted = r->config.sandbox == LEAT_SANDBOX_RESTRICTED;
     rt->repeatable = r->config.seed != 0 || rt->virtual_time;
     timer_init(&r->grace, on_grace_over);
-    if (loop_init(&rt->loop, &rt->mem, NULL, r->config.virtual_time, &e) != ERR_NONE)
+    if (loop_init(&rt->loop, &rt->mem, NULL, r->config.virtual_time, e) != ERR_NONE)
         goto fail_runtime;
     if (r->config.allow_connect &&
-        targets_new(&r->targets, &rt->mem, r->config.allow_connect, &e) != ERR_NONE)
+        targets_new(&r->targets, &rt->mem, r->config.allow_connect, e) != ERR_NONE)
         goto fail_loop;
     struct engine_config ec = {.targets = r->targets,
                                .max_total = r->config.max_connections,
                                .max_per_host = r->config.max_per_host,
-                               .use_env_proxy = r->config.env_proxy};
-    if (engine_new(&rt->engine, &rt->loop, &rt->mem, &rt->log, &ec, &e) != ERR_NONE)
+                               .use_env_proxy = r->config.env_proxy,
+                               .keep_file_limit = r->hosted};
+    if (engine_new(&rt->engine, &rt->loop, &rt->mem, &rt->log, &ec, e) != ERR_NONE)
         goto fail_loop;
-    rt->L = new_state(rt);
+    rt->L = host ? host : new_state(rt);
     if (!rt->L) {
-        err_set(&e, ERR_MEMORY, "not enough memory for a Lua state");
+        err_set(e, ERR_MEMORY, "not enough memory for a Lua state");
         goto fail_engine;
     }
     rt->mem.limit_bytes = r->config.memory_limit;
     /* A collection that waits until memory has doubled would come after the cap. */
-    if (r->config.memory_limit)
+    if (r->config.memory_limit && !r->hosted)
         lua_gc(rt->L, LUA_GCSETPAUSE, 130);
     if (!protected_call(r, set_up, r)) {
-        err_set(&e, r->error_kind, "%s", r->error_text);
+        err_set(e, r->error_kind, "%s", r->error_text);
         goto fail_state;
     }
     rt->embed = embed_new(r, rt);
     if (!rt->embed) {
-        err_set(&e, ERR_MEMORY, "not enough memory for a runtime");
+        err_set(e, ERR_MEMORY, "not enough memory for a runtime");
         goto fail_state;
     }
-    rt->sched.busy = transfers_pending;
-    rt->sched.busy_arg = rt;
     r->config.script_dir = r->config.allow_connect = r->config.allow_modules = NULL;
-    return r;
+    return ERR_NONE;
 
 fail_state:
     limit_close(&r->limit, rt->L);
-    lua_close(rt->L);
+    if (!r->hosted)
+        lua_close(rt->L);
 fail_engine:
     engine_free(rt->engine);
 fail_loop:
@@ -206,6 +181,24 @@ fail_loop:
 fail_runtime:
     buf_fini(&r->report);
     mem_fini(&rt->mem);
+    return e->kind;
+}
+
+leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
+{
+    struct err e;
+    err_clear(&e);
+    struct leat_config defaults = {.min_log_level = LEAT_LOG_INFO};
+    struct mem boot;
+    mem_init(&boot, 0);
+    struct leat_runtime *r = mem_calloc(&boot, sizeof *r);
+    if (!r) {
+        set_error(err, "memory", "not enough memory for a runtime");
+        return NULL;
+    }
+    r->config = config ? *config : defaults;
+    if (runtime_open(r, NULL, &e) == ERR_NONE)
+        return r;
     set_error(err, err_kind_name(e.kind), "%s", e.message);
     mem_free(&boot, r);
     return NULL;
@@ -345,7 +338,7 @@ static void cancel_roots(struct rt *rt, const char *reason)
 
 static int set_stopping(lua_State *L)
 {
-    lua_getglobal(L, "leat");
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
     lua_getfield(L, -1, "stopping");
     lua_getfield(L, -1, "set");
     lua_insert(L, -2);
@@ -375,7 +368,7 @@ static void handle_interrupts(struct leat_runtime *r)
 static int list_tasks(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
-    lua_getglobal(L, "leat");
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
     lua_getfield(L, -1, "tasks");
     lua_call(L, 0, 1);
     lua_getglobal(L, "tostring");
@@ -408,7 +401,10 @@ static void give_up_stuck(struct leat_runtime *r)
     if (buf_append_str(&r->report, "stuck: every task waits, and nothing can wake one:\n") ==
         ERR_NONE)
         protected_call(r, list_tasks, r);
-    cancel_roots(&r->rt, "nothing could ever wake it");
+    if (!r->hosted)
+        cancel_roots(&r->rt, "nothing could ever wake it");
+    else /* a leat.run; what else waits may wait for the host */
+        task_cancel(r->main, "nothing could ever wake it");
 }
 
 static void drain(struct rt *rt)
@@ -419,7 +415,7 @@ static void drain(struct rt *rt)
     lua_request_drain(rt);
 }
 
-static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
+bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 {
     struct rt *rt = &r->rt;
     handle_interrupts(r);
@@ -432,7 +428,8 @@ static bool turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
     if (!ready)
         stream_free_slots(rt);
-    if (!ready && sched_is_stuck(&rt->sched)) {
+    /* A host that steps may still wake what waits. */
+    if (!ready && (!r->hosted || block) && sched_is_stuck(&rt->sched)) {
         give_up_stuck(r);
         ready = true;
     }
@@ -448,7 +445,7 @@ enum leat_status leat_run(leat_runtime *r)
     if (!embed_usable(r->rt.embed, false, &why))
         return LEAT_MISUSE;
     limit_step(&r->limit, NEVER_NS);
-    while (turn(r, true, NEVER_NS)) {
+    while (runtime_turn(r, true, NEVER_NS)) {
     }
     return leat_result(r);
 }
@@ -463,7 +460,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
     uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
     limit_step(&r->limit, until);
     do {
-        if (!turn(r, false, until))
+        if (!runtime_turn(r, false, until))
             return LEAT_DONE;
         drain(rt);
         if (list_empty(&rt->sched.ready) && list_empty(&rt->sched.late))
@@ -487,7 +484,7 @@ int leat_timeout_ms(leat_runtime *r)
 {
     const struct sched *s = &r->rt.sched;
     if (!list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
-        r->interrupts_handled < r->interrupts || (s->live > 0 && sched_is_stuck(s)))
+        r->interrupts_handled < r->interrupts || (!r->hosted && sched_is_stuck(s)))
         return 0;
     return s->live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
 }
@@ -602,6 +599,32 @@ const char *leat_report(leat_runtime *r)
     return r->report.data ? r->report.data : "not enough memory";
 }
 
+void runtime_close(struct leat_runtime *r)
+{
+    struct rt *rt = &r->rt;
+#ifdef LEAT_SERVE
+    lua_serve_close_all(rt);
+#endif
+    lua_util_close(rt);
+    lua_file_close(rt);
+    engine_close(rt->engine);
+    lua_request_close(rt);
+    limit_close(&r->limit, rt->L);
+    if (!r->hosted)
+        lua_close(rt->L);
+    embed_free(rt->embed);
+    engine_free(rt->engine);
+    rt->engine = NULL;
+    targets_free(r->targets);
+    loop_timer_stop(&rt->loop, &r->grace);
+    loop_fini(&rt->loop);
+    buf_fini(&r->report);
+    if (!r->hosted && rt->mem.blocks != 0)
+        log_write(&rt->log, LOG_WARN, "%zu blocks of memory were not given back",
+                  (size_t)rt->mem.blocks);
+    mem_fini(&rt->mem);
+}
+
 void leat_free(leat_runtime *r)
 {
     const char *why;
@@ -614,27 +637,9 @@ void leat_free(leat_runtime *r)
     /* Tasks that ignore their cancel are abandoned after a while, so this ends. */
     while (rt->sched.live > 0) {
         cancel_roots(rt, "the runtime is closing");
-        turn(r, true, NEVER_NS);
+        runtime_turn(r, true, NEVER_NS);
     }
-#ifdef LEAT_SERVE
-    lua_serve_close_all(rt);
-#endif
-    lua_util_close(rt);
-    lua_file_close(rt);
-    engine_close(rt->engine);
-    lua_request_close(rt);
-    limit_close(&r->limit, rt->L);
-    lua_close(rt->L);
-    embed_free(rt->embed);
-    engine_free(rt->engine);
-    targets_free(r->targets);
-    loop_timer_stop(&rt->loop, &r->grace);
-    loop_fini(&rt->loop);
-    buf_fini(&r->report);
-    if (rt->mem.blocks != 0)
-        log_write(&rt->log, LOG_WARN, "%zu blocks of memory were not given back",
-                  (size_t)rt->mem.blocks);
-    mem_fini(&rt->mem);
+    runtime_close(r);
     struct mem boot;
     mem_init(&boot, 0);
     mem_free(&boot, r);

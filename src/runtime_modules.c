@@ -82,6 +82,12 @@ static int l_exit(lua_State *L)
     return 0;
 }
 
+static int l_random(lua_State *L)
+{
+    lua_pushnumber(L, rt_random(rt_of(L)));
+    return 1;
+}
+
 static int open_runtime(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg fns[] = {{"exit", l_exit}, {NULL, NULL}};
@@ -91,6 +97,11 @@ static int open_runtime(lua_State *L, struct rt *rt)
     lua_setfield(L, -2, "virtual_time");
     lua_pushnumber(L, (double)(rt_random_u64(rt) >> 11));
     lua_setfield(L, -2, "seed"); /* for math.random */
+    if (!rt->sched.own_state) {  /* the host's math.random has a seed of the host's, or none */
+        lua_pushlightuserdata(L, rt);
+        lua_pushcclosure(L, l_random, 1);
+        lua_setfield(L, -2, "random");
+    }
     return 1;
 }
 
@@ -126,24 +137,37 @@ static const struct {
 #endif
     {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
 
+/* Into package.preload; `hosted`: without "leat" itself, which the module is. */
+static void preload(lua_State *L, struct rt *rt, bool hosted)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    for (size_t i = 0; i < ARRAY_LEN(core_modules); i++)
+        preload_core(L, rt, core_modules[i].name, core_modules[i].open);
+    for (const struct embedded_module *m = embedded_modules; m->name; m++) {
+        if (hosted && strcmp(m->name, "leat") == 0)
+            continue;
+        lua_pushlightuserdata(L, rt);
+        lua_pushlightuserdata(L, (void *)(uintptr_t)m);
+        lua_pushcclosure(L, load_embedded, 2);
+        lua_setfield(L, -2, m->name);
+    }
+    lua_pop(L, 2);
+}
+
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
                           const char *allow_modules)
 {
     lua_gc(L, LUA_GCSTOP, 0); /* what is made here stays: a collection would only take time */
     luaL_openlibs(L);
     sched_init(&rt->sched, &rt->loop, &rt->log, L, true);
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "preload");
-    for (size_t i = 0; i < ARRAY_LEN(core_modules); i++)
-        preload_core(L, rt, core_modules[i].name, core_modules[i].open);
-    for (const struct embedded_module *m = embedded_modules; m->name; m++) {
-        lua_pushlightuserdata(L, rt);
-        lua_pushlightuserdata(L, (void *)(uintptr_t)m);
-        lua_pushcclosure(L, load_embedded, 2);
-        lua_setfield(L, -2, m->name);
-    }
+    preload(L, rt, false);
     lua_settop(L, 0);
     lua_getglobal(L, "require");
+    lua_pushvalue(L, -1);
+    lua_pushliteral(L, "leat");
+    lua_call(L, 1, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
     lua_pushliteral(L, "leat.setup");
     lua_call(L, 1, 1);
     lua_pushstring(L, script_dir);
@@ -153,4 +177,30 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, b
     lua_call(L, 4, 1); /* the sandbox's globals */
     lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
     lua_gc(L, LUA_GCRESTART, 0);
+}
+
+static int push_leat(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    return 1;
+}
+
+void runtime_open_hosted(lua_State *L, struct rt *rt)
+{
+    sched_init(&rt->sched, &rt->loop, &rt->log, L, false);
+    preload(L, rt, true);
+    const struct embedded_module *m = embedded_modules;
+    while (strcmp(m->name, "leat") != 0)
+        m++;
+    lua_pushlightuserdata(L, rt);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)m);
+    lua_pushcclosure(L, load_embedded, 2);
+    lua_call(L, 0, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    /* For a require that comes after package.loaded was cleared. */
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushcfunction(L, push_leat);
+    lua_setfield(L, -2, "leat");
+    lua_pop(L, 2);
 }

@@ -9,7 +9,12 @@ struct leat_runtime;
 struct rt *runtime_inside(struct leat_runtime *r);
 /* Registry: what a restricted script has for globals; else nil. */
 #define RUNTIME_GLOBALS "leat.globals"
+/* Registry: what `require "leat"` returns. */
+#define RUNTIME_LEAT "leat.table"
 /* Opens the standard libraries and leat's modules in a state that the runtime owns. `script_dir`:
  * where require looks first; NULL: nowhere. Raises: call it protected. */
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
                           const char *allow_modules);
+/* The same in a host's state, of which nothing but package.preload, package.loaded and the registry
+ * changes. The host's `require` must not be on its way to a module named "leat.*". */
+void runtime_open_hosted(lua_State *L, struct rt *rt);

@@ -32,6 +32,7 @@ struct sched {
     /* Pushes an error table; set by the bindings, which own its shape. */
     void (*push_err)(lua_State *L, const struct err *err);
     bool own_state; /* the Lua state is ours: the script's own coroutines may wait */
+    bool outside;   /* a host's own code runs: what it makes ready wakes its poll */
     uint64_t spawned, resumed;
     struct sched_watch *observer; /* NULL: none */
     /* Asked around each resume where computing is limited; may be NULL. */
@@ -97,9 +98,10 @@ void task_observe(struct task *t);
 /* The value at `index` is an error table of ours (it has the metatable in the registry). */
 bool task_is_err(lua_State *L, int index);
 
-/* Registry keys, in the array part so that reading them never allocates. */
+/* Registry keys: numbers, so that reading them never allocates; negative, as the references that
+ * others take in a host's registry are positive. */
 enum {
-    SCHED_KEY_ANCHORS = 0x1ea70,
+    SCHED_KEY_ANCHORS = -0x1ea70,
     SCHED_KEY_BUGS,
     SCHED_KEY_TASK_META,
     SCHED_KEY_ERR_META,

@@ -8,6 +8,8 @@ static void make_ready(struct task *t)
 {
     t->state = TASK_READY;
     list_push_back(&t->sched->ready, &t->node);
+    if (t->sched->outside)
+        loop_wake(t->sched->loop);
 }
 
 static void stop_timer(struct task *t)

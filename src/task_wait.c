@@ -30,9 +30,13 @@ static NORETURN void raise_at(lua_State *L, const char *fmt, ...)
 
 struct task *task_current(lua_State *L, struct sched *s, const char *who)
 {
-    if (!s->running) {
+    if (!s->running && s->own_state)
         raise_at(L, "%s: called outside a task (run the script by leat)", who);
-    }
+    if (!s->running)
+        raise_at(L,
+                 "%s: called outside a task: in a host's Lua state, put it into a function and "
+                 "hand that to leat.run or leat.start",
+                 who);
     return s->running;
 }
 
@@ -84,7 +88,7 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
         raise_at(
             L,
             "%s: cannot wait inside a coroutine that the script made, in a host's Lua state: call "
-            "it from the task itself, or use spawn",
+            "it from the task itself, or make the coroutine a task by leat.spawn",
             who);
     }
 }

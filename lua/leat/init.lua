@@ -49,6 +49,11 @@ local lazy = {
     inspect = { "leat.inspect", "inspect" },
     log = { "leat.log" },
     stdin = { "leat.stdin" },
+    run = { "leat.host", "run" },
+    start = { "leat.host", "start" },
+    step = { "leat.host", "step" },
+    backend_fd = { "leat.host", "backend_fd" },
+    timeout = { "leat.host", "timeout" },
     version = { "leat.core.version" },
 }
 

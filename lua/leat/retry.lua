@@ -8,7 +8,8 @@ local policy = require "leat.policy"
 local rules = require "leat.retry_rules"
 local task = require "leat.task"
 
-local huge, max, min, random = math.huge, math.max, math.min, math.random
+local huge, max, min = math.huge, math.max, math.min
+local random = require("leat.core.runtime").random or math.random
 local now = task.now
 
 local M = {}

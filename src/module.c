@@ -1,0 +1,335 @@
+/* leat.so: `require "leat"` in a host's LuaJIT state. The runtime lives in a userdata that the
+ * registry keeps, so its memory outlives every finalizer of a closing state. */
+#include "lua_aux.h"
+#include "runtime_impl.h"
+#include "runtime_modules.h"
+#include <luajit.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A task of leat.start. */
+struct root {
+    struct list node; /* module->roots, then module->bugs */
+    struct task *task;
+    int ref; /* keeps the task, for its bug */
+    struct task_hook hook;
+};
+
+struct module {
+    struct leat_runtime r; /* first: the userdata is a runtime, too */
+    struct list roots;
+    struct list bugs; /* ended by a bug that nobody awaits: leat.step raises it */
+    bool open;
+    bool turning;
+};
+
+/* Registry: the userdata. */
+static const char module_key;
+
+static struct module *module_of(lua_State *L)
+{
+    return CONTAINER_OF(rt_of(L), struct module, r.rt);
+}
+
+static struct module *usable(lua_State *L, const char *who)
+{
+    struct module *m = module_of(L);
+    const char *why;
+    if (!m->open)
+        aux_raise(L, "%s: the Lua state is being closed", who);
+    if (!embed_usable(m->r.rt.embed, true, &why))
+        aux_raise(L, "%s: %s", who, why);
+    return m;
+}
+
+/* It knows no such mode, and says so by its result; but in a finalizer it raises whatever it is
+ * asked.
+ */
+static int probe(lua_State *L)
+{
+    luaJIT_setmode(L, 0, LUAJIT_MODE_MASK);
+    return 0;
+}
+
+/* LuaJIT takes a C function's yield beneath a finalizer for one of a debug hook, and what is
+ * resumed after that runs on a broken stack. */
+static bool in_finalizer(lua_State *L)
+{
+    if (lua_cpcall(L, probe, NULL) == 0)
+        return false;
+    lua_pop(L, 1);
+    return true;
+}
+
+/* For what turns the crank. */
+static struct module *usable_outside(lua_State *L, const char *who)
+{
+    struct module *m = usable(L, who);
+    if (m->r.rt.sched.running)
+        aux_raise(L,
+                  "%s: called inside a task; only the host's own code may (a task waits by itself, "
+                  "and starts others by leat.spawn)",
+                  who);
+    if (in_finalizer(L))
+        aux_raise(L, "%s: called inside a finalizer (__gc)", who);
+    if (m->turning)
+        aux_raise(L, "%s: another leat.run or leat.step is at work", who);
+    return m;
+}
+
+static void enter(struct module *m)
+{
+    m->turning = true;
+    m->r.rt.sched.outside = false;
+}
+
+static void leave(struct module *m)
+{
+    m->turning = false;
+    m->r.rt.sched.outside = true;
+}
+
+/* Raises the bug of an ended task; a text gets the traceback behind it. */
+static int raise_bug(lua_State *L, struct task *t)
+{
+    task_push_outcome(L, t);
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        task_push_trace(L, t);
+        if (lua_objlen(L, -1) > 0) {
+            lua_pushliteral(L, "\n");
+            lua_insert(L, -2);
+            lua_concat(L, 3);
+        } else {
+            lua_pop(L, 1);
+        }
+    }
+    return lua_error(L);
+}
+
+static int push_result(lua_State *L, struct task *t)
+{
+    return t->outcome == OUTCOME_BUG ? raise_bug(L, t) : task_push_outcome(L, t);
+}
+
+static int push_stuck(lua_State *L, struct module *m)
+{
+    struct err e;
+    const char *report = m->r.report.data ? m->r.report.data : "stuck";
+    err_set(&e, ERR_INTERNAL, "%s", report);
+    err_reason(&e, "stuck");
+    return aux_fail(L, &e);
+}
+
+static int l_run(lua_State *L)
+{
+    struct module *m = usable_outside(L, "run");
+    struct leat_runtime *r = &m->r;
+    aux_check_callable(L, 1, "run: the first argument");
+    rt_run_deferred(L, &r->rt);
+    struct task *t = r->main = task_spawn(L, &r->rt.sched, NULL, lua_gettop(L) - 1); // task
+    r->stuck = false;
+    enter(m);
+    while (t->state != TASK_ENDED)
+        runtime_turn(r, true, NEVER_NS);
+    r->main = NULL;
+    leave(m);
+    if (r->stuck && t->outcome == OUTCOME_CANCELLED)
+        return push_stuck(L, m);
+    return push_result(L, t);
+}
+
+static void forget(struct module *m, struct root *root)
+{
+    struct rt *rt = &m->r.rt;
+    list_unlink(&root->node);
+    task_hook_remove(&root->hook);
+    luaL_unref(rt->L, LUA_REGISTRYINDEX, root->ref);
+    mem_free(&rt->mem, root);
+}
+
+static void root_ended(struct task_hook *hook, struct task *t)
+{
+    struct root *root = CONTAINER_OF(hook, struct root, hook);
+    struct module *m = CONTAINER_OF(CONTAINER_OF(t->sched, struct rt, sched), struct module, r.rt);
+    if (t->outcome == OUTCOME_BUG && list_empty(&t->waiters)) {
+        list_unlink(&root->node);
+        list_push_back(&m->bugs, &root->node);
+    } else {
+        forget(m, root);
+    }
+}
+
+static int l_start(lua_State *L)
+{
+    struct module *m = usable(L, "start");
+    struct rt *rt = &m->r.rt;
+    aux_check_callable(L, 1, "start: the first argument");
+    lua_pushboolean(L, 0);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    struct root *root = mem_calloc(&rt->mem, sizeof *root);
+    if (!root) {
+        luaL_unref(L, LUA_REGISTRYINDEX, ref);
+        return luaL_error(L, "not enough memory");
+    }
+    root->ref = ref;
+    list_init(&root->node);
+    list_init(&root->hook.node);
+    list_push_back(&m->roots, &root->node); /* should the spawn raise, it goes with the runtime */
+    root->task = task_spawn(L, &rt->sched, NULL, lua_gettop(L) - 1); // task
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, ref);
+    root->hook.fn = root_ended;
+    task_hook_add(root->task, &root->hook);
+    loop_wake(&rt->loop);
+    return 1;
+}
+
+static int l_step(lua_State *L)
+{
+    static const char *const words[] = {
+        [LEAT_IDLE] = "idle", [LEAT_READY] = "ready", [LEAT_DONE] = "done"};
+    struct module *m = usable_outside(L, "step");
+    double budget = aux_opt_seconds(L, 1, "step: the budget", 0.002);
+    rt_run_deferred(L, &m->r.rt);
+    enter(m);
+    enum leat_next next = leat_step(&m->r, budget < 1e6 ? (uint64_t)(budget * 1e6) : UINT64_MAX);
+    leave(m);
+    if (!list_empty(&m->bugs)) {
+        struct root *root = CONTAINER_OF(m->bugs.next, struct root, node);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, root->ref); // task
+        struct task *t = root->task;
+        forget(m, root);
+        return raise_bug(L, t);
+    }
+    lua_pushstring(L, words[next]);
+    return 1;
+}
+
+/* result(task): what it came to, where it has ended. */
+static int l_result(lua_State *L)
+{
+    struct task *t = aux_check_self(L, "leat.task");
+    if (t->state != TASK_ENDED)
+        aux_raise(L, "result: the task has not ended: it is %s", task_status(t));
+    struct module *m = module_of(L);
+    LIST_FOR(node, &m->bugs)
+    {
+        struct root *root = CONTAINER_OF(node, struct root, node);
+        if (root->task == t) { /* told here, so not by a step */
+            forget(m, root);
+            break;
+        }
+    }
+    return push_result(L, t);
+}
+
+static int l_backend_fd(lua_State *L)
+{
+    lua_pushinteger(L, leat_backend_fd(&usable(L, "backend_fd")->r));
+    return 1;
+}
+
+static int l_timeout(lua_State *L)
+{
+    struct module *m = usable(L, "timeout");
+    int ms = list_empty(&m->bugs) ? leat_timeout_ms(&m->r) : 0;
+    if (ms < 0)
+        return 0;
+    lua_pushnumber(L, ms / 1e3);
+    return 1;
+}
+
+static int open_host(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"run", l_run},       {"start", l_start},           {"step", l_step},
+        {"result", l_result}, {"backend_fd", l_backend_fd}, {"timeout", l_timeout},
+        {NULL, NULL}};
+    lua_newtable(L);
+    rt_setfuncs(L, rt_of(L), functions);
+    return 1;
+}
+
+/* ---- the state closes */
+
+/* No Lua of the tasks' runs any more: their clean-ups might need what is finalized already. */
+static int close_runtime(lua_State *L)
+{
+    struct module *m = lua_touserdata(L, 1);
+    struct rt *rt = &m->r.rt;
+    /* A forked child shares its sockets and epoll sets with its parent: hands off. */
+    if (!m->open || rt->embed->process != getpid())
+        return 0;
+    m->open = false;
+    rt->sched.running = NULL; /* where a task has called os.exit(code, true) */
+    rt->sched.outside = false;
+    rt->log.min_level = LOG_ERROR + 1; /* what is left over is no longer worth a message */
+    LIST_FOR(node, &rt->sched.tasks)
+    task_cancel(CONTAINER_OF(node, struct task, all), "the Lua state is being closed");
+    while (!list_empty(&m->roots))
+        forget(m, CONTAINER_OF(m->roots.next, struct root, node));
+    while (!list_empty(&m->bugs))
+        forget(m, CONTAINER_OF(m->bugs.next, struct root, node));
+    runtime_close(&m->r);
+    rt->closed = true;
+    rt_run_deferred(L, rt);
+    return 0;
+}
+
+/* ---- and opens */
+
+static void refuse_own_state(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    if (!lua_isnil(L, -1))
+        luaL_error(L, "leat.so: this Lua state is leat's own; it has leat already");
+    lua_pop(L, 1);
+}
+
+__attribute__((visibility("default"))) int luaopen_leat(lua_State *L);
+
+int luaopen_leat(lua_State *L)
+{
+    luaL_checkstack(L, LUA_MINSTACK, "leat");
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&module_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    if (!lua_isnil(L, -1)) { /* required before */
+        lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+        return 1;
+    }
+    refuse_own_state(L);
+    struct module *m = lua_newuserdata(L, sizeof *m); // m
+    memset(m, 0, sizeof *m);
+    list_init(&m->roots);
+    list_init(&m->bugs);
+    lua_createtable(L, 1, 0);
+    lua_State *own = lua_newthread(L); /* this one may be a coroutine that ends */
+    lua_rawseti(L, -2, 1);
+    lua_setfenv(L, -2); // m
+    lua_pushlightuserdata(L, m);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX); /* should this fail half-way, what points to it may live on */
+    m->r.config.min_log_level = LEAT_LOG_INFO;
+    struct err e;
+    err_clear(&e);
+    if (runtime_open(&m->r, own, &e) != ERR_NONE)
+        return luaL_error(L, "leat.so: %s", e.message);
+    m->open = true;
+    leave(m);
+    lua_newtable(L);
+    lua_pushcfunction(L, close_runtime);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2); // m
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&module_key);
+    lua_insert(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushlightuserdata(L, &m->r.rt);
+    lua_pushcclosure(L, open_host, 1);
+    lua_setfield(L, -2, "leat.core.host");
+    /* The descriptor shows what it waits for only after a first turn. */
+    loop_turn(&m->r.rt.loop, false);
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    return 1;
+}

@@ -1,0 +1,35 @@
+/* The inside of a runtime, for the two that make one: leat_new, and the Lua module for a host's Lua
+ * state. */
+#pragma once
+
+#include "embed.h"
+#include "limit.h"
+
+struct leat_runtime {
+    struct rt rt;
+    struct targets *targets; /* NULL: everything may be connected to */
+    struct leat_config config;
+    struct limit limit;
+    _Atomic unsigned interrupts; /* asked for */
+    unsigned interrupts_handled;
+    struct timer grace; /* runs while those that drain may still finish what they began */
+    bool grace_over;
+    int main_ref; /* the last script's task */
+    struct task *main;
+    struct task_hook main_hook;
+    bool main_ended;
+    bool hosted; /* the Lua state is the host's: main is what leat.run runs */
+    bool stuck;
+    struct buf report;
+    char error_text[512]; /* of the last protected call */
+    enum err_kind error_kind;
+};
+
+/* Opens the floors of a zeroed runtime whose `config` is set. `host`: a thread of the host's Lua
+ * state, kept by the caller; NULL: the runtime makes a state of its own and fills it. Leaves
+ * nothing open where it fails. */
+NODISCARD enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *err);
+/* One round: what is ready, then the loop. False: no task lives (and it did not wait). */
+bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns);
+/* Closes what runtime_open has opened; no task is resumed any more. */
+void runtime_close(struct leat_runtime *r);

@@ -1,0 +1,90 @@
+-- Leaves the state to its host with everything in flight that a task can wait for.
+local url = ...
+local leat = require "leat"
+
+local chat = { url = url .. "/v1/chat/completions", method = "POST",
+    json = { model = "m", messages = { { role = "user", content = "hello" } } } }
+local sem, queue = leat.semaphore(1), leat.queue()
+_G.kept = {}
+
+local function keep(...)
+    _G.kept[#_G.kept + 1] = { ... }
+    return ...
+end
+
+for _ = 1, 20 do
+    keep(leat.start(leat.request, chat))
+end
+leat.start(leat.gather, { function() return leat.request(chat) end, function() return leat.sleep(60) end })
+leat.start(leat.wait_for, 60, leat.request, chat)
+leat.start(leat.map, { 1, 2, 3 }, function() return leat.request(chat) end)
+leat.start(leat.shield, 60, leat.request, chat)
+leat.start(function()
+    leat.finally(function() leat.sleep(60) end, function() leat.sleep(60) end)
+end)
+for _ = 1, 3 do
+    leat.start(sem.with, sem, leat.request, chat)
+    leat.start(sem.acquire, sem)
+    leat.start(queue.get, queue)
+end
+leat.start(leat.group, function(g) g:spawn(leat.request, chat) leat.sleep(60) end)
+leat.start(function()
+    local stream = keep(leat.request { url = url .. "/v1/chat/completions", method = "POST", stream = true,
+        json = { model = "m", stream = true, messages = { { role = "user", content = "hello" } } } })
+    if stream then
+        stream:read()
+        leat.sleep(60)
+    end
+end)
+local ai = leat.openai { base_url = url .. "/v1", api_key = "none", model = "m" }
+leat.start(ai.chat, ai, "hello")
+leat.start(function()
+    for delta in leat.merge({ "a", "b" }, function(prompt) return ai:stream(prompt) end) do keep(delta) end
+end)
+leat.start(leat.client { base_url = url, cookies = true }.get, leat.client { base_url = url }, "/v1/models")
+-- A server, its requests, one of them answered slowly, and one a stream.
+leat.start(function()
+    local server = keep(leat.serve { port = 0, handler = function(req)
+        keep(req)
+        leat.sleep(req.path == "/slow" and 60 or 0)
+        return "fine"
+    end })
+    assert(leat.request(server.url .. "/quick").status == 200)
+    leat.start(leat.request, server.url .. "/slow")
+    leat.start(leat.request, server.url .. "/quick")
+    leat.sleep(60)
+end)
+leat.start(function()
+    for row in leat.jsonl.read "/dev/zero" do keep(row) end
+end)
+leat.start(leat.event().wait, leat.event())
+leat.start(function() error("nobody looks at this") end)
+
+local in_flight = 0
+repeat
+    pcall(leat.step, 0.001) -- the bug above comes up here
+    in_flight = leat.stats().engine.active
+until in_flight > 30
+assert(leat.stats().tasks > 50)
+collectgarbage()
+-- These are made after all of leat's, so Lua may finalize them before or behind those.
+for _ = 1, 2 do
+    local proxy = newproxy(true)
+    getmetatable(proxy).__gc = function()
+        pcall(leat.step)
+        pcall(leat.start, print)
+        pcall(leat.request, url)
+        pcall(leat.client, {})
+        pcall(leat.json.encode, {})
+        leat.stats()
+        leat.now()
+        for _, held in ipairs(_G.kept) do
+            pcall(function() held[1]:cancel() end)
+            pcall(function() held[1]:close() end)
+            pcall(function() held[1]:status() end)
+        end
+        sem:release()
+        queue:try_put(1)
+    end
+    keep(proxy)
+end
