@@ -15,3 +15,9 @@ files["tests"] = { read_globals = script_globals }
 -- os.exit runs clean-ups first.
 files["lua/leat/limited.lua"] = { globals = { "jit", "debug.sethook" } }
 files["lua/leat/setup.lua"] = { globals = { "os.exit" } }
+-- Hosts of leat.so.
+for _, file in ipairs { "scripts/embed/nvim_complete.lua", "tests/embed/module/nvim.lua" } do
+    files[file] = { read_globals = { vim = { other_fields = true, fields = { notify = { read_only = false } } } } }
+end
+files["scripts/embed/love"] = { globals = { "love" } }
+files["tests/embed/module/love"] = { globals = { "love" } }

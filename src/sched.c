@@ -296,6 +296,7 @@ void task_observe(struct task *t)
 {
     if (t->state != TASK_ENDED)
         return;
+    t->observed = true;
     list_unlink(&t->sibling); /* from its parent's failed list */
     if (!t->group)            /* else it stands in the group's list until that is taken from */
         unanchor(t);

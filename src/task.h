@@ -108,6 +108,7 @@ struct task {
     bool cancel_requested;
     bool shielded;  /* a cancel from above stops here until its own limit */
     bool awaited;   /* someone waited for it when it ended */
+    bool observed;  /* someone has taken its outcome */
     bool sliced;    /* yielded by the step's end: it goes on first of all, where it was */
     bool stopped;   /* computed beyond its limit: never resumed again, whatever it catches */
     bool abandoned; /* swallowed its cancel for too long: never resumed again */

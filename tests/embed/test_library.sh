@@ -12,7 +12,7 @@ expect_status 0
 # As a package of a distribution is: everything below must work where it ends up.
 mv "$scratch/staged" "$prefix"
 libdir=$(dirname "$(find "$prefix" -name libleat.a)")
-for file in "$prefix/bin/leat" "$prefix/include/leat.h" "$libdir/libleat.so" \
+for file in "$prefix/bin/leat" "$prefix/include/leat.h" "$libdir/libleat.so" "$libdir/lua/5.1/leat.so" \
     "$libdir/pkgconfig/leat.pc" "$libdir/cmake/leat/leatConfig.cmake" \
     "$libdir/cmake/leat/leatConfigVersion.cmake" "$prefix/share/man/man1/leat.1" "$prefix/share/man/man3/leat.3" \
     "$prefix/share/bash-completion/completions/leat" "$prefix/share/zsh/site-functions/_leat"; do

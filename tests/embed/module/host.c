@@ -1,16 +1,22 @@
-/* A host with a LuaJIT state of its own: runs each script named, in a state of its own, and closes
- * that state whatever still runs in it. Before and after each: which signals, descriptors, limits
- * and hooks there are. `url` is a script's argument. */
+/* A host with LuaJIT states of its own:
+ *
+ *     host URL SCRIPT...    runs each script three times, each time in a new state, and closes that
+ *                           state whatever still runs in it
+ *     host --threads URL SCRIPT...    the same in four threads at once
+ *
+ * Before and after each script: the signals, limits, allocator and panic function that there are;
+ * and behind the states, what is left of memory and descriptors. URL is the scripts' argument. */
 #include <dirent.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
-enum { SIGNALS = 32 };
+enum { SIGNALS = 32, ROUNDS = 3, THREADS = 4 };
 
 struct process {
     struct sigaction actions[SIGNALS];
@@ -48,20 +54,26 @@ static int descriptors(void)
     return n;
 }
 
-static size_t allocated;
-
 static void *allocate(void *ud, void *block, size_t old, size_t size)
 {
-    (void)ud;
+    size_t *allocated = ud;
     if (size == 0) {
-        allocated -= block ? old : 0;
+        *allocated -= block ? old : 0;
         free(block);
         return NULL;
     }
     void *moved = realloc(block, size);
     if (moved)
-        allocated += size - (block ? old : 0);
+        *allocated += size - (block ? old : 0);
     return moved;
+}
+
+static volatile sig_atomic_t signals;
+
+static void on_signal(int sig)
+{
+    signals = signals + 1;
+    (void)sig;
 }
 
 static int at_panic(lua_State *L)
@@ -70,55 +82,77 @@ static int at_panic(lua_State *L)
     return 0;
 }
 
+static int check(int good, const char *script, const char *what)
+{
+    if (!good)
+        printf("%s: %s\n", script, what);
+    return !good;
+}
+
+/* How many things were wrong. */
 static int run(const char *script, const char *url)
 {
     struct process before, after;
+    size_t allocated = 0;
+    void *ud;
     look(&before);
-    int files = descriptors();
     lua_State *L = lua_newstate(allocate, &allocated);
     lua_atpanic(L, at_panic);
     luaL_openlibs(L);
-    int rc = luaL_loadfile(L, script);
     lua_pushstring(L, url);
+    int rc = luaL_loadfile(L, script);
+    lua_insert(L, -2);
     if (rc == 0)
         rc = lua_pcall(L, 1, 0, 0);
-    if (rc != 0)
-        printf("%s: %s\n", script, lua_tostring(L, -1));
-    void *ud;
-    if (lua_getallocf(L, &ud) != allocate || ud != &allocated) {
-        printf("%s: the allocator is another\n", script);
-        rc = 1;
-    }
-    if (lua_atpanic(L, NULL) != at_panic) {
-        printf("%s: the panic function is another\n", script);
-        rc = 1;
-    }
+    int wrong = check(rc == 0, script, rc == 0 ? "" : lua_tostring(L, -1));
+    wrong += check(lua_getallocf(L, &ud) == allocate && ud == &allocated, script, "the allocator");
+    wrong += check(lua_atpanic(L, NULL) == at_panic, script, "the panic function");
     look(&after);
-    if (!same(&before, &after)) {
-        printf("%s: signals or limits have changed\n", script);
-        rc = 1;
-    }
+    wrong += check(same(&before, &after), script, "signals or limits");
     lua_close(L);
-    if (allocated != 0) {
-        printf("%s: %zu bytes of Lua's are left\n", script, allocated);
-        rc = 1;
+    return wrong + check(allocated == 0, script, "memory of Lua's is left");
+}
+
+struct job {
+    const char *url;
+    char **scripts; /* ended by NULL */
+    int wrong;
+};
+
+static void *run_all(void *arg)
+{
+    struct job *job = arg;
+    for (char **script = job->scripts; *script; script++) {
+        for (int round = 0; round < ROUNDS; round++)
+            job->wrong += run(*script, job->url);
     }
-    /* (The first state's libraries may keep some, such as a source of randomness.) */
-    if (descriptors() > files + 2) {
-        printf("%s: %d descriptors, %d before\n", script, descriptors(), files);
-        rc = 1;
-    }
-    return rc;
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    int failed = 0;
-    for (int i = 2; i < argc; i++) {
-        for (int round = 0; round < 3; round++)
-            failed += run(argv[i], argv[1]) != 0;
+    int threads = argc > 1 && strcmp(argv[1], "--threads") == 0 ? THREADS : 1;
+    if (argc < 3 + (threads > 1))
+        return 2;
+    struct job jobs[THREADS];
+    pthread_t ids[THREADS];
+    int files = descriptors(), wrong = 0;
+    signal(SIGPIPE, on_signal);
+    signal(SIGCHLD, on_signal);
+    signal(SIGPROF, on_signal);
+    for (int i = 0; i < threads; i++) {
+        jobs[i] = (struct job){argv[1 + (threads > 1)], argv + 2 + (threads > 1), 0};
+        if (pthread_create(&ids[i], NULL, run_all, &jobs[i]) != 0)
+            return 2;
     }
-    if (failed == 0)
+    for (int i = 0; i < threads; i++) {
+        pthread_join(ids[i], NULL);
+        wrong += jobs[i].wrong;
+    }
+    /* The libraries keep a few for the process, such as a source of randomness. */
+    wrong += check(descriptors() <= files + 4, "host", "descriptors are left open");
+    wrong += check(signals == 0, "host", "a signal came");
+    if (wrong == 0)
         printf("host ok\n");
-    return failed != 0;
+    return wrong != 0;
 }

@@ -1,0 +1,137 @@
+#!/bin/bash
+# leat.so in hosts that bring their own LuaJIT state: plain luajit, a C program, Neovim, LÖVE.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/../lib.sh"
+BUILD=${BUILD:-$root/build}
+module=$BUILD/lua/5.1/leat.so
+parts=$root/tests/embed/module
+sanitize=$(sed -n 's/^LEAT_SANITIZE:STRING=\(..*\)/-fsanitize=\1/p' "$BUILD/CMakeCache.txt")
+export LUA_CPATH="$BUILD/lua/5.1/?.so"
+
+begin "leat.so shows luaopen_leat and nothing else, brings no LuaJIT of its own, and stays loaded"
+nm -D --defined-only "$module" | awk '{ print $3 }' | grep -v '^__' >shown
+expect_equal "$(cat shown)" luaopen_leat
+readelf -d "$module" >dynamic
+grep -i 'NEEDED.*lua' dynamic | grep -v cjson && fail "a Lua is linked"
+grep -q NODELETE dynamic || fail "it may be unloaded under a thread of its own"
+
+start_mock --latency 0.1 --token-delay 0.01 --seed 1
+# shellcheck disable=SC2154 # start_mock's
+export LEAT_ROOT=$root LEAT_URL=$mock_url OPENAI_BASE_URL=$mock_url/v1 OPENAI_API_KEY=test OPENAI_MODEL=m
+
+# A program that is not sanitized itself needs the sanitizers' run time before anything else, and it may
+# end without closing its state.
+guest() {
+    if [ -n "$sanitize" ]; then
+        LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
+            ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" try "$@"
+    else
+        try "$@"
+    fi
+}
+
+begin "plain luajit: run, start, step, errors, twenty requests at once, and the host's things untouched"
+guest luajit "$parts/guest.lua"
+expect_status 0
+expect_out "guest ok"
+
+begin "plain luajit ends with everything in flight"
+guest luajit "$parts/in_flight.lua" "$mock_url"
+expect_status 0
+
+begin "a C host with its own allocator, signal handlers and panic function: the same"
+# shellcheck disable=SC2046,SC2086 # lists of words
+try gcc -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror $sanitize -o host "$parts/host.c" \
+    $(pkg-config --cflags --libs luajit) -lpthread
+expect_status 0
+try ./host "$mock_url" "$parts/guest.lua"
+expect_status 0
+expect_out "host ok"
+
+begin "states closed with everything in flight, one after the other, leave nothing behind"
+try ./host "$mock_url" "$parts/in_flight.lua"
+expect_status 0
+expect_out "host ok"
+
+begin "and four at once, each in its thread"
+try ./host --threads "$mock_url" "$parts/in_flight.lua"
+expect_status 0
+expect_out "host ok"
+
+begin "a task that ends the process, and its state first, is the last thing that runs"
+cat >exit.lua <<'LUA'
+local leat = require "leat"
+leat.start(leat.sleep, 60)
+leat.start(leat.request, (os.getenv "LEAT_URL") .. "/v1/models")
+leat.run(function()
+    leat.sleep(0)
+    os.exit(7, true)
+end)
+LUA
+guest luajit exit.lua
+expect_status 7
+expect_equal "$(cat out err)" ""
+
+begin "a forked child leaves its parent's connections alone"
+cat >fork.lua <<'LUA'
+local leat = require "leat"
+local ffi = require "ffi"
+ffi.cdef "int fork(void); int wait(int *status);"
+local get = leat.start(leat.request, { url = (os.getenv "LEAT_URL") .. "/v1/chat/completions", method = "POST",
+    json = { model = "m", messages = { { role = "user", content = "hello" } } } })
+repeat leat.step(0) until leat.stats().engine.active == 1
+if ffi.C.fork() == 0 then
+    local ok, why = pcall(leat.step)
+    io.stderr:write(tostring(why), "\n")
+    os.exit(ok and 1 or 0, true)
+end
+ffi.C.wait(nil)
+while leat.step() ~= "done" do end
+print(get:result().status)
+LUA
+guest luajit fork.lua
+expect_status 0
+expect_err "this process was forked"
+expect_equal "$(cat out)" 200
+
+begin "leat's own states have leat already, and run by themselves"
+try "$LEAT" -e "package.loadlib('$module', 'luaopen_leat')()"
+expect_status 1
+expect_err "this Lua state is leat's own"
+try "$LEAT" -e "leat.run(print)"
+expect_status 1
+expect_err "run: for a host's Lua state; this script is run by leat itself: call the function"
+
+# host_program NAME: whether it is to be tried.
+host_program() {
+    if ! command -v "$1" >/dev/null; then
+        echo "  skipped: $1 is not installed"
+    elif [ -n "$sanitize" ]; then
+        echo "  skipped: $1 does not run under sanitizers"
+    else
+        return 0
+    fi
+    return 1
+}
+
+if host_program nvim; then
+    begin "Neovim: the same, and the example plugin streams into a buffer while the editor goes on"
+    try nvim --headless -u NONE -i NONE -c "luafile $parts/nvim.lua"
+    expect_status 0
+    expect_out "guest ok"
+    expect_out "nvim ok"
+fi
+
+if host_program love; then
+    export SDL_VIDEODRIVER=dummy SDL_AUDIODRIVER=dummy HOME=$scratch
+    begin "LÖVE: the same"
+    LEAT_GUEST=1 try love "$parts/love"
+    expect_status 0
+    expect_out "guest ok"
+    begin "LÖVE: the example streams onto the screen while it animates"
+    try love "$parts/love" "what is a leat?"
+    expect_status 0
+    expect_out "love ok"
+fi
+
+finish
