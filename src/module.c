@@ -23,9 +23,6 @@ struct module {
     bool turning;
 };
 
-/* Registry: the userdata. */
-static const char module_key;
-
 static struct module *module_of(lua_State *L)
 {
     return CONTAINER_OF(rt_of(L), struct module, r.rt);
@@ -274,26 +271,14 @@ static int close_runtime(lua_State *L)
 
 /* ---- and opens */
 
-static void refuse_own_state(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
-    if (!lua_isnil(L, -1))
-        luaL_error(L, "leat.so: this Lua state is leat's own; it has leat already");
-    lua_pop(L, 1);
-}
-
 __attribute__((visibility("default"))) int luaopen_leat(lua_State *L);
 
 int luaopen_leat(lua_State *L)
 {
     luaL_checkstack(L, LUA_MINSTACK, "leat");
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&module_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    if (!lua_isnil(L, -1)) { /* required before */
-        lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    if (!lua_isnil(L, -1)) /* required before; or a state of leat's own */
         return 1;
-    }
-    refuse_own_state(L);
     struct module *m = lua_newuserdata(L, sizeof *m); // m
     memset(m, 0, sizeof *m);
     list_init(&m->roots);
@@ -301,29 +286,31 @@ int luaopen_leat(lua_State *L)
     lua_createtable(L, 1, 0);
     lua_State *own = lua_newthread(L); /* this one may be a coroutine that ends */
     lua_rawseti(L, -2, 1);
-    lua_setfenv(L, -2); // m
+    lua_setfenv(L, -2);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, close_runtime);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
     lua_pushlightuserdata(L, m);
-    lua_pushvalue(L, -2);
-    lua_rawset(L, LUA_REGISTRYINDEX); /* should this fail half-way, what points to it may live on */
+    lua_insert(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX); /* for good: should this fail half-way, parts may live on */
     m->r.config.min_log_level = LEAT_LOG_INFO;
     struct err e;
     err_clear(&e);
-    if (runtime_open(&m->r, own, &e) != ERR_NONE)
+    if (runtime_open(&m->r, own, &e) != ERR_NONE) {
+        lua_pushnil(L);
+        lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
         return luaL_error(L, "leat.so: %s", e.message);
+    }
     m->open = true;
     leave(m);
-    lua_newtable(L);
-    lua_pushcfunction(L, close_runtime);
-    lua_setfield(L, -2, "__gc");
-    lua_setmetatable(L, -2); // m
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&module_key);
-    lua_insert(L, -2);
-    lua_rawset(L, LUA_REGISTRYINDEX);
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "preload");
     lua_pushlightuserdata(L, &m->r.rt);
     lua_pushcclosure(L, open_host, 1);
     lua_setfield(L, -2, "leat.core.host");
+    lua_pushcfunction(L, luaopen_leat); /* for a require behind a cleared package.loaded */
+    lua_setfield(L, -2, "leat");
     /* The descriptor shows what it waits for only after a first turn. */
     loop_turn(&m->r.rt.loop, false);
     lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);

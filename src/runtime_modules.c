@@ -137,7 +137,7 @@ static const struct {
 #endif
     {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
 
-/* Into package.preload; `hosted`: without "leat" itself, which the module is. */
+/* Into package.preload; `hosted`: without "leat" itself, which leat.so is. */
 static void preload(lua_State *L, struct rt *rt, bool hosted)
 {
     lua_getglobal(L, "package");
@@ -179,12 +179,6 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, b
     lua_gc(L, LUA_GCRESTART, 0);
 }
 
-static int push_leat(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
-    return 1;
-}
-
 void runtime_open_hosted(lua_State *L, struct rt *rt)
 {
     sched_init(&rt->sched, &rt->loop, &rt->log, L, false);
@@ -197,10 +191,4 @@ void runtime_open_hosted(lua_State *L, struct rt *rt)
     lua_pushcclosure(L, load_embedded, 2);
     lua_call(L, 0, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
-    /* For a require that comes after package.loaded was cleared. */
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "preload");
-    lua_pushcfunction(L, push_leat);
-    lua_setfield(L, -2, "leat");
-    lua_pop(L, 2);
 }

@@ -2,6 +2,12 @@
 -- "guest ok" on standard output, or raises.
 local url = assert(os.getenv "LEAT_URL")
 
+local ffi = require "ffi"
+ffi.cdef [[
+struct guest_poll { int fd; short events, revents; };
+int poll(struct guest_poll *fds, unsigned long count, int timeout);
+]]
+
 -- ---- what is the host's
 
 local libraries = { "coroutine", "string", "table", "math", "os", "io", "debug", "bit", "jit", "package" }
@@ -161,17 +167,27 @@ assert(in_finalizer[1] == false and in_finalizer[2]:find "inside a finalizer")
 -- ---- steps
 
 assert(leat.step() == "done" and leat.timeout() == nil)
-assert(type(leat.backend_fd()) == "number")
+
+-- The descriptor, as a host's poll sees it.
+local function readable()
+    return ffi.C.poll(ffi.new("struct guest_poll", { leat.backend_fd(), 1, 0 }), 1, 0) == 1
+end
+for _ = 1, 10 do
+    leat.step(0)
+end
+assert(not readable())
 local bell = leat.event()
 local task = leat.start(function(name)
     bell:wait()
     return name, 2
 end, "one")
-assert(leat.timeout() == 0, "a task that can begin is not told of")
+assert(leat.timeout() == 0 and readable(), "a task that can begin is not told of")
 assert(leat.step(0) == "idle" and leat.timeout() == nil and task:status() == "waiting")
+leat.step(0)
+assert(not readable())
 raised("has not ended", task.result, task)
 bell:set() -- by the host, outside any task
-assert(leat.timeout() == 0)
+assert(leat.timeout() == 0 and readable(), "a task that can go on is not told of")
 assert(leat.step() == "done" and task:status() == "ok")
 n, a, b = values(task:result())
 assert(n == 2 and a == "one" and b == 2)
@@ -180,6 +196,7 @@ leat.step()
 local wait = leat.timeout()
 assert(wait > 0 and wait <= 60, wait)
 task:cancel("not wanted")
+assert(leat.timeout() == 0 and readable(), "a task that can be cancelled is not told of")
 assert(leat.step() == "done")
 _, err = task:result()
 assert(_ == nil and err.kind == "cancelled" and err.message == "not wanted")
@@ -219,6 +236,13 @@ assert(ticks == 100 and answered == 0)
 gate:set()
 while leat.step(0.001) ~= "done" do end
 assert(answered == 20)
+-- What the server's end leaves to do is done by steps without a task, too.
+local late = 0
+while readable() do
+    leat.step(0)
+    late = late + 1
+    assert(late < 1000, "the descriptor stays readable")
+end
 
 -- ---- the rest of the library, against the mock
 
@@ -276,6 +300,7 @@ leat.run(function()
     leat.sleep(0)
 end)
 local stats = leat.stats()
+assert(stats.memory_bytes > 0 and stats.memory_bytes < 64 * 2 ^ 20, stats.memory_bytes)
 assert(stats.tasks == 0 and stats.engine.active == 0 and stats.timers == 0)
 
 -- ---- and all is as it was
