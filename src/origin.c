@@ -29,6 +29,7 @@ static void origin_unref(struct origins *o, struct origin *g)
     mem_free(o->mem, g->key);
     mem_free(o->mem, g->host);
     mem_free(o->mem, g->idle);
+    mem_free(o->mem, g->shared);
     mem_free(o->mem, g);
 }
 

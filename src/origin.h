@@ -31,8 +31,8 @@ struct origin {
     struct simulation *simulation; /* who answers instead of the network; NULL: nobody */
     struct admit_host admit;
     enum origin_protocol protocol;
-    struct h2_connection shared[16]; /* the last ones */
-    unsigned shared_next;
+    struct h2_connection *shared; /* those that are open, and some that were */
+    size_t shared_count, shared_cap;
     bool h2c; /* http://: a connection by prior knowledge was begun, and may be there to share */
     unsigned home_shard; /* where its HTTP/2 connections live */
     /* Shards that (probably) hold an idle connection to it, last used last. */

@@ -1,19 +1,55 @@
 /* What the library does not see to on connections that several requests share. */
 #include "exchange.h"
 #include "shard.h"
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+
+enum { SHARED_MAX = 1024 };
 
 /* By the port of our side, which the library tells with each request. */
 static struct h2_connection *find(const struct exchange *x)
 {
     struct origin *g = x->url->origin;
-    for (size_t i = 0; i < ARRAY_LEN(g->shared); i++) {
+    for (size_t i = 0; i < g->shared_count; i++) {
         if (g->shared[i].port == x->local_port)
             return &g->shared[i];
     }
     return NULL;
+}
+
+/* Nobody tells us that a connection has ended. */
+static bool is_open(const struct h2_connection *c)
+{
+    struct sockaddr_storage own;
+    socklen_t len = sizeof own;
+    if (c->port == 0 || c->fd < 0 || getsockname(c->fd, (struct sockaddr *)&own, &len) != 0)
+        return false;
+    in_port_t port = own.ss_family == AF_INET    ? ((struct sockaddr_in *)&own)->sin_port
+                     : own.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&own)->sin6_port
+                                                 : 0;
+    return ntohs(port) == c->port;
+}
+
+/* One that is no more, or a new one; with too many, or no memory, whichever comes. */
+static struct h2_connection *vacant(struct engine *e, struct origin *g)
+{
+    for (size_t i = 0; i < g->shared_count; i++) {
+        if (!is_open(&g->shared[i]))
+            return &g->shared[i];
+    }
+    if (g->shared_count == g->shared_cap && g->shared_cap < SHARED_MAX) {
+        size_t cap = g->shared_cap ? g->shared_cap * 2 : 4;
+        struct h2_connection *more = mem_realloc(e->mem, g->shared, cap * sizeof *more);
+        if (more) {
+            g->shared = more;
+            g->shared_cap = cap;
+        }
+    }
+    if (g->shared_count < g->shared_cap)
+        return &g->shared[g->shared_count++];
+    return g->shared_cap ? &g->shared[(unsigned)g->shared[0].port % g->shared_cap] : NULL;
 }
 
 void h2_note_connection(struct exchange *x)
@@ -21,7 +57,9 @@ void h2_note_connection(struct exchange *x)
     struct origin *g = x->url->origin;
     struct h2_connection *c = find(x);
     if (!c)
-        c = &g->shared[g->shared_next++ % ARRAY_LEN(g->shared)];
+        c = vacant(x->engine, g);
+    if (!c)
+        return;
     *c = (struct h2_connection){.port = x->local_port, .fd = x->connect_fd};
 }
 
