@@ -1,21 +1,28 @@
 -- Adaptive concurrency: as many calls at once as the service takes. Doubling at first and then additive
 -- increase, multiplicative decrease, as TCP finds the capacity of a path: V. Jacobson, "Congestion Avoidance
 -- and Control", 1988. After a cut it comes back in steps of half the way to what was being served when it was
--- cut, as in L. Xu, K. Harfoush, I. Rhee, "Binary Increase Congestion Control", 2004.
+-- cut, as in L. Xu, K. Harfoush, I. Rhee, "Binary Increase Congestion Control", 2004. A service that limits
+-- the rate, rather than how many there are at once, is met by a pace (leat.pace).
 local check = require "leat.check"
+local pace = require "leat.pace"
 local policy = require "leat.policy"
+local rules = require "leat.retry_rules"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
-local floor, max, min = math.floor, math.max, math.min
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 
 local M = {}
 
 local HISTORY = 1000
 
+local function status_of(value, err)
+    return type(err) == "table" and err.status or policy.status(value)
+end
+
 -- A reason to slow down, "success", or nil: counts as neither.
 local function classify(value, err)
-    local status = type(err) == "table" and err.status or policy.status(value)
+    local status = status_of(value, err)
     if status == 429 or status == 503 then
         return tostring(status)
     elseif err == nil then
@@ -50,13 +57,14 @@ local function new_round(self)
 end
 
 -- Those already under way when it was cut are signs of the same congestion: a cut begins an epoch, and only
--- calls of this epoch can cut again, or count towards a growth.
-local function cut(self, reason)
+-- calls of this epoch can cut again, or count towards a growth. `least`: what the rate takes at once.
+local function cut(self, reason, least)
     self.epoch = self.epoch + 1
+    self.cut_at = task.now()
     self.slow_start = false
     -- What goes on while one is refused is as much as the service takes.
     self.goal = min(self.limit - 1, self.in_flight)
-    set(self, max(self.min, floor(self.limit * self.decrease)), reason)
+    set(self, max(self.min, floor(self.limit * self.decrease), min(self.limit, least)), reason)
     new_round(self)
 end
 
@@ -75,8 +83,39 @@ local function succeeded(self)
     end
 end
 
+-- A 429 that says when to come back is about the rate: then the pace is what was wrong. The limit is cut
+-- by the first of them, and later once in the time of a call and only if it was reached; but not below what
+-- the rate takes, and while the rate is a guess the limit goes on doubling.
+local function over_rate(self, reason, call)
+    local p, known = self.pace, self.paced
+    self.paced = true
+    p:refused(call.began, call.waited, self.in_flight, self.latency)
+    local latency = self.latency or 0
+    if call.epoch == self.epoch
+        and not (known and (not self.saturated or task.now() - self.cut_at < latency)) then
+        local doubling = self.slow_start and p.guessed
+        cut(self, reason, p.guessed and 0 or ceil(p.aim * latency))
+        self.slow_start = doubling
+    end
+end
+
+local function congested(self, reason, call, value, err)
+    local status = status_of(value, err)
+    local hint = status and rules.hint(value, type(err) == "table" and err or nil)
+    if hint then
+        self.pace = self.pace or pace.new()
+        self.pace:pause(hint)
+    end
+    if hint and status == 429 then
+        over_rate(self, reason, call)
+    elseif call.epoch == self.epoch then
+        cut(self, reason, 0)
+    end
+end
+
 local function with_slot(self, fn, ...)
-    local epoch = self.epoch
+    local waited = self.pace and self.line:with(self.pace.wait, self.pace)
+    local epoch, began = self.epoch, task.now()
     self.in_flight = self.in_flight + 1
     if self.in_flight >= self.limit then
         self.saturated = true
@@ -87,12 +126,14 @@ local function with_slot(self, fn, ...)
             err = nil -- no failure: a second value, such as the reply that a text was taken from
         end
         local verdict = ended and self.classify(value, err)
-        if verdict and epoch == self.epoch then
-            if verdict == "success" then
+        if verdict == "success" then
+            local took = task.now() - began
+            self.latency = self.latency and self.latency + (took - self.latency) / 8 or took
+            if epoch == self.epoch then
                 succeeded(self)
-            else
-                cut(self, verdict)
             end
+        elseif verdict then
+            congested(self, verdict, { epoch = epoch, began = began, waited = waited }, value, err)
         end
     end, fn, ...)
 end
@@ -138,6 +179,10 @@ local ROWS = {
 ---   congestion. From then on it grows by half the way to what went on at the last sign, by one at least and
 ---   beyond that; only if it was reached in that round. At a sign of congestion it is multiplied by
 ---   `decrease` (0.5, above 0 and below 1); calls that were running then cannot cut it again.
+--- * A failure that says when to come back (as leat.retry reads it; up to 120 s) is a pause: nothing starts
+---   before then. After a 429 that does, calls start evenly, at the rate that the service is found to let
+---   through. Further ones cut that rate, and the limit only if it was reached, and not below what the
+---   rate takes at once; until the rate is known the limit goes on doubling.
 --- * `classify(value, err)` returns "success", a word that says why to slow down, or nil for what is a sign
 ---   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither.
 ---@return table adaptive with call, history; fields limit, in_flight
@@ -162,7 +207,7 @@ function M.adaptive(opts)
     end
     return setmetatable({
         min = least, max = most, limit = start, in_flight = 0,
-        sem = sync.semaphore(start),
+        sem = sync.semaphore(start), line = sync.semaphore(1),
         decrease = decrease, goal = 0, epoch = 0, slow_start = true, successes = 0, saturated = false,
         classify = opts.classify or classify,
         changes = { { at = task.now(), limit = start, reason = "start" } },

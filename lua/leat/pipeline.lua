@@ -214,6 +214,9 @@ function M.pipeline(opts)
         tally = tally.new(opts.price), mean_tokens = 0, journal = opts.journal, price = opts.price,
     }, Pipeline)
     set_concurrency(self, opts.concurrency)
+    if self.adaptive and self.retry and self.retry ~= opts.retry then
+        self.retry.paced = true -- the slots themselves see to it that those who go on do so evenly
+    end
     return self
 end
 

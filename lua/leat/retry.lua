@@ -48,7 +48,7 @@ local function pause(self, key, seconds)
     local at = now() + seconds
     local old = paused[key]
     if not old or old.at < at then
-        paused[key] = { at = at, spread = spread_of(self, seconds) }
+        paused[key] = { at = at, spread = self.paced and 0 or spread_of(self, seconds) }
     end
     self.pauses = self.pauses + 1
     if self.pauses % 256 == 0 then
@@ -248,7 +248,8 @@ local ROWS = {
 ---   503 that says when to come back but not in words that are understood (2 * base).
 --- * What the server says (retry-after-ms, retry-after in seconds or as a date, or err.retry_after) goes
 ---   before that and holds for all calls of this object, or of one `key(...)`, a function of the call's
----   arguments: they go on after it, spread over `base` seconds or a quarter of the wait.
+---   arguments: they go on after it, spread over `base` seconds or a quarter of the wait (in a pipeline
+---   whose slots are adaptive, as evenly as those start calls).
 ---   `max_retry_after`: if it is longer (120 s), the call fails now.
 --- * `idempotent` true: sending it twice does no harm; false: it does, so only what never reached the server
 ---   (not connected, 429, 503 with a hint) is tried again. Unless said, the request itself says it: a POST or

@@ -72,7 +72,7 @@ expect_out "at most 20  (slow start)"
 [ "$(witness peak_in_flight)" -le 20 ] || fail "more than twenty at once"
 
 begin "adaptive: a 429 halves the limit at once"
-start_mock --latency 0.05 --rpm 60 --burst 8
+start_mock --latency 0.05 --rpm 1800 --burst 8
 try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/adaptive.lua"
 expect_status 0
 expect_out "(429)"
