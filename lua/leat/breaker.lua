@@ -3,8 +3,9 @@ local check = require "leat.check"
 local errors = require "leat.error"
 local policy = require "leat.policy"
 local task = require "leat.task"
+local window = require "leat.window"
 
-local floor, huge = math.floor, math.huge
+local huge = math.huge
 local now = task.now
 
 local M = {}
@@ -31,35 +32,6 @@ local function classify(value, err)
     return not NEUTRAL[of.kind] and of.phase ~= "queue" and "failure" or nil
 end
 
--- ---- the failure rate: a window of ten slices that move on together
-
-local SLICES = 10
-
-local function new_window(seconds)
-    return { slice = seconds / SLICES, last = -huge, calls = {}, failures = {} }
-end
-
-local function window_add(w, failed)
-    local at = floor(now() / w.slice)
-    for i = math.max(w.last + 1, at - SLICES + 1), at do
-        w.calls[i % SLICES], w.failures[i % SLICES] = 0, 0
-    end
-    w.last = at
-    local i = at % SLICES
-    w.calls[i] = w.calls[i] + 1
-    if failed then
-        w.failures[i] = w.failures[i] + 1
-    end
-end
-
-local function window_sums(w)
-    local calls, failures = 0, 0
-    for i = 0, SLICES - 1 do
-        calls, failures = calls + (w.calls[i] or 0), failures + (w.failures[i] or 0)
-    end
-    return calls, failures
-end
-
 -- ---- the three states
 
 local Breaker = {}
@@ -74,7 +46,7 @@ local function change(self, state)
     local old = self.current
     self.current, self.since, self.epoch = state, now(), self.epoch + 1
     self.in_a_row, self.successes, self.leases = 0, 0, {}
-    self.seen = self.rate and new_window(self.window)
+    self.seen = self.rate and window.new(self.window)
     if self.on_change then
         self.on_change(old, state)
     end
@@ -135,8 +107,8 @@ local function count_failure(self)
     self.in_a_row = self.in_a_row + 1
     local open = self.current == "half-open" or self.in_a_row >= self.threshold
     if self.rate and not open then
-        window_add(self.seen, true)
-        local calls, failures = window_sums(self.seen)
+        self.seen:add(true)
+        local calls, failures = self.seen:sums()
         open = calls >= self.min_calls and failures >= self.rate * calls
     end
     if open then
@@ -152,7 +124,7 @@ local function count_success(self)
             change(self, "closed")
         end
     elseif self.rate then
-        window_add(self.seen, false)
+        self.seen:add(false)
     end
 end
 
@@ -234,22 +206,22 @@ function M.breaker(opts)
     if rate and (rate == 0 or rate > 1) then
         check.fail("breaker: option 'failure_rate' must be a share such as 0.5, got " .. check.picture(rate))
     end
-    local window = policy.number("breaker", opts, "window", 60)
+    local seconds = policy.number("breaker", opts, "window", 60)
     local reset = policy.number("breaker", opts, "reset", 30)
-    if window == 0 or reset == 0 then
+    if seconds == 0 or reset == 0 then
         check.fail "breaker: options 'window' and 'reset' must be more than 0 seconds"
     end
     return setmetatable({
         threshold = policy.count("breaker", opts, "threshold", rate and huge or 5),
         rate = rate,
         min_calls = policy.count("breaker", opts, "min_calls", 10),
-        window = window,
+        window = seconds,
         reset = reset,
         probes = policy.count("breaker", opts, "probes", 1),
         classify = opts.classify or classify,
         on_change = opts.on_change,
         current = "closed", since = now(), epoch = 0, refused = 0,
-        in_a_row = 0, successes = 0, leases = {}, seen = rate and new_window(window),
+        in_a_row = 0, successes = 0, leases = {}, seen = rate and window.new(seconds),
     }, Breaker)
 end
 

@@ -3,6 +3,7 @@ local check = require "leat.check"
 local errors = require "leat.error"
 local meter = require "leat.meter"
 local policy = require "leat.policy"
+local reservation = require "leat.reservation"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
@@ -10,51 +11,6 @@ local huge, max = math.huge, math.max
 local now = task.now
 
 local M = {}
-
--- ---- reservations
-
-local Reservation = {}
-Reservation.__index = Reservation
-
---- Corrects a reservation: the tokens that the call has really used. What was too much is given back, what
---- was too little is owed. The last word counts.
----@param tokens number
---- ```lua
---- local limiter = leat.limiter { tpm = 60000, token_burst = 1000 }
---- local place = assert(limiter:reserve { tokens = 800 })
---- place:settle(300)
---- assert(limiter:stats().free_tokens >= 700)
---- ```
-function Reservation:settle(tokens)
-    if type(tokens) ~= "number" or not (tokens >= 0 and tokens < huge) then
-        check.fail("settle: the tokens must be a number of at least 0, got " .. check.picture(tokens))
-    end
-    local limiter = self.limiter
-    limiter.tokens:charge(tokens - self.tokens)
-    self:close()
-    self.tokens = tokens
-    limiter.changed:set()
-end
-
---- Gives a reservation back: there will be no call.
---- ```lua
---- local limiter = leat.limiter { rpm = 60 }
---- limiter:reserve():cancel()
---- assert(limiter:stats().free_requests == 1)
---- ```
-function Reservation:cancel()
-    self.limiter.requests:charge(-self.requests)
-    self:settle(0)
-    self.requests = 0
-end
-
--- Internal: the estimate was right.
-function Reservation:close()
-    if not self.closed then
-        self.closed = true
-        self.limiter.reserved = self.limiter.reserved - self.tokens
-    end
-end
 
 -- ---- waiting
 
@@ -79,19 +35,12 @@ local function too_late(delay, why)
     }
 end
 
-local function grant(self, requests, tokens)
-    self.requests:charge(requests)
-    self.tokens:charge(tokens)
-    self.reserved = self.reserved + tokens
-    return setmetatable({ limiter = self, requests = requests, tokens = tokens }, Reservation)
-end
-
 -- At the head of the line.
 local function turn(self, requests, tokens)
     while true do
         local delay = delay_of(self, requests, tokens)
         if delay == 0 then
-            return grant(self, requests, tokens)
+            return reservation.grant(self, requests, tokens)
         elseif now() + delay > (task.deadline() or huge) then
             return too_late(delay, "the deadline")
         end
@@ -112,14 +61,6 @@ end
 
 local RESERVE = { requests = "number", tokens = "number", max_wait = "number" }
 
-local function finite(who, opts, name, default)
-    local value = policy.number(who, opts, name, default)
-    if value == huge then
-        check.fail(("%s: option '%s' must be finite"):format(who, name))
-    end
-    return value
-end
-
 --- Waits until a call may be made.
 ---@param what? table requests (1), tokens (0: what the call is expected to use), max_wait (s)
 ---@return table|nil reservation with settle(tokens), cancel
@@ -136,11 +77,12 @@ end
 --- ```
 function Limiter:reserve(what)
     what = check.options("reserve", what, RESERVE)
-    local requests, tokens = finite("reserve", what, "requests", 1), finite("reserve", what, "tokens", 0)
+    local requests = policy.finite("reserve", what, "requests", 1)
+    local tokens = policy.finite("reserve", what, "tokens", 0)
     local longest = policy.number("reserve", what, "max_wait", self.max_wait)
     local delay = delay_of(self, requests, tokens, self.waiting)
     if delay == 0 and self.waiting.n == 0 then
-        return grant(self, requests, tokens)
+        return reservation.grant(self, requests, tokens)
     elseif now() + delay > (task.deadline() or huge) then
         return too_late(delay, "the deadline")
     elseif delay > longest then
@@ -194,21 +136,13 @@ end
 
 -- ---- rates
 
-local function positive(who, opts, name)
-    local value = policy.number(who, opts, name)
-    if value == 0 then
-        check.fail(("%s: option '%s' must be more than 0"):format(who, name))
-    end
-    return value
-end
-
 local function set(self, who, opts)
-    local rpm, rps = positive(who, opts, "rpm"), positive(who, opts, "rps")
+    local rpm, rps = policy.positive(who, opts, "rpm"), policy.positive(who, opts, "rps")
     if rpm and rps then
         check.fail(who .. ": only one of the options 'rpm' and 'rps' may be given")
     end
-    local tpm, burst, token_burst = positive(who, opts, "tpm"), positive(who, opts, "burst"),
-        positive(who, opts, "token_burst")
+    local tpm, burst, token_burst = policy.positive(who, opts, "tpm"), policy.positive(who, opts, "burst"),
+        policy.positive(who, opts, "token_burst")
     self.requests:set(rpm or rps and rps * 60, burst)
     self.tokens:set(tpm, token_burst)
     self.changed:set()
@@ -295,7 +229,7 @@ local ROWS = {
 function M.limiter(opts)
     opts = check.options("limiter", opts, ROWS)
     if type(opts.tokens) ~= "function" then
-        finite("limiter", opts, "tokens")
+        policy.finite("limiter", opts, "tokens")
     end
     local self = setmetatable({
         requests = meter.new(), tokens = meter.new(),

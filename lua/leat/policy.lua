@@ -21,6 +21,24 @@ function M.number(who, opts, name, default, min)
     return value
 end
 
+-- The same, but not infinite.
+function M.finite(who, opts, name, default)
+    local value = M.number(who, opts, name, default)
+    if value == math.huge then
+        check.fail(("%s: option '%s' must be finite"):format(who, name))
+    end
+    return value
+end
+
+-- The same, but not 0.
+function M.positive(who, opts, name)
+    local value = M.number(who, opts, name)
+    if value == 0 then
+        check.fail(("%s: option '%s' must be more than 0"):format(who, name))
+    end
+    return value
+end
+
 function M.count(who, opts, name, default)
     return check.count(who, "option '" .. name .. "'", opts[name] == nil and default or opts[name], 1)
 end

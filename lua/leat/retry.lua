@@ -4,6 +4,7 @@
 -- Architecture Blog, 2015. What a server says about when to come back (RFC 9110, 10.2.3) comes first.
 local check = require "leat.check"
 local errors = require "leat.error"
+local pauses = require "leat.retry_pause"
 local policy = require "leat.policy"
 local rules = require "leat.retry_rules"
 local task = require "leat.task"
@@ -33,64 +34,6 @@ local function new_budget(given)
         ratio = policy.number("retry: budget", given, "ratio", 0.2),
         max = max(floor, policy.number("retry: budget", given, "max", 1000)),
     }
-end
-
--- ---- waiting
-
-local function spread_of(self, seconds)
-    return self.jitter and max(self.base, seconds / 4) or 0
-end
-
--- What a server asks of one caller it asks of all: nobody of this key starts anything before `at`, and then
--- not all of them in one instant.
-local function pause(self, key, seconds)
-    local paused = self.paused
-    local at = now() + seconds
-    local old = paused[key]
-    if not old or old.at < at then
-        paused[key] = { at = at, spread = self.paced and 0 or spread_of(self, seconds) }
-    end
-    self.pauses = self.pauses + 1
-    if self.pauses % 256 == 0 then
-        for k, p in pairs(paused) do
-            if p.at < now() then
-                paused[k] = nil
-            end
-        end
-    end
-end
-
--- When a call may go on that has to wait until `at` for reasons of its own; and the pause it has heeded.
-local function resume_at(self, key, at)
-    local p = self.paused[key]
-    if p and p.at >= now() then -- "at once" too is for many: spread
-        return max(at, p.at + random() * p.spread), p
-    end
-    return at, nil
-end
-
-local function past_deadline(at)
-    local deadline = task.deadline()
-    return deadline ~= nil and at > now() and at >= deadline
-end
-
--- Waits until `at`, or as long as the key is paused meanwhile; false if that is past the deadline.
-local function wait(self, key, at, heeded)
-    while true do
-        if past_deadline(at) then
-            return false
-        elseif at > now() then
-            task.sleep(at - now())
-        end
-        local p = self.paused[key]
-        if not p or p == heeded then
-            return true
-        end
-        at, heeded = resume_at(self, key, now())
-        if not heeded then
-            return true
-        end
-    end
 end
 
 local function backoff(self, attempt, limited)
@@ -174,8 +117,8 @@ function Retry:call(fn, ...)
     if budget then
         budget.left = min(budget.max, budget.left + budget.ratio)
     end
-    local at, heeded = resume_at(self, key, now())
-    if heeded and not wait(self, key, at, heeded) then
+    local at, heeded = pauses.resume_at(self, key, now())
+    if heeded and not pauses.wait(self, key, at, heeded) then
         return nil, errors.new { kind = "rate_limited", reason = "paused", attempts = 0, retryable = true,
             gave_up = "deadline", retry_after = max(0, heeded.at - now()),
             message = "the server has asked for a pause that lasts beyond the deadline" }
@@ -202,7 +145,7 @@ function Retry:call(fn, ...)
         end
         local theirs = hint and status -- the server's word, not that of something on this side
         if theirs and hint <= self.max_retry_after then
-            pause(self, key, hint)
+            pauses.pause(self, key, hint)
         end
         if attempt >= self.attempts then
             return give_up(values, attempt, "attempts")
@@ -211,10 +154,10 @@ function Retry:call(fn, ...)
         end
         local limited = status == 429 or err and err.kind == "rate_limited"
             or status == 503 and not err and policy.header(value.headers, "retry-after") ~= nil
-        local own = theirs and 0 or hint and hint + spread_of(self, hint) * random()
+        local own = theirs and 0 or hint and hint + pauses.spread_of(self, hint) * random()
             or backoff(self, attempt, limited)
-        at, heeded = resume_at(self, key, now() + own)
-        if past_deadline(at) then
+        at, heeded = pauses.resume_at(self, key, now() + own)
+        if pauses.past_deadline(at) then
             return give_up(values, attempt, "deadline")
         elseif budget and budget.left < 1 - 1e-9 then -- ten times 0.1 is not 1
             return out_of_budget(values, attempt)
@@ -225,7 +168,7 @@ function Retry:call(fn, ...)
         if self.on_retry then
             self.on_retry(attempt, err or value, max(0, at - now()))
         end
-        if not wait(self, key, at, heeded) then
+        if not pauses.wait(self, key, at, heeded) then
             return give_up(values, attempt, "deadline")
         end
         self.retries = self.retries + 1
