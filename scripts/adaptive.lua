@@ -1,6 +1,6 @@
 -- A hundred calls, as many at once as the service takes: begins with 5, doubles at first, then grows by one
--- for each round that goes well, and is halved by a 429, a 503 or a timeout. Where a refusal says when to come
--- back, nothing starts before then.
+-- for each round that goes well, and is halved by a 429, a 503 or a timeout. Where a refusal says when to
+-- come back, nothing starts before then.
 local leat = require "leat"
 local chat = require "chat"
 
