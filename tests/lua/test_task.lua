@@ -68,7 +68,7 @@ t.test("the clocks: now goes forward, time is the wall's", function()
         last = now
     end
     local before, wall, after = os.time(), leat.time(), os.time()
-    t.ok(wall >= before and wall < after + 1)
+    t.ok(wall >= before and wall < after + 2) -- time() may lag by a tick of the kernel
 end)
 
 t.test("100,000 tasks come and go", function()
