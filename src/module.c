@@ -122,7 +122,6 @@ static int l_run(lua_State *L)
     struct module *m = usable_outside(L, "run");
     struct leat_runtime *r = &m->r;
     aux_check_callable(L, 1, "run: the first argument");
-    rt_run_deferred(L, &r->rt);
     struct task *t = r->main = task_spawn(L, &r->rt.sched, NULL, lua_gettop(L) - 1); // task
     r->stuck = false;
     enter(m);
@@ -187,11 +186,10 @@ static int l_step(lua_State *L)
         [LEAT_IDLE] = "idle", [LEAT_READY] = "ready", [LEAT_DONE] = "done"};
     struct module *m = usable_outside(L, "step");
     double budget = aux_opt_seconds(L, 1, "step: the budget", 0.002);
-    rt_run_deferred(L, &m->r.rt);
     enter(m);
     enum leat_next next = leat_step(&m->r, budget < 1e6 ? (uint64_t)(budget * 1e6) : UINT64_MAX);
-    if (next ==
-        LEAT_DONE) /* a connection that was kept may have ended: its descriptor would go on */
+    /* A connection that was kept may have ended; nobody else would empty its descriptor. */
+    if (next == LEAT_DONE)
         loop_turn(&m->r.rt.loop, false);
     leave(m);
     while (!list_empty(&m->bugs)) {
@@ -264,8 +262,6 @@ static int close_runtime(lua_State *L)
     while (!list_empty(&m->bugs))
         forget(m, CONTAINER_OF(m->bugs.next, struct root, node));
     runtime_close(&m->r);
-    rt->closed = true;
-    rt_run_deferred(L, rt);
     return 0;
 }
 

@@ -53,6 +53,13 @@ try ./host "$mock_url" "$parts/in_flight.lua"
 expect_status 0
 expect_out "host ok"
 
+for how in finalizers first; do
+    begin "whatever is finalized first, and what finalizers do: $how"
+    LEAT_CLOSE=$how try ./host "$mock_url" "$parts/in_flight.lua"
+    expect_status 0
+    expect_out "host ok"
+done
+
 begin "and four at once, each in its thread"
 try ./host --threads "$mock_url" "$parts/in_flight.lua"
 expect_status 0

@@ -168,6 +168,10 @@ int main(int argc, char **argv)
     if (argc < 3 || !rest[0] || !rest[1])
         return 2;
     int files = descriptors(), wrong = 0;
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = 512; /* not what could be had */
+    setrlimit(RLIMIT_NOFILE, &limit);
     signal(SIGPIPE, on_signal);
     signal(SIGCHLD, on_signal);
     signal(SIGPROF, on_signal);

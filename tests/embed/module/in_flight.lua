@@ -1,4 +1,6 @@
--- Leaves the state to its host with everything in flight that a task can wait for.
+-- Leaves the state to its host with everything in flight that a task can wait for. LEAT_CLOSE says what happens
+-- then: nothing special; "finalizers": the host's own ones call leat; "first": the runtime's finalizer comes
+-- before all others, which LuaJIT happens to call in the order from new to old.
 local url = ...
 local leat = require "leat"
 
@@ -42,16 +44,21 @@ leat.start(function()
     for delta in leat.merge({ "a", "b" }, function(prompt) return ai:stream(prompt) end) do keep(delta) end
 end)
 leat.start(leat.client { base_url = url, cookies = true }.get, leat.client { base_url = url }, "/v1/models")
--- A server, its requests, one of them answered slowly, and one a stream.
+-- A server, its requests, one of them answered slowly, and one a stream that nobody reads.
 leat.start(function()
     local server = keep(leat.serve { port = 0, handler = function(req)
         keep(req)
         leat.sleep(req.path == "/slow" and 60 or 0)
-        return "fine"
+        if req.path ~= "/stream" then
+            return "fine"
+        end
+        local out = keep(req:respond {})
+        while out:write(("x"):rep(65536)) do end
     end })
     assert(leat.request(server.url .. "/quick").status == 200)
     leat.start(leat.request, server.url .. "/slow")
     leat.start(leat.request, server.url .. "/quick")
+    keep(assert(leat.request { url = server.url .. "/stream", stream = true }))
     leat.sleep(60)
 end)
 leat.start(function()
@@ -62,11 +69,11 @@ leat.start(function() error("nobody looks at this") end)
 
 repeat
     pcall(leat.step, 0.001) -- the bug above comes up here
-until leat.stats().engine.active > 30
+until leat.stats().engine.active > 30 and tostring(leat.tasks()):find "waiting in write"
 assert(leat.stats().tasks > 50)
 collectgarbage()
--- These are made after all of leat's, so Lua may finalize them before or behind those.
-for _ = 1, 2 do
+local how = os.getenv "LEAT_CLOSE"
+for _ = 1, how == "finalizers" and 2 or 0 do
     local proxy = newproxy(true)
     getmetatable(proxy).__gc = function()
         pcall(leat.step)
@@ -85,4 +92,18 @@ for _ = 1, 2 do
         queue:try_put(1)
     end
     keep(proxy)
+end
+if how == "first" then
+    local closed = 0
+    for key, value in pairs(debug.getregistry()) do
+        if type(key) == "userdata" and type(value) == "userdata" and leat.stats().engine then
+            local meta = debug.getmetatable(value)
+            if meta and meta.__gc and not meta.__index and not meta.__name then
+                meta.__gc(value)
+                closed = closed + 1
+            end
+        end
+    end
+    assert(not leat.stats().engine, "the runtime's own was not among " .. closed)
+    assert(not pcall(leat.step) and not pcall(leat.start, print) and not pcall(leat.run, print))
 end
