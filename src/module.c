@@ -21,7 +21,10 @@ struct module {
     struct list bugs; /* ended by a bug that nobody awaits: leat.step raises it */
     bool open;
     bool turning;
+    struct timer look; /* see l_run */
 };
+
+#define LOOK_NS (200 * NS_PER_MS)
 
 static struct module *module_of(lua_State *L)
 {
@@ -117,16 +120,32 @@ static int push_stuck(lua_State *L, struct module *m)
     return aux_fail(L, &e);
 }
 
+static void look_again(struct timer *t)
+{
+    struct module *m = CONTAINER_OF(t, struct module, look);
+    struct loop *loop = &m->r.rt.loop;
+    loop_timer_start(loop, t, loop_now_ns(loop) + LOOK_NS);
+}
+
+/* Ctrl-C in luajit sets a debug hook, which raises where Lua runs next. So that this is soon, the
+ * wait is looked up from now and then, and the task made to run. */
 static int l_run(lua_State *L)
 {
     struct module *m = usable_outside(L, "run");
     struct leat_runtime *r = &m->r;
     aux_check_callable(L, 1, "run: the first argument");
     struct task *t = r->main = task_spawn(L, &r->rt.sched, NULL, lua_gettop(L) - 1); // task
+    lua_Hook hook = lua_gethook(L);
     r->stuck = false;
     enter(m);
-    while (t->state != TASK_ENDED)
+    timer_init(&m->look, look_again);
+    look_again(&m->look);
+    while (t->state != TASK_ENDED) {
         runtime_turn(r, true, NEVER_NS);
+        if (lua_gethook(L) != hook)
+            task_cancel(t, "interrupted");
+    }
+    loop_timer_stop(&r->rt.loop, &m->look);
     r->main = NULL;
     leave(m);
     if (r->stuck && t->outcome == OUTCOME_CANCELLED)

@@ -84,6 +84,27 @@ guest luajit exit.lua
 expect_status 7
 expect_equal "$(cat out err)" ""
 
+if [ -z "$sanitize" ]; then
+    begin "Ctrl-C in luajit ends what leat.run waits for"
+    cat >wait.lua <<'LUA'
+local leat = require "leat"
+leat.run(function()
+    io.write("waiting\n")
+    io.flush()
+    leat.sleep(3600)
+end)
+LUA
+    mkfifo told
+    timeout 60 luajit wait.lua >told 2>err &
+    pid=$!
+    read -r line <told
+    expect_equal "$line" waiting
+    kill -INT "$pid"
+    wait "$pid"
+    expect_equal $? 1
+    expect_err "interrupted!"
+fi
+
 begin "a forked child leaves its parent's connections alone"
 cat >fork.lua <<'LUA'
 local leat = require "leat"
