@@ -1,4 +1,4 @@
--- Leaves the state to its host with everything in flight that a task can wait for. LEAT_CLOSE says what happens
+-- Leaves the state to its host with everything in flight that a task can wait for. LEAT_CLOSE says what comes
 -- then: nothing special; "finalizers": the host's own ones call leat; "first": the runtime's finalizer comes
 -- before all others, which LuaJIT happens to call in the order from new to old.
 local url = ...
