@@ -114,10 +114,14 @@ static int push_result(lua_State *L, struct task *t)
 static int push_stuck(lua_State *L, struct module *m)
 {
     struct err e;
-    const char *report = m->r.report.data ? m->r.report.data : "stuck";
-    err_set(&e, ERR_INTERNAL, "%s", report);
+    err_set(&e, ERR_INTERNAL, "stuck");
     err_reason(&e, "stuck");
-    return aux_fail(L, &e);
+    aux_fail(L, &e);
+    if (m->r.report.data) { /* longer than an error's own text may be */
+        lua_pushstring(L, m->r.report.data);
+        lua_setfield(L, -2, "message");
+    }
+    return 2;
 }
 
 static void look_again(struct timer *t)
@@ -127,8 +131,17 @@ static void look_again(struct timer *t)
     loop_timer_start(loop, t, loop_now_ns(loop) + LOOK_NS);
 }
 
-/* Ctrl-C in luajit sets a debug hook, which raises where Lua runs next. So that this is soon, the
- * wait is looked up from now and then, and the task made to run. */
+/* Ctrl-C in luajit sets a debug hook, which raises where Lua runs next: so that this is soon, a
+ * wait is looked up from now and then. True: it has raised; what, is on top of L. */
+static bool interrupted(lua_State *L, lua_Hook *seen)
+{
+    lua_Hook hook = lua_gethook(L);
+    if (hook == *seen)
+        return false;
+    *seen = hook;
+    return hook && (luaL_loadstring(L, "") != 0 || lua_pcall(L, 0, 0, 0) != 0);
+}
+
 static int l_run(lua_State *L)
 {
     struct module *m = usable_outside(L, "run");
@@ -136,18 +149,23 @@ static int l_run(lua_State *L)
     aux_check_callable(L, 1, "run: the first argument");
     struct task *t = r->main = task_spawn(L, &r->rt.sched, NULL, lua_gettop(L) - 1); // task
     lua_Hook hook = lua_gethook(L);
+    bool raised = false;
     r->stuck = false;
     enter(m);
     timer_init(&m->look, look_again);
     look_again(&m->look);
     while (t->state != TASK_ENDED) {
         runtime_turn(r, true, NEVER_NS);
-        if (lua_gethook(L) != hook)
+        if (!raised && interrupted(L, &hook)) { // task error
+            raised = true;
             task_cancel(t, "interrupted");
+        }
     }
     loop_timer_stop(&r->rt.loop, &m->look);
     r->main = NULL;
     leave(m);
+    if (raised)
+        return lua_error(L);
     if (r->stuck && t->outcome == OUTCOME_CANCELLED)
         return push_stuck(L, m);
     return push_result(L, t);

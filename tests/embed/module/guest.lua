@@ -126,6 +126,15 @@ assert(ended, "its children had not ended")
 _, err = leat.run(function() return leat.event():wait() end)
 assert(_ == nil and err.reason == "stuck" and err.message:find "event:wait", tostring(err))
 
+-- A hook that comes up meanwhile does not end it; Ctrl-C's, which raises, does.
+local hook, mask, count = debug.gethook()
+assert(leat.run(function()
+    debug.sethook(function() end, "", 1e7)
+    leat.sleep(0.01)
+    debug.sethook(hook, mask, count)
+    return "went on"
+end) == "went on")
+
 -- ---- where nothing can wait
 
 local advice = "hand that to leat.run or leat.start"
