@@ -15,8 +15,10 @@ readelf -d "$module" >dynamic
 grep -i 'NEEDED.*lua' dynamic | grep -v cjson && fail "a Lua is linked"
 grep -q NODELETE dynamic || fail "it may be unloaded under a thread of its own"
 
-start_mock --latency 0.1 --token-delay 0.01 --seed 1
+start_mock --latency 3600
 # shellcheck disable=SC2154 # start_mock's
+silent_url=$mock_url
+start_mock --latency 0.1 --token-delay 0.01 --seed 1
 export LEAT_ROOT=$root LEAT_URL=$mock_url OPENAI_BASE_URL=$mock_url/v1 OPENAI_API_KEY=test OPENAI_MODEL=m
 
 # A program that is not sanitized itself needs the sanitizers' run time before anything else, and it may
@@ -36,7 +38,7 @@ expect_status 0
 expect_out "guest ok"
 
 begin "plain luajit ends with everything in flight"
-guest luajit "$parts/in_flight.lua" "$mock_url"
+guest luajit "$parts/in_flight.lua" "$silent_url"
 expect_status 0
 
 begin "a C host with its own allocator, signal handlers and panic function: the same"
@@ -49,19 +51,19 @@ expect_status 0
 expect_out "host ok"
 
 begin "states closed with everything in flight, one after the other, leave nothing behind"
-try ./host "$mock_url" "$parts/in_flight.lua"
+try ./host "$silent_url" "$parts/in_flight.lua"
 expect_status 0
 expect_out "host ok"
 
 for how in finalizers first; do
     begin "whatever is finalized first, and what finalizers do: $how"
-    LEAT_CLOSE=$how try ./host "$mock_url" "$parts/in_flight.lua"
+    LEAT_CLOSE=$how try ./host "$silent_url" "$parts/in_flight.lua"
     expect_status 0
     expect_out "host ok"
 done
 
 begin "and four at once, each in its thread"
-try ./host --threads "$mock_url" "$parts/in_flight.lua"
+try ./host --threads "$silent_url" "$parts/in_flight.lua"
 expect_status 0
 expect_out "host ok"
 
