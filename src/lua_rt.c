@@ -9,6 +9,55 @@ void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns)
     }
 }
 
+static const char deferred_key; /* registry: the list of userdata and finalizer, in turns */
+
+/* Upvalues: the runtime, the finalizer. */
+static int defer(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    lua_settop(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(2)); // ud gc
+    if (rt->closed || rt->sched.live == 0) {
+        lua_insert(L, 1);
+        lua_call(L, 1, 0);
+        return 0;
+    }
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&deferred_key);
+    lua_rawget(L, LUA_REGISTRYINDEX); // ud gc list
+    if (!lua_istable(L, -1)) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushlightuserdata(L, (void *)(uintptr_t)&deferred_key);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, LUA_REGISTRYINDEX);
+    }
+    lua_insert(L, 1); // list ud gc
+    lua_rawseti(L, 1, (int)(2 * rt->deferred + 2));
+    lua_rawseti(L, 1, (int)(2 * rt->deferred + 1));
+    rt->deferred++;
+    return 0;
+}
+
+void rt_run_deferred(lua_State *L, struct rt *rt)
+{
+    if (rt->deferred == 0)
+        return;
+    luaL_checkstack(L, 4, "leat");
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&deferred_key);
+    lua_rawget(L, LUA_REGISTRYINDEX); // list
+    while (rt->deferred > 0) {        /* one may come up meanwhile: it goes on top */
+        int last = (int)(2 * --rt->deferred) + 2;
+        lua_rawgeti(L, -1, last);
+        lua_rawgeti(L, -2, last - 1); // list gc ud
+        lua_pushnil(L);
+        lua_rawseti(L, -4, last);
+        lua_pushnil(L);
+        lua_rawseti(L, -4, last - 1);
+        lua_call(L, 1, 0); // list
+    }
+    lua_pop(L, 1);
+}
+
 void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_Reg *methods,
                      lua_CFunction gc)
 {
@@ -20,6 +69,11 @@ void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_
     if (gc) {
         lua_pushlightuserdata(L, rt);
         lua_pushcclosure(L, gc, 1);
+        if (!rt->sched.own_state) {
+            lua_pushlightuserdata(L, rt);
+            lua_insert(L, -2);
+            lua_pushcclosure(L, defer, 2);
+        }
         lua_setfield(L, -2, "__gc");
     }
     /* A script must not reach a metatable whose __gc trusts its argument. */

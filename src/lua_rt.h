@@ -29,9 +29,11 @@ struct rt {
     struct record *record; /* NULL: nothing is recorded */
     size_t missed;         /* thresholds that a script has stated */
     bool virtual_time;
-    bool restricted; /* scripts are in the sandbox */
-    uint64_t rng[4]; /* the runtime's random numbers, repeatable by seed */
-    bool repeatable; /* a seed was given, or time is virtual: identifiers come from rng too */
+    bool restricted;   /* scripts are in the sandbox */
+    uint64_t rng[4];   /* the runtime's random numbers, repeatable by seed */
+    bool repeatable;   /* a seed was given, or time is virtual: identifiers come from rng too */
+    unsigned deferred; /* finalizers that wait: see rt_run_deferred */
+    bool closed;       /* a host's state closes; nothing of the runtime is open any more */
     bool exit_requested;
     int exit_code;
 };
@@ -46,13 +48,15 @@ static inline struct rt *rt_of(lua_State *L)
  */
 void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns);
 /* Creates the metatable `tname` (luaL_checkudata's) with `methods` in __index and, if not NULL, gc
- * as __gc; all get the runtime as upvalue 1. Leaves the metatable on top of L.
- *
- * A host that closes its state has every finalizer called in whatever order, before and behind the
- * runtime's own close, while tasks still wait: what a wait refers to lies in the userdata itself,
- * or is counted; and behind the close a finalizer finds rt->mem and its own lists, no more. */
+ * as __gc; all get the runtime as upvalue 1. Leaves the metatable on top of L. */
 void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_Reg *methods,
                      lua_CFunction gc);
+
+/* A host may close its state at any time. Lua then calls all finalizers, in an order of its own:
+ * before the runtime's, and under tasks that still wait for what is finalized. So in a host's state
+ * each that comes while a task lives is put off until the runtime turns next, or is closed; behind
+ * the close it finds rt->mem and its own lists, no more. */
+void rt_run_deferred(lua_State *L, struct rt *rt);
 
 /* Uniform in [0, 1). */
 double rt_random(struct rt *rt);

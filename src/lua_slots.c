@@ -73,6 +73,7 @@ static int collect(lua_State *L)
 {
     lua_gc(L, LUA_GCCOLLECT, 0); /* perhaps a forgotten stream holds one */
     lua_gc(L, LUA_GCCOLLECT, 0); /* what a finalizer of the first let go */
+    rt_run_deferred(L, lua_touserdata(L, 1));
     return 0;
 }
 
@@ -80,7 +81,7 @@ void stream_free_slots(struct rt *rt)
 {
     if (list_empty(&rt->streams) || !find_blocked(rt))
         return;
-    if (lua_cpcall(rt->L, collect, NULL) != 0)
+    if (lua_cpcall(rt->L, collect, rt) != 0)
         lua_pop(rt->L, 1);
     struct transfer *t = find_blocked(rt);
     if (!t)

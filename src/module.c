@@ -142,6 +142,12 @@ static bool interrupted(lua_State *L, lua_Hook *seen)
     return hook && (luaL_loadstring(L, "") != 0 || lua_pcall(L, 0, 0, 0) != 0);
 }
 
+static int run_deferred(lua_State *L)
+{
+    rt_run_deferred(L, lua_touserdata(L, 1));
+    return 0;
+}
+
 static int l_run(lua_State *L)
 {
     struct module *m = usable_outside(L, "run");
@@ -155,6 +161,8 @@ static int l_run(lua_State *L)
     timer_init(&m->look, look_again);
     look_again(&m->look);
     while (t->state != TASK_ENDED) {
+        if (r->rt.deferred > 0 && lua_cpcall(L, run_deferred, &r->rt) != 0)
+            lua_pop(L, 1);
         runtime_turn(r, true, NEVER_NS);
         if (!raised && interrupted(L, &hook)) { // task error
             raised = true;
@@ -223,6 +231,7 @@ static int l_step(lua_State *L)
         [LEAT_IDLE] = "idle", [LEAT_READY] = "ready", [LEAT_DONE] = "done"};
     struct module *m = usable_outside(L, "step");
     double budget = aux_opt_seconds(L, 1, "step: the budget", 0.002);
+    rt_run_deferred(L, &m->r.rt);
     enter(m);
     enum leat_next next = leat_step(&m->r, budget < 1e6 ? (uint64_t)(budget * 1e6) : UINT64_MAX);
     /* A connection that was kept may have ended; nobody else would empty its descriptor. */
@@ -299,6 +308,8 @@ static int close_runtime(lua_State *L)
     while (!list_empty(&m->bugs))
         forget(m, CONTAINER_OF(m->bugs.next, struct root, node));
     runtime_close(&m->r);
+    rt->closed = true;
+    rt_run_deferred(L, rt);
     return 0;
 }
 

@@ -51,7 +51,7 @@ end
 --- local pipe = leat.pipeline { concurrency = 2 }
 --- pipe:run({ 1, 2, 3, 4, 5, 6, 7 }, function(x) sleep(0.01) return x end)
 --- local stats = pipe:stats()
---- assert(stats.ok == 3 and stats.p50 > 0.009 and stats.bottleneck == "concurrency")
+--- assert(stats.ok == 7 and stats.p50 > 0.009 and stats.bottleneck == "concurrency")
 --- assert(tostring(stats):find "7 items: 7 ok, 0 failed")
 --- ```
 function Pipeline:stats()

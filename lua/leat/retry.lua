@@ -10,7 +10,7 @@ local rules = require "leat.retry_rules"
 local task = require "leat.task"
 
 local huge, max, min = math.huge, math.max, math.min
-local random = require("leat.core.runtime").random or math.random
+local random = require("leat.core.runtime").random or math.random -- a host's own is left alone
 local now = task.now
 
 local M = {}

@@ -1,7 +1,8 @@
 -- How retry waits: the pauses that servers have asked for, which hold for all calls of a key. Internal.
 local task = require "leat.task"
 
-local max, random = math.max, math.random
+local max = math.max
+local random = require("leat.core.runtime").random or math.random -- a host's own is left alone
 local now = task.now
 
 local M = {}

@@ -301,12 +301,18 @@ leat.run(function()
         return nil, leat.error { kind = "closed", message = "gone", retryable = true }
     end)
     assert(tries == 3 and err.kind == "closed")
-    -- Forgotten ones: their finalizers come while tasks live.
-    leat.request { url = url .. "/v1/models", stream = true }
-    leat.gather { function() leat.sleep(0) end }
-    collectgarbage()
-    collectgarbage()
-    leat.sleep(0)
+    -- A forgotten one: its finalizer comes while tasks live, and is not put off until the run's end.
+    local slow = { url = url .. "/v1/chat/completions", method = "POST", stream = true,
+        json = { model = "m", stream = true, messages = { { role = "user", content = ("word "):rep(10000) } } } }
+    assert(leat.request(slow))
+    assert(leat.stats().engine.active == 1)
+    assert(leat.wait_for(30, function()
+        repeat
+            collectgarbage()
+            leat.sleep(0.001)
+        until leat.stats().engine.active == 0
+        return true
+    end))
 end)
 local stats = leat.stats()
 assert(stats.memory_bytes > 0 and stats.memory_bytes < 64 * 2 ^ 20, stats.memory_bytes)
