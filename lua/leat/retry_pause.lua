@@ -49,8 +49,10 @@ function M.wait(self, key, at, heeded)
     while true do
         if M.past_deadline(at) then
             return false
-        elseif at > now() then
-            task.sleep(at - now())
+        end
+        local left = at - now() -- read once: it may pass meanwhile
+        if left > 0 then
+            task.sleep(left)
         end
         local p = self.paused[key]
         if not p or p == heeded then

@@ -302,8 +302,9 @@ leat.run(function()
     end)
     assert(tries == 3 and err.kind == "closed")
     -- A forgotten one: its finalizer comes while tasks live, and is not put off until the run's end.
+    local long = { { role = "user", content = ("word "):rep(10000) } }
     local slow = { url = url .. "/v1/chat/completions", method = "POST", stream = true,
-        json = { model = "m", stream = true, messages = { { role = "user", content = ("word "):rep(10000) } } } }
+        json = { model = "m", stream = true, messages = long } }
     assert(leat.request(slow))
     assert(leat.stats().engine.active == 1)
     assert(leat.wait_for(30, function()
