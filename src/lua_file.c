@@ -140,6 +140,8 @@ static int push_result(lua_State *L, struct call *c, int self)
     }
 }
 
+static const char finish_key; /* of finish_call in the registry */
+
 static int finish_call(lua_State *L)
 {
     struct call *c = lua_touserdata(L, 1);
@@ -153,8 +155,9 @@ static int take_call(lua_State *L, struct task *task)
     int self = lua_gettop(L);
     lua_pushnil(L);
     task_set_slot(L, task, SLOT_KEEP);
-    /* What raises here (memory) must not lose the call. */
-    lua_pushcfunction(L, finish_call);
+    /* What raises here (memory) must not lose the call; so the function is made beforehand. */
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
     lua_pushlightuserdata(L, c);
     lua_pushvalue(L, self);
     int rc = lua_pcall(L, 2, LUA_MULTRET, 0);
@@ -431,6 +434,9 @@ int lua_open_file(lua_State *L, struct rt *rt)
                                          {"unlink_now", l_unlink_now},
                                          {NULL, NULL}};
     rt_newmetatable(L, rt, "leat.file_call", NULL, held_gc);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+    lua_pushcfunction(L, finish_call);
+    lua_rawset(L, LUA_REGISTRYINDEX);
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);
     lua_newtable(L);

@@ -63,6 +63,18 @@ static int l_server_close(lua_State *L)
     return 0;
 }
 
+/* keep(task): without it nobody would stop a server whose task fails at once, or never begins. */
+static int l_server_keep(lua_State *L)
+{
+    struct server *s = check_server(L);
+    struct task *t = luaL_checkudata(L, 2, "leat.task");
+    if (t->state == TASK_ENDED)
+        server_stop(s);
+    else
+        server_keep(s, t);
+    return 0;
+}
+
 static int l_server_quiesce(lua_State *L)
 {
     server_quiesce(check_server(L));
@@ -210,9 +222,13 @@ static int l_server_idle(lua_State *L)
 
 static const luaL_Reg functions[] = {{"listen", l_listen}, {"simulate", l_simulate}, {NULL, NULL}};
 
-static const luaL_Reg server_methods[] = {
-    {"accept_start", l_server_accept}, {"idle_start", l_server_idle}, {"quiesce", l_server_quiesce},
-    {"close", l_server_close},         {"gauges", l_server_gauges},   {NULL, NULL}};
+static const luaL_Reg server_methods[] = {{"accept_start", l_server_accept},
+                                          {"idle_start", l_server_idle},
+                                          {"quiesce", l_server_quiesce},
+                                          {"close", l_server_close},
+                                          {"keep", l_server_keep},
+                                          {"gauges", l_server_gauges},
+                                          {NULL, NULL}};
 
 int lua_open_serve(lua_State *L, struct rt *rt)
 {

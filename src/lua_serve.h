@@ -38,6 +38,7 @@ struct server {
     size_t max_body;
     bool quiet;    /* no longer listens; further requests on open connections get 503 */
     unsigned refs; /* the userdata, two uv handles, requests and connections */
+    struct task_hook keeper_hook; /* of the task whose end ends the server, see server_keep */
 
     /* gauges and counters, read-only */
     size_t connections, waiting, active;
@@ -126,6 +127,8 @@ void server_quiesce(struct server *s);
  * callback of the library (nothing of ours is ever called there). */
 void server_stop(struct server *s);
 void server_release(struct server *s);
+/* From now on the server is stopped when the task has ended, however that comes about. */
+void server_keep(struct server *s, struct task *t);
 
 /* Lets the library take note of a resumed connection, in the loop's next turn. */
 void server_run_soon(struct server *s);

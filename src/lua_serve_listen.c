@@ -145,6 +145,7 @@ struct server *server_new(struct rt *rt, size_t max_body)
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     timer_init(&s->timer, on_timer);
+    list_init(&s->keeper_hook.node);
     return s;
 }
 
@@ -272,6 +273,7 @@ void server_stop(struct server *s)
 {
     if (!server_open(s))
         return;
+    task_hook_remove(&s->keeper_hook);
     if (s->simulation)
         server_stop_simulation(s);
     else
@@ -283,6 +285,21 @@ void server_stop(struct server *s)
     }
     list_unlink(&s->node);
     s->rt->sched.external--;
+}
+
+static void keeper_ended(struct task_hook *hook, struct task *t)
+{
+    UNUSED(t);
+    server_stop(CONTAINER_OF(hook, struct server, keeper_hook));
+}
+
+void server_keep(struct server *s, struct task *t)
+{
+    if (!server_open(s))
+        return;
+    task_hook_remove(&s->keeper_hook);
+    s->keeper_hook.fn = keeper_ended;
+    task_hook_add(t, &s->keeper_hook);
 }
 
 void server_release(struct server *s)

@@ -134,12 +134,19 @@ local function push_out(self)
             self._writing.ended:wait()
         else
             self._writing, self._next = batch, new_batch()
-            local ok, err = task.shield(DISK_TIME, put, self, batch)
-            if not ok then
-                self._broken = self._broken or err
+            -- Whatever is raised (memory), those who wait for this batch must be told.
+            local ran, ok, err = pcall(task.shield, DISK_TIME, put, self, batch)
+            if not ran then
+                err = ok
+            end
+            if not (ran and ok) and not batch.out then
+                self._broken = self._broken or errors.wrap(err)
             end
             self._writing = nil
             batch.ended:set()
+            if not ran then
+                error(err, 0)
+            end
         end
     end
     if self._broken then

@@ -203,13 +203,20 @@ local function reap(self)
     end
 end
 
+local function take_up(self, req)
+    req:bind(self.group:spawn(0, serve_one, self, req))
+    self.busy:set()
+end
+
 local function accept(self)
-    local server, group, busy = self.core, self.group, self.busy
+    local server = self.core
     while true do
         local req = await(server:accept_start())
         if req then
-            req:bind(group:spawn(0, serve_one, self, req))
-            busy:set()
+            -- Where there is no memory for its task, that request is lost, not the server.
+            if not pcall(take_up, self, req) then
+                req:abort()
+            end
         elseif req == nil then
             return
         end
@@ -234,6 +241,14 @@ local function run(self)
     if not ok then
         error(err, 0)
     end
+end
+
+local function begin(self)
+    local listener = self.core
+    self.url, self.port, self.host = listener.url, listener.port, listener.host
+    self.task = tasks.spawn(run, self)
+    listener:keep(self.task)
+    self.task.name = self.name .. " " .. self.url
 end
 
 -- ---- servers
@@ -275,17 +290,13 @@ function Server:stats()
 end
 
 local function start(listener, opts)
-    local self = setmetatable({
-        core = listener,
-        url = listener.url,
-        port = listener.port,
-        host = listener.host,
-        handler = opts.handler,
-        closing = false,
-        name = opts.name or "serve",
-    }, Server)
-    self.task = tasks.spawn(run, self)
-    self.task.name = self.name .. " " .. self.url
+    local self = setmetatable({ core = listener, handler = opts.handler, closing = false,
+        name = opts.name or "serve" }, Server)
+    local ok, raised = pcall(begin, self)
+    if not ok then -- for want of memory
+        listener:close()
+        error(raised, 0)
+    end
     return self
 end
 

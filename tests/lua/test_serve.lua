@@ -491,6 +491,17 @@ t.test("a handler may close its own server", function()
     t.fails("connect", leat.request(server.url))
 end)
 
+t.test("a server whose task was cancelled before it began listens no longer", function()
+    local url
+    pcall(function()
+        leat.spawn(function()
+            url = serving(print).url
+            error "no wait came before this"
+        end):await()
+    end)
+    t.fails("connect", leat.request(url))
+end)
+
 t.test("a server ends with the task that started it", function()
     local url
     local owner = leat.spawn(function() url = serving(function() return "x" end).url end)
