@@ -418,7 +418,8 @@ static bool add_function(leat_runtime *r, const char *name, struct host_function
     snprintf(g.fn.name, sizeof g.fn.name, "%s", name);
     if (runtime_protected(r, do_register, &g))
         return true;
-    embed_error(err, "invalid", runtime_error_text(r));
+    const char *kind = "invalid", *text = runtime_error_text(r, &kind);
+    embed_error(err, kind, text);
     return false;
 }
 

@@ -58,5 +58,6 @@ bool embed_take(lua_State *L, int index, int depth, leat_value **out, const char
 /* runtime.c */
 struct embed *runtime_embed(leat_runtime *r);
 bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg);
-const char *runtime_error_text(leat_runtime *r);
+/* What runtime_protected ran into; *kind is changed if that was a lack of memory. */
+const char *runtime_error_text(leat_runtime *r, const char **kind);
 void runtime_push_globals(lua_State *L);

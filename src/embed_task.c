@@ -84,7 +84,9 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
     if (!runtime_protected(r, do_start, &c)) {
         luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
         mem_free(&e->rt->mem, s);
-        embed_error(err, c.source && !c.compiled ? "script" : "invalid", runtime_error_text(r));
+        const char *kind = c.source && !c.compiled ? "script" : "invalid";
+        const char *text = runtime_error_text(r, &kind);
+        embed_error(err, kind, text);
         return 0;
     }
     s->id = ++e->next_id;
@@ -202,7 +204,8 @@ void embed_deliver(struct embed *e)
         struct outcome o = {.s = s, .status = LEAT_OK};
         if (!runtime_protected(e->r, take_outcome, &o)) {
             o.status = LEAT_FAILED;
-            embed_error(&o.error, "invalid", runtime_error_text(e->r));
+            const char *kind = "invalid", *text = runtime_error_text(e->r, &kind);
+            embed_error(&o.error, kind, text);
         }
         luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
         size_t count = o.status == LEAT_OK ? (size_t)o.count : 0;

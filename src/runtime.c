@@ -100,6 +100,13 @@ static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
     return false;
 }
 
+/* For an `fn` that has changed nothing where it raised. */
+static bool protected_retry(struct leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    return protected_call(r, fn, arg) ||
+           (r->error_kind == ERR_MEMORY && protected_call(r, fn, arg));
+}
+
 static uint64_t system_seed(void)
 {
     uint64_t seed = 0;
@@ -284,7 +291,7 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
         return false;
     }
     struct start s = {r, name, source, len, args, false};
-    if (protected_call(r, start, &s))
+    if (protected_retry(r, start, &s))
         return true;
     set_error(err, s.compiled ? err_kind_name(r->error_kind) : "script", "%s", r->error_text);
     return false;
@@ -519,8 +526,10 @@ bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
     return protected_call(r, fn, arg);
 }
 
-const char *runtime_error_text(leat_runtime *r)
+const char *runtime_error_text(leat_runtime *r, const char **kind)
 {
+    if (r->error_kind == ERR_MEMORY)
+        *kind = "memory";
     return r->error_text;
 }
 
@@ -558,10 +567,13 @@ enum leat_status leat_result(leat_runtime *r)
     }
 }
 
+enum { MAX_MESSAGE_BYTES = 16 * 1024 }; /* of what was raised, in a report */
+
 static int write_report(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
     struct task *t = r->main;
+    buf_clear(&r->report);
     luaL_checkstack(L, 16, "report");
     lua_rawgeti(L, LUA_REGISTRYINDEX, r->main_ref); /* holds it while it is looked at */
     lua_getglobal(L, "tostring");
@@ -575,7 +587,8 @@ static int write_report(lua_State *L)
         lua_pop(L, 1); /* the metafield */
     bool ok = lua_pcall(L, 1, 1, 0) == 0 && lua_isstring(L, -1);
     const char *text = ok ? lua_tostring(L, -1) : "an error value whose __tostring fails";
-    if (buf_append_str(&r->report, bare[0] ? bare : text) != ERR_NONE)
+    if (buf_printf(&r->report, "%.*s%s", MAX_MESSAGE_BYTES, bare[0] ? bare : text,
+                   strlen(text) > MAX_MESSAGE_BYTES ? "..." : "") != ERR_NONE)
         return 0;
     if (t->outcome == OUTCOME_BUG) {
         task_push_trace(L, t);
@@ -594,7 +607,7 @@ const char *leat_report(leat_runtime *r)
     buf_clear(&r->report);
     if (status == LEAT_OK || status == LEAT_EXITED)
         return "";
-    if (r->main && r->main_ended && !protected_call(r, write_report, r))
+    if (r->main && r->main_ended && !protected_retry(r, write_report, r))
         (void)!buf_append_str(&r->report, r->error_text);
     return r->report.data ? r->report.data : "not enough memory";
 }

@@ -158,6 +158,11 @@ static void make_room(struct sched *s, struct task *t)
     m->lua_refused = false;
 }
 
+void sched_collect(struct sched *s)
+{
+    make_room(s, NULL);
+}
+
 static enum task_outcome classify(struct task *t, int rc)
 {
     lua_State *co = t->co;

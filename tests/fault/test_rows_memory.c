@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { POINTS = 200, STUCK_AFTER_S = 60, WARM_UP = 1 << 30 };
+enum { POINTS = 100, STUCK_AFTER_S = 60, WARM_UP = 1 << 30 };
 
 /* `...`: the script's source, and a folder. A failing allocation comes once, so what it has broken
  * is mended by a second try: nothing that the first one left may be in its way. */
