@@ -268,6 +268,7 @@ static int parse(int argc, const char *const *argv, struct options *o)
     return -1;
 }
 
+/* NULL: errno says why; EFBIG: it is too large. */
 static char *read_stdin(size_t *len)
 {
     char *text = NULL;
@@ -279,6 +280,7 @@ static char *read_stdin(size_t *len)
             char *more = cap > (64u << 20) ? NULL : realloc(text, cap);
             if (!more) {
                 free(text);
+                errno = EFBIG;
                 return NULL;
             }
             text = more;
@@ -286,10 +288,25 @@ static char *read_stdin(size_t *len)
         ssize_t n = read(STDIN_FILENO, text + *len, cap - *len);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
+        if (n < 0) {
+            int code = errno;
+            free(text);
+            errno = code;
+            return NULL;
+        }
+        if (n == 0)
             return text;
         *len += (size_t)n;
     }
+}
+
+/* The status, unless what was printed got lost. */
+static int flushed(int rc)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return rc;
+    fprintf(stderr, "leat: standard output could not be written\n");
+    return rc ? rc : EXIT_SCRIPT;
 }
 
 static bool start(leat_runtime *rt, const struct options *o, struct leat_error *err)
@@ -355,7 +372,7 @@ int main(int argc, char **argv)
     struct options o = {0};
     int rc = parse(argc, (const char *const *)argv, &o);
     if (rc >= 0)
-        return rc;
+        return flushed(rc);
     char dir[4096] = ".";
     const char *slash = o.script ? strrchr(o.script, '/') : NULL;
     if (slash && (size_t)(slash - o.script) < sizeof dir)
@@ -377,7 +394,8 @@ int main(int argc, char **argv)
     if (o.script && strcmp(o.script, "-") == 0) { /* by now an interrupt still ends the process */
         o.text = read_stdin(&o.text_len);
         if (!o.text) {
-            fprintf(stderr, "leat: standard input is too large for a script\n");
+            fprintf(stderr, "leat: cannot read a script from standard input: %s\n",
+                    strerror(errno));
             return EXIT_USAGE;
         }
     }
@@ -407,9 +425,5 @@ int main(int argc, char **argv)
     repl_free(repl);
     leat_free(rt);
     free(o.text);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "leat: standard output could not be written\n");
-        rc = rc ? rc : EXIT_SCRIPT;
-    }
-    return rc;
+    return flushed(rc);
 }

@@ -162,5 +162,7 @@ enum err_kind file_op_error(const struct file_op *op, const char *verb, const ch
         err_reason(err, "locked");
     else if (op->error == ENOSPC)
         err_reason(err, "disk_full");
+    else if (op->error == EMFILE || op->error == ENFILE)
+        err_reason(err, "too_many_files");
     return err->kind;
 }

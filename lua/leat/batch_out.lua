@@ -37,12 +37,12 @@ local function scan(self)
         if type(record) == "table" and type(record.custom_id) == "string" and type(record.id) == "string" then
             self.done:add(record.custom_id .. "\0" .. record.id)
             self.names:add(record.custom_id)
-            unended = whole == false
-        elseif whole == false then
+        elseif whole == false and journal.is_torn(text or "-", '{"id":"batch_req_') then
             torn = true
         elseif text ~= "" then
             foreign = foreign + 1
         end
+        unended = whole == false
     end
     if foreign > 0 then
         log.warn(("%s: %d lines are no answers of a batch; they are left as they are"):format(self.path,
@@ -63,9 +63,15 @@ local function open_file(self)
         return nil, err.reason == "locked" and errors.new { kind = "io", reason = "locked",
             message = self.path .. ": another process is writing it" } or err
     end
-    ok, torn, unended = scan(self)
-    if not ok then
-        return nil, torn
+    local size
+    size, err = f:size()
+    if not size then
+        return nil, err
+    elseif size > 0 then
+        ok, torn, unended = scan(self)
+        if not ok then
+            return nil, torn
+        end
     end
     if torn or unended then
         ok, err = journal.mend(f, self.path, torn)

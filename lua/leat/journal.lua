@@ -56,7 +56,20 @@ local function take_record(self, record)
     end
 end
 
--- Takes up the records; gives where the last whole line ends.
+-- Internal: whether a text is what a kill, or a power cut, has left of a line that begins with one of these
+-- marks. What is not was written by someone else, and stays.
+function M.is_torn(text, ...)
+    for i = 1, select("#", ...) do
+        local mark = select(i, ...)
+        local n = math.min(#text, #mark)
+        if text:sub(1, n) == mark:sub(1, n) then
+            return true
+        end
+    end
+    return text:find "^%z" ~= nil
+end
+
+-- Takes up the records; gives whether the last line is torn, and whether there is no header.
 local function read_all(self)
     local next_line, err = lines.read(self.path, self.path)
     if not next_line then
@@ -69,18 +82,21 @@ local function read_all(self)
             break
         end
         local record = text and json.decode(text)
-        if whole == false and type(record) ~= "table" then
-            torn = true -- written when the process was killed
-        elseif first then
-            local ok, bad = read_header(self, text or "")
-            if not ok then
-                return nil, bad
+        self.unended = whole == false
+        if first then
+            torn = self.unended and type(record) ~= "table"
+                and M.is_torn(text or "-", '{"leat_journal":1}', '{"config":')
+            if not torn then
+                local ok, bad = read_header(self, text or "")
+                if not ok then
+                    return nil, bad
+                end
             end
-            first = false
-            self.unended = whole == false
+            first = torn
         elseif type(record) == "table" and type(record.key) == "string" then
             take_record(self, record)
-            self.unended = whole == false
+        elseif self.unended and M.is_torn(text or "-", '{"key":', '{"error":') then
+            torn = true
         elseif text ~= "" then
             foreign = foreign + 1
         end
@@ -161,9 +177,17 @@ local function load(self)
         end
         return nil, err
     end
-    ok, torn, fresh = read_all(self)
-    if not ok then
-        return nil, torn
+    local size
+    size, err = f:size()
+    if not size then
+        return nil, err
+    elseif size == 0 then -- devices, too, some of which could be read without end
+        fresh = true
+    else
+        ok, torn, fresh = read_all(self)
+        if not ok then
+            return nil, torn
+        end
     end
     if torn or self.unended then
         ok, err = M.mend(f, self.path, torn)
