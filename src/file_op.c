@@ -29,6 +29,21 @@ void file_op_free(struct file_op *op)
     mem_free(op->mem, op);
 }
 
+/* Of a write whose rest did not fit, takes back what is behind its last whole line, where that is
+ * the end of a file: half a line is worse than none. */
+static void take_back(int fd, const char *bytes, size_t done)
+{
+    int error = errno;
+    struct stat st;
+    const char *eol = memrchr(bytes, '\n', done);
+    done -= eol ? (size_t)(eol + 1 - bytes) : 0;
+    off_t end = lseek(fd, 0, SEEK_CUR);
+    if (done > 0 && end >= (off_t)done && fstat(fd, &st) == 0 && st.st_size == end &&
+        ftruncate(fd, end - (off_t)done) == 0)
+        (void)!lseek(fd, end - (off_t)done, SEEK_SET);
+    errno = error;
+}
+
 static int64_t write_all(int fd, const char *bytes, size_t len)
 {
     size_t done = 0;
@@ -36,8 +51,10 @@ static int64_t write_all(int fd, const char *bytes, size_t len)
         ssize_t n = write(fd, bytes + done, len - done);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
+        if (n < 0) {
+            take_back(fd, bytes, done);
             return -1;
+        }
         done += (size_t)n;
     }
     return (int64_t)done;

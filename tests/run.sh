@@ -105,7 +105,7 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         [[ $name == */test_h2* ]] && servers=tests/with_h2.sh || servers=tests/with_faultd.sh
         run "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
     done
-    for file in tests/cli/test_*.sh tests/scripts/test_*.sh tests/embed/test_*.sh; do
+    for file in tests/{cli,fault,scripts,embed}/test_*.sh; do
         [ -e "$file" ] || continue
         name=${file%.sh}
         run "$mode/${name#tests/}" bash "$file"
