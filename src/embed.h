@@ -58,6 +58,8 @@ bool embed_take(lua_State *L, int index, int depth, leat_value **out, const char
 /* runtime.c */
 struct embed *runtime_embed(leat_runtime *r);
 bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg);
+/* Once more where memory ran out: for an `fn` that has changed nothing where it raised. */
+bool runtime_protected_again(leat_runtime *r, lua_CFunction fn, void *arg);
 /* What runtime_protected ran into; *kind is changed if that was a lack of memory. */
 const char *runtime_error_text(leat_runtime *r, const char **kind);
 void runtime_push_globals(lua_State *L);

@@ -97,14 +97,9 @@ static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
     r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
     snprintf(r->error_text, sizeof r->error_text, "%s", text ? text : "an error without a text");
     lua_pop(L, 1);
+    if (memory && r->rt.sched.loop)
+        sched_collect(&r->rt.sched); /* what the scripts have left may be all that is in the way */
     return false;
-}
-
-/* For an `fn` that has changed nothing where it raised. */
-static bool protected_retry(struct leat_runtime *r, lua_CFunction fn, void *arg)
-{
-    return protected_call(r, fn, arg) ||
-           (r->error_kind == ERR_MEMORY && protected_call(r, fn, arg));
 }
 
 static uint64_t system_seed(void)
@@ -291,7 +286,7 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
         return false;
     }
     struct start s = {r, name, source, len, args, false};
-    if (protected_retry(r, start, &s))
+    if (runtime_protected_again(r, start, &s))
         return true;
     set_error(err, s.compiled ? err_kind_name(r->error_kind) : "script", "%s", r->error_text);
     return false;
@@ -526,6 +521,12 @@ bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
     return protected_call(r, fn, arg);
 }
 
+bool runtime_protected_again(leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    return protected_call(r, fn, arg) ||
+           (r->error_kind == ERR_MEMORY && protected_call(r, fn, arg));
+}
+
 const char *runtime_error_text(leat_runtime *r, const char **kind)
 {
     if (r->error_kind == ERR_MEMORY)
@@ -540,76 +541,6 @@ void runtime_push_globals(lua_State *L)
         lua_pop(L, 1);
         lua_pushvalue(L, LUA_GLOBALSINDEX);
     }
-}
-
-int leat_exit_code(leat_runtime *r)
-{
-    return r->rt.exit_code;
-}
-
-enum leat_status leat_result(leat_runtime *r)
-{
-    if (r->rt.exit_requested)
-        return LEAT_EXITED;
-    if (r->stuck)
-        return LEAT_STUCK;
-    if (!r->main || !r->main_ended)
-        return LEAT_CANCELLED;
-    switch (r->main->outcome) {
-    case OUTCOME_OK:
-        return LEAT_OK;
-    case OUTCOME_FAILED:
-        return LEAT_FAILED;
-    case OUTCOME_BUG:
-        return LEAT_RAISED;
-    default:
-        return LEAT_CANCELLED;
-    }
-}
-
-enum { MAX_MESSAGE_BYTES = 16 * 1024 }; /* of what was raised, in a report */
-
-static int write_report(lua_State *L)
-{
-    struct leat_runtime *r = lua_touserdata(L, 1);
-    struct task *t = r->main;
-    buf_clear(&r->report);
-    luaL_checkstack(L, 16, "report");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, r->main_ref); /* holds it while it is looked at */
-    lua_getglobal(L, "tostring");
-    task_push_outcome(L, t);
-    if (t->outcome != OUTCOME_BUG)
-        lua_remove(L, -2); /* the nil before the error */
-    char bare[64] = "";
-    if (!lua_isstring(L, -1) && !luaL_getmetafield(L, -1, "__tostring"))
-        snprintf(bare, sizeof bare, "a %s value was raised as an error", luaL_typename(L, -1));
-    else if (!lua_isstring(L, -1))
-        lua_pop(L, 1); /* the metafield */
-    bool ok = lua_pcall(L, 1, 1, 0) == 0 && lua_isstring(L, -1);
-    const char *text = ok ? lua_tostring(L, -1) : "an error value whose __tostring fails";
-    if (buf_printf(&r->report, "%.*s%s", MAX_MESSAGE_BYTES, bare[0] ? bare : text,
-                   strlen(text) > MAX_MESSAGE_BYTES ? "..." : "") != ERR_NONE)
-        return 0;
-    if (t->outcome == OUTCOME_BUG) {
-        task_push_trace(L, t);
-        const char *trace = lua_tostring(L, -1);
-        if (trace[0])
-            (void)!buf_printf(&r->report, "\n%s", trace);
-    }
-    return 0;
-}
-
-const char *leat_report(leat_runtime *r)
-{
-    enum leat_status status = leat_result(r);
-    if (status == LEAT_STUCK)
-        return r->report.data ? r->report.data : "stuck";
-    buf_clear(&r->report);
-    if (status == LEAT_OK || status == LEAT_EXITED)
-        return "";
-    if (r->main && r->main_ended && !protected_retry(r, write_report, r))
-        (void)!buf_append_str(&r->report, r->error_text);
-    return r->report.data ? r->report.data : "not enough memory";
 }
 
 void runtime_close(struct leat_runtime *r)

@@ -77,8 +77,8 @@ void task_unpark(struct sched *s);
 bool sched_run_ready(struct sched *s, uint64_t until_ns);
 /* Tasks live, nothing is ready, and nothing can ever make anything ready. */
 bool sched_is_stuck(const struct sched *s);
-/* After a failure for want of memory outside of any task: collects what is garbage, which LuaJIT does
- * not do then. */
+/* After a failure for want of memory outside of any task: collects what is garbage, which LuaJIT
+ * does not do then. */
 void sched_collect(struct sched *s);
 
 /* Pushes the outcome of an ended task: its values for OUTCOME_OK; nil, err for a failure or a

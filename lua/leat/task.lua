@@ -121,7 +121,7 @@ local function conclude(entry, stack, n, ok, first, second, ...)
     if ok then
         first_error = second
     end
-    if clean_failure ~= nil and not rawequal(clean_failure, first_error) then -- the same failure may come again
+    if clean_failure ~= nil and not rawequal(clean_failure, first_error) then -- it may come again
         if errors.is(first_error) then
             first_error.cleanup = clean_failure
         else
