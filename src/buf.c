@@ -86,3 +86,41 @@ char *buf_detach(struct buf *b, size_t *len)
     b->len = b->cap = 0;
     return data;
 }
+
+/* A larger one is not kept empty: each of several that take turns would hold a window's room. */
+enum { POUR_KEEPS = 8 * 1024 };
+
+static void poured_out(struct buf *b)
+{
+    if (b->cap > POUR_KEEPS)
+        buf_fini(b);
+    buf_clear(b);
+}
+
+enum err_kind buf_pour(struct buf *to, size_t *skip, struct buf *from)
+{
+    ASSERT(*skip <= to->len && to->mem == from->mem);
+    if (from->len == 0)
+        return ERR_NONE;
+    if (*skip > 0 && to->len > *skip)
+        memmove(to->data, to->data + *skip, to->len - *skip);
+    to->len -= *skip;
+    *skip = 0;
+    if (to->data != NULL)
+        to->data[to->len] = '\0';
+    if (to->len == 0) {
+        struct buf empty = *to;
+        to->data = from->data;
+        to->len = from->len;
+        to->cap = from->cap;
+        from->data = empty.data;
+        from->cap = empty.cap;
+    } else {
+        to->max_bytes = MAX(to->max_bytes, to->len + from->len);
+        enum err_kind kind = buf_append(to, from->data, from->len);
+        if (kind != ERR_NONE)
+            return kind;
+    }
+    poured_out(from);
+    return ERR_NONE;
+}

@@ -33,5 +33,9 @@ static inline void buf_commit(struct buf *b, size_t len)
     b->len += len;
     b->data[b->len] = '\0';
 }
+/* All of `from` goes behind what `to` holds from *skip on; what lies before that is dropped, and
+ * *skip is 0 then. No copy where `to` holds nothing. ERR_MEMORY: both are unchanged but for that.
+ */
+NODISCARD enum err_kind buf_pour(struct buf *to, size_t *skip, struct buf *from);
 /* Gives the bytes away: the caller mem_frees them. NULL if nothing was ever written. */
 NODISCARD char *buf_detach(struct buf *b, size_t *len);

@@ -39,6 +39,7 @@ static const char usage_text[] =
     "options:\n"
     "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
     "  --allow-connect R   what may be connected to: public, 10.0.0.0/8, *.example.com\n"
+    "  --network-threads N threads for the network beside the script's; default 0\n"
     "  --time-limit S      how long a task may compute between two waits\n"
     "  --sandbox           the script gets no files, processes, ffi or C modules\n"
     "  --seed N            make the random numbers repeatable\n"
@@ -69,7 +70,7 @@ struct options {
     const char *const *args; /* the script's, ended by NULL */
     struct see see;
     const char *command; /* a module of ours with a main */
-    unsigned time_limit_ms;
+    unsigned time_limit_ms, network_threads;
     bool sandbox;
     bool repl, then_repl; /* the prompt; behind a script or -e */
 };
@@ -209,6 +210,13 @@ static int parse(int argc, const char *const *argv, struct options *o)
         } else if ((taken = see_option(&o->see, argc, argv, &i)) != 0) {
             if (taken < 0)
                 return complain("a file is missing behind", a);
+        } else if (strcmp(a, "--network-threads") == 0) {
+            char *end = NULL;
+            const char *n = i + 1 < argc ? argv[++i] : "";
+            unsigned long threads = strtoul(n, &end, 10);
+            if (n[0] < '0' || n[0] > '9' || *end || threads > 16)
+                return complain("--network-threads takes a number from 0 to 16, got", n);
+            o->network_threads = (unsigned)threads;
         } else if (strcmp(a, "--sandbox") == 0) {
             o->sandbox = true;
         } else if (strcmp(a, "--time-limit") == 0) {
@@ -383,6 +391,7 @@ int main(int argc, char **argv)
         .env_proxy = true,
         .allow_connect = o.allow_connect,
         .time_limit_ms = o.time_limit_ms,
+        .network_threads = o.network_threads,
         .sandbox = o.sandbox ? LEAT_SANDBOX_RESTRICTED : LEAT_SANDBOX_FULL,
         .script_dir = dir,
         .log = write_line,

@@ -1,5 +1,6 @@
 #include "engine.h"
 #include "exchange.h"
+#include "netthread.h"
 #include <pthread.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ static void curl_start(void)
     curl_global_code = curl_global_init(CURL_GLOBAL_ALL);
 }
 
-static size_t places_from_files(bool keep_limit)
+size_t engine_places(bool keep_limit)
 {
     size_t all = keep_limit ? loop_file_limit() : loop_raise_file_limit();
     /* Besides the spare ones for the process itself: idle connections of the last, half-used
@@ -45,6 +46,8 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     if (curl_global_code != CURLE_OK)
         return err_set(err, ERR_INTERNAL, "the transfer library does not start: %s",
                        curl_easy_strerror(curl_global_code));
+    if (config->threads > 0)
+        return nets_new(out, loop, mem, log, config, err);
     struct engine *e = mem_calloc(mem, sizeof *e);
     if (!e)
         return err_set(err, ERR_MEMORY, "no memory for the engine");
@@ -65,7 +68,7 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     list_init(&e->events);
     list_init(&e->call_events);
     origins_init(&e->origins, mem);
-    size_t places = places_from_files(config->keep_file_limit);
+    size_t places = engine_places(config->keep_file_limit);
     admit_init(&e->admit, config->max_total ? config->max_total : places);
     shards_init(&e->shards, config->shard_connections ? config->shard_connections : 128);
     enum err_kind kind = sockets_new(&e->sockets, loop, mem, log, shard_on_socket, err);
@@ -84,22 +87,15 @@ fail:
     return kind;
 }
 
-void engine_close(struct engine *e)
-{
-    /* Nobody is let in while the queue is emptied. */
-    e->pumping = true;
-    LIST_FOR(node, &e->live)
-    {
-        engine_cancel(e, CONTAINER_OF(node, struct exchange, node)->transfer);
-    }
-    e->pumping = false;
-}
-
 void engine_free(struct engine *e)
 {
     if (!e)
         return;
-    engine_close(e);
+    if (e->nets) {
+        nets_free(e);
+        return;
+    }
+    local_close(e);
     loop_timer_stop(e->loop, &e->cork_timer);
     resolver_free(e->resolver);
     shards_fini(e);
@@ -111,14 +107,9 @@ void engine_free(struct engine *e)
     mem_free(e->mem, e);
 }
 
-void engine_submit(struct engine *e, struct transfer *t)
+void local_submit(struct engine *e, struct transfer *t)
 {
-    e->pending++;
     e->stats.submitted++;
-    t->cancelled = false;
-    t->events = 0;
-    t->taken = 0;
-    err_clear(&t->result.err);
     struct exchange *x = exchange_new(e, t->spec.stream);
     if (!x) {
         err_set(&t->result.err, ERR_MEMORY, "no memory for a request");
@@ -143,7 +134,7 @@ void engine_submit(struct engine *e, struct transfer *t)
         loop_wake(e->loop);
 }
 
-void engine_fail(struct engine *e, struct transfer *t, const struct err *err)
+void local_fail(struct engine *e, struct transfer *t, const struct err *err)
 {
     struct exchange *x = t->exchange;
     if (!x)
@@ -153,17 +144,53 @@ void engine_fail(struct engine *e, struct transfer *t, const struct err *err)
     loop_wake(e->loop);
 }
 
-void engine_cancel(struct engine *e, struct transfer *t)
+void local_cancel(struct engine *e, struct transfer *t)
 {
     if (!t->exchange)
         return;
     t->cancelled = true;
     struct err err;
     err_set(&err, ERR_CANCELLED, "the request was cancelled");
-    engine_fail(e, t, &err);
+    local_fail(e, t, &err);
 }
 
-struct transfer *engine_next_queued(struct engine *e, const struct transfer *after)
+void local_took(struct engine *e, struct transfer *t, size_t len)
+{
+    struct exchange *x = t->exchange;
+    ASSERT(len <= t->handed);
+    t->handed -= len;
+    if (!x || !(x->paused || x->held.len > 0) || t->result.body.len + t->handed > t->window / 2)
+        return;
+    size_t events = e->event_count;
+    exchange_go_on(x);
+    engine_pump(e);
+    if (e->event_count != events)
+        loop_wake(e->loop);
+}
+
+void local_fed(struct engine *e, struct transfer *t)
+{
+    struct exchange *x = t->exchange;
+    loop_wake(e->loop);
+    if (!x || !x->starved)
+        return;
+    x->starved = false;
+    x->activity_ns = loop_now_ns(x->engine->loop);
+    exchange_unpause(x);
+}
+
+void local_close(struct engine *e)
+{
+    /* Nobody is let in while the queue is emptied. */
+    e->pumping = true;
+    LIST_FOR(node, &e->live)
+    {
+        local_cancel(e, CONTAINER_OF(node, struct exchange, node)->transfer);
+    }
+    e->pumping = false;
+}
+
+struct transfer *local_next_queued(struct engine *e, const struct transfer *after)
 {
     struct list *node = after ? after->exchange->node.next : e->live.next;
     for (; node != &e->live; node = node->next) {
@@ -185,17 +212,85 @@ bool engine_in_the_way(const struct engine *e, const struct transfer *holder,
                        const struct transfer *t)
 {
     UNUSED(e);
-    if (!holder->exchange || !holder->exchange->ticket.held)
+    const struct exchange *x = holder->exchange;
+    if (!x || !x->ticket.held || x->engine != t->exchange->engine)
         return false;
     return !host_is_full(t->exchange) || holder->exchange->ticket.host == t->exchange->ticket.host;
 }
 
 size_t engine_count_in_the_way(const struct engine *e, const struct transfer *t)
 {
-    return host_is_full(t->exchange) ? t->exchange->ticket.host->active : e->admit.active;
+    UNUSED(e);
+    const struct exchange *x = t->exchange;
+    return host_is_full(x) ? x->ticket.host->active : x->engine->admit.active;
 }
 
-struct transfer *engine_next_event(struct engine *e, unsigned *events)
+/* ---- from the asker's side */
+
+void engine_submit(struct engine *e, struct transfer *t)
+{
+    e->pending++;
+    t->cancelled = t->lost = false;
+    t->events = 0;
+    t->taken = t->handed = 0;
+    t->window = t->wanted;
+    buf_clear(&t->unread);
+    err_clear(&t->result.err);
+    if (e->nets)
+        nets_submit(e, t);
+    else
+        local_submit(e, t);
+}
+
+void engine_fail(struct engine *e, struct transfer *t, const struct err *err)
+{
+    if (!e->nets) {
+        local_fail(e, t, err);
+        return;
+    }
+    engine_hold(e);
+    local_fail(t->exchange ? t->exchange->engine : NULL, t, err);
+    engine_release(e);
+}
+
+void engine_cancel(struct engine *e, struct transfer *t)
+{
+    if (e->nets)
+        nets_command(e, t, NET_CANCEL);
+    else
+        local_cancel(e, t);
+}
+
+void engine_hold(struct engine *e)
+{
+    if (e->nets)
+        nets_hold(e);
+}
+
+void engine_release(struct engine *e)
+{
+    if (e->nets)
+        nets_release(e);
+}
+
+struct transfer *engine_next_queued(struct engine *e, const struct transfer *after)
+{
+    return e->nets ? nets_next_queued(e, after) : local_next_queued(e, after);
+}
+
+/* What came up goes over to the asker. */
+static void hand_over(struct engine *e, struct transfer *t)
+{
+    size_t len = t->result.body.len;
+    if (buf_pour(&t->unread, &t->taken, &t->result.body) == ERR_NONE) {
+        t->handed += len;
+        return;
+    }
+    t->lost = true;
+    local_cancel(e, t);
+}
+
+static struct transfer *local_next_event(struct engine *e, unsigned *events)
 {
     struct list *node = list_pop_front(&e->events);
     if (!node)
@@ -204,56 +299,73 @@ struct transfer *engine_next_event(struct engine *e, unsigned *events)
     e->event_count--;
     *events = t->events;
     t->events = 0;
-    if (*events & TRANSFER_DONE)
-        e->pending--;
+    if (t->spec.stream)
+        hand_over(e, t);
+    return t;
+}
+
+struct transfer *engine_next_event(struct engine *e, unsigned *events)
+{
+    struct transfer *t = e->nets ? nets_next_event(e, events) : local_next_event(e, events);
+    if (!t || !(*events & TRANSFER_DONE))
+        return t;
+    e->pending--;
+    if (t->lost)
+        err_set(&t->result.err, ERR_MEMORY, "no memory for the response body");
     return t;
 }
 
 void engine_took(struct engine *e, struct transfer *t, size_t len)
 {
-    struct buf *body = &t->result.body;
-    struct exchange *x = t->exchange;
-    ASSERT(len <= body->len - t->taken);
+    ASSERT(len <= t->unread.len - t->taken);
     t->taken += len;
-    if (t->taken == body->len) {
-        buf_clear(body);
+    if (t->taken == t->unread.len) {
+        buf_clear(&t->unread);
         t->taken = 0;
     }
-    if (!x || !(x->paused || x->held.len > 0) || body->len - t->taken > t->window / 2)
+    if (e->nets) {
+        nets_took(e, t, len);
         return;
-    size_t events = e->event_count;
-    exchange_go_on(x);
-    engine_pump(e);
-    if (e->event_count != events)
-        loop_wake(e->loop);
-}
-
-static void feed_goes_on(struct transfer *t)
-{
-    struct exchange *x = t->exchange;
-    if (!x || !x->starved)
-        return;
-    x->starved = false;
-    x->activity_ns = loop_now_ns(x->engine->loop);
-    exchange_unpause(x);
+    }
+    t->window = t->wanted;
+    local_took(e, t, len);
+    if (t->unread.len == 0 && !t->lost)
+        hand_over(e, t);
 }
 
 enum err_kind engine_feed(struct engine *e, struct transfer *t, const void *data, size_t len)
 {
+    if (e->nets)
+        return nets_feed(e, t, data, len);
     if (!t->exchange || len == 0)
         return ERR_NONE;
     enum err_kind kind = buf_append(&t->upload, data, len);
     if (kind == ERR_NONE)
-        feed_goes_on(t);
-    loop_wake(e->loop);
+        local_fed(e, t);
     return kind;
+}
+
+size_t engine_unsent(struct engine *e, const struct transfer *t)
+{
+    return e->nets ? nets_unsent(e, t) : t->upload.len - t->upload_sent;
 }
 
 void engine_feed_end(struct engine *e, struct transfer *t)
 {
+    if (e->nets) {
+        nets_command(e, t, NET_FED_END);
+        return;
+    }
     t->upload_ended = true;
-    feed_goes_on(t);
-    loop_wake(e->loop);
+    local_fed(e, t);
+}
+
+void engine_close(struct engine *e)
+{
+    if (e->nets)
+        nets_close(e);
+    else
+        local_close(e);
 }
 
 size_t engine_pending(const struct engine *e)
@@ -261,7 +373,23 @@ size_t engine_pending(const struct engine *e)
     return e->pending;
 }
 
+void engine_stats(struct engine *e, struct engine_stats *out)
+{
+    if (e->nets)
+        nets_stats(e, out);
+    else
+        local_stats(e, out);
+}
+
+void engine_glance(struct engine *e, struct engine_stats *out)
+{
+    if (e->nets)
+        nets_glance(e, out);
+    else
+        local_stats(e, out);
+}
+
 bool engine_threads_busy(const struct engine *e)
 {
-    return resolver_busy(e->resolver) > 0;
+    return !e->nets && resolver_busy(e->resolver) > 0;
 }

@@ -16,9 +16,12 @@
 struct engine;
 
 struct engine_config {
-    unsigned max_total;            /* transfers inside curl at once; 0: from the open-file limit */
-    unsigned max_per_host;         /* 0: no limit of its own */
-    unsigned shard_connections;    /* 0: 128 */
+    unsigned max_total;         /* transfers inside curl at once; 0: from the open-file limit */
+    unsigned max_per_host;      /* 0: no limit of its own */
+    unsigned shard_connections; /* 0: 128 */
+    /* Threads of its own for the network, among which origins are divided; 0: it runs beneath the
+     * asker's loop. The functions below stay for the asker's thread. Not under virtual time. */
+    unsigned threads;
     bool use_env_proxy;            /* the command line's habit; off in embedding */
     bool keep_file_limit;          /* the process's limit of open files is not ours to raise */
     const struct targets *targets; /* what may be connected to; NULL: everything; borrowed */
@@ -50,23 +53,29 @@ void engine_close(struct engine *e);
 /* The engine holds `t` until its done event. Never fails: what goes wrong comes up as the event. */
 void engine_submit(struct engine *e, struct transfer *t);
 /* Aborts: closes the socket (HTTP/1.1) or resets the stream (HTTP/2), gives back the queue place
- * and the slot, all before it returns; the done event (ERR_CANCELLED) is queued. Harmless on a
- * transfer whose done event is queued already. Never blocks, a hanging name look-up included. */
+ * and the slot, all before it returns, and the done event (ERR_CANCELLED) is queued; with threads
+ * of the engine's own all of it comes with their next turn. Harmless on a transfer whose done event
+ * is queued already. Never blocks, a hanging name look-up included. */
 void engine_cancel(struct engine *e, struct transfer *t);
 /* The next transfer with something new and what that is (TRANSFER_*); with TRANSFER_DONE it is the
  * asker's again. NULL: none now. */
 struct transfer *engine_next_event(struct engine *e, unsigned *events);
-/* Stream: `len` of the unread bytes are done with. With enough taken the engine reads on. */
+/* Stream: `len` of the bytes in t->unread are done with. With enough taken the engine reads on. */
 void engine_took(struct engine *e, struct transfer *t, size_t len);
 /* Upload: the next piece of the body, copied; more than TRANSFER_WINDOW unsent is for the asker to
  * avoid (TRANSFER_DRAINED tells when). Nothing happens once the transfer is done. ERR_TOO_LARGE,
  * ERR_MEMORY. */
 NODISCARD enum err_kind engine_feed(struct engine *e, struct transfer *t, const void *data,
                                     size_t len);
+/* Upload: what was fed and is not sent yet. */
+size_t engine_unsent(struct engine *e, const struct transfer *t);
 /* Upload: that was all of it. */
 void engine_feed_end(struct engine *e, struct transfer *t);
 /* As engine_cancel, but it comes up with `err`. */
 void engine_fail(struct engine *e, struct transfer *t, const struct err *err);
+/* Between these the next three agree with each other: threads of the engine's own stand still. */
+void engine_hold(struct engine *e);
+void engine_release(struct engine *e);
 /* The transfers that wait for a place, one after the other: from NULL, to NULL. */
 struct transfer *engine_next_queued(struct engine *e, const struct transfer *after);
 /* Whether `holder` has one of the places that the queued `t` waits for, and how many there are. */
@@ -78,4 +87,6 @@ size_t engine_pending(const struct engine *e);
 /* Any helper thread (a look-up) at work on behalf of the engine. */
 bool engine_threads_busy(const struct engine *e);
 
-void engine_stats(const struct engine *e, struct engine_stats *out);
+/* With threads of its own the first waits for their turn to end; the second tells of their last. */
+void engine_stats(struct engine *e, struct engine_stats *out);
+void engine_glance(struct engine *e, struct engine_stats *out);

@@ -102,6 +102,7 @@ struct exchange {
 };
 
 struct engine {
+    struct nets *nets; /* it has threads, and engines of theirs: little below is used then */
     struct loop *loop;
     struct mem *mem;
     struct log *log;
@@ -121,6 +122,20 @@ struct engine {
     bool pumping;
     struct engine_stats stats; /* counters; gauges are filled in by engine_stats */
 };
+
+/* engine.c: an engine on the thread that its loop runs on. */
+
+void local_submit(struct engine *e, struct transfer *t);
+void local_cancel(struct engine *e, struct transfer *t);
+void local_fail(struct engine *e, struct transfer *t, const struct err *err);
+void local_took(struct engine *e, struct transfer *t, size_t len);
+/* Something is in t->upload, or t->upload_ended was set. */
+void local_fed(struct engine *e, struct transfer *t);
+void local_close(struct engine *e);
+struct transfer *local_next_queued(struct engine *e, const struct transfer *after);
+void local_stats(const struct engine *e, struct engine_stats *out);
+/* How many connections the process may have. */
+size_t engine_places(bool keep_limit);
 
 /* exchange.c: the way of one transfer through the engine. */
 

@@ -38,8 +38,12 @@ struct leat_config {
     size_t memory_limit;      /* bytes for Lua and our buffers; 0: none */
     unsigned max_connections; /* requests on the wire at once; 0: from the open-file limit */
     unsigned max_per_host;    /* of them to one host and port; 0: no limit of its own */
-    bool virtual_time;        /* the clock jumps from timer to timer; no socket is opened */
-    bool env_proxy;           /* honour http_proxy and its kin */
+    /* Threads that do the network's work beside the host's: 0, all of it happens within leat_step
+     * and leat_run. Lua and every callback stay on the host's thread. Origins are divided among
+     * them, and so is max_connections. At most 16; not with virtual_time. */
+    unsigned network_threads;
+    bool virtual_time; /* the clock jumps from timer to timer; no socket is opened */
+    bool env_proxy;    /* honour http_proxy and its kin */
     /* What scripts may connect to: words such as "public", "10.0.0.0/8", "api.example.com",
      * "*.example.com", "any" (see README.md). Checked for each request and redirect, on the address
      * that is really used. NULL: everything. */
@@ -237,7 +241,8 @@ struct leat_stats {
     size_t bytes, peak;     /* of the Lua heap and our own buffers */
     uint64_t requests_done; /* so far */
 };
-/* The figures as they stand. */
+/* The figures as they stand; of network threads as their last turns left them, so that a host may
+ * ask each frame. */
 LEAT_API void leat_get_stats(leat_runtime *rt, struct leat_stats *out);
 
 #ifdef __cplusplus

@@ -45,7 +45,7 @@ static int l_feed(lua_State *L)
         return aux_failf(L, kind,
                          kind == ERR_MEMORY ? "not enough memory for the body"
                                             : "one piece of the body is too large");
-    if (!s->t || s->done || s->t->upload.len - s->t->upload_sent < TRANSFER_WINDOW)
+    if (!s->t || s->done || engine_unsent(s->rt->engine, s->t) < TRANSFER_WINDOW)
         return push_going(L, s);
     lua_pushvalue(L, 1);
     task_set_slot(L, task_current(L, &s->rt->sched, "upload"), SLOT_KEEP);

@@ -344,9 +344,16 @@ int request_push_response(lua_State *L, const struct transfer *t)
     lua_pushstring(L, res->version);
     lua_pushinteger(L, (lua_Integer)res->wire_attempts);
     push_rows(L, &res->headers);
-    push_rows(L, &res->trailers);
-    lua_pushlstring(L, (const char *)&res->timing, sizeof res->timing);
-    lua_pushboolean(L, res->complete_unknown);
+    if (t->spec.stream) { /* what its end tells is not there yet: see stream's state() */
+        static const struct transfer_timing none = {-1, -1, -1, -1, -1, -1};
+        lua_pushnil(L);
+        lua_pushlstring(L, (const char *)&none, sizeof none);
+        lua_pushboolean(L, false);
+    } else {
+        push_rows(L, &res->trailers);
+        lua_pushlstring(L, (const char *)&res->timing, sizeof res->timing);
+        lua_pushboolean(L, res->complete_unknown);
+    }
     lua_pushboolean(L, res->encoding_unknown);
     lua_pushboolean(L, !transfer_idempotent(t));
     return 12;

@@ -48,9 +48,11 @@ static struct transfer *find_blocked(struct rt *rt)
     struct engine_stats stats;
     if (unread == 0)
         return NULL;
+    engine_hold(rt->engine);
+    struct transfer *blocked = NULL;
     engine_stats(rt->engine, &stats);
     if (stats.queued == 0)
-        return NULL;
+        goto out;
     bool nothing_else = stats.active == unread && rt->sched.timers == 0 && rt->sched.external == 0;
     for (struct transfer *t = engine_next_queued(rt->engine, NULL); t;
          t = engine_next_queued(rt->engine, t)) {
@@ -62,10 +64,14 @@ static struct transfer *find_blocked(struct rt *rt)
             holders += waiting && is_unread(s) && engine_in_the_way(rt->engine, s->t, t) &&
                        (nothing_else || owner_waits(s, waiting, rt->engine));
         }
-        if (holders > 0 && holders >= engine_count_in_the_way(rt->engine, t))
-            return t;
+        if (holders > 0 && holders >= engine_count_in_the_way(rt->engine, t)) {
+            blocked = t;
+            break;
+        }
     }
-    return NULL;
+out:
+    engine_release(rt->engine);
+    return blocked;
 }
 
 /* A finalizer may raise, and a host's are not ours to mend. */

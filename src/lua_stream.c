@@ -255,7 +255,7 @@ void stream_event(struct rt *rt, struct transfer *t, unsigned events)
     }
     if (s->opener && (s->done || (s->head && t->spec.stream)))
         task_wake(s->opener);
-    if (s->reader && (s->done || t->result.body.len - t->taken >= MAX(s->asked, (size_t)1)))
+    if (s->reader && (s->done || t->unread.len - t->taken >= MAX(s->asked, (size_t)1)))
         task_wake(s->reader);
     if (s->feeder && (events & (TRANSFER_DRAINED | TRANSFER_DONE)))
         task_wake(s->feeder);
@@ -297,8 +297,8 @@ static void begin_read(struct task *task, void *arg)
 static void set_asked(struct stream *s, size_t asked)
 {
     s->asked = asked;
-    if (s->t->window / 2 < asked) {
-        s->t->window = asked * 2;
+    if (s->t->wanted / 2 < asked) {
+        s->t->wanted = asked * 2;
         engine_took(s->rt->engine, s->t, 0);
     }
 }
@@ -325,8 +325,8 @@ static int fail_piece(lua_State *L, struct stream *s, int self, const struct err
 static size_t unread(const struct stream *s, const char **bytes)
 {
     const struct transfer *t = s->t;
-    *bytes = t->result.body.data ? t->result.body.data + t->taken : "";
-    return t->result.body.len - t->taken;
+    *bytes = t->unread.data ? t->unread.data + t->taken : "";
+    return t->unread.len - t->taken;
 }
 
 static void push_event(lua_State *L, const struct sse_event *ev)

@@ -11,21 +11,14 @@ enum { RATIO_FROM = 16 * 1024 * 1024, RATIO_MAX = 250 };
 static bool full(const struct exchange *x)
 {
     const struct transfer *t = x->transfer;
-    return t->result.body.len - t->taken >= t->window;
+    return t->result.body.len + t->handed >= t->window;
 }
 
-/* Moves the unread bytes to the front. `more`: bytes that are about to come. */
+/* `more`: bytes that are about to come. */
 static void make_room(struct exchange *x, size_t more)
 {
     struct transfer *t = x->transfer;
-    struct buf *b = &t->result.body;
-    if (t->taken > 0) {
-        memmove(b->data, b->data + t->taken, b->len - t->taken);
-        b->len -= t->taken;
-        b->data[b->len] = '\0';
-        t->taken = 0;
-    }
-    b->max_bytes = MAX(b->len, t->window) + more;
+    t->result.body.max_bytes = MAX(t->result.body.len, t->window) + more;
 }
 
 static enum err_kind too_large(struct exchange *x)

@@ -146,6 +146,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     struct engine_config ec = {.targets = r->targets,
                                .max_total = r->config.max_connections,
                                .max_per_host = r->config.max_per_host,
+                               .threads = r->config.network_threads,
                                .use_env_proxy = r->config.env_proxy,
                                .keep_file_limit = r->hosted};
     if (engine_new(&rt->engine, &rt->loop, &rt->mem, &rt->log, &ec, e) != ERR_NONE)
@@ -499,7 +500,7 @@ void *leat_user(leat_runtime *r)
 void leat_get_stats(leat_runtime *r, struct leat_stats *out)
 {
     struct engine_stats stats;
-    engine_stats(r->rt.engine, &stats);
+    engine_glance(r->rt.engine, &stats);
     *out = (struct leat_stats){
         .tasks = r->rt.sched.live,
         .queued = stats.queued,

@@ -18,6 +18,9 @@ struct simulation {
 enum err_kind engine_simulate(struct engine *e, const char *url, size_t max_body, size_t max_unread,
                               void *owner, struct simulation **out, struct err *err)
 {
+    if (e->nets)
+        return err_set(err, ERR_INVALID,
+                       "no origin is simulated where the network has threads of its own");
     struct simulation *s = mem_calloc(e->mem, sizeof *s);
     if (!s)
         return err_set(err, ERR_MEMORY, "no memory to simulate an origin");

@@ -1,6 +1,6 @@
 #include "exchange.h"
 
-void engine_stats(const struct engine *e, struct engine_stats *out)
+void local_stats(const struct engine *e, struct engine_stats *out)
 {
     *out = e->stats;
     out->queued = e->admit.waiting;

@@ -18,9 +18,16 @@ static void set_defaults(struct transfer *t)
         .connect_ms = 10 * 1000, .first_byte_ms = 120 * 1000, .idle_ms = 120 * 1000};
     t->spec.max_body_bytes = (size_t)64 * 1024 * 1024;
     t->spec.max_redirects = 5;
-    t->window = TRANSFER_WINDOW;
+    t->wanted = t->window = TRANSFER_WINDOW;
     t->result.expected_bytes = -1;
     t->result.timing = (struct transfer_timing){-1, -1, -1, -1, -1, -1};
+}
+
+static void init_links(struct transfer *t)
+{
+    list_init(&t->event_node);
+    list_init(&t->crossing.command_node);
+    list_init(&t->crossing.event_node);
 }
 
 struct transfer *transfer_new(struct mem *mem)
@@ -29,13 +36,16 @@ struct transfer *transfer_new(struct mem *mem)
     if (!t)
         return NULL;
     t->mem = mem;
-    list_init(&t->event_node);
+    init_links(t);
     set_defaults(t);
     headers_init(&t->spec.headers, mem, 256, 256 * 1024);
     headers_init(&t->result.headers, mem, 256, 256 * 1024);
     headers_init(&t->result.trailers, mem, 256, 256 * 1024);
     buf_init(&t->result.body, mem, t->spec.max_body_bytes);
     buf_init(&t->upload, mem, UPLOAD_MAX);
+    buf_init(&t->crossing.fed, mem, UPLOAD_MAX);
+    buf_init(&t->crossing.came, mem, 0);
+    buf_init(&t->unread, mem, 0);
     return t;
 }
 
@@ -60,14 +70,20 @@ void transfer_reset(struct transfer *t)
     free_strings(t);
     struct transfer kept = *t;
     *t = (struct transfer){.mem = kept.mem};
-    list_init(&t->event_node);
+    init_links(t);
     set_defaults(t);
     t->spec.headers = kept.spec.headers;
     t->result.headers = kept.result.headers;
     t->result.trailers = kept.result.trailers;
     t->result.body = kept.result.body;
     t->upload = kept.upload;
-    buf_fini(&t->upload); /* few uploads follow one another */
+    t->crossing.fed = kept.crossing.fed;
+    t->crossing.came = kept.crossing.came;
+    t->unread = kept.unread;
+    buf_fini(&t->upload); /* few uploads or streams follow one another */
+    buf_fini(&t->crossing.fed);
+    buf_fini(&t->crossing.came);
+    buf_fini(&t->unread);
     headers_clear(&t->spec.headers);
     headers_clear(&t->result.headers);
     headers_clear(&t->result.trailers);
@@ -90,6 +106,9 @@ void transfer_free(struct transfer *t)
     headers_fini(&t->result.trailers);
     buf_fini(&t->result.body);
     buf_fini(&t->upload);
+    buf_fini(&t->crossing.fed);
+    buf_fini(&t->crossing.came);
+    buf_fini(&t->unread);
     mem_free(t->mem, t);
 }
 

@@ -67,7 +67,7 @@ struct transfer_result {
     char version[8]; /* "1.0", "1.1", "2" */
     struct headers headers;
     struct headers trailers;
-    struct buf body;       /* decoded; on failure what had arrived; of a stream the unread bytes */
+    struct buf body;       /* decoded; on failure what had arrived; of a stream see unread */
     char *url;             /* after redirects; NULL: the one asked for */
     bool complete_unknown; /* ended by EOF, with neither length nor chunking */
     bool encoding_unknown; /* body is in a Content-Encoding that we do not decode */
@@ -85,12 +85,27 @@ enum transfer_event {
     TRANSFER_DONE = 8,    /* the engine has let go of it: the last event */
 };
 
+/* What one thread leaves for the other; under the lock of its queues (netthread.c). */
+struct crossing {
+    struct net *net; /* NULL: on no way */
+    struct list command_node, event_node;
+    unsigned commands, events;
+    size_t took, unsent;
+    size_t window;
+    struct buf fed, came;
+    bool busy; /* the engine's thread is at it */
+};
+
 struct transfer {
     struct list event_node; /* engine: event queue */
     unsigned events;        /* engine: not taken yet */
     struct mem *mem;
-    size_t taken;  /* stream: bytes at the front of result.body that were taken */
-    size_t window; /* stream: see TRANSFER_WINDOW; more where the asker wants that much at once */
+    struct buf unread; /* stream: what came up and was not taken yet, from `taken` on */
+    size_t taken;
+    size_t handed;     /* engine: bytes that went up and were not reported as taken */
+    size_t wanted;     /* stream: the window, see TRANSFER_WINDOW; the asker may raise it */
+    size_t window;     /* engine: the same, as far as it was told */
+    bool lost;         /* there was no memory for what came up: it ends as ERR_MEMORY */
     struct buf upload; /* fed and not sent yet, from upload_sent on */
     size_t upload_sent;
     bool upload_ended;
@@ -99,6 +114,7 @@ struct transfer {
     void *owner;               /* the asker's; the engine never reads it */
     bool cancelled;            /* engine_cancel was called: the done event follows */
     struct exchange *exchange; /* the engine's own state; NULL outside it */
+    struct crossing crossing;  /* on its way between two threads */
 };
 
 /* All of spec and result empty, limits at the documented defaults (connect 10 s, first_byte 120 s,

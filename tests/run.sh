@@ -104,6 +104,12 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         [[ $name == */test_virtual_* ]] && options=(--virtual-time --seed 1)
         [[ $name == */test_h2* ]] && servers=tests/with_h2.sh || servers=tests/with_faultd.sh
         run "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
+        # What waits for the network does the same where threads of its own have it.
+        case ${name##*/test_} in
+        h2 | http* | stream | task | upload | openai | policy_http | routes | rows_*)
+            run "$mode/threads/${name##*/test_}" "$servers" "$@" "$LEAT" --network-threads 2 "$file"
+            ;;
+        esac
     done
     for file in tests/{cli,fault,scripts,embed}/test_*.sh; do
         [ -e "$file" ] || continue

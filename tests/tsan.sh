@@ -1,7 +1,7 @@
 #!/bin/bash
 # tests/tsan.sh: builds the library under ThreadSanitizer (in build-tsan/) and runs what uses several threads: 64
-# runtimes in 8 threads, host functions completed from other threads, look-ups and files off the loop. The last line
-# is `N passed, N failed`.
+# runtimes in 8 threads, host functions completed from other threads, look-ups and files off the loop, the network on
+# threads of its own. The last line is `N passed, N failed`.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 scratch=$(mktemp -d) mock=
@@ -38,6 +38,11 @@ run "$scratch/many" "${line##* }"
 for name in mem loop resolver file; do
     program=$(find build-tsan -name "test_$name" -type f | head -n 1)
     [ -n "$program" ] && run "$program"
+done
+# The Lua tests of the network, with its work on threads of its own.
+for name in http http_cancel task upload; do
+    LUA_PATH="tests/lua/?.lua" BUILD=$PWD/build-tsan run tests/with_faultd.sh build-tsan/leat --network-threads 3 \
+        "tests/lua/test_$name.lua"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

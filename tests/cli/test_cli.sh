@@ -135,6 +135,31 @@ expect_lines out 0
 try "$LEAT" -e
 expect_status 2
 
+begin "--network-threads gives the network threads of its own, as many as asked for"
+threads='local n = 0
+for _ in io.popen("ls /proc/" .. io.open("/proc/self/stat"):read("*n") .. "/task"):lines() do n = n + 1 end print(n)'
+try "$LEAT" -e "$threads"
+expect_out "1"
+try "$LEAT" --network-threads 3 -e "$threads"
+expect_out "4"
+try "$LEAT" --network-threads 2 -e 'print(request("http://127.0.0.1:1/"))'
+expect_status 0
+expect_out "connect: "
+
+begin "--network-threads where they cannot be says so"
+try "$LEAT" --network-threads 17 -e 'print(1)'
+expect_status 2
+expect_err "from 0 to 16, got '17'"
+try "$LEAT" --network-threads
+expect_status 2
+try "$LEAT" --network-threads x -e 'print(1)'
+expect_status 2
+try "$LEAT" --network-threads 1 --virtual-time -e 'print(1)'
+expect_status 2
+expect_err "network threads have no part in virtual time"
+try "$LEAT" --network-threads 1 -e 'print(leat.simulate("http://a.example", print))'
+expect_out "threads of its own"
+
 begin "math.random differs from run to run, and repeats with --seed"
 one=$("$LEAT" -e 'print(math.random(), leat.uuid())')
 two=$("$LEAT" -e 'print(math.random(), leat.uuid())')

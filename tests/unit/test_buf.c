@@ -55,6 +55,62 @@ TEST(a_detached_text_belongs_to_the_caller)
     CHECK_EQ(m.blocks, 0);
 }
 
+TEST(what_is_poured_follows_what_was_not_skipped)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    struct buf from, to;
+    buf_init(&from, &m, 100);
+    buf_init(&to, &m, 0);
+    size_t skip = 0;
+    CHECK_EQ(buf_pour(&to, &skip, &from), ERR_NONE); /* nothing into nothing */
+    CHECK_EQ(to.len, 0);
+    CHECK_EQ(buf_append_str(&from, "abc"), ERR_NONE);
+    const char *place = from.data;
+    CHECK_EQ(buf_pour(&to, &skip, &from), ERR_NONE);
+    CHECK(to.data == place); /* not copied */
+    CHECK_STR(to.data, "abc");
+    CHECK_EQ(from.len, 0);
+    skip = 2;
+    CHECK_EQ(buf_append_str(&from, "defg"), ERR_NONE);
+    CHECK_EQ(buf_pour(&to, &skip, &from), ERR_NONE);
+    CHECK_STR(to.data, "cdefg");
+    CHECK_EQ(skip, 0);
+    CHECK_EQ(from.len, 0);
+    skip = to.len;
+    CHECK_EQ(buf_append_str(&from, "h"), ERR_NONE);
+    CHECK_EQ(buf_pour(&to, &skip, &from), ERR_NONE);
+    CHECK_STR(to.data, "h");
+    CHECK_EQ(skip, 0);
+    buf_fini(&from);
+    buf_fini(&to);
+    CHECK_EQ(m.blocks, 0);
+}
+
+TEST(a_buffer_that_cannot_be_poured_loses_nothing)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    struct buf from, to;
+    buf_init(&from, &m, 4096);
+    buf_init(&to, &m, 0);
+    size_t skip = 0;
+    CHECK_EQ(buf_append_str(&from, "ab"), ERR_NONE);
+    CHECK_EQ(buf_pour(&to, &skip, &from), ERR_NONE);
+    char many[2048] = {0};
+    CHECK_EQ(buf_append(&from, many, sizeof many), ERR_NONE);
+    skip = 1;
+    atomic_store(&m.fail_in, 0);
+    CHECK_EQ(buf_pour(&to, &skip, &from), ERR_MEMORY);
+    CHECK_STR(to.data + skip, "b");
+    CHECK_EQ(from.len, sizeof many);
+    CHECK_EQ(buf_pour(&to, &skip, &from), ERR_NONE);
+    CHECK_EQ(to.len, 1 + sizeof many);
+    buf_fini(&from);
+    buf_fini(&to);
+    CHECK_EQ(m.blocks, 0);
+}
+
 TEST(reserved_room_becomes_content_when_committed)
 {
     struct mem m;
