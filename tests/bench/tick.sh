@@ -1,19 +1,30 @@
 #!/bin/bash
-# tests/bench/tick.sh [TICKS]: how long leat_step(500 us) takes in a host's frame, as histograms: with 200 requests
-# in flight, with a script that never waits (LuaJIT's compiler off), and the same under the watchdog.
+# tests/bench/tick.sh [TICKS [MODE...]]: how long leat_step(500 us) takes in a host's frame, as histograms. The modes:
+# with 200 requests in flight over HTTP/1.1 (h1) and over HTTP/2 with TLS (h2), with a script that never waits and
+# LuaJIT's compiler off (loop), and the same under the watchdog (watchdog).
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
+ticks=${1-2000}
+[ $# -gt 1 ] && shift && modes="$*" || modes="h1 h2 loop watchdog"
 scratch=$(mktemp -d)
-build=${BUILD:-$root/build}
+export BUILD=${BUILD:-$root/build}
 mkdir "$scratch/include"
 cp "$root/src/leat.h" "$scratch/include"
-gcc -O2 -std=c11 -D_GNU_SOURCE -I"$scratch/include" -o "$scratch/tick" "$root/tests/bench/tick.c" -L"$build" -lleat \
-    -Wl,-rpath,"$build"
+gcc -O2 -std=c11 -D_GNU_SOURCE -I"$scratch/include" -o "$scratch/tick" "$root/tests/bench/tick.c" -L"$BUILD" -lleat \
+    -Wl,-rpath,"$BUILD"
 mkfifo "$scratch/mock"
-"$build/leat" mock --port 0 --latency 0.05-0.4 >"$scratch/mock" &
+"$BUILD/leat" mock --port 0 --latency 0.05-0.4 >"$scratch/mock" &
 mock=$!
 trap 'kill $mock; rm -rf "$scratch"' EXIT
 read -r line <"$scratch/mock"
-for mode in io loop watchdog; do
-    "$scratch/tick" "${line##* }" $mode "${1-2000}"
+for mode in $modes; do
+    case $mode in
+    h1) "$scratch/tick" io "$ticks" "${line##* }/v1/chat/completions" ;;
+    h2)
+        # shellcheck disable=SC2016 # for the shell inside
+        "$root/tests/with_h2.sh" bash -c '"$1" io "$2" "$H2_TLS_URL/delay?ms=RANDOM" "$H2_CA"' - "$scratch/tick" \
+            "$ticks"
+        ;;
+    *) "$scratch/tick" "$mode" "$ticks" ;;
+    esac
 done
