@@ -11,13 +11,20 @@
 static void fire_due(struct loop *l)
 {
     timer_heap_take_due(&l->timers, loop_now_ns(l));
-    for (struct timer *t; (t = timer_heap_next_due(&l->timers)) != NULL;)
+    for (struct timer *t; (t = timer_heap_next_due(&l->timers)) != NULL;) {
         t->fn(t);
+        if (l->timers.due_first != NULL && !loop_has_time(l)) {
+            l->cut = true;
+            return;
+        }
+    }
 }
 
 /* The first deadline that can ever come; NEVER_NS: none. */
 static uint64_t next_due_ns(const struct loop *l)
 {
+    if (l->timers.due_first != NULL) /* set aside, and not fired for lack of time */
+        return 0;
     const struct timer *first = timer_heap_first(&l->timers);
     return first != NULL ? first->due_ns : NEVER_NS;
 }
@@ -101,6 +108,7 @@ enum err_kind loop_init(struct loop *l, struct mem *mem, uv_loop_t *host, bool i
                        .owns_uv = host == NULL,
                        .is_virtual = is_virtual,
                        .virtual_ns = LOOP_VIRTUAL_START_NS,
+                       .until_ns = NEVER_NS,
                        .armed_ns = NEVER_NS};
     list_init(&l->hooks);
     atomic_init(&l->woken, false);
@@ -171,18 +179,58 @@ static void turn_virtual(struct loop *l, bool block)
     fire_due(l);
 }
 
+/* What a turn that is cut short leaves is the next one's: then the timers come first. */
+static void turn_real(struct loop *l, bool block)
+{
+    bool timers_first = l->timers_first;
+    l->timers_first = false;
+    if (timers_first)
+        fire_due(l);
+    if (l->cut)
+        return;
+    run_uv(l, block && next_due_ns(l) > loop_now_ns(l));
+    atomic_store(&l->woken, false);
+    if (timers_first)
+        return;
+    if (l->cut || (next_due_ns(l) <= loop_now_ns(l) && !loop_has_time(l)))
+        l->cut = l->timers_first = true;
+    else
+        fire_due(l);
+}
+
 void loop_turn(struct loop *l, bool block)
 {
     ASSERT(!l->in_turn && !l->closing);
+    l->cut = false;
     if (l->is_virtual) {
         turn_virtual(l, block);
         return;
     }
-    run_uv(l, block && next_due_ns(l) > loop_now_ns(l));
-    atomic_store(&l->woken, false);
-    fire_due(l);
+    turn_real(l, block);
     if (!l->owns_uv)
         arm(l);
+}
+
+void loop_until(struct loop *l, uint64_t until_ns)
+{
+    l->until_ns = until_ns;
+    if (until_ns != NEVER_NS)
+        l->event_ns /= 2; /* it may have been a rare one */
+}
+
+bool loop_has_time(const struct loop *l)
+{
+    return l->until_ns == NEVER_NS || uv_hrtime() + l->event_ns < l->until_ns;
+}
+
+bool loop_cut(struct loop *l, uint64_t began_ns)
+{
+    if (l->until_ns == NEVER_NS)
+        return false;
+    uint64_t now = uv_hrtime();
+    l->event_ns = now - began_ns;
+    l->cut = now + l->event_ns >= l->until_ns;
+    return l->cut;
 }
 
 int loop_timeout_ms(const struct loop *l)

@@ -42,6 +42,10 @@ struct loop {
     bool in_turn;
     atomic_bool woken; /* loop_wake since the last turn began to wait */
     uint64_t virtual_ns;
+    uint64_t until_ns;     /* see loop_until */
+    bool cut;              /* the last turn ended by it, with something left */
+    bool timers_first;     /* they did not come to their turn */
+    uint64_t event_ns;     /* what the last event took */
     uint64_t armed_ns;     /* what uv_timer is set to; NEVER_NS: not set */
     unsigned open_handles; /* ours that uv has not closed yet */
     unsigned busy;         /* results that helper threads still owe us */
@@ -62,6 +66,14 @@ uint64_t loop_now_ns(const struct loop *l);
  * no deadline, or while helper threads are at work, it waits as ever). Timers never fire early, and
  * one started by a timer's callback never in the same turn. May return with nothing done. */
 void loop_turn(struct loop *l, bool block);
+/* Until when, by the real clock, turns hand out events and timers: each at least one, the others at
+ * the next turn (`cut`). NEVER_NS: no end. */
+void loop_until(struct loop *l, uint64_t until_ns);
+/* Beneath loop_turn, behind an event that began at `began_ns`: whether this turn is to hand out no
+ * more, the next one being as long. */
+bool loop_cut(struct loop *l, uint64_t began_ns);
+/* Whether there is time for one more event. */
+bool loop_has_time(const struct loop *l);
 /* For a host that polls by itself: how long it may wait; -1: no deadline. */
 int loop_timeout_ms(const struct loop *l);
 

@@ -17,6 +17,8 @@
 /* Seconds that a pipeline, a batch or a journalled map has to end what it began. */
 #define DRAIN_GRACE_S 10
 
+#define LUA_SHARE 2
+
 struct rt *runtime_inside(struct leat_runtime *r)
 {
     return &r->rt;
@@ -461,15 +463,28 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
         return LEAT_REFUSED;
     uint64_t now = loop_now_ns(&rt->loop);
     uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
-    limit_step(&r->limit, until);
+    enum leat_next next = LEAT_READY;
+    if (!rt->virtual_time)
+        loop_until(&rt->loop, until);
     do {
-        if (!runtime_turn(r, false, until))
-            return LEAT_DONE;
+        /* Not all of the time: what Lua starts is then the library's to send. */
+        uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (until - now) / LUA_SHARE;
+        limit_step(&r->limit, lua_until);
+        if (!runtime_turn(r, false, lua_until)) {
+            next = LEAT_DONE;
+            break;
+        }
         drain(rt);
-        if (list_empty(&rt->sched.ready) && list_empty(&rt->sched.late))
-            return LEAT_IDLE;
-    } while (loop_now_ns(&rt->loop) < until);
-    return LEAT_READY;
+        if (rt->loop.cut)
+            break;
+        if (list_empty(&rt->sched.ready) && list_empty(&rt->sched.late)) {
+            next = LEAT_IDLE;
+            break;
+        }
+        now = loop_now_ns(&rt->loop);
+    } while (now < until && loop_has_time(&rt->loop));
+    loop_until(&rt->loop, NEVER_NS);
+    return next;
 }
 
 void leat_interrupt(leat_runtime *r)

@@ -22,6 +22,8 @@ struct sockets {
     int epoll_fd;
     struct slot *slots; /* by descriptor */
     size_t slot_count;
+    struct epoll_event events[256];
+    int next, count; /* of `events`: which are still to be handed out */
 };
 
 static struct slot *slot_at(struct sockets *s, int fd)
@@ -74,27 +76,44 @@ static void set_registered(struct sockets *s, int fd, uint8_t bits)
     log_write(s->log, LOG_WARN, "cannot watch a socket: %s", strerror(errno));
 }
 
+static void hand_out(struct sockets *s, const struct epoll_event *ev)
+{
+    int fd = (int)(uint32_t)ev->data.u64;
+    struct slot *slot = slot_at(s, fd);
+    if (!slot || slot->generation != (uint32_t)(ev->data.u64 >> 32))
+        return;
+    if (slot->wanted == 0) {
+        set_registered(s, fd, 0);
+        return;
+    }
+    int bits = 0;
+    if (ev->events & EPOLLIN)
+        bits |= CURL_CSELECT_IN;
+    if (ev->events & EPOLLOUT)
+        bits |= CURL_CSELECT_OUT;
+    if (ev->events & (EPOLLERR | EPOLLHUP))
+        bits |= CURL_CSELECT_ERR;
+    s->ready(slot->owner, fd, bits);
+}
+
+/* What a turn that was out of time has left comes first, or the same sockets would always win. An
+ * event that no longer holds does no harm: the library then finds nothing to read. */
 static void dispatch(struct sockets *s)
 {
-    struct epoll_event events[256];
-    int n = epoll_wait(s->epoll_fd, events, (int)ARRAY_LEN(events), 0);
-    for (int i = 0; i < n; i++) {
-        int fd = (int)(uint32_t)events[i].data.u64;
-        struct slot *slot = slot_at(s, fd);
-        if (!slot || slot->generation != (uint32_t)(events[i].data.u64 >> 32))
-            continue;
-        if (slot->wanted == 0) {
-            set_registered(s, fd, 0);
-            continue;
+    for (bool asked = false;;) {
+        if (s->next == s->count) {
+            if (asked)
+                return;
+            asked = true;
+            s->next = 0;
+            s->count = MAX(epoll_wait(s->epoll_fd, s->events, (int)ARRAY_LEN(s->events), 0), 0);
+            if (s->count == 0)
+                return;
         }
-        int bits = 0;
-        if (events[i].events & EPOLLIN)
-            bits |= CURL_CSELECT_IN;
-        if (events[i].events & EPOLLOUT)
-            bits |= CURL_CSELECT_OUT;
-        if (events[i].events & (EPOLLERR | EPOLLHUP))
-            bits |= CURL_CSELECT_ERR;
-        s->ready(slot->owner, fd, bits);
+        uint64_t began = s->loop->until_ns != NEVER_NS ? uv_hrtime() : 0;
+        hand_out(s, &s->events[s->next++]);
+        if (loop_cut(s->loop, began))
+            return;
     }
 }
 
