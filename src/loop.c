@@ -214,8 +214,10 @@ void loop_turn(struct loop *l, bool block)
 void loop_until(struct loop *l, uint64_t until_ns)
 {
     l->until_ns = until_ns;
-    if (until_ns != NEVER_NS)
-        l->event_ns /= 2; /* it may have been a rare one */
+    if (until_ns == NEVER_NS)
+        return;
+    uint64_t now = uv_hrtime(), budget = until_ns > now ? until_ns - now : 0;
+    l->event_ns = MIN(l->event_ns, budget) / 4 * 3; /* it may have been a rare one */
 }
 
 bool loop_has_time(const struct loop *l)
@@ -228,7 +230,7 @@ bool loop_cut(struct loop *l, uint64_t began_ns)
     if (l->until_ns == NEVER_NS)
         return false;
     uint64_t now = uv_hrtime();
-    l->event_ns = now - began_ns;
+    l->event_ns = MAX(l->event_ns, now - began_ns);
     l->cut = now + l->event_ns >= l->until_ns;
     return l->cut;
 }

@@ -45,7 +45,7 @@ struct loop {
     uint64_t until_ns;     /* see loop_until */
     bool cut;              /* the last turn ended by it, with something left */
     bool timers_first;     /* they did not come to their turn */
-    uint64_t event_ns;     /* what the last event took */
+    uint64_t event_ns;     /* what an event may well take */
     uint64_t armed_ns;     /* what uv_timer is set to; NEVER_NS: not set */
     unsigned open_handles; /* ours that uv has not closed yet */
     unsigned busy;         /* results that helper threads still owe us */

@@ -468,7 +468,8 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
         loop_until(&rt->loop, until);
     do {
         /* Not all of the time: what Lua starts is then the library's to send. */
-        uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (until - now) / LUA_SHARE;
+        uint64_t left = until - now, event = MIN(rt->loop.event_ns, left);
+        uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (left - event) / LUA_SHARE;
         limit_step(&r->limit, lua_until);
         if (!runtime_turn(r, false, lua_until)) {
             next = LEAT_DONE;
