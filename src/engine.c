@@ -107,6 +107,11 @@ void engine_free(struct engine *e)
     mem_free(e->mem, e);
 }
 
+void engine_bound_streams(struct engine *e, unsigned streams)
+{
+    e->shards.streams = streams; /* threads of the engine's own hold nobody up */
+}
+
 void local_submit(struct engine *e, struct transfer *t)
 {
     e->stats.submitted++;

@@ -50,6 +50,10 @@ void engine_free(struct engine *e);
 /* Cancels every transfer the engine holds; their done events are queued when this returns. */
 void engine_close(struct engine *e);
 
+/* From now on an HTTP/2 connection gets at most `streams` requests: what the library does for each
+ * event grows with them, and cannot be interrupted. */
+void engine_bound_streams(struct engine *e, unsigned streams);
+
 /* The engine holds `t` until its done event. Never fails: what goes wrong comes up as the event. */
 void engine_submit(struct engine *e, struct transfer *t);
 /* Aborts: closes the socket (HTTP/1.1) or resets the stream (HTTP/2), gives back the queue place

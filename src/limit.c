@@ -3,11 +3,17 @@
 #include "lua_aux.h"
 #include <luajit.h>
 #include <signal.h>
-#include <time.h>
+#include <unistd.h>
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
 
 /* Between two looks at the clock: some ten microseconds of interpreted code. */
 #define LOOK_INSTRUCTIONS 1000
 #define HURRY_NS (100 * NS_PER_MS)
+/* The signal again, where Lua could not be interrupted when it came. */
+#define AGAIN_NS NS_PER_MS
 
 static const char limit_key;
 
@@ -107,6 +113,20 @@ static void set_due(struct limit *l)
     atomic_store(&l->due_ns, MIN(l->began_ns + left, until));
 }
 
+static void set_timer(struct limit *l, uint64_t due_ns)
+{
+    if (!l->has_timer || l->armed_ns == due_ns)
+        return;
+    l->armed_ns = due_ns;
+    struct itimerspec when = {.it_value = {0}};
+    if (due_ns != NEVER_NS) {
+        when.it_value.tv_sec = (time_t)(due_ns / NS_PER_S);
+        when.it_value.tv_nsec = (long)(due_ns % NS_PER_S);
+        when.it_interval.tv_nsec = AGAIN_NS;
+    }
+    timer_settime(l->timer, TIMER_ABSTIME, &when, NULL);
+}
+
 static void before_resume(struct sched *s, struct task *t)
 {
     struct limit *l = s->watch;
@@ -115,8 +135,10 @@ static void before_resume(struct sched *s, struct task *t)
     l->sliced_id = 0;
     l->began_ns = clock_ns(CLOCK_MONOTONIC);
     l->began_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-    if (l->watchdog)
+    if (l->watchdog) {
         set_due(l);
+        set_timer(l, atomic_load(&l->until_ns));
+    }
 }
 
 static void after_resume(struct sched *s, struct task *t)
@@ -165,6 +187,11 @@ static void start_watchdog(lua_State *L, struct limit *l)
     struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
     sigemptyset(&sa.sa_mask);
     sigaction(SIGPROF, &sa, NULL);
+    /* The profiler's signal comes every 10 ms, which is many times the budget of a step. */
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
+    event.sigev_notify_thread_id = gettid();
+    l->armed_ns = NEVER_NS;
+    l->has_timer = timer_create(CLOCK_MONOTONIC, &event, &l->timer) == 0;
 }
 
 void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns, bool watchdog)
@@ -191,8 +218,11 @@ void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns,
 
 void limit_step(struct limit *l, uint64_t until_ns)
 {
-    if (l->rt)
-        atomic_store(&l->until_ns, l->rt->virtual_time ? NEVER_NS : until_ns);
+    if (!l->rt)
+        return;
+    atomic_store(&l->until_ns, l->rt->virtual_time ? NEVER_NS : until_ns);
+    if (until_ns == NEVER_NS)
+        set_timer(l, NEVER_NS);
 }
 
 void limit_outside(struct limit *l)
@@ -218,6 +248,8 @@ void limit_close(struct limit *l, lua_State *L)
     atomic_store(&l->due_ns, NEVER_NS);
     lua_sethook(L, NULL, 0, 0);
     if (l->watchdog) {
+        if (l->has_timer)
+            timer_delete(l->timer);
         luaJIT_profile_stop(L);
         atomic_store(&watched, NULL);
     }

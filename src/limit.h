@@ -5,11 +5,15 @@
 
 #include "lua_rt.h"
 #include <pthread.h>
+#include <time.h>
 
 struct limit {
     struct rt *rt; /* NULL: no limit is set */
     uint64_t limit_ns;
-    bool watchdog;             /* compiled code runs; a timer's signal sets the hook */
+    bool watchdog;  /* compiled code runs; a timer's signal sets the hook */
+    bool has_timer; /* ... one of ours at the end of a leat_step, beside the profiler's */
+    timer_t timer;
+    uint64_t armed_ns;         /* what it is set to; NEVER_NS: not set */
     pthread_t thread;          /* the runtime's */
     _Atomic uint64_t due_ns;   /* watchdog: when the hook is to be set; NEVER_NS: not */
     _Atomic uint64_t until_ns; /* end of the present leat_step; NEVER_NS: none */

@@ -134,15 +134,18 @@ struct shard *shard_for(struct engine *e, struct origin *origin)
 {
     struct shards *all = &e->shards;
     bool multiplexes = origin->https ? origin->protocol != ORIGIN_HTTP1 : origin->h2c;
+    bool bounded = multiplexes && all->streams != 0;
+    unsigned places = bounded ? MIN(all->streams, all->connections) : all->connections;
     if (multiplexes && origin->home_shard < all->count) {
         /* Streams share a connection only within one multi. While the protocol is not known each
          * request may yet turn out to need a connection of its own. */
         struct shard *home = all->all[origin->home_shard];
-        if (origin->protocol == ORIGIN_HTTP2 || origin->h2c || home->active < all->connections)
+        bool shares = origin->protocol == ORIGIN_HTTP2 || origin->h2c;
+        if ((shares && !bounded) || home->active < places)
             return home;
     }
     for (int index; (index = origin_pop_idle(origin)) >= 0;) {
-        if (all->all[index]->active < all->connections)
+        if (all->all[index]->active < places)
             return all->all[index];
     }
     struct shard *least = NULL;
@@ -150,7 +153,7 @@ struct shard *shard_for(struct engine *e, struct origin *origin)
         if (!least || all->all[i]->active < least->active)
             least = all->all[i];
     }
-    if (!least || (least->active >= all->connections && all->count < UINT16_MAX)) {
+    if (!least || (least->active >= places && all->count < UINT16_MAX)) {
         struct shard *fresh = shard_new(e);
         if (fresh)
             least = fresh;

@@ -23,6 +23,7 @@ struct shards {
     struct shard **all;
     size_t count, cap;
     unsigned connections; /* per shard */
+    unsigned streams;     /* per shard, of an origin whose requests share; 0: all in one */
     size_t in_curl;
 };
 
