@@ -12,7 +12,7 @@ wanted=$build
 for use in "$@"; do
     case $use in
     build) ;;
-    test) wanted="$wanted g++ luajit lua-check curl libnghttp2-dev nginx-light nghttp2-server" ;;
+    test) wanted="$wanted g++ luajit lua-check curl libnghttp2-dev libsdl2-dev nginx-light nghttp2-server" ;;
     valgrind) wanted="$wanted valgrind" ;;
     bench) wanted="$wanted nginx-light curl" ;;
     *)
