@@ -34,7 +34,15 @@ for name in calls many; do
         -Lbuild-tsan -lleat -Wl,-rpath,"$PWD/build-tsan" -lpthread || exit 1
 done
 run "$scratch/calls"
-run "$scratch/many" "${line##* }"
+run "$scratch/many" "${line##* }/v1/models" "${line##* }/v1/chat/completions"
+# Over TLS, and over HTTP/2. The servers' own words are for the shell inside.
+export BUILD=$PWD/build-tsan
+# shellcheck disable=SC2016
+{
+    run tests/with_faultd.sh env -u LD_PRELOAD sh -c \
+        'exec "$0" "$FAULT_TLS_URL/ok" "$FAULT_TLS_URL/never" "$FAULT_CA"' "$scratch/many"
+    run tests/with_h2.sh sh -c 'exec "$0" "$H2_TLS_URL/ok" "$H2_TLS_URL/never" "$H2_CA"' "$scratch/many"
+}
 for name in mem loop resolver file; do
     program=$(find build-tsan -name "test_$name" -type f | head -n 1)
     [ -n "$program" ] && run "$program"

@@ -1,5 +1,6 @@
 /* 64 runtimes in 8 threads, each made, used, and freed with requests in flight: nothing may stay
- * behind. The argument is an address that accepts connections and is slow to answer. */
+ * behind. Usage: many QUICK SLOW [CA], two addresses: one that answers with 200, one that is slow
+ * to answer. */
 #include <dirent.h>
 #include <leat.h>
 #include <pthread.h>
@@ -10,15 +11,15 @@
 enum { THREADS = 8, RUNTIMES = 8 };
 
 static const char source[] =
-    "local url = ...\n"
-    "assert(request(url .. '/v1/models').status == 200)\n"
-    "for i = 1, 10 do spawn(request, { url = url .. '/v1/chat/completions', method = 'POST',\n"
+    "local quick, slow, ca = ...\n"
+    "assert(assert(request { url = quick, ca_file = ca }).status == 200)\n"
+    "for i = 1, 10 do spawn(request, { url = slow, method = 'POST', ca_file = ca,\n"
     "    json = { model = 'm', messages = { { role = 'user', content = 'hello' } } } }) end\n"
     "sleep(0)\n"
     "return true\n";
 
 struct part {
-    const char *url;
+    char **args; /* quick, slow, certificates */
     int failures;
 };
 
@@ -29,13 +30,16 @@ static void *run_some(void *arg)
     struct leat_error err;
     for (int i = 0; i < RUNTIMES; i++) {
         rts[i] = leat_new(NULL, &err);
-        leat_value *url = leat_string(part->url, SIZE_MAX);
-        const leat_value *args[] = {url};
-        if (!rts[i] || !leat_eval(rts[i], "=many", source, SIZE_MAX, args, 1, NULL, NULL, &err)) {
+        leat_value *values[3] = {NULL, NULL, NULL};
+        for (int k = 0; k < 3 && part->args[k]; k++)
+            values[k] = leat_string(part->args[k], SIZE_MAX);
+        if (!rts[i] || !leat_eval(rts[i], "=many", source, SIZE_MAX,
+                                  (const leat_value *const *)values, 3, NULL, NULL, &err)) {
             printf("%s\n", err.message);
             part->failures++;
         }
-        leat_value_free(url);
+        for (int k = 0; k < 3; k++)
+            leat_value_free(values[k]);
     }
     /* Until each has its ten requests on the way. */
     for (int i = 0; i < RUNTIMES; i++) {
@@ -65,13 +69,13 @@ static int open_files(void)
     return n;
 }
 
-static int round_of_threads(const char *url)
+static int round_of_threads(char **args)
 {
     pthread_t threads[THREADS];
     struct part parts[THREADS];
     int failures = 0;
     for (int i = 0; i < THREADS; i++) {
-        parts[i] = (struct part){url, 0};
+        parts[i] = (struct part){args, 0};
         if (pthread_create(&threads[i], NULL, run_some, &parts[i]) != 0)
             abort();
     }
@@ -84,11 +88,11 @@ static int round_of_threads(const char *url)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2)
+    if (argc < 3)
         return 2;
-    int failures = round_of_threads(argv[1]); /* what libraries open once is open now */
+    int failures = round_of_threads(argv + 1); /* what libraries open once is open now */
     int before = open_files();
-    failures += round_of_threads(argv[1]);
+    failures += round_of_threads(argv + 1);
     int after = open_files();
     if (after != before)
         printf("%d files are open, %d before\n", after, before);

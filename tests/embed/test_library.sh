@@ -130,8 +130,25 @@ start_mock --latency 30
 try gcc -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror $sanitize -o many "$root/tests/embed/many.c" \
     $(pc --cflags --libs leat) -Wl,-rpath,"$libdir" -lpthread
 expect_status 0
-try ./many "$mock_url"
+try ./many "$mock_url/v1/models" "$mock_url/v1/chat/completions"
 expect_status 0
 expect_out "2 passed, 0 failed"
+
+# over_tls SERVERS QUICK SLOW CA: the same; the last three are shell words for the servers' environment.
+over_tls() {
+    try "$root/tests/$1" env -u LD_PRELOAD sh -c "exec ./many $2 $3 $4"
+    expect_status 0
+    expect_out "2 passed, 0 failed"
+}
+begin "the same over TLS"
+# shellcheck disable=SC2016 # for the shell inside
+over_tls with_faultd.sh '"$FAULT_TLS_URL/ok"' '"$FAULT_TLS_URL/never"' '"$FAULT_CA"'
+if [ -x "$BUILD/tests/h2d" ]; then
+    begin "the same over HTTP/2"
+    # shellcheck disable=SC2016
+    over_tls with_h2.sh '"$H2_TLS_URL/ok"' '"$H2_TLS_URL/never"' '"$H2_CA"'
+else
+    echo "  skipped: the same over HTTP/2: no h2d (libnghttp2-dev)"
+fi
 
 finish
