@@ -323,6 +323,52 @@ TEST(a_host_that_polls_by_itself_learns_how_long_it_may_wait)
     teardown(&f);
 }
 
+TEST(turns_without_time_fire_one_timer_at_most_and_all_of_them_in_the_end)
+{
+    struct fixture f;
+    if (!setup(&f, NULL, false))
+        return;
+    struct probe p[3];
+    for (int i = 0; i < 3; i++) {
+        probe_init(&p[i], &f, i);
+        loop_timer_start(&f.loop, &p[i].timer, (uint64_t)i);
+    }
+    loop_until(&f.loop, 1);
+    for (int turns = 0; turns < 6 && f.count < 3; turns++) {
+        int before = f.count;
+        CHECK_EQ(loop_timeout_ms(&f.loop), 0);
+        loop_turn(&f.loop, false);
+        CHECK(f.count <= before + 1);
+        CHECK(f.loop.cut || f.count == 3);
+    }
+    CHECK_EQ(f.count, 3);
+    CHECK(f.fired[0] == 0 && f.fired[1] == 1 && f.fired[2] == 2);
+    CHECK_EQ(loop_timeout_ms(&f.loop), -1);
+    teardown(&f);
+}
+
+TEST(timers_that_were_left_over_fire_in_a_turn_that_has_time)
+{
+    struct fixture f;
+    if (!setup(&f, NULL, false))
+        return;
+    struct probe p[3];
+    for (int i = 0; i < 3; i++) {
+        probe_init(&p[i], &f, i);
+        loop_timer_start(&f.loop, &p[i].timer, 0);
+    }
+    loop_until(&f.loop, 1);
+    for (int turns = 0; turns < 2; turns++)
+        loop_turn(&f.loop, false);
+    CHECK_EQ(f.count, 1);
+    loop_timer_stop(&f.loop, &p[1].timer);
+    loop_until(&f.loop, NEVER_NS);
+    loop_turn(&f.loop, true);
+    CHECK(f.count == 2 && f.fired[1] == 2);
+    CHECK(!f.loop.cut);
+    teardown(&f);
+}
+
 TEST(deadlines_saturate_instead_of_wrapping)
 {
     struct fixture f;
