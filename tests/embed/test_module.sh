@@ -129,6 +129,15 @@ expect_status 0
 expect_err "this process was forked"
 expect_equal "$(cat out)" 200
 
+if [ -x "$BUILD/tests/h2d" ]; then
+    begin "under leat.step an HTTP/2 connection gets twenty requests"
+    guest "$root/tests/with_h2.sh" luajit "$parts/shared.lua"
+    expect_status 0
+    expect_out "shared ok"
+else
+    echo "  skipped: HTTP/2 under leat.step: no h2d (libnghttp2-dev)"
+fi
+
 begin "leat's own states have leat already, and run by themselves"
 try "$LEAT" -e "assert(package.loadlib('$module', 'luaopen_leat')() == leat)"
 expect_status 0

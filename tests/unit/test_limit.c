@@ -4,6 +4,8 @@
 
 #include "test.h"
 
+#include <stdlib.h>
+
 static void no_log(void *arg, enum leat_log_level level, const char *line)
 {
     (void)arg;
@@ -195,9 +197,12 @@ TEST(under_the_watchdog_too)
     REQUIRE(starts(rt, slices));
     steps_until_done(rt, 1000);
     CHECK_STR(leat_report(rt), "");
-    /* Long enough for the timer, however quick the machine. */
+    /* By CPU time, so a busy machine makes them more; the profiler alone would make 30 of it, as it
+     * does in valgrind, which holds signals back. */
+    const char *preloaded = getenv("LD_PRELOAD");
+    int least = preloaded && strstr(preloaded, "vgpreload") ? 1 : 60;
     REQUIRE(starts(rt, "local t = os.clock() while os.clock() - t < 0.3 do end"));
-    CHECK(steps_until_done(rt, 1000) > 1);
+    CHECK(steps_until_done(rt, 1000) > least);
     CHECK_STR(leat_report(rt), "");
     leat_free(rt);
 }
