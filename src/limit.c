@@ -3,6 +3,7 @@
 #include "lua_aux.h"
 #include <luajit.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #ifndef sigev_notify_thread_id
@@ -194,6 +195,25 @@ static void start_watchdog(lua_State *L, struct limit *l)
     l->has_timer = timer_create(CLOCK_MONOTONIC, &event, &l->timer) == 0;
 }
 
+/* A signal that is still on its way when LuaJIT puts the old action back would end the process. */
+static void stop_watchdog(lua_State *L, struct limit *l)
+{
+    struct itimerval never = {.it_value = {0}};
+    struct timespec now = {0};
+    sigset_t ours, before;
+    if (l->has_timer)
+        timer_delete(l->timer);
+    setitimer(ITIMER_PROF, &never, NULL);
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGPROF);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    while (sigtimedwait(&ours, NULL, &now) > 0) {
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    luaJIT_profile_stop(L);
+    atomic_store(&watched, NULL);
+}
+
 void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns, bool watchdog)
 {
     lua_pushlightuserdata(L, (void *)(uintptr_t)&limit_key);
@@ -247,11 +267,7 @@ void limit_close(struct limit *l, lua_State *L)
         return;
     atomic_store(&l->due_ns, NEVER_NS);
     lua_sethook(L, NULL, 0, 0);
-    if (l->watchdog) {
-        if (l->has_timer)
-            timer_delete(l->timer);
-        luaJIT_profile_stop(L);
-        atomic_store(&watched, NULL);
-    }
+    if (l->watchdog)
+        stop_watchdog(L, l);
     l->rt = NULL;
 }
