@@ -59,7 +59,7 @@ struct leat_config {
      * functions do (a pattern, a sort's own work, ffi) is not interrupted. */
     unsigned time_limit_ms;
     /* The compiler stays on under a time limit: for one runtime of a process at a time. Takes
-     * SIGPROF, and acts up to some 10 ms late. */
+     * SIGPROF; the limit acts up to some 10 ms late, the end of a leat_step does not. */
     bool jit_watchdog;
     uint64_t seed;          /* of the runtime's random numbers; 0: from the system */
     const char *script_dir; /* where require looks first; NULL: nowhere */
@@ -111,9 +111,10 @@ LEAT_API bool leat_start_string(leat_runtime *rt, const char *name, const char *
 
 /* Runs until every task has ended; how the last script started came out. */
 LEAT_API enum leat_status leat_run(leat_runtime *rt);
-/* Runs Lua and network for about `budget_us` microseconds without blocking (a single resume is not
- * cut short). LEAT_READY: there is more to do now; LEAT_IDLE: everything waits; LEAT_DONE: all has
- * ended; LEAT_REFUSED: a misuse. */
+/* Runs Lua and network for about `budget_us` microseconds without blocking. A single resume, or
+ * event of a connection, is not cut short; as the latter's cost grows with the requests on an
+ * HTTP/2 connection, these get at most 20 from the first step on. LEAT_READY: there is more to do
+ * now; LEAT_IDLE: everything waits; LEAT_DONE: all has ended; LEAT_REFUSED: a misuse. */
 LEAT_API enum leat_next leat_step(leat_runtime *rt, uint64_t budget_us);
 /* How the last script started came out; meaningful once it has ended. */
 LEAT_API enum leat_status leat_result(leat_runtime *rt);

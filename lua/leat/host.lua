@@ -49,7 +49,7 @@ end
 
 --- Runs Lua and network for about `budget` seconds, without blocking; for a host's frame. A single stretch of
 --- Lua between two waits is not cut short.
----@param budget? number seconds, default 0.002; 0: one round
+---@param budget? number seconds, default 0.002; 0: the least that can be done
 ---@return string next "ready": there is more to do now; "idle": all tasks wait; "done": there is none
 ---
 --- Raises inside a task, and what a task of leat.start has raised and nobody awaits.

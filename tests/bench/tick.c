@@ -9,7 +9,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { BUDGET_US = 500, LATE_US = 600, FRAME_US = 2000, IN_FLIGHT = 200, BUCKETS = 12 };
+enum {
+    BUDGET_US = 500,
+    LATE_US = 600,
+    FRAME_US = 2000,
+    IN_FLIGHT = 200,
+    BUCKETS = 12,
+    ENDED = 200
+};
 
 static const char io_source[] =
     "local url, ca = ...\n"
@@ -81,8 +88,7 @@ static void ended(void *arg, uint64_t id, enum leat_status status, const leat_va
                   size_t count, const struct leat_error *err)
 {
     (void)id, (void)status, (void)results, (void)count;
-    fprintf(stderr, "tick: the script ended: %s\n", err ? err->message : "well");
-    *(bool *)arg = true;
+    snprintf(arg, ENDED, "%s", err ? err->message : "it ended");
 }
 
 static void print_version(void *arg, uint64_t id, enum leat_status status,
@@ -99,7 +105,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: tick io|loop|watchdog TICKS [URL [CA]]\n");
         return 2;
     }
-    bool io = strcmp(argv[1], "io") == 0, over = false;
+    bool io = strcmp(argv[1], "io") == 0;
+    char over[ENDED] = ""; /* why the script, which never ends, did */
     struct leat_config config = {.time_limit_ms = io ? 0 : 3600000,
                                  .jit_watchdog = strcmp(argv[1], "watchdog") == 0,
                                  .min_log_level = LEAT_LOG_ERROR};
@@ -111,26 +118,28 @@ int main(int argc, char **argv)
     const leat_value *args[] = {url, ca};
     uint64_t *wall = calloc(ticks + 1, sizeof *wall), *cpu = calloc(ticks + 1, sizeof *cpu);
     if (!ticks || !rt || !wall || !cpu ||
-        !leat_eval(rt, "=tick", io ? io_source : loop_source, SIZE_MAX, args, 2, ended, &over,
+        !leat_eval(rt, "=tick", io ? io_source : loop_source, SIZE_MAX, args, 2, ended, over,
                    &err)) {
         fprintf(stderr, "tick: %s\n", err.message);
         return 1;
     }
     struct leat_stats stats = {.active = 0};
     uint64_t longest = 0;
-    while (io && !over && stats.requests_done < IN_FLIGHT) { /* while connections are made */
+    while (io && !over[0] && stats.requests_done < IN_FLIGHT) { /* while connections are made */
         tick(rt, wall, cpu);
         longest = *cpu > longest ? *cpu : longest;
         leat_get_stats(rt, &stats);
     }
     uint64_t done = stats.requests_done;
-    for (size_t i = 0; i < ticks && !over; i++) {
+    for (size_t i = 0; i < ticks && !over[0]; i++) {
         tick(rt, &wall[i], &cpu[i]);
         late += wall[i] > LATE_US;
         not_ours += wall[i] > LATE_US && cpu[i] <= LATE_US;
     }
-    if (over)
+    if (over[0]) {
+        fprintf(stderr, "tick: %s\n", over);
         return 1;
+    }
     leat_get_stats(rt, &stats);
     printf("%s: %zu ticks of %d us", argv[1], ticks, BUDGET_US);
     if (io) {
