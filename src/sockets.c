@@ -106,7 +106,8 @@ static void dispatch(struct sockets *s)
                 return;
             asked = true;
             s->next = 0;
-            s->count = MAX(epoll_wait(s->epoll_fd, s->events, (int)ARRAY_LEN(s->events), 0), 0);
+            int n = epoll_wait(s->epoll_fd, s->events, (int)ARRAY_LEN(s->events), 0);
+            s->count = MAX(n, 0);
             if (s->count == 0)
                 return;
         }
