@@ -3,6 +3,7 @@
 #include "netthread.h"
 #include <pthread.h>
 #include <string.h>
+#include <strings.h>
 
 #ifndef LEAT_VERSION
 #define LEAT_VERSION "0"
@@ -63,7 +64,7 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     }
     list_init(&e->live);
     list_init(&e->pool);
-    list_init(&e->stream_pool);
+    list_init(&e->roomy_pool);
     timer_init(&e->cork_timer, h2_on_cork_timer);
     list_init(&e->events);
     list_init(&e->call_events);
@@ -100,7 +101,7 @@ void engine_free(struct engine *e)
     resolver_free(e->resolver);
     shards_fini(e);
     struct list *node;
-    while ((node = list_pop_front(&e->pool)) || (node = list_pop_front(&e->stream_pool)))
+    while ((node = list_pop_front(&e->pool)) || (node = list_pop_front(&e->roomy_pool)))
         exchange_free(CONTAINER_OF(node, struct exchange, node));
     sockets_free(e->sockets);
     origins_fini(&e->origins);
@@ -115,7 +116,8 @@ void engine_bound_streams(struct engine *e, unsigned streams)
 void local_submit(struct engine *e, struct transfer *t)
 {
     e->stats.submitted++;
-    struct exchange *x = exchange_new(e, t->spec.stream);
+    bool https = strncasecmp(t->spec.url, "https:", 6) == 0;
+    struct exchange *x = exchange_new(e, opts_need_room(&t->spec, https));
     if (!x) {
         err_set(&t->result.err, ERR_MEMORY, "no memory for a request");
         e->stats.failed++;

@@ -1,9 +1,9 @@
 #include "exchange.h"
 #include <string.h>
 
-struct exchange *exchange_new(struct engine *e, bool streams)
+struct exchange *exchange_new(struct engine *e, bool roomy)
 {
-    struct list *node = list_pop_front(streams ? &e->stream_pool : &e->pool);
+    struct list *node = list_pop_front(roomy ? &e->roomy_pool : &e->pool);
     if (node) {
         e->pool_count--;
         return CONTAINER_OF(node, struct exchange, node);
@@ -15,7 +15,7 @@ struct exchange *exchange_new(struct engine *e, bool streams)
     list_init(&x->lookup.node);
     x->lookup.fn = exchange_on_lookup;
     x->engine = e;
-    x->streams = streams;
+    x->roomy = roomy;
     admit_ticket_init(&x->ticket);
     timer_init(&x->timer, exchange_on_timer);
     buf_init(&x->text, e->mem, 1024 * 1024);
@@ -335,7 +335,7 @@ static void recycle(struct exchange *x)
         exchange_free(x);
         return;
     }
-    list_push_front(x->streams ? &e->stream_pool : &e->pool, &x->node);
+    list_push_front(x->roomy ? &e->roomy_pool : &e->pool, &x->node);
     e->pool_count++;
 }
 

@@ -38,7 +38,7 @@ struct exchange {
     struct engine *engine;
     struct transfer *transfer;
     CURL *easy;
-    bool streams;    /* is kept for streams: see opts_base */
+    bool roomy;      /* has the larger buffer: see opts_base */
     bool easy_dirty; /* options were set that the next request does not set again */
     enum exchange_state state;
 
@@ -113,7 +113,7 @@ struct engine {
     struct origins origins;
     struct admit admit;
     struct shards shards;
-    struct list live, pool, stream_pool, events, call_events;
+    struct list live, pool, roomy_pool, events, call_events;
     int corked[16]; /* descriptors that hold back what is written for a turn of the loop */
     size_t corked_count;
     struct timer cork_timer;
@@ -139,7 +139,7 @@ size_t engine_places(bool keep_limit);
 
 /* exchange.c: the way of one transfer through the engine. */
 
-struct exchange *exchange_new(struct engine *e, bool streams);
+struct exchange *exchange_new(struct engine *e, bool roomy);
 void exchange_free(struct exchange *x);
 /* Enters the queue for `url`, the first hop or a further one. What goes wrong ends the transfer. */
 void exchange_enter(struct exchange *x, const char *url);
@@ -168,6 +168,8 @@ void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const st
 
 /* transfer_opts.c: what curl is told. */
 
+/* Whether a request needs a handle with the larger buffer. */
+bool opts_need_room(const struct transfer_spec *spec, bool https);
 /* false: no memory. */
 NODISCARD bool opts_base(struct exchange *x);
 NODISCARD enum err_kind opts_hop(struct exchange *x, struct err *err);

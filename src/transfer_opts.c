@@ -21,10 +21,9 @@ bool opts_base(struct exchange *x)
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
     /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. A
-     * stream is read in larger pieces, as that is what its reader waits for; and with HTTP/2 what
-     * one read of the connection brings (32 KB) must fit, or the whole connection is held up. Never
-     * changed: the library keeps a handle's buffer, and would write beyond it. */
-    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->streams ? 40960L : 4096L);
+     * stream is read in larger pieces, as that is what its reader waits for. Never changed: the
+     * library keeps a handle's buffer, and would write beyond it. */
+    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->roomy ? 40960L : 4096L);
     curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -267,18 +266,29 @@ static CURLcode set_route(struct exchange *x)
     return code;
 }
 
+/* With HTTP/2 what one read of the connection brings (32 KB) must fit: of what does not the library
+ * (7.88) keeps the rest aside, holds the whole connection up for it, and forgets the stream's end
+ * if that was in it. */
+bool opts_need_room(const struct transfer_spec *spec, bool https)
+{
+    return spec->stream || spec->http_version >= HTTP_VERSION_2 ||
+           (https && spec->http_version != HTTP_VERSION_1_1);
+}
+
 enum err_kind opts_hop(struct exchange *x, struct err *err)
 {
     CURL *c = x->easy;
     /* After some failures (a proxy without a host) the library reads more than the handle's buffer
      * holds when that is set up anew: a fresh handle has a fresh buffer. */
-    if (x->easy_failed) {
+    bool too_small = !x->roomy && opts_need_room(&x->transfer->spec, x->url->origin->https);
+    if (x->easy_failed || too_small) {
         CURL *fresh = curl_easy_init();
         if (!fresh)
             return err_set(err, ERR_MEMORY, "no memory for a request");
         curl_easy_cleanup(c);
         x->easy = c = fresh;
         x->easy_failed = false;
+        x->roomy = x->roomy || too_small;
         if (!opts_base(x))
             return err_set(err, ERR_MEMORY, "no memory for a request");
     }

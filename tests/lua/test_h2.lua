@@ -55,6 +55,32 @@ both("a request and its answer", function(base)
     t.eq(assert(ask(base, "/ok", { method = "HEAD" })).body, "")
 end)
 
+both("an answer of any size comes to its end, with nothing else on its connection", function(base)
+    for kb = 1, 66 do
+        for _, stream in ipairs { false, true } do
+            local res = assert(ask(base, "/echo", { method = "PUT", body = ("x"):rep(kb * 1000), stream = stream,
+                timeout = { total = 5 } }))
+            local size = #(res.body or "")
+            for bytes in (stream and res:chunks() or function() end) do
+                size = size + #bytes
+            end
+            t.ok(size > kb * 1000)
+        end
+    end
+end)
+
+t.test("an answer comes to its end behind a redirect from HTTP/1.1", function()
+    local front = assert(leat.serve { handler = function()
+        return { status = 302, headers = { Location = servers.tls .. "/large?mb=1" } }
+    end })
+    for _ = 1, 3 do
+        local res = assert(request { url = front.url, ca_file = ca, timeout = { total = 5 } })
+        t.eq({ res.status, #res.body }, { 200, 1024 * 1024 })
+        t.eq(assert(ask(servers.tls, "/ok")).version, "2")
+    end
+    front:close()
+end)
+
 both("200 requests at once share one connection", function(base)
     assert(ask(base, "/ok"))
     local before = stats(base).connections
