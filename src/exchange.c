@@ -91,12 +91,20 @@ void exchange_expect_end(struct exchange *x)
 
 /* The library (7.88) notes on the connection, not on the stream, that there is something to be
  * looked at, and the next stream of that connection that comes by takes the note away. So the end
- * of a stream may go unseen, most of all while others are paused. */
+ * of a stream may go unseen, most of all while others are paused. Where the end was in a frame that
+ * the library put aside, it is only seen with the connection's next frame, if there ever is one: a
+ * body that is whole by its length does not wait for that. */
 static bool kick(struct exchange *x, uint64_t now_ns)
 {
+    const struct transfer_result *r = &x->transfer->result;
     x->kick_ns = 0;
     if (x->paused || x->ended || !x->shard || ++x->kicks > KICKS_MAX)
         return true;
+    if (x->kicks > KICKS_FOR_END && x->head_done && !x->uploading && r->expected_bytes >= 0 &&
+        r->got_bytes == r->expected_bytes) {
+        exchange_curl_done(x, CURLE_OK);
+        return false;
+    }
     x->kick_ns = now_ns + ((uint64_t)4 << x->kicks) * NS_PER_MS;
     return curl_easy_pause(x->easy, CURLPAUSE_RECV) != CURLE_OK || exchange_unpause(x);
 }

@@ -20,6 +20,7 @@ enum {
     DISCARD_MAX = 64 * 1024, /* of the body of a redirect that is followed; then we hang up */
     HELD_MAX = 1024 * 1024,  /* of a compressed stream's bytes that wait to be decoded */
     KICKS_MAX = 10,          /* in one silence, at growing distances */
+    KICKS_FOR_END = 5,       /* of a body that is whole: trailers may follow it */
     RELAUNCH_MAX = 4,        /* of one hop, on other connections */
     POOL_MAX = 512,          /* idle exchanges kept */
 };

@@ -69,6 +69,16 @@ both("an answer of any size comes to its end, with nothing else on its connectio
     end
 end)
 
+both("a body that is whole by its length does not wait for a stream's end that was lost", function(base)
+    for _, stream in ipairs { false, true } do
+        local res = assert(ask(base, "/whole", { stream = stream, timeout = { total = 10 } }))
+        t.eq(stream and res:read(100) or res.body, "whole\n")
+        t.eq(stream and res:read(100) or nil, nil)
+        t.eq(res.complete, true)
+    end
+    t.eq(assert(ask(base, "/ok")).status, 200)
+end)
+
 t.test("an answer comes to its end behind a redirect from HTTP/1.1", function()
     local front = assert(leat.serve { handler = function()
         return { status = 302, headers = { Location = servers.tls .. "/large?mb=1" } }

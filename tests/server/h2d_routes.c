@@ -138,7 +138,10 @@ static void large(struct stream *s)
     s->rounds = (uint64_t)query_num(&s->req, "mb", 1) * 16;
     if (s->rounds)
         bytes_add(&s->out, block, sizeof block);
-    answer(s, "200", "application/octet-stream");
+    char length[32];
+    snprintf(length, sizeof length, "%" PRIu64, s->rounds * sizeof block);
+    s->finished = true;
+    head(s, "200", &(struct header){"content-length", length}, 1);
 }
 
 static void trailers(struct stream *s)
@@ -263,6 +266,14 @@ static void stream(struct stream *s)
 static void never(struct stream *s)
 {
     effect(s);
+}
+
+/* All that the length says, and no end of the stream. */
+static void whole(struct stream *s)
+{
+    effect(s);
+    bytes_printf(&s->out, "whole\n");
+    head(s, "200", &(struct header){"content-length", "6"}, 1);
 }
 
 static void stall(struct stream *s)
@@ -397,6 +408,7 @@ static const struct route {
     {"/stream", stream, false},
     {"/never", never, false},
     {"/stall", stall, false},
+    {"/whole", whole, false},
     {"/early", early, true},
     {"/reset", reset, true},
     {"/refuse-first", refuse_first, true},
