@@ -58,8 +58,9 @@ end)
 both("an answer of any size comes to its end, with nothing else on its connection", function(base)
     for kb = 1, 66 do
         for _, stream in ipairs { false, true } do
-            local res = assert(ask(base, "/echo", { method = "PUT", body = ("x"):rep(kb * 1000), stream = stream,
-                timeout = { total = 5 } }))
+            local body = ("x"):rep(kb * 1000)
+            local res = assert(ask(base, "/echo",
+                { method = "PUT", body = body, stream = stream, timeout = { total = 5 } }))
             local size = #(res.body or "")
             for bytes in (stream and res:chunks() or function() end) do
                 size = size + #bytes
