@@ -18,7 +18,13 @@ extern "C" {
 
 typedef struct leat_runtime leat_runtime;
 
-/* What went wrong, filled by calls that fail. */
+/* Goes up by one with each addition to this header. A program runs with every libleat of the same
+ * soname that is not older than the leat.h it was built with, and with an older one as long as it
+ * asks for nothing that is new. Nothing is taken away or changed under one soname; leat_config and
+ * leat_stats grow at their ends. */
+#define LEAT_API_VERSION 1
+
+/* What went wrong, filled by calls that fail. Of this size for ever. */
 struct leat_error {
     char kind[16];     /* "invalid", "io", "memory", ... */
     char message[512]; /* a sentence for a person */
@@ -32,8 +38,11 @@ enum leat_sandbox {
     LEAT_SANDBOX_RESTRICTED /* neither files nor processes, ffi, debug, bytecode: see README.md */
 };
 
-/* A zeroed struct asks for the defaults. Strings and pointers are borrowed during leat_new, but for
- * log_arg, which is kept. */
+struct uv_loop_s;
+struct lua_State;
+
+/* A zeroed struct asks for the defaults. Strings are borrowed during leat_new; functions, their
+ * arguments, `loop` and `lua_state` are kept, and must live until leat_free has returned. */
 struct leat_config {
     size_t memory_limit;      /* bytes for Lua and our buffers; 0: none */
     unsigned max_connections; /* requests on the wire at once; 0: from the open-file limit */
@@ -68,6 +77,24 @@ struct leat_config {
     void *log_arg;
     enum leat_log_level min_log_level;
     void *user; /* for the host: see leat_user */
+    /* What scripts write to standard output by print, io.write and io.stdout:write, a call for each
+     * of theirs: `len` bytes, print's newline among them, and a NUL behind; borrowed for the call.
+     * NULL: the process's standard output. Called on the runtime's thread, as a callback. */
+    void (*print)(void *print_arg, const char *text, size_t len);
+    void *print_arg;
+    /* All memory of the runtime and of its Lua state, still counted and held to memory_limit. As
+     * lua_Alloc has it: `block` NULL asks for a new one, `new_size` 0 gives one back (the result is
+     * not looked at), else it is moved to its new size; `old_size` is what it was asked for last, 0
+     * for a new one (where LuaJIT ran out of memory in the midst of a closure, less). NULL: no
+     * memory, and `block` stays; not allowed where a block shrinks. Blocks are aligned as malloc's
+     * (and lie in the lower 47 bits, for LuaJIT). Calls nothing of Leat's. On the runtime's thread;
+     * where the runtime has network threads, on those and at the same time too. Not asked for:
+     * values and mailboxes, which belong to no runtime; look-ups of names, which may outlive it;
+     * what libcurl, TLS, libuv and the HTTP server allocate (theirs is a matter of the process:
+     * curl_global_init_mem, uv_replace_allocator). NULL: malloc and its kin.
+     */
+    void *(*alloc)(void *alloc_arg, void *block, size_t old_size, size_t new_size);
+    void *alloc_arg;
 };
 
 enum leat_status {
@@ -92,8 +119,16 @@ LEAT_API const char *leat_version(void);
 /* The pointer given as config.user. */
 LEAT_API void *leat_user(leat_runtime *rt);
 
-/* Creates a runtime with its own loop and Lua state. NULL: see *err (which may be NULL). */
-LEAT_API leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err);
+/* Creates a runtime, with its own loop and Lua state unless the config has the host's; a config of
+ * NULL: the defaults. NULL: see *err (which may be NULL): "invalid" (something in the config cannot
+ * be had), "memory", "io" (no descriptors). `size` is that of the caller's leat_config. */
+LEAT_API leat_runtime *leat_new_sized(const struct leat_config *config, size_t size,
+                                      struct leat_error *err);
+/* What C and C++ call; other languages call leat_new_sized. */
+static inline leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
+{
+    return leat_new_sized(config, sizeof(struct leat_config), err);
+}
 
 /* Aborts what runs, lets clean-ups run for at most their grace, and frees everything. NULL is
  * allowed. Does nothing from another thread, from a callback and in a forked child. */
@@ -243,8 +278,14 @@ struct leat_stats {
     uint64_t requests_done; /* so far */
 };
 /* The figures as they stand; of network threads as their last turns left them, so that a host may
- * ask each frame. */
-LEAT_API void leat_get_stats(leat_runtime *rt, struct leat_stats *out);
+ * ask each frame. `size` is that of the caller's leat_stats: what this library does not
+ * know is 0. */
+LEAT_API void leat_get_stats_sized(leat_runtime *rt, struct leat_stats *out, size_t size);
+/* What C and C++ call. */
+static inline void leat_get_stats(leat_runtime *rt, struct leat_stats *out)
+{
+    leat_get_stats_sized(rt, out, sizeof(struct leat_stats));
+}
 
 #ifdef __cplusplus
 }

@@ -18,10 +18,18 @@ void mem_init(struct mem *m, size_t limit_bytes)
     atomic_init(&m->fail_in, -1);
     m->limit_bytes = limit_bytes;
     atomic_init(&m->lua_bytes, 0);
+    m->host = NULL;
+    m->reserve = NULL;
     for (size_t i = 0; i < MEM_CLASSES; i++) {
         m->lua_kept[i] = NULL;
         m->lua_kept_count[i] = 0;
     }
+}
+
+void mem_set_host(struct mem *m, mem_host_fn host, void *arg)
+{
+    m->host = host;
+    m->host_arg = arg;
 }
 
 void mem_fini(struct mem *m)
@@ -76,6 +84,29 @@ static void unclaim(struct mem *m, size_t size)
     atomic_fetch_sub(&m->used_bytes, size);
 }
 
+static void *system_alloc(struct mem *m, size_t size, bool zeroed)
+{
+    if (m->host == NULL)
+        return zeroed ? calloc(1, size) : malloc(size);
+    void *block = m->host(m->host_arg, NULL, 0, size);
+    if (block != NULL && zeroed)
+        memset(block, 0, size);
+    return block;
+}
+
+static void *system_realloc(struct mem *m, void *block, size_t old, size_t size)
+{
+    return m->host != NULL ? m->host(m->host_arg, block, old, size) : realloc(block, size);
+}
+
+static void system_free(struct mem *m, void *block, size_t size)
+{
+    if (m->host != NULL)
+        m->host(m->host_arg, block, size, 0);
+    else
+        free(block);
+}
+
 static void *alloc_block(struct mem *m, size_t size, bool zeroed)
 {
     if (size > SIZE_MAX - sizeof(union header))
@@ -83,7 +114,7 @@ static void *alloc_block(struct mem *m, size_t size, bool zeroed)
     size_t total = size + sizeof(union header);
     if (!claim(m, total))
         return NULL;
-    union header *h = zeroed ? calloc(1, total) : malloc(total);
+    union header *h = system_alloc(m, total, zeroed);
     if (h == NULL) {
         unclaim(m, total);
         return NULL;
@@ -114,7 +145,8 @@ void *mem_realloc(struct mem *m, void *ptr, size_t size)
     size_t more = size > old ? size - old : 0;
     if (more != 0 && !claim(m, more))
         return NULL;
-    union header *moved = realloc(h, size + sizeof(union header));
+    union header *moved =
+        system_realloc(m, h, old + sizeof(union header), size + sizeof(union header));
     if (moved == NULL) {
         unclaim(m, more);
         return NULL;
@@ -132,7 +164,7 @@ void mem_free(struct mem *m, void *ptr)
     union header *h = (union header *)ptr - 1;
     unclaim(m, h->size + sizeof(union header));
     atomic_fetch_sub(&m->blocks, 1);
-    free(h);
+    system_free(m, h, h->size + sizeof(union header));
 }
 
 char *mem_strndup(struct mem *m, const char *s, size_t len)
@@ -212,6 +244,95 @@ static bool claim_lua(struct mem *m, size_t more)
     return true;
 }
 
+/* ---- the reserve */
+
+enum { RESERVE_BYTES = 256 << 10 }; /* a new state takes a tenth of it */
+
+struct mem_reserve {
+    size_t used;
+    _Alignas(max_align_t) char bytes[RESERVE_BYTES];
+};
+
+bool mem_open_reserve(struct mem *m)
+{
+    m->reserve = malloc(sizeof *m->reserve);
+    if (m->reserve != NULL)
+        m->reserve->used = 0;
+    return m->reserve != NULL;
+}
+
+bool mem_reserve_untouched(const struct mem *m)
+{
+    return m->reserve->used == 0;
+}
+
+void mem_close_reserve(struct mem *m)
+{
+    free(m->reserve);
+    m->reserve = NULL;
+}
+
+static bool in_reserve(const struct mem *m, const void *block)
+{
+    uintptr_t at = (uintptr_t)block, from = (uintptr_t)m->reserve;
+    return m->reserve != NULL && at >= from && at - from < sizeof *m->reserve;
+}
+
+static void *take_reserve(struct mem *m, size_t size)
+{
+    struct mem_reserve *r = m->reserve;
+    size_t padded = (size + 15) & ~(size_t)15;
+    if (r == NULL || size > RESERVE_BYTES || padded > RESERVE_BYTES - r->used)
+        return NULL;
+    void *block = r->bytes + r->used;
+    r->used += padded;
+    return block;
+}
+
+/* ---- Lua's blocks */
+
+static void *kept_realloc(struct mem *m, void *block, size_t old, size_t size)
+{
+    if (block == NULL)
+        return lua_get(m, size);
+    if (class_of(old) == class_of(size))
+        return class_of(size) == MEM_CLASSES ? realloc(block, size) : block;
+    void *moved = lua_get(m, size);
+    if (moved != NULL) {
+        memcpy(moved, block, MIN(old, size));
+        lua_put(m, block, old);
+    }
+    return moved;
+}
+
+static void lua_give_back(struct mem *m, void *block, size_t size)
+{
+    if (block == NULL || in_reserve(m, block))
+        return;
+    if (m->host != NULL)
+        m->host(m->host_arg, block, size, 0);
+    else
+        lua_put(m, block, size);
+}
+
+static void *lua_resize(struct mem *m, void *block, size_t old, size_t size)
+{
+    bool reserved = in_reserve(m, block);
+    void *from = reserved ? NULL : block;
+    void *moved = m->host != NULL ? m->host(m->host_arg, from, from != NULL ? old : 0, size)
+                                  : kept_realloc(m, from, old, size);
+    if (m->reserve == NULL)
+        return moved;
+    bool copied = moved != NULL && !reserved;
+    if (moved == NULL)
+        moved = take_reserve(m, size);
+    if (moved != NULL && block != NULL && !copied) {
+        memcpy(moved, block, MIN(old, size));
+        lua_give_back(m, block, old);
+    }
+    return moved;
+}
+
 void *mem_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     struct mem *m = ud;
@@ -219,25 +340,13 @@ void *mem_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         osize = 0; /* some Luas pass the kind of object here */
     if (nsize == 0) {
         set_lua_bytes(m, lua_bytes(m) - osize);
-        if (ptr != NULL)
-            lua_put(m, ptr, osize);
+        lua_give_back(m, ptr, osize);
         return NULL;
     }
     size_t more = nsize > osize ? nsize - osize : 0;
     if (more != 0 && !claim_lua(m, more))
         return NULL;
-    void *block;
-    if (ptr == NULL) {
-        block = lua_get(m, nsize);
-    } else if (class_of(osize) == class_of(nsize)) {
-        block = class_of(nsize) == MEM_CLASSES ? realloc(ptr, nsize) : ptr;
-    } else {
-        block = lua_get(m, nsize);
-        if (block != NULL) {
-            memcpy(block, ptr, MIN(osize, nsize));
-            lua_put(m, ptr, osize);
-        }
-    }
+    void *block = lua_resize(m, ptr, osize, nsize);
     if (block == NULL) {
         /* The collector takes for granted that a block can always be made smaller. A larger block
          * serves too, and goes to a list of smaller ones in the end. */

@@ -8,6 +8,9 @@
 /* Lua's small blocks are kept for reuse by size, at most this many of each. */
 enum { MEM_CLASSES = 32, MEM_CLASS_BYTES = 16, MEM_CLASS_KEPT = 512 };
 
+/* A host's allocator, with the contract of lua_Alloc. */
+typedef void *(*mem_host_fn)(void *arg, void *block, size_t old_size, size_t new_size);
+
 struct mem {
     _Atomic size_t used_bytes; /* our blocks; read-only outside mem.c */
     _Atomic size_t peak_bytes; /* of our blocks and Lua's together; read-only outside mem.c */
@@ -23,9 +26,14 @@ struct mem {
      * ends at the first n that is still >= 0 after the run). Negative: never. Lua's count as well.
      */
     _Atomic long fail_in;
+    mem_host_fn host; /* NULL: malloc and its kin */
+    void *host_arg;
+    struct mem_reserve *reserve; /* see mem_open_reserve */
 };
 
 void mem_init(struct mem *m, size_t limit_bytes);
+/* Blocks come from `host` from now on, Lua's as well; before the first one. */
+void mem_set_host(struct mem *m, mem_host_fn host, void *arg);
 /* Gives the kept blocks back to the system; only after the Lua state is closed. */
 void mem_fini(struct mem *m);
 
@@ -41,3 +49,10 @@ NODISCARD char *mem_strndup(struct mem *m, const char *s, size_t len);
 
 /* A lua_Alloc over the same counters and cap; `ud` is the struct mem. */
 void *mem_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize);
+
+/* LuaJIT crashes where one of the first allocations of a state fails. So while a state is made,
+ * what cannot be had comes from a reserve. False: no memory for one. */
+NODISCARD bool mem_open_reserve(struct mem *m);
+/* Whether nothing came from it; else the state must be closed before mem_close_reserve. */
+bool mem_reserve_untouched(const struct mem *m);
+void mem_close_reserve(struct mem *m);

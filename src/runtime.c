@@ -3,16 +3,13 @@
 
 #include "lua_aux.h"
 #include "lua_stream.h"
+#include "runtime_host.h"
 #include "runtime_impl.h"
 #include "runtime_modules.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/random.h>
-
-#ifndef LEAT_VERSION
-#define LEAT_VERSION "0.0.0"
-#endif
 
 /* Seconds that a pipeline, a batch or a journalled map has to end what it began. */
 #define DRAIN_GRACE_S 10
@@ -24,11 +21,6 @@
 struct rt *runtime_inside(struct leat_runtime *r)
 {
     return &r->rt;
-}
-
-const char *leat_version(void)
-{
-    return LEAT_VERSION;
 }
 
 static void set_error(struct leat_error *err, const char *kind, const char *fmt, ...)
@@ -114,11 +106,18 @@ static uint64_t system_seed(void)
     return seed;
 }
 
-/* luaL_newstate's own allocator refuses nothing; ours counts. The first few allocations of a state
- * are not safe to fail in LuaJIT, so the cap is applied from here on. */
+/* luaL_newstate's own allocator refuses nothing; ours counts, and the cap is applied from here on.
+ */
 static lua_State *new_state(struct rt *rt)
 {
+    if (!mem_open_reserve(&rt->mem))
+        return NULL;
     lua_State *L = lua_newstate(mem_lua_alloc, &rt->mem);
+    if (L && !mem_reserve_untouched(&rt->mem)) {
+        lua_close(L);
+        L = NULL;
+    }
+    mem_close_reserve(&rt->mem);
     if (L)
         lua_atpanic(L, panic);
     return L;
@@ -130,6 +129,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     r->hosted = host != NULL;
     struct rt *rt = &r->rt;
     mem_init(&rt->mem, 0);
+    mem_set_host(&rt->mem, r->config.alloc, r->config.alloc_arg);
     log_init(&rt->log, r->config.log ? forward_log : NULL, r,
              (enum log_level)r->config.min_log_level);
     list_init(&rt->servers);
@@ -189,26 +189,6 @@ fail_runtime:
     buf_fini(&r->report);
     mem_fini(&rt->mem);
     return e->kind;
-}
-
-leat_runtime *leat_new(const struct leat_config *config, struct leat_error *err)
-{
-    struct err e;
-    err_clear(&e);
-    struct leat_config defaults = {.min_log_level = LEAT_LOG_INFO};
-    struct mem boot;
-    mem_init(&boot, 0);
-    struct leat_runtime *r = mem_calloc(&boot, sizeof *r);
-    if (!r) {
-        set_error(err, "memory", "not enough memory for a runtime");
-        return NULL;
-    }
-    r->config = config ? *config : defaults;
-    if (runtime_open(r, NULL, &e) == ERR_NONE)
-        return r;
-    set_error(err, err_kind_name(e.kind), "%s", e.message);
-    mem_free(&boot, r);
-    return NULL;
 }
 
 /* ---- scripts ---- */
@@ -512,26 +492,6 @@ int leat_timeout_ms(leat_runtime *r)
     return s->live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
 }
 
-void *leat_user(leat_runtime *r)
-{
-    return r->config.user;
-}
-
-void leat_get_stats(leat_runtime *r, struct leat_stats *out)
-{
-    struct engine_stats stats;
-    engine_glance(r->rt.engine, &stats);
-    *out = (struct leat_stats){
-        .tasks = r->rt.sched.live,
-        .queued = stats.queued,
-        .active = stats.active,
-        .lua_bytes = r->rt.mem.lua_bytes,
-        .bytes = r->rt.mem.used_bytes + r->rt.mem.lua_bytes,
-        .peak = r->rt.mem.peak_bytes,
-        .requests_done = stats.succeeded + stats.failed + stats.cancelled,
-    };
-}
-
 struct embed *runtime_embed(leat_runtime *r)
 {
     return r->rt.embed;
@@ -605,7 +565,5 @@ void leat_free(leat_runtime *r)
         runtime_turn(r, true, NEVER_NS);
     }
     runtime_close(r);
-    struct mem boot;
-    mem_init(&boot, 0);
-    mem_free(&boot, r);
+    runtime_dispose(r);
 }

@@ -3,6 +3,7 @@
 #include "embedded.h"
 #include "lua_aux.h"
 #include "lua_record.h"
+#include "runtime_host.h"
 #include <curl/curl.h>
 #include <luajit.h>
 #include <lualib.h>
@@ -97,7 +98,9 @@ static int open_runtime(lua_State *L, struct rt *rt)
     lua_setfield(L, -2, "virtual_time");
     lua_pushnumber(L, (double)(rt_random_u64(rt) >> 11));
     lua_setfield(L, -2, "seed"); /* for math.random */
-    if (!rt->sched.own_state) {  /* the host's math.random has a seed of the host's, or none */
+    runtime_push_print(L, rt);
+    lua_setfield(L, -2, "print");
+    if (!rt->sched.own_state) { /* the host's math.random has a seed of the host's, or none */
         lua_pushlightuserdata(L, rt);
         lua_pushcclosure(L, l_random, 1);
         lua_setfield(L, -2, "random");

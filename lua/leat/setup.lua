@@ -34,6 +34,9 @@ return function(directory, limited, restricted, allow_modules)
         end,
     })
     local runtime = require "leat.core.runtime"
+    if runtime.print then
+        require "leat.printing"(runtime.print)
+    end
     -- LuaJIT begins every process with the same numbers, which would bring the jitter of two of them in
     -- step.
     math.randomseed(runtime.seed)
