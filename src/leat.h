@@ -95,6 +95,13 @@ struct leat_config {
      */
     void *(*alloc)(void *alloc_arg, void *block, size_t old_size, size_t new_size);
     void *alloc_arg;
+    /* The host's own loop, run on the runtime's thread; NULL: one of the runtime's. The tasks go on
+     * by themselves whenever the host runs it, for some milliseconds of Lua in each turn, callbacks
+     * come in there too, and uv_run does not end while a task lives. leat_run is refused; leat_step
+     * runs what is ready, but not the loop, and may be called inside uv_run; leat_free may not: it
+     * runs the loop, the host's callbacks with it, until no handle of Leat's is left on it. The
+     * loop stays the host's, who closes it after leat_free. Refused with virtual_time. */
+    struct uv_loop_s *loop;
 };
 
 enum leat_status {
@@ -104,7 +111,7 @@ enum leat_status {
     LEAT_CANCELLED, /* it was interrupted */
     LEAT_EXITED,    /* it called os.exit: see leat_exit_code */
     LEAT_STUCK,     /* every task waited and nothing could wake one */
-    LEAT_MISUSE     /* the call was not allowed: see leat_step */
+    LEAT_MISUSE     /* the call was not allowed: see leat_run */
 };
 
 enum leat_next {
@@ -131,7 +138,8 @@ static inline leat_runtime *leat_new(const struct leat_config *config, struct le
 }
 
 /* Aborts what runs, lets clean-ups run for at most their grace, and frees everything. NULL is
- * allowed. Does nothing from another thread, from a callback and in a forked child. */
+ * allowed. Does nothing from another thread, from a callback, in a forked child, and (with a line
+ * in the log) where the host's loop has called what calls it. */
 LEAT_API void leat_free(leat_runtime *rt);
 
 /* Loads a script and starts it as a task; it runs inside leat_run and leat_step. `args` (ended by
@@ -144,7 +152,8 @@ LEAT_API bool leat_start_file(leat_runtime *rt, const char *path, const char *co
 LEAT_API bool leat_start_string(leat_runtime *rt, const char *name, const char *source, size_t len,
                                 const char *const *args, struct leat_error *err);
 
-/* Runs until every task has ended; how the last script started came out. */
+/* Runs until every task has ended; how the last script started came out. LEAT_MISUSE: as leat_step,
+ * or the loop is the host's. */
 LEAT_API enum leat_status leat_run(leat_runtime *rt);
 /* Runs Lua and network for about `budget_us` microseconds without blocking. A single resume, or
  * event of a connection, is not cut short; as the latter's cost grows with the requests on an
@@ -214,9 +223,9 @@ LEAT_API size_t leat_field_count(const leat_value *table);
 LEAT_API const char *leat_field_name(const leat_value *table, size_t index);
 
 /* ---- calling scripts, and being called by them. Callbacks run on the runtime's thread, inside
- * leat_step, leat_run or leat_free; from them only values, leat_complete, leat_interrupt,
- * leat_call, leat_eval and leat_cancel may be used. What crosses may be nested 32 deep; functions,
- * userdata and coroutines cannot cross. */
+ * leat_step, leat_run or leat_free, or the host's uv_run; from them only values, leat_complete,
+ * leat_interrupt, leat_call, leat_eval and leat_cancel may be used. What crosses may be nested 32
+ * deep; functions, userdata and coroutines cannot cross. */
 
 /* A started call has ended: its results, or what went wrong in *err (NULL where it did well). The
  * results are borrowed for the callback. */

@@ -281,17 +281,28 @@ void loop_hook_remove(struct loop_hook *h)
     list_unlink(&h->node);
 }
 
-void loop_busy_add(struct loop *l, int change)
+/* Both calls of libuv's may be repeated. */
+static void keep_alive(struct loop *l)
 {
-    ASSERT(change >= 0 || l->busy >= (unsigned)-change);
-    bool was = l->busy != 0;
-    l->busy += (unsigned)change;
-    if (l->owns_uv || was == (l->busy != 0))
+    if (l->owns_uv)
         return;
-    if (l->busy != 0)
+    if (l->busy != 0 || l->held)
         uv_ref((uv_handle_t *)&l->async);
     else
         uv_unref((uv_handle_t *)&l->async);
+}
+
+void loop_busy_add(struct loop *l, int change)
+{
+    ASSERT(change >= 0 || l->busy >= (unsigned)-change);
+    l->busy += (unsigned)change;
+    keep_alive(l);
+}
+
+void loop_hold(struct loop *l, bool held)
+{
+    l->held = held;
+    keep_alive(l);
 }
 
 uint64_t loop_deadline_ns(const struct loop *l, double seconds)

@@ -49,6 +49,7 @@ struct loop {
     uint64_t armed_ns;     /* what uv_timer is set to; NEVER_NS: not set */
     unsigned open_handles; /* ours that uv has not closed yet */
     unsigned busy;         /* results that helper threads still owe us */
+    bool held;             /* see loop_hold */
 };
 
 /* `host`: a loop to live on, borrowed until loop_fini returns; NULL: an own one. */
@@ -92,6 +93,9 @@ void loop_hook_remove(struct loop_hook *h);
 /* Counts results that are being made off the loop: while there are any, the virtual clock stands
  * and a host's loop is kept alive. Loop thread only. */
 void loop_busy_add(struct loop *l, int change);
+
+/* Keeps a host's uv_run going as long as it is held. Loop thread only. */
+void loop_hold(struct loop *l, bool held);
 
 /* now + seconds, saturating at NEVER_NS; seconds must not be negative or NaN. */
 uint64_t loop_deadline_ns(const struct loop *l, double seconds);

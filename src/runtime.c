@@ -142,7 +142,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     rt->restricted = r->config.sandbox == LEAT_SANDBOX_RESTRICTED;
     rt->repeatable = r->config.seed != 0 || rt->virtual_time;
     timer_init(&r->grace, on_grace_over);
-    if (loop_init(&rt->loop, &rt->mem, NULL, r->config.virtual_time, e) != ERR_NONE)
+    if (loop_init(&rt->loop, &rt->mem, r->config.loop, r->config.virtual_time, e) != ERR_NONE)
         goto fail_runtime;
     if (r->config.allow_connect &&
         targets_new(&r->targets, &rt->mem, r->config.allow_connect, e) != ERR_NONE)
@@ -173,6 +173,8 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
         err_set(e, ERR_MEMORY, "not enough memory for a runtime");
         goto fail_state;
     }
+    if (!rt->loop.owns_uv)
+        runtime_attach(r);
     r->config.script_dir = r->config.allow_connect = r->config.allow_modules = NULL;
     return ERR_NONE;
 
@@ -271,8 +273,11 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
         return false;
     }
     struct start s = {r, name, source, len, args, false};
-    if (runtime_protected_again(r, start, &s))
+    if (runtime_protected_again(r, start, &s)) {
+        if (!r->rt.loop.owns_uv)
+            loop_wake(&r->rt.loop); /* it may be about to wait */
         return true;
+    }
     set_error(err, s.compiled ? err_kind_name(r->error_kind) : "script", "%s", r->error_text);
     return false;
 }
@@ -422,14 +427,15 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     }
     if (r->interrupts_handled < r->interrupts)
         ready = true;
-    loop_turn(&rt->loop, block && !ready);
+    if (block || rt->loop.owns_uv)
+        loop_turn(&rt->loop, block && !ready);
     return true;
 }
 
 enum leat_status leat_run(leat_runtime *r)
 {
     const char *why;
-    if (!embed_usable(r->rt.embed, false, &why))
+    if (!embed_usable(r->rt.embed, false, &why) || !r->rt.loop.owns_uv)
         return LEAT_MISUSE;
     limit_step(&r->limit, NEVER_NS);
     while (runtime_turn(r, true, NEVER_NS)) {
@@ -483,13 +489,18 @@ int leat_backend_fd(leat_runtime *r)
     return uv_backend_fd(r->rt.loop.uv);
 }
 
-int leat_timeout_ms(leat_runtime *r)
+bool runtime_is_ready(const struct leat_runtime *r)
 {
     const struct sched *s = &r->rt.sched;
-    if (!list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
-        r->interrupts_handled < r->interrupts || (!r->hosted && sched_is_stuck(s)))
+    return !list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
+           r->interrupts_handled < r->interrupts || (!r->hosted && sched_is_stuck(s));
+}
+
+int leat_timeout_ms(leat_runtime *r)
+{
+    if (runtime_is_ready(r))
         return 0;
-    return s->live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
+    return r->rt.sched.live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
 }
 
 struct embed *runtime_embed(leat_runtime *r)
@@ -527,6 +538,8 @@ void runtime_push_globals(lua_State *L)
 void runtime_close(struct leat_runtime *r)
 {
     struct rt *rt = &r->rt;
+    if (!rt->loop.owns_uv)
+        runtime_detach(r);
 #ifdef LEAT_SERVE
     lua_serve_close_all(rt);
 #endif
@@ -556,6 +569,12 @@ void leat_free(leat_runtime *r)
     if (!r || !embed_usable(r->rt.embed, false, &why))
         return;
     struct rt *rt = &r->rt;
+    if (r->attached.polling) {
+        log_write(&rt->log, LOG_ERROR,
+                  "leat_free: called inside uv_run; nothing was done: call it "
+                  "when uv_run has returned (uv_stop ends it)");
+        return;
+    }
     cancel_roots(rt, "the runtime is closing");
     limit_step(&r->limit, NEVER_NS);
     limit_hurry(&r->limit);

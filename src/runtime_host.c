@@ -15,8 +15,7 @@
 #define CONFIG_MAX 4096
 
 /* What stands in padding is left to chance, and would be taken for the field that is added next. */
-_Static_assert(sizeof(struct leat_config) ==
-                   offsetof(struct leat_config, alloc_arg) + sizeof(void *),
+_Static_assert(sizeof(struct leat_config) == offsetof(struct leat_config, loop) + sizeof(void *),
                "leat_config ends with its last field");
 
 const char *leat_version(void)
@@ -56,6 +55,8 @@ static enum err_kind read_config(struct leat_config *out, const void *given, siz
     if (out->sandbox != LEAT_SANDBOX_FULL && out->sandbox != LEAT_SANDBOX_RESTRICTED)
         return err_set(e, ERR_INVALID, "leat_config.sandbox: %d is none: see enum leat_sandbox",
                        (int)out->sandbox);
+    if (out->loop && out->virtual_time)
+        return err_set(e, ERR_INVALID, "leat_config.loop: virtual time needs a loop of its own");
     return ERR_NONE;
 }
 

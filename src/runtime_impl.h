@@ -5,6 +5,14 @@
 #include "embed.h"
 #include "limit.h"
 
+/* Ours on a host's loop, beside those of the loop itself. */
+struct attached {
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_idle_t idle;
+    bool polling; /* the host's loop waits, or runs what it waited for */
+};
+
 struct leat_runtime {
     struct rt rt;
     struct targets *targets; /* NULL: everything may be connected to */
@@ -20,6 +28,7 @@ struct leat_runtime {
     bool main_ended;
     bool hosted; /* the Lua state is the host's: main is what leat.run runs */
     bool stuck;
+    struct attached attached; /* where the loop is the host's */
     struct buf report;
     char error_text[512]; /* of the last protected call */
     enum err_kind error_kind;
@@ -29,7 +38,10 @@ struct leat_runtime {
  * state, kept by the caller; NULL: the runtime makes a state of its own and fills it. Leaves
  * nothing open where it fails. */
 NODISCARD enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *err);
-/* One round: what is ready, then the loop. False: no task lives (and it did not wait). */
+/* One round: what is ready, then the loop (a host's only to wait). False: no task lives (and it did
+ * not wait). */
 bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns);
+/* There is something to do at once. */
+bool runtime_is_ready(const struct leat_runtime *r);
 /* Closes what runtime_open has opened; no task is resumed any more. */
 void runtime_close(struct leat_runtime *r);

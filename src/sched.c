@@ -82,7 +82,8 @@ struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int 
     t->id = s->next_id++;
     t->born_ns = s->observer ? loop_now_ns(s->loop) : 0;
     list_push_back(&s->tasks, &t->all);
-    s->live++;
+    if (s->live++ == 0)
+        loop_hold(s->loop, true);
     s->spawned++;
     t->parent = parent;
     if (parent) {
@@ -243,7 +244,8 @@ static struct task *end_one(struct task *t)
         lua_pop(s->L, 1);
     t->state = TASK_ENDED;
     list_unlink(&t->all);
-    s->live--;
+    if (--s->live == 0)
+        loop_hold(s->loop, false);
     struct list *node;
     while ((node = list_pop_front(&t->hooks))) {
         struct task_hook *hook = CONTAINER_OF(node, struct task_hook, node);
