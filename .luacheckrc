@@ -14,10 +14,12 @@ files["scripts"] = { read_globals = script_globals }
 files["tests"] = { read_globals = script_globals }
 -- os.exit runs clean-ups first.
 files["lua/leat/limited.lua"] = { globals = { "jit", "debug.sethook" } }
+files["lua/leat/printing.lua"] = { globals = { "print", "io.write" } }
 files["lua/leat/setup.lua"] = { globals = { "os.exit" } }
 -- Hosts of leat.so.
 for _, file in ipairs { "scripts/embed/nvim_complete.lua", "tests/embed/module/nvim.lua" } do
     files[file] = { read_globals = { vim = { other_fields = true, fields = { notify = { read_only = false } } } } }
 end
+files["tests/embed/state"] = { globals = { "kept", "compare" }, read_globals = { "shout" } }
 files["scripts/embed/love"] = { globals = { "love" } }
 files["tests/embed/module/love"] = { globals = { "love" } }

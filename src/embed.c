@@ -89,6 +89,12 @@ void embed_free(struct embed *e)
 {
     if (!e)
         return;
+    struct list *node; /* there are some where a host's state closed before its runtime */
+    while ((node = list_pop_front(&e->running)) || (node = list_pop_front(&e->ended))) {
+        struct started *s = CONTAINER_OF(node, struct started, node);
+        task_hook_remove(&s->hook);
+        mem_free(&e->rt->mem, s);
+    }
     pthread_mutex_lock(&e->box->lock);
     e->box->embed = NULL; /* completions that come now are refused */
     pthread_mutex_unlock(&e->box->lock);
@@ -99,12 +105,16 @@ void embed_free(struct embed *e)
 
 bool embed_usable(const struct embed *e, bool inside, const char **why)
 {
-    if (e->process != getpid())
+    if (!e)
+        *why = "the runtime has been closed";
+    else if (e->process != getpid())
         *why = "this process was forked after the runtime was made: a child makes its own";
     else if (!pthread_equal(e->owner, pthread_self()))
         *why = "the runtime belongs to another thread";
     else if (e->inside > 0 && !inside)
         *why = "not from inside a callback";
+    else if (e->rt->sched.running && !inside)
+        *why = "not from inside a task";
     else
         return true;
     return false;
@@ -180,7 +190,9 @@ static int call_host(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
-    struct embed *e = lua_touserdata(L, lua_upvalueindex(3));
+    struct embed *e = rt->embed;
+    if (!e)
+        aux_raise(L, "%s: the runtime has been closed", f->name);
     struct crossed *x = take_arguments(L, rt, f->name);
     struct leat_error error = {{0}, {0}};
     e->inside++;
@@ -286,7 +298,7 @@ static int start_host(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
-    struct embed *e = lua_touserdata(L, lua_upvalueindex(3));
+    struct embed *e = rt->embed;
     task_check_can_wait(L, &rt->sched, f->name);
     struct crossed *x = take_arguments(L, rt, f->name);
     struct task *t = task_current(L, &rt->sched, f->name);
@@ -364,17 +376,16 @@ static int do_register(lua_State *L)
                                    "return function(...) return await(start(...)) end";
         if (luaL_loadbuffer(L, code, sizeof code - 1, "=host") != 0)
             lua_error(L);
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "leat.core");
-        lua_call(L, 1, 1);
+        lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
+        lua_getfield(L, -1, "leat.core");
         lua_getfield(L, -1, "await");
-        lua_remove(L, -2);
+        lua_replace(L, -3);
+        lua_pop(L, 1);
     }
     lua_pushlightuserdata(L, g->embed->rt);
     struct host_function *f = lua_newuserdata(L, sizeof *f);
     *f = g->fn;
-    lua_pushlightuserdata(L, g->embed);
-    lua_pushcclosure(L, waits ? start_host : call_host, 3);
+    lua_pushcclosure(L, waits ? start_host : call_host, 2);
     if (waits)
         lua_call(L, 2, 1);
     lua_pushstring(L, field);

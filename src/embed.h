@@ -43,8 +43,8 @@ struct embed *embed_new(leat_runtime *r, struct rt *rt);
 void embed_free(struct embed *e);
 /* Tells hosts about what has ended; outside of Lua and of uv's callbacks. */
 void embed_deliver(struct embed *e);
-/* Whether the runtime may be used here: on its thread, in its process, not from a callback (unless
- * `inside`). */
+/* Whether the runtime may be used here: on its thread, in its process, not from a callback or a
+ * task (unless `inside`). `e` NULL: it is closed. */
 bool embed_usable(const struct embed *e, bool inside, const char **why);
 /* Something waits for embed_deliver. */
 bool embed_pending(const struct embed *e);
@@ -62,4 +62,6 @@ bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg);
 bool runtime_protected_again(leat_runtime *r, lua_CFunction fn, void *arg);
 /* What runtime_protected ran into; *kind is changed if that was a lack of memory. */
 const char *runtime_error_text(leat_runtime *r, const char **kind);
+/* Where the names that the host uses are looked up and set; what chunks have for globals. */
 void runtime_push_globals(lua_State *L);
+void runtime_push_chunk_globals(lua_State *L);

@@ -24,13 +24,13 @@ static void task_ended(struct task_hook *hook, struct task *t)
 
 static int push_function(lua_State *L, const struct starting *c)
 {
-    runtime_push_globals(L);
     if (c->source) {
         if (luaL_loadbuffer(L, c->source, c->len, c->name) != 0)
             lua_error(L);
-        lua_insert(L, -2);
+        runtime_push_chunk_globals(L);
         return lua_setfenv(L, -2);
     }
+    runtime_push_globals(L);
     const char *dot = strchr(c->name, '.');
     lua_pushlstring(L, c->name, dot ? (size_t)(dot - c->name) : strlen(c->name));
     lua_rawget(L, -2);

@@ -102,6 +102,16 @@ struct leat_config {
      * runs the loop, the host's callbacks with it, until no handle of Leat's is left on it. The
      * loop stays the host's, who closes it after leat_free. Refused with virtual_time. */
     struct uv_loop_s *loop;
+    /* The host's own Lua state, of the LuaJIT that Leat is linked with, with its standard
+     * libraries; NULL: one of the runtime's. `require "leat"` works there then, and of what the
+     * host has in it only package.preload and package.loaded get entries ("leat", "leat.*").
+     * Scripts have the host's globals, and behind them leat's own (leat, request, sleep ...); they
+     * wait in their task, not inside coroutines that they make; os.exit ends the process. The
+     * host's own Lua may use leat beside, and does not wait. memory_limit holds for our buffers;
+     * `alloc` must live as long as the state. Call leat_free before lua_close, or what runs is
+     * dropped, and the runtime is no more. One runtime at a time in a state. Refused with sandbox,
+     * allow_modules, script_dir, time_limit_ms, jit_watchdog and print. */
+    struct lua_State *lua_state;
 };
 
 enum leat_status {
@@ -118,7 +128,8 @@ enum leat_next {
     LEAT_IDLE,
     LEAT_READY,
     LEAT_DONE,
-    LEAT_REFUSED /* from another thread, from a callback, or in a forked child: nothing was done */
+    LEAT_REFUSED /* from another thread, a callback or a task, or in a forked child: nothing was
+                    done */
 };
 
 /* The library's version, such as "0.1.0". */
@@ -282,7 +293,7 @@ LEAT_API bool leat_complete(leat_mailbox *box, uint64_t call, leat_value *result
 struct leat_stats {
     size_t tasks;           /* alive */
     size_t queued, active;  /* requests that wait for a place; that have one */
-    size_t lua_bytes;       /* of the Lua heap */
+    size_t lua_bytes;       /* of the Lua heap; 0 where the state is the host's */
     size_t bytes, peak;     /* of the Lua heap and our own buffers */
     uint64_t requests_done; /* so far */
 };

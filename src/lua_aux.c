@@ -148,6 +148,14 @@ void aux_check_callable(lua_State *L, int index, const char *what)
     aux_raise(L, "%s must be a function, got %s", what, given);
 }
 
+struct rt *aux_open_rt(lua_State *L, const char *who)
+{
+    struct rt *rt = rt_of(L);
+    if (rt->closed)
+        aux_raise(L, "%s: the runtime has been closed", who);
+    return rt;
+}
+
 void *aux_check_self(lua_State *L, const char *tname)
 {
     void *self = lua_touserdata(L, 1);

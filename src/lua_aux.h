@@ -13,6 +13,10 @@ int aux_failf(lua_State *L, enum err_kind kind, const char *fmt, ...) PRINTF_LIK
 /* True if the value at `index` is an error table of ours. */
 bool aux_is_err(lua_State *L, int index);
 
+/* The runtime, for what needs its loop or engine and may be called outside of tasks: raises where
+ * it is closed, as a host's Lua may hold on to it. */
+struct rt *aux_open_rt(lua_State *L, const char *who);
+
 /* Raises a string that begins with the script's own file:line (the first frame outside leat's). For
  * wrong use: name the function, the argument, what was given and what is accepted. */
 NORETURN void aux_raise(lua_State *L, const char *fmt, ...);

@@ -19,7 +19,7 @@ static int l_group_new(lua_State *L)
 
 static int l_group_gc(lua_State *L)
 {
-    group_fini(check_group(L));
+    group_fini(lua_touserdata(L, 1));
     return 0;
 }
 

@@ -195,7 +195,7 @@ static int l_start(lua_State *L)
 
 static int prepared_gc(lua_State *L)
 {
-    struct prepared *p = luaL_checkudata(L, 1, "leat.prepared");
+    struct prepared *p = lua_touserdata(L, 1);
     transfer_free(p->t);
     p->t = NULL;
     return 0;
@@ -203,7 +203,7 @@ static int prepared_gc(lua_State *L)
 
 static int jar_gc(lua_State *L)
 {
-    struct jar **j = luaL_checkudata(L, 1, "leat.jar");
+    struct jar **j = lua_touserdata(L, 1);
     jar_unref(*j);
     *j = NULL;
     return 0;
@@ -212,11 +212,12 @@ static int jar_gc(lua_State *L)
 /* jar(): a place for a client's cookies. */
 static int l_jar(lua_State *L)
 {
+    struct rt *rt = aux_open_rt(L, "client");
     struct jar **j = lua_newuserdata(L, sizeof *j);
     *j = NULL;
     luaL_getmetatable(L, "leat.jar");
     lua_setmetatable(L, -2);
-    *j = jar_new(&rt_of(L)->mem);
+    *j = jar_new(&rt->mem);
     return *j ? 1 : fail_memory(L);
 }
 
@@ -225,7 +226,7 @@ static int l_jar(lua_State *L)
  * take from the request being made. */
 static int l_prepare(lua_State *L)
 {
-    struct rt *rt = rt_of(L);
+    struct rt *rt = aux_open_rt(L, "client");
     lua_settop(L, 3);
     struct prepared *p = lua_newuserdata(L, sizeof *p);
     *p = (struct prepared){0};

@@ -48,7 +48,8 @@ static inline struct rt *rt_of(lua_State *L)
  */
 void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns);
 /* Creates the metatable `tname` (luaL_checkudata's) with `methods` in __index and, if not NULL, gc
- * as __gc; all get the runtime as upvalue 1. Leaves the metatable on top of L. */
+ * as __gc; all get the runtime as upvalue 1. `gc` takes its argument as it is: by then the name may
+ * be another runtime's. Leaves the metatable on top of L. */
 void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_Reg *methods,
                      lua_CFunction gc);
 

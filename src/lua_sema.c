@@ -74,7 +74,7 @@ static int l_sema_new(lua_State *L)
 
 static int l_sema_gc(lua_State *L)
 {
-    struct semaphore *s = check_sema(L);
+    struct semaphore *s = lua_touserdata(L, 1);
     LIST_FOR(node, &s->holds)
     {
         struct hold *h = CONTAINER_OF(node, struct hold, node);

@@ -18,7 +18,7 @@ static struct server *check_server(lua_State *L)
 /* listen(host, port, max_body) */
 static int l_listen(lua_State *L)
 {
-    struct rt *rt = rt_of(L);
+    struct rt *rt = aux_open_rt(L, "serve");
     const char *host = luaL_checkstring(L, 1);
     int64_t port = aux_check_integer(L, 2, "serve: the port", 0, 65535);
     int64_t max_body = aux_check_integer(L, 3, "serve: max_body", 0, INT64_C(1) << 40);
@@ -36,13 +36,14 @@ static int l_listen(lua_State *L)
 /* simulate(url, max_body) */
 static int l_simulate(lua_State *L)
 {
+    struct rt *rt = aux_open_rt(L, "simulate");
     const char *url = luaL_checkstring(L, 1);
     int64_t max_body = aux_check_integer(L, 2, "simulate: max_body", 0, INT64_C(1) << 40);
     struct err err;
     err_clear(&err);
     struct server **box = lua_newuserdata(L, sizeof(*box));
     *box = NULL;
-    if (server_simulate(box, rt_of(L), url, (size_t)max_body, &err) != ERR_NONE)
+    if (server_simulate(box, rt, url, (size_t)max_body, &err) != ERR_NONE)
         return aux_fail(L, &err);
     luaL_getmetatable(L, SERVER_META);
     lua_setmetatable(L, -2);
@@ -51,7 +52,7 @@ static int l_simulate(lua_State *L)
 
 static int l_server_gc(lua_State *L)
 {
-    struct server *s = check_server(L);
+    struct server *s = *(struct server **)lua_touserdata(L, 1);
     server_stop(s);
     server_release(s);
     return 0;

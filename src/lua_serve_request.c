@@ -14,7 +14,7 @@ static struct incoming *check_request(lua_State *L)
 
 static int l_request_gc(lua_State *L)
 {
-    struct incoming **box = luaL_checkudata(L, 1, REQUEST_META);
+    struct incoming **box = lua_touserdata(L, 1);
     if (*box)
         incoming_release(*box);
     *box = NULL;

@@ -138,7 +138,7 @@ static int l_handle(lua_State *L)
 
 static int stream_gc(lua_State *L)
 {
-    stream_close(stream_check(L, 1));
+    stream_close(lua_touserdata(L, 1));
     return 0;
 }
 

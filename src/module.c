@@ -3,8 +3,7 @@
 #include "lua_aux.h"
 #include "runtime_impl.h"
 #include "runtime_modules.h"
-#include <luajit.h>
-#include <string.h>
+#include "runtime_state.h"
 #include <unistd.h>
 
 /* A task of leat.start. */
@@ -42,25 +41,6 @@ static struct module *usable(lua_State *L, const char *who)
     return m;
 }
 
-/* It knows no such mode, and says so by its result; but in a finalizer it raises whatever it is
- * asked.
- */
-static int probe(lua_State *L)
-{
-    luaJIT_setmode(L, 0, LUAJIT_MODE_MASK);
-    return 0;
-}
-
-/* LuaJIT takes a C function's yield beneath a finalizer for one of a debug hook, and what is
- * resumed after that runs on a broken stack. */
-static bool in_finalizer(lua_State *L)
-{
-    if (lua_cpcall(L, probe, NULL) == 0)
-        return false;
-    lua_pop(L, 1);
-    return true;
-}
-
 /* For what turns the crank. */
 static struct module *usable_outside(lua_State *L, const char *who)
 {
@@ -70,7 +50,7 @@ static struct module *usable_outside(lua_State *L, const char *who)
                   "%s: called inside a task; only the host's own code may (a task waits by itself, "
                   "and starts others by leat.spawn)",
                   who);
-    if (in_finalizer(L))
+    if (runtime_in_finalizer(L))
         aux_raise(L, "%s: called inside a finalizer (__gc)", who);
     if (m->turning)
         aux_raise(L, "%s: another leat.run or leat.step is at work", who);
@@ -142,12 +122,6 @@ static bool interrupted(lua_State *L, lua_Hook *seen)
     return hook && (luaL_loadstring(L, "") != 0 || lua_pcall(L, 0, 0, 0) != 0);
 }
 
-static int run_deferred(lua_State *L)
-{
-    rt_run_deferred(L, lua_touserdata(L, 1));
-    return 0;
-}
-
 static int l_run(lua_State *L)
 {
     struct module *m = usable_outside(L, "run");
@@ -161,8 +135,6 @@ static int l_run(lua_State *L)
     timer_init(&m->look, look_again);
     look_again(&m->look);
     while (t->state != TASK_ENDED) {
-        if (r->rt.deferred > 0 && lua_cpcall(L, run_deferred, &r->rt) != 0)
-            lua_pop(L, 1);
         runtime_turn(r, true, NEVER_NS);
         if (!raised && interrupted(L, &hook)) { // task error
             raised = true;
@@ -231,7 +203,6 @@ static int l_step(lua_State *L)
         [LEAT_IDLE] = "idle", [LEAT_READY] = "ready", [LEAT_DONE] = "done"};
     struct module *m = usable_outside(L, "step");
     double budget = aux_opt_seconds(L, 1, "step: the budget", 0.002);
-    rt_run_deferred(L, &m->r.rt);
     enter(m);
     enum leat_next next = leat_step(&m->r, budget < 1e6 ? (uint64_t)(budget * 1e6) : UINT64_MAX);
     /* A connection that was kept may have ended; nobody else would empty its descriptor. */
@@ -289,27 +260,18 @@ static int open_host(lua_State *L)
 
 /* ---- the state closes */
 
-/* No Lua of the tasks' runs any more: their clean-ups might need what is finalized already. */
 static int close_runtime(lua_State *L)
 {
     struct module *m = lua_touserdata(L, 1);
-    struct rt *rt = &m->r.rt;
     /* A forked child shares its sockets and epoll sets with its parent: hands off. */
-    if (!m->open || rt->embed->process != getpid())
+    if (!m->open || m->r.rt.embed->process != getpid())
         return 0;
     m->open = false;
-    rt->sched.running = NULL; /* where a task has called os.exit(code, true) */
-    rt->sched.outside = false;
-    rt->log.min_level = LOG_ERROR + 1; /* what is left over is no longer worth a message */
-    LIST_FOR(node, &rt->sched.tasks)
-    task_cancel(CONTAINER_OF(node, struct task, all), "the Lua state is being closed");
     while (!list_empty(&m->roots))
         forget(m, CONTAINER_OF(m->roots.next, struct root, node));
     while (!list_empty(&m->bugs))
         forget(m, CONTAINER_OF(m->bugs.next, struct root, node));
-    runtime_close(&m->r);
-    rt->closed = true;
-    rt_run_deferred(L, rt);
+    runtime_state_closes(L, &m->r);
     return 0;
 }
 
@@ -321,29 +283,18 @@ int luaopen_leat(lua_State *L)
 {
     luaL_checkstack(L, LUA_MINSTACK, "leat");
     lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
-    if (!lua_isnil(L, -1)) /* required before; or a state of leat's own */
+    if (!lua_isnil(L, -1)) /* required before; or the state has a runtime of another kind */
         return 1;
-    struct module *m = lua_newuserdata(L, sizeof *m); // m
-    memset(m, 0, sizeof *m);
+    lua_State *own;
+    struct module *m = runtime_seat(L, sizeof *m, close_runtime, &own);
     list_init(&m->roots);
     list_init(&m->bugs);
-    lua_createtable(L, 1, 0);
-    lua_State *own = lua_newthread(L); /* this one may be a coroutine that ends */
-    lua_rawseti(L, -2, 1);
-    lua_setfenv(L, -2);
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, close_runtime);
-    lua_setfield(L, -2, "__gc");
-    lua_setmetatable(L, -2);
-    lua_pushlightuserdata(L, m);
-    lua_insert(L, -2);
-    lua_rawset(L, LUA_REGISTRYINDEX); /* for good: should this fail half-way, parts may live on */
     m->r.config.min_log_level = LEAT_LOG_INFO;
+    m->r.module = true;
     struct err e;
     err_clear(&e);
     if (runtime_open(&m->r, own, &e) != ERR_NONE) {
-        lua_pushnil(L);
-        lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+        runtime_leave_state(L);
         return luaL_error(L, "leat.so: %s", e.message);
     }
     m->open = true;

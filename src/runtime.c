@@ -6,6 +6,7 @@
 #include "runtime_host.h"
 #include "runtime_impl.h"
 #include "runtime_modules.h"
+#include "runtime_state.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -46,7 +47,12 @@ static void on_grace_over(struct timer *t)
 static void forward_log(void *arg, enum log_level level, const char *line)
 {
     struct leat_runtime *r = arg;
+    struct embed *e = r->rt.embed;
+    if (e)
+        e->inside++;
     r->config.log(r->config.log_arg, (enum leat_log_level)level, line);
+    if (e)
+        e->inside--;
 }
 
 static int panic(lua_State *L)
@@ -67,7 +73,7 @@ static int set_up(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
     if (r->hosted)
-        runtime_open_hosted(L, &r->rt);
+        runtime_open_hosted(L, &r->rt, r->module);
     else
         runtime_open_modules(L, &r->rt, r->config.script_dir, r->config.time_limit_ms > 0,
                              r->config.allow_modules);
@@ -175,6 +181,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     }
     if (!rt->loop.owns_uv)
         runtime_attach(r);
+    rt->sched.outside = r->hosted;
     r->config.script_dir = r->config.allow_connect = r->config.allow_modules = NULL;
     return ERR_NONE;
 
@@ -184,12 +191,14 @@ fail_state:
         lua_close(rt->L);
 fail_engine:
     engine_free(rt->engine);
+    rt->engine = NULL;
 fail_loop:
     targets_free(r->targets);
     loop_fini(&rt->loop);
 fail_runtime:
     buf_fini(&r->report);
     mem_fini(&rt->mem);
+    rt->closed = true;
     return e->kind;
 }
 
@@ -223,7 +232,7 @@ static int start(lua_State *L)
     if (luaL_loadbuffer(L, s->source, s->len, s->name) != 0)
         return lua_error(L);
     s->compiled = true;
-    runtime_push_globals(L);
+    runtime_push_chunk_globals(L);
     lua_pushvalue(L, -1);
     lua_setfenv(L, -3); /* chunk globals */
     int n = 0;
@@ -234,7 +243,10 @@ static int start(lua_State *L)
         lua_pushstring(L, s->args[n]);
         lua_rawseti(L, -2, n + 1);
     }
-    lua_setfield(L, -2, "arg");
+    if (r->hosted)
+        lua_pop(L, 1); /* the host may have an `arg` of its own */
+    else
+        lua_setfield(L, -2, "arg");
     lua_pop(L, 1);
     luaL_checkstack(L, n + 1, "too many arguments");
     for (int i = 0; i < n; i++)
@@ -393,7 +405,7 @@ static void give_up_stuck(struct leat_runtime *r)
     if (buf_append_str(&r->report, "stuck: every task waits, and nothing can wake one:\n") ==
         ERR_NONE)
         protected_call(r, list_tasks, r);
-    if (!r->hosted)
+    if (!r->module)
         cancel_roots(&r->rt, "nothing could ever wake it");
     else /* a leat.run; what else waits may wait for the host */
         task_cancel(r->main, "nothing could ever wake it");
@@ -407,9 +419,17 @@ static void drain(struct rt *rt)
     lua_request_drain(rt);
 }
 
+static int run_deferred(lua_State *L)
+{
+    rt_run_deferred(L, lua_touserdata(L, 1));
+    return 0;
+}
+
 bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 {
     struct rt *rt = &r->rt;
+    if (rt->deferred > 0)
+        protected_call(r, run_deferred, rt);
     handle_interrupts(r);
     drain(rt);
     sched_run_ready(&rt->sched, until_ns);
@@ -432,22 +452,36 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     return true;
 }
 
-enum leat_status leat_run(leat_runtime *r)
+/* Turns begin: whether they may. */
+static bool go_in(struct leat_runtime *r)
 {
     const char *why;
-    if (!embed_usable(r->rt.embed, false, &why) || !r->rt.loop.owns_uv)
+    if (!embed_usable(r->rt.embed, false, &why) || (r->hosted && runtime_in_finalizer(r->rt.L)))
+        return false;
+    r->rt.sched.outside = false;
+    return true;
+}
+
+static void go_out(struct leat_runtime *r)
+{
+    r->rt.sched.outside = r->hosted;
+}
+
+enum leat_status leat_run(leat_runtime *r)
+{
+    if (!r->rt.loop.owns_uv || !go_in(r))
         return LEAT_MISUSE;
     limit_step(&r->limit, NEVER_NS);
     while (runtime_turn(r, true, NEVER_NS)) {
     }
+    go_out(r);
     return leat_result(r);
 }
 
 enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
 {
     struct rt *rt = &r->rt;
-    const char *why;
-    if (!embed_usable(rt->embed, false, &why))
+    if (!go_in(r))
         return LEAT_REFUSED;
     uint64_t now = loop_now_ns(&rt->loop);
     uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
@@ -475,6 +509,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
     } while (now < until && loop_has_time(&rt->loop));
     loop_until(&rt->loop, NEVER_NS);
     limit_step(&r->limit, NEVER_NS);
+    go_out(r);
     return next;
 }
 
@@ -535,6 +570,15 @@ void runtime_push_globals(lua_State *L)
     }
 }
 
+void runtime_push_chunk_globals(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CHUNK_GLOBALS);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        runtime_push_globals(L);
+    }
+}
+
 void runtime_close(struct leat_runtime *r)
 {
     struct rt *rt = &r->rt;
@@ -548,9 +592,12 @@ void runtime_close(struct leat_runtime *r)
     engine_close(rt->engine);
     lua_request_close(rt);
     limit_close(&r->limit, rt->L);
-    if (!r->hosted)
+    if (r->hosted)
+        luaL_unref(rt->L, LUA_REGISTRYINDEX, r->main_ref);
+    else
         lua_close(rt->L);
     embed_free(rt->embed);
+    rt->embed = NULL;
     engine_free(rt->engine);
     rt->engine = NULL;
     targets_free(r->targets);
@@ -561,18 +608,19 @@ void runtime_close(struct leat_runtime *r)
         log_write(&rt->log, LOG_WARN, "%zu blocks of memory were not given back",
                   (size_t)rt->mem.blocks);
     mem_fini(&rt->mem);
+    rt->closed = true;
 }
 
 void leat_free(leat_runtime *r)
 {
-    const char *why;
-    if (!r || !embed_usable(r->rt.embed, false, &why))
+    if (!r || !go_in(r))
         return;
     struct rt *rt = &r->rt;
     if (r->attached.polling) {
         log_write(&rt->log, LOG_ERROR,
                   "leat_free: called inside uv_run; nothing was done: call it "
                   "when uv_run has returned (uv_stop ends it)");
+        go_out(r);
         return;
     }
     cancel_roots(rt, "the runtime is closing");
@@ -583,6 +631,13 @@ void leat_free(leat_runtime *r)
         cancel_roots(rt, "the runtime is closing");
         runtime_turn(r, true, NEVER_NS);
     }
+    if (rt->deferred > 0)
+        protected_call(r, run_deferred, rt);
     runtime_close(r);
-    runtime_dispose(r);
+    if (r->hosted) {
+        rt->log.min_level = LOG_ERROR + 1; /* the host's log may be gone when the state is closed */
+        runtime_leave_state(rt->L);
+    } else {
+        runtime_dispose(r);
+    }
 }

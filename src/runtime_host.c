@@ -4,6 +4,7 @@
 #include "lua_aux.h"
 #include "runtime_impl.h"
 #include "runtime_modules.h"
+#include "runtime_state.h"
 #include <string.h>
 
 #ifndef LEAT_VERSION
@@ -15,7 +16,8 @@
 #define CONFIG_MAX 4096
 
 /* What stands in padding is left to chance, and would be taken for the field that is added next. */
-_Static_assert(sizeof(struct leat_config) == offsetof(struct leat_config, loop) + sizeof(void *),
+_Static_assert(sizeof(struct leat_config) ==
+                   offsetof(struct leat_config, lua_state) + sizeof(void *),
                "leat_config ends with its last field");
 
 const char *leat_version(void)
@@ -70,6 +72,12 @@ leat_runtime *leat_new_sized(const struct leat_config *config, size_t size, stru
     mem_init(&boot, 0);
     if (read_config(&own, config, size, &e) != ERR_NONE)
         goto fail;
+    if (own.lua_state) {
+        r = runtime_new_seated(&own, &e);
+        if (r)
+            return r;
+        goto fail;
+    }
     mem_set_host(&boot, own.alloc, own.alloc_arg);
     r = mem_calloc(&boot, sizeof *r);
     if (!r) {

@@ -26,7 +26,8 @@ struct leat_runtime {
     struct task *main;
     struct task_hook main_hook;
     bool main_ended;
-    bool hosted; /* the Lua state is the host's: main is what leat.run runs */
+    bool hosted; /* the Lua state is the host's */
+    bool module; /* and this is leat.so: main is what leat.run runs */
     bool stuck;
     struct attached attached; /* where the loop is the host's */
     struct buf report;

@@ -182,7 +182,13 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, b
     lua_gc(L, LUA_GCRESTART, 0);
 }
 
-void runtime_open_hosted(lua_State *L, struct rt *rt)
+static int push_leat(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    return 1;
+}
+
+void runtime_open_hosted(lua_State *L, struct rt *rt, bool module)
 {
     sched_init(&rt->sched, &rt->loop, &rt->log, L, false);
     preload(L, rt, true);
@@ -194,4 +200,17 @@ void runtime_open_hosted(lua_State *L, struct rt *rt)
     lua_pushcclosure(L, load_embedded, 2);
     lua_call(L, 0, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    if (module)
+        return;
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushcfunction(L, push_leat);
+    lua_setfield(L, -2, "leat");
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "leat.guest");
+    lua_call(L, 1, 1);
+    lua_pushvalue(L, LUA_GLOBALSINDEX);
+    push_leat(L);
+    lua_call(L, 2, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_CHUNK_GLOBALS);
 }

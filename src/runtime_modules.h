@@ -9,6 +9,8 @@ struct leat_runtime;
 struct rt *runtime_inside(struct leat_runtime *r);
 /* Registry: what a restricted script has for globals; else nil. */
 #define RUNTIME_GLOBALS "leat.globals"
+/* Registry: what a chunk has for globals in a host's state; else nil. */
+#define RUNTIME_CHUNK_GLOBALS "leat.chunk_globals"
 /* Registry: what `require "leat"` returns. */
 #define RUNTIME_LEAT "leat.table"
 /* Opens the standard libraries and leat's modules in a state that the runtime owns. `script_dir`:
@@ -16,5 +18,6 @@ struct rt *runtime_inside(struct leat_runtime *r);
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
                           const char *allow_modules);
 /* The same in a host's state, of which nothing but package.preload, package.loaded and the registry
- * changes. The host's `require` must not be on its way to a module named "leat.*". */
-void runtime_open_hosted(lua_State *L, struct rt *rt);
+ * changes. The host's `require` must not be on its way to a module named "leat.*". `module`: it is
+ * on its way to "leat" itself, and there are no chunks. */
+void runtime_open_hosted(lua_State *L, struct rt *rt, bool module);

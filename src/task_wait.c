@@ -35,7 +35,7 @@ struct task *task_current(lua_State *L, struct sched *s, const char *who)
     if (!s->running)
         raise_at(L,
                  "%s: called outside a task: in a host's Lua state, put it into a function and "
-                 "hand that to leat.run or leat.start",
+                 "hand that to leat.run or leat.start (from C: to leat_call)",
                  who);
     return s->running;
 }

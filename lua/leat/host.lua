@@ -9,7 +9,8 @@ local host = package.preload["leat.core.host"] and core.require "leat.core.host"
 
 local function needed(who, instead)
     if not host then
-        check.fail(who .. ": for a host's Lua state; this script is run by leat itself: " .. instead)
+        check.fail(who .. ": for programs that load leat.so; here leat or its host turns the crank: " ..
+            instead)
     end
     return host
 end

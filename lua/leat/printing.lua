@@ -1,5 +1,5 @@
--- For a host that wants what its scripts write to standard output: print, io.write and io.stdout:write hand it
--- over. Internal; for states of leat's own.
+-- For a host that wants what its scripts write to standard output: print, io.write and io.stdout:write hand
+-- it over. Internal; for states of leat's own.
 
 --- What print(...) writes, without the end of the line.
 local function line_of(...)

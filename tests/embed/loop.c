@@ -102,14 +102,21 @@ static bool eval(struct host *h, const char *source, const char *url)
     return id != 0;
 }
 
-static const char twenty[] = "local url = ...\n"
-                             "local ok = 0\n"
-                             "local list = {}\n"
-                             "for i = 1, 20 do list[i] = url .. '/v1/models?' .. i end\n"
-                             "for _, res in ipairs(leat.map(list, request)) do\n"
-                             "    if res.status == 200 then ok = ok + 1 end\n"
-                             "end\n"
-                             "return ok\n";
+/* What the server takes its time for, in Lua. */
+#define CHAT                                                                                       \
+    "local function chat(url)\n"                                                                   \
+    "    return leat.request { url = url .. '/v1/chat/completions',\n"                             \
+    "        json = { model = 'mock', messages = { { role = 'user', content = 'hi' } } } }\n"      \
+    "end\n"
+
+static const char twenty[] = CHAT "local url = ...\n"
+                                  "local ok = 0\n"
+                                  "local list = {}\n"
+                                  "for i = 1, 20 do list[i] = url end\n"
+                                  "for _, res in ipairs(leat.map(list, chat)) do\n"
+                                  "    if res.status == 200 then ok = ok + 1 end\n"
+                                  "end\n"
+                                  "return ok\n";
 
 static bool start(struct host *h, const char *source)
 {
@@ -189,9 +196,8 @@ TEST(freed_with_twenty_requests_in_flight_nothing_stays_on_the_loop)
     for (int i = 0; i < 3; i++) {
         struct host h;
         REQUIRE(open_host(&h));
-        char source[256];
-        snprintf(source, sizeof source, "for i = 1, 20 do spawn(request, '%s/v1/models') end",
-                 silent);
+        char source[512];
+        snprintf(source, sizeof source, CHAT "for i = 1, 20 do spawn(chat, '%s') end", silent);
         REQUIRE(start(&h, source));
         struct leat_stats stats = {.active = 0};
         while (stats.active < 20) {

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What a host may bring to a runtime: a config of another version, a print sink, memory,
-# a uv loop.
+# a uv loop, a Lua state.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
 BUILD=${BUILD:-$root/build}
@@ -35,6 +35,9 @@ start_mock --latency 0.1
 
 begin "the host's own uv loop"
 host loop libuv -- "$mock_url" "$silent_url"
+
+begin "the host's own Lua state"
+host state luajit libuv -- "$mock_url" "$silent_url" "$root/tests/embed/state"
 
 begin "the soname says which programs it can stand for"
 readelf -d "$BUILD/libleat.so" >dynamic

@@ -143,7 +143,7 @@ try "$LEAT" -e "assert(package.loadlib('$module', 'luaopen_leat')() == leat)"
 expect_status 0
 try "$LEAT" -e "leat.run(print)"
 expect_status 1
-expect_err "run: for a host's Lua state; this script is run by leat itself: call the function"
+expect_err "run: for programs that load leat.so; here leat or its host turns the crank: call the function"
 
 # host_program NAME: whether it is to be tried.
 host_program() {
