@@ -15,7 +15,10 @@ local now = task.now
 local M = {}
 
 local CUT = 0.85 -- what a refusal leaves of the rate
-local BACK = 16 -- calls from a cut back to the rate before it; also those in which a mere guess is doubled
+-- Calls from a cut back to the rate before it: fewest at first; twice as many after each refusal that came
+-- when it should, a little after 2 * back calls, as one is the price of each look whether there is more now.
+local BACK, MOST_BACK = 16, 48
+local DOUBLED = 16 -- calls in which a mere guess is doubled
 local ENOUGH = 8 -- calls that a rate can be told from
 local LATE = 4 -- calls that may start at once to make up for those that came late
 local LONGEST = 120 -- seconds; as retry, which gives up on what asks for longer
@@ -30,6 +33,7 @@ function M.new()
         aim = nil, -- calls per second; nil: not known yet
         guessed = true, -- aim is no more than a guess
         through = nil, -- calls per second that were let through for certain
+        back = BACK,
         refused_at = -huge, -- the last time; since then:
         started = 0, -- calls
         steps = 0, -- those of them that had to wait for their turn
@@ -39,9 +43,9 @@ end
 
 local function rate(self)
     if self.guessed then
-        return self.aim * (1 + (self.steps / BACK) ^ 3)
+        return self.aim * (1 + (self.steps / DOUBLED) ^ 3)
     end
-    return self.aim * (1 + (1 - CUT) * (self.steps / BACK - 1) ^ 3)
+    return self.aim * (1 + (1 - CUT) * (self.steps / self.back - 1) ^ 3)
 end
 
 -- What the calls since the last refusal say of the rate. `waited`: the one refused now had waited for its
@@ -51,12 +55,15 @@ local function learn(self, waited)
     local n, span = self.started - 1, now() - self.refused_at
     if n < ENOUGH or self.idle > span / 2 then -- too little to tell
         self.aim = min(tried, self.through or CUT * tried)
+        self.back = BACK
     else
         self.through = min(tried, n / span)
         self.aim = self.through
-        if self.guessed and waited or self.steps > 2 * BACK then
+        if self.guessed and waited or self.steps > 3 * self.back then
             -- It has been slower than need be: it is between what was let through and what was tried.
-            self.aim = math.sqrt(self.through * tried)
+            self.aim, self.back = math.sqrt(self.through * tried), BACK
+        else
+            self.back = self.steps > self.back and min(2 * self.back, MOST_BACK) or BACK
         end
     end
     if waited then

@@ -157,6 +157,8 @@ local function batch_of(given)
     }
 end
 
+local ADAPTIVE_ATTEMPTS = 5
+
 local ROWS = {
     concurrency = true, rate = true, timeout = "number", deadline = "number", retry = true, breaker = true,
     batch = true, progress = true, on_result = "function", journal = true, price = "table",
@@ -171,7 +173,8 @@ local ROWS = {
 --- * `rate`: options of leat.limiter ({rpm=, tpm=}), or one of its objects. What calls will use of `tpm` is
 ---   guessed by what they have used so far.
 --- * `timeout` seconds for each attempt; `deadline` seconds for each item, with all attempts and waits.
---- * `retry`: options of leat.retry, or one of its objects (3 attempts unless said); false: none.
+--- * `retry`: options of leat.retry, or one of its objects; false: none. Unless said there are 3 attempts,
+---   and 5 where the slots are adaptive: those find the limit by being refused.
 --- * `breaker`: options of leat.breaker, one of its objects, or true; none unless said.
 --- * `batch` {size=10, interval=0.5}: that many items are started, and no more until `interval` seconds after
 ---   the last of them has ended. Without it the next starts as soon as one has ended, which is faster.
@@ -216,6 +219,9 @@ function M.pipeline(opts)
     set_concurrency(self, opts.concurrency)
     if self.adaptive and self.retry and self.retry ~= opts.retry then
         self.retry.paced = true -- the slots themselves see to it that those who go on do so evenly
+        if type(retry) ~= "table" or retry.attempts == nil then
+            self.retry.attempts = ADAPTIVE_ATTEMPTS
+        end
     end
     return self
 end
