@@ -272,7 +272,9 @@ LEAT_API bool leat_register(leat_runtime *rt, const char *name, leat_function fn
  * waits any more (a cancel, a timeout, the end of the runtime): once, and not after leat_complete.
  */
 typedef void (*leat_start)(void *arg, uint64_t call, const leat_value *const *args, size_t count);
+/* See leat_start. */
 typedef void (*leat_abandon)(void *arg, uint64_t call);
+/* As leat_register. */
 LEAT_API bool leat_register_async(leat_runtime *rt, const char *name, leat_start start,
                                   leat_abandon cancel, void *arg, struct leat_error *err);
 
