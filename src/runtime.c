@@ -315,7 +315,8 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 static bool go_in(struct leat_runtime *r)
 {
     const char *why;
-    if (!embed_usable(r->rt.embed, false, &why) || (r->hosted && runtime_in_finalizer(r->rt.L)))
+    if (!embed_usable(r->rt.embed, false, &why) ||
+        (r->hosted && !r->module && runtime_in_finalizer(r->rt.L)))
         return false;
     r->rt.sched.outside = false;
     return true;

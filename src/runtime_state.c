@@ -10,6 +10,16 @@
 #include <string.h>
 #include <unistd.h>
 
+/* It knows no such mode, and says so by its result; but in a finalizer it raises whatever it is
+ * asked. In the registry, as lua_cpcall would need memory each time. */
+static int probe(lua_State *L)
+{
+    luaJIT_setmode(L, 0, LUAJIT_MODE_MASK);
+    return 0;
+}
+
+static const char probe_key;
+
 void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own)
 {
     luaL_checkstack(L, LUA_MINSTACK, "leat");
@@ -23,23 +33,20 @@ void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own)
     lua_pushcfunction(L, gc);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&probe_key);
+    lua_pushcfunction(L, probe);
+    lua_rawset(L, LUA_REGISTRYINDEX);
     lua_pushlightuserdata(L, seat);
     lua_insert(L, -2);
     lua_rawset(L, LUA_REGISTRYINDEX); /* for good: should the rest fail, parts may live on */
     return seat;
 }
 
-/* It knows no such mode, and says so by its result; but in a finalizer it raises whatever it is
- * asked. */
-static int probe(lua_State *L)
-{
-    luaJIT_setmode(L, 0, LUAJIT_MODE_MASK);
-    return 0;
-}
-
 bool runtime_in_finalizer(lua_State *L)
 {
-    if (lua_cpcall(L, probe, NULL) == 0)
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&probe_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    if (lua_pcall(L, 0, 0, 0) == 0)
         return false;
     lua_pop(L, 1);
     return true;
