@@ -1,11 +1,17 @@
 /* A runtime on the host's own uv loop. Arguments: the address of a server that answers after 0.1 s,
- * and of one that does not. */
+ * and of one that does not. THREADS in the environment: of the network. */
 #include "test.h"
 #include <leat.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <uv.h>
+
+static unsigned threads(void)
+{
+    const char *n = getenv("THREADS");
+    return n ? (unsigned)atoi(n) : 0;
+}
 
 static const char *answering, *silent;
 
@@ -57,7 +63,10 @@ static bool open_host(struct host *h)
     h->timer.data = h;
     uv_timer_start(&h->timer, on_tick, 1, 1);
     struct leat_error err = {"", ""};
-    h->rt = leat_new(&(struct leat_config){.loop = &h->loop, .log = on_log, .log_arg = h}, &err);
+    h->rt = leat_new(
+        &(struct leat_config){
+            .loop = &h->loop, .network_threads = threads(), .log = on_log, .log_arg = h},
+        &err);
     if (!h->rt)
         printf("  leat_new: %s\n", err.message);
     return h->rt != NULL;

@@ -1,5 +1,5 @@
 /* A runtime in the host's own Lua state. Arguments: the address of a server that answers after 0.1
- * s, and of one that does not. */
+ * s, and of one that does not. THREADS in the environment: of the network. */
 #include "test.h"
 #include <dirent.h>
 #include <lauxlib.h>
@@ -9,6 +9,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <uv.h>
+
+static unsigned threads(void)
+{
+    const char *n = getenv("THREADS");
+    return n ? (unsigned)atoi(n) : 0;
+}
 
 static const char *answering, *silent, *folder;
 
@@ -27,7 +33,8 @@ static size_t open_files(void)
 static leat_runtime *open_in(lua_State *L)
 {
     struct leat_error err = {"", ""};
-    leat_runtime *rt = leat_new(&(struct leat_config){.lua_state = L}, &err);
+    leat_runtime *rt =
+        leat_new(&(struct leat_config){.lua_state = L, .network_threads = threads()}, &err);
     if (!rt)
         printf("  leat_new: %s\n", err.message);
     return rt;

@@ -19,7 +19,11 @@ host() {
         -iquote "$root/tests/unit" -I"$scratch/include" -L"$BUILD" -Wl,-rpath,"$BUILD" -lleat \
         $([ "${#modules[@]}" = 0 ] || pkg-config --cflags --libs "${modules[@]}") -lpthread
     expect_status 0
-    try "./$name" "${@:2}"
+    run "./$name" "${@:2}"
+}
+
+run() {
+    try "$@"
     expect_status 0
     grep -q '^[1-9][0-9]* passed, 0 failed$' out || fail "$(grep -v '^ok ' out | tail -n 30)"
 }
@@ -35,9 +39,11 @@ start_mock --latency 0.1
 
 begin "the host's own uv loop"
 host loop libuv -- "$mock_url" "$silent_url"
+THREADS=2 run ./loop "$mock_url" "$silent_url"
 
 begin "the host's own Lua state"
 host state luajit libuv -- "$mock_url" "$silent_url" "$root/tests/embed/state"
+THREADS=2 run ./state "$mock_url" "$silent_url" "$root/tests/embed/state"
 
 begin "the soname says which programs it can stand for"
 readelf -d "$BUILD/libleat.so" >dynamic
