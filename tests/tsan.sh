@@ -1,11 +1,12 @@
 #!/bin/bash
 # tests/tsan.sh: builds the library under ThreadSanitizer (in build-tsan/) and runs what uses several threads: 64
-# runtimes in 8 threads, host functions completed from other threads, look-ups and files off the loop, the network on
-# threads of its own. The last line is `N passed, N failed`.
+# runtimes in 8 threads, a host's loop and Lua state, host functions completed from other threads, look-ups and files
+# off the loop, the network on threads of its own. The last line is `N passed, N failed`.
 set -u
 cd "$(dirname "$0")/.." || exit 2
-scratch=$(mktemp -d) mock=
-trap '[ -n "$mock" ] && kill $mock; rm -rf "$scratch"' EXIT
+scratch=$(mktemp -d)
+mocks=()
+trap 'kill "${mocks[@]}"; rm -rf "$scratch"' EXIT
 cmake -B build-tsan -DLEAT_SANITIZE=thread -DLEAT_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null &&
     cmake --build build-tsan -j2 >"$scratch/build" 2>&1 || {
     tail -n 20 "$scratch/build"
@@ -16,9 +17,16 @@ export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp halt_on_error=0"
 mkdir "$scratch/include"
 cp src/leat.h "$scratch/include"
 mkfifo "$scratch/fifo"
-build-tsan/leat mock --port 0 --latency 30 >"$scratch/fifo" &
-mock=$!
-read -r line <"$scratch/fifo"
+# start_mock LATENCY: sets $url.
+start_mock() {
+    build-tsan/leat mock --port 0 --latency "$1" >"$scratch/fifo" &
+    mocks+=($!)
+    read -r url <"$scratch/fifo"
+    url=${url##* }
+}
+start_mock 30
+slow=$url
+start_mock 0.1
 passed=0 failed=0
 run() {
     if timeout 200 "$@" >"$scratch/log" 2>&1; then
@@ -29,12 +37,17 @@ run() {
         head -n 60 "$scratch/log"
     fi
 }
-for name in calls many; do
-    gcc -g -fsanitize=thread -std=c11 -D_GNU_SOURCE -I"$scratch/include" -o "$scratch/$name" "tests/embed/$name.c" \
-        -Lbuild-tsan -lleat -Wl,-rpath,"$PWD/build-tsan" -lpthread || exit 1
+for name in calls many loop state; do
+    # shellcheck disable=SC2046 # a list of words
+    gcc -g -fsanitize=thread -std=c11 -D_GNU_SOURCE -I"$scratch/include" -iquote tests/unit -o "$scratch/$name" \
+        "tests/embed/$name.c" -Lbuild-tsan -lleat -Wl,-rpath,"$PWD/build-tsan" \
+        $(pkg-config --cflags --libs luajit libuv) -lpthread || exit 1
 done
 run "$scratch/calls"
-run "$scratch/many" "${line##* }/v1/models" "${line##* }/v1/chat/completions"
+run "$scratch/many" "$slow/v1/models" "$slow/v1/chat/completions"
+for name in loop state; do
+    run env THREADS=2 "$scratch/$name" "$url" "$slow" tests/embed/state
+done
 # Over TLS, and over HTTP/2. The servers' own words are for the shell inside.
 export BUILD=$PWD/build-tsan
 # shellcheck disable=SC2016
