@@ -1,0 +1,353 @@
+/* What a host can do wrong: for each fault either the test that is here, or where else it is
+ * tested.
+ *
+ * 71-74 JSON          lua/test_json, unit/test_json_scan; lua/test_sandbox for what is hostile
+ * 75 misuse of calls  embed/calls; here each call, from threads, callbacks, a forked child. What is
+ *                     called after leat_free cannot be refused: nobody is left to do it
+ * 76 a step's budget  unit/test_limit, embed/host, bench/tick (a figure, which no slow machine has)
+ * 77 many runtimes    embed/many
+ * 78 fork             here
+ * 79 secrets          cli/test_secrets, cli/test_see; here by a host's log, print and done */
+#include "../unit/test.h"
+
+#include "leat.h"
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void no_log(void *arg, enum leat_log_level level, const char *line)
+{
+    (void)arg;
+    (void)level;
+    (void)line;
+}
+
+static leat_runtime *runtime(void)
+{
+    return leat_new(&(struct leat_config){.log = no_log}, NULL);
+}
+
+static bool runs(leat_runtime *rt, const char *source)
+{
+    struct leat_error err = {"", ""};
+    if (!leat_start_string(rt, "=t", source, strlen(source), NULL, &err)) {
+        printf("  %s\n", err.message);
+        return false;
+    }
+    if (leat_run(rt) != LEAT_OK)
+        printf("  %s\n", leat_report(rt));
+    return leat_result(rt) == LEAT_OK;
+}
+
+static leat_value *host_function(void *arg, const leat_value *const *args, size_t count,
+                                 struct leat_error *err)
+{
+    (void)arg;
+    (void)args;
+    (void)count;
+    (void)err;
+    return leat_number(7);
+}
+
+static void host_start(void *arg, uint64_t call, const leat_value *const *args, size_t count)
+{
+    (void)arg;
+    (void)call;
+    (void)args;
+    (void)count;
+}
+
+static void not_done(void *arg, uint64_t id, enum leat_status status,
+                     const leat_value *const *results, size_t count, const struct leat_error *err)
+{
+    (void)id;
+    (void)status;
+    (void)results;
+    (void)count;
+    (void)err;
+    (*(int *)arg)++;
+}
+
+/* Every call that begins or changes something, where it may not be; how many were let through. */
+static int try_everything(leat_runtime *rt, bool inside, const char *word)
+{
+    struct leat_error err = {"", ""};
+    int let_through = 0, done = 0;
+#define REFUSED(cond)                                                                              \
+    do {                                                                                           \
+        if (!(cond) || !strstr(err.message, word)) {                                               \
+            printf("  %s: '%s'\n", #cond, err.message);                                            \
+            let_through++;                                                                         \
+        }                                                                                          \
+        snprintf(err.message, sizeof err.message, "%s", word);                                     \
+    } while (0)
+    snprintf(err.message, sizeof err.message, "%s", word);
+    REFUSED(leat_step(rt, 1000) == LEAT_REFUSED);
+    REFUSED(leat_run(rt) == LEAT_MISUSE);
+    err.message[0] = '\0';
+    REFUSED(!leat_start_string(rt, "=x", "ran = true", 10, NULL, &err));
+    err.message[0] = '\0';
+    REFUSED(!leat_start_file(rt, "/dev/null", NULL, &err));
+    err.message[0] = '\0';
+    REFUSED(!leat_register(rt, "registered", host_function, NULL, &err));
+    err.message[0] = '\0';
+    REFUSED(!leat_register_async(rt, "registered", host_start, NULL, NULL, &err));
+    if (!inside) { /* those may be used from a callback */
+        err.message[0] = '\0';
+        REFUSED(leat_call(rt, "print", NULL, 0, not_done, &done, &err) == 0);
+        err.message[0] = '\0';
+        REFUSED(leat_eval(rt, "=x", "ran = true", 10, NULL, 0, not_done, &done, &err) == 0);
+        REFUSED(!leat_cancel(rt, 1));
+    }
+    leat_free(rt); /* does nothing */
+    return let_through + done;
+#undef REFUSED
+}
+
+/* ---- another thread */
+
+static void *from_thread(void *arg)
+{
+    return (void *)(intptr_t)try_everything(arg, false, "another thread");
+}
+
+TEST(every_call_from_another_thread_is_refused_and_the_runtime_goes_on)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    REQUIRE(runs(rt, "waiting = leat.event()"));
+    struct leat_error err;
+    const char *source = "assert(waiting:wait(1000))";
+    REQUIRE(leat_start_string(rt, "=t", source, strlen(source), NULL, &err));
+    CHECK_EQ(leat_step(rt, 1000), LEAT_IDLE);
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        REQUIRE(pthread_create(&threads[i], NULL, from_thread, rt) == 0);
+    for (int i = 0; i < 4; i++) {
+        void *let_through;
+        pthread_join(threads[i], &let_through);
+        CHECK_EQ((intptr_t)let_through, 0);
+    }
+    int done = 0;
+    CHECK(leat_eval(rt, "=x", "assert(not ran and not registered) waiting:set()", SIZE_MAX, NULL, 0,
+                    not_done, &done, &err) > 0);
+    CHECK_EQ(leat_run(rt), LEAT_OK);
+    CHECK_EQ(done, 1);
+    leat_free(rt);
+}
+
+static void *interrupt(void *arg)
+{
+    leat_interrupt(arg);
+    return NULL;
+}
+
+TEST(an_interrupt_may_come_from_any_thread)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct leat_error err;
+    REQUIRE(leat_start_string(rt, "=t", "sleep(1000)", 11, NULL, &err));
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, interrupt, rt) == 0);
+    CHECK_EQ(leat_run(rt), LEAT_CANCELLED);
+    pthread_join(thread, NULL);
+    leat_free(rt);
+}
+
+/* ---- callbacks */
+
+struct inside {
+    leat_runtime *rt;
+    int calls, let_through;
+    uint64_t further; /* what a callback may begin */
+    int further_done;
+};
+
+static leat_value *misusing_function(void *arg, const leat_value *const *args, size_t count,
+                                     struct leat_error *err)
+{
+    (void)args;
+    (void)count;
+    (void)err;
+    struct inside *in = arg;
+    in->calls++;
+    in->let_through += try_everything(in->rt, true, "inside a callback");
+    return leat_number(1);
+}
+
+static void misusing_start(void *arg, uint64_t call, const leat_value *const *args, size_t count)
+{
+    (void)args;
+    (void)count;
+    struct inside *in = arg;
+    in->calls++;
+    in->let_through += try_everything(in->rt, true, "inside a callback");
+    leat_complete(leat_mailbox_of(in->rt), call, leat_number(2), NULL);
+}
+
+static void misusing_done(void *arg, uint64_t id, enum leat_status status,
+                          const leat_value *const *results, size_t count,
+                          const struct leat_error *err)
+{
+    (void)id;
+    (void)status;
+    (void)results;
+    (void)count;
+    (void)err;
+    struct inside *in = arg;
+    in->calls++;
+    in->let_through += try_everything(in->rt, true, "inside a callback");
+    struct leat_error e;
+    in->further = leat_eval(in->rt, "=further", "sleep(0) return 3", SIZE_MAX, NULL, 0, not_done,
+                            &in->further_done, &e);
+}
+
+TEST(every_call_from_inside_a_callback_is_refused_but_those_that_may_be_made_there)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct inside in = {.rt = rt};
+    struct leat_error err;
+    REQUIRE(leat_register(rt, "misuse", misusing_function, &in, &err));
+    REQUIRE(leat_register_async(rt, "misuse_later", misusing_start, NULL, &in, &err));
+    CHECK(leat_eval(rt, "=x", "assert(misuse() == 1 and misuse_later() == 2)", SIZE_MAX, NULL, 0,
+                    misusing_done, &in, &err) > 0);
+    leat_run(rt);
+    CHECK_EQ(in.calls, 3);
+    CHECK_EQ(in.let_through, 0);
+    CHECK(in.further > 0);
+    CHECK_EQ(in.further_done, 1);
+    CHECK(runs(rt, "assert(not ran and not registered) return misuse() == 1"));
+    leat_free(rt);
+}
+
+/* ---- fork */
+
+TEST(a_forked_child_is_refused_everything_may_make_its_own_and_harms_its_parent_in_nothing)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct leat_error err;
+    /* Requests that are under way while the child comes and goes. */
+    const char *source =
+        "go = leat.event()\n"
+        "local server = assert(leat.serve { handler = function() go:wait() return 'ok' end })\n"
+        "local list = {} for i = 1, 20 do list[i] = i end\n"
+        "local got = assert(leat.map(list, function() return request(server.url).body end))\n"
+        "for i = 1, 20 do assert(got[i] == 'ok') end\n"
+        "server:close()\n";
+    REQUIRE(leat_start_string(rt, "=t", source, strlen(source), NULL, &err));
+    for (struct leat_stats stats = {.active = 0}; stats.active < 20;) {
+        REQUIRE(leat_step(rt, 500) != LEAT_DONE);
+        leat_get_stats(rt, &stats);
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(30);
+        int let_through = try_everything(rt, false, "forked");
+        leat_runtime *own = runtime();
+        bool ok = own &&
+                  runs(own, "local s = assert(leat.serve { handler = function() return 'c' end })\n"
+                            "assert(request(s.url).body == 'c') s:close()");
+        leat_free(own);
+        _exit(let_through == 0 && ok ? 7 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    CHECK(leat_eval(rt, "=x", "go:set()", SIZE_MAX, NULL, 0, NULL, NULL, &err) > 0);
+    CHECK_EQ(leat_run(rt), LEAT_OK);
+    CHECK_STR(leat_report(rt), "");
+    leat_free(rt);
+}
+
+/* ---- secrets */
+
+#define CANARY "sk-canary-0123456789abcdef"
+
+static char told[65536];
+
+static void tell(const char *text)
+{
+    size_t len = strlen(told);
+    snprintf(told + len, sizeof told - len, "%s\n", text);
+}
+
+static void tell_log(void *arg, enum leat_log_level level, const char *line)
+{
+    (void)arg;
+    (void)level;
+    tell(line);
+}
+
+static void tell_print(void *arg, const char *text, size_t len)
+{
+    (void)arg;
+    (void)len;
+    tell(text);
+}
+
+static void tell_done(void *arg, uint64_t id, enum leat_status status,
+                      const leat_value *const *results, size_t count, const struct leat_error *err)
+{
+    (void)id;
+    (void)status;
+    (void)results;
+    (void)count;
+    tell(err ? err->message : "");
+    (*(int *)arg)++;
+}
+
+TEST(a_secret_in_a_request_reaches_no_sink_of_the_hosts)
+{
+    told[0] = '\0';
+    leat_runtime *rt = leat_new(&(struct leat_config){.log = tell_log,
+                                                      .print = tell_print,
+                                                      .min_log_level = LEAT_LOG_DEBUG},
+                                NULL);
+    REQUIRE(rt != NULL);
+    const char *call =
+        "local url = 'http://u:" CANARY "@127.0.0.1:1/?api_key=" CANARY "'\n"
+        "local v, err = request { url = url, headers = { Authorization = 'Bearer " CANARY "',\n"
+        "    Cookie = 's=" CANARY "', ['X-Api-Key'] = '" CANARY "' } }\n"
+        "print(err, leat.inspect(err), leat.tasks())\n"
+        "leat.log.debug('lost', { url = url, authorization = 'Bearer " CANARY "' })\n";
+    char failing[2048], raising[2048];
+    snprintf(failing, sizeof failing, "%s return nil, err", call);
+    snprintf(raising, sizeof raising, "%s error(tostring(err))", call);
+    struct leat_error err;
+    int done = 0;
+    CHECK(leat_eval(rt, "=x", failing, SIZE_MAX, NULL, 0, tell_done, &done, &err) > 0);
+    CHECK(leat_eval(rt, "=x", raising, SIZE_MAX, NULL, 0, tell_done, &done, &err) > 0);
+    leat_run(rt);
+    CHECK_EQ(done, 2);
+    REQUIRE(leat_start_string(rt, "=t", failing, strlen(failing), NULL, &err));
+    CHECK_EQ(leat_run(rt), LEAT_FAILED);
+    tell(leat_report(rt));
+    CHECK(strstr(told, "lost") && strstr(told, "127.0.0.1") && strstr(leat_report(rt), "connect"));
+    const char *at = strstr(told, "canary");
+    if (at)
+        printf("  %.200s\n", at > told + 100 ? at - 100 : told);
+    CHECK(!at);
+    leat_free(rt);
+}
+
+/* ---- after the end */
+
+TEST(what_outlives_a_runtime_learns_that_it_is_gone)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    leat_mailbox *box = leat_mailbox_of(rt);
+    leat_mailbox_retain(box);
+    leat_free(rt);
+    CHECK(!leat_complete(box, 1, leat_string("late", SIZE_MAX), NULL));
+    leat_mailbox_release(box);
+    leat_free(NULL);
+    leat_mailbox_release(NULL);
+    leat_value_free(NULL);
+}
+
+TEST_MAIN
