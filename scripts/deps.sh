@@ -1,8 +1,9 @@
 #!/bin/bash
-# scripts/deps.sh [build|test|bench]...
+# scripts/deps.sh [build|test|hosts|valgrind|bench]...
 #
-# Installs the Debian packages that building (the default), testing or benchmarking needs, and only
-# those that are missing: with nothing missing it needs neither root nor a network.
+# Installs the Debian packages that building (the default), testing (hosts: inside of other programs) or
+# benchmarking needs, and only those that are missing: with nothing missing it needs neither root nor a
+# network.
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config ca-certificates libluajit-5.1-dev libuv1-dev
@@ -13,10 +14,11 @@ for use in "$@"; do
     case $use in
     build) ;;
     test) wanted="$wanted g++ luajit lua-check curl libnghttp2-dev libsdl2-dev nginx-light nghttp2-server" ;;
+    hosts) wanted="$wanted neovim love chromium" ;;
     valgrind) wanted="$wanted valgrind" ;;
     bench) wanted="$wanted nginx-light curl" ;;
     *)
-        echo "usage: scripts/deps.sh [build|test|valgrind|bench]..." >&2
+        echo "usage: scripts/deps.sh [build|test|hosts|valgrind|bench]..." >&2
         exit 2
         ;;
     esac
