@@ -9,7 +9,7 @@ local M = {}
 
 local raw = { find = string.find, gsub = string.gsub, rep = string.rep, sub = string.sub }
 local raw_load, raw_setmetatable, raw_getmetatable = load, setmetatable, getmetatable
-local raw_collect = collectgarbage
+local raw_collect, raw_insert = collectgarbage, table.insert
 
 local function copy(from, names)
     local to = {}
@@ -53,7 +53,7 @@ local function find(s, p, init, plain)
         init = #s + 1
     end
     if plain or not raw.find(p, "[%^%$%*%+%?%.%(%[%%%-]") then
-        return raw.find(s, p, init, true)
+        return pattern.plain(s, p, init)
     end
     return pattern.find(s, p, init)
 end
@@ -99,6 +99,25 @@ local function strings()
     local lib = copy(string, "byte char format len lower rep reverse sub upper")
     lib.find, lib.match, lib.gmatch = find, match, gmatch
     lib.gsub = require("leat.gsub").with(pattern.find)
+    return lib
+end
+
+-- ---- tables
+
+-- LuaJIT's own moves everything from the position on, be that a thousand million before the list.
+local function insert(t, ...)
+    if select("#", ...) == 2 and type(t) == "table" then
+        local position = tonumber((...))
+        if position and not (position >= 1 and position < #t + 2) then
+            check.fail("bad argument #2 to 'insert' (position out of bounds)")
+        end
+    end
+    return raw_insert(t, ...)
+end
+
+local function tables()
+    local lib = copy(table, "concat foreach foreachi getn maxn remove sort unpack")
+    lib.insert = insert
     return lib
 end
 
@@ -188,7 +207,7 @@ function M.globals(leat, directory, allow_modules)
     local env = copy(_G, "assert error ipairs next pairs pcall print rawequal rawget rawset select tonumber"
         .. " tostring type unpack xpcall _VERSION getmetatable setmetatable")
     env._G = env
-    env.table = copy(table, "concat foreach foreachi getn insert maxn remove sort unpack")
+    env.table = tables()
     env.math = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log"
         .. " log10 max min mod modf pi pow rad random randomseed sin sinh sqrt tan tanh")
     env.bit = copy(require "bit", "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex")

@@ -140,6 +140,48 @@ t.test("a catastrophic pattern is a failure", function()
     ]]
 end)
 
+t.test("a search is no longer than its budget, however long its sets and plain texts are", function()
+    run [[
+        local text, set = ("a"):rep(1e6), "[" .. ("b"):rep(1e6) .. "]"
+        for _, p in ipairs { set, "%f" .. set, "x?" .. set .. "*z", "[^" .. ("a"):rep(1e6) .. "]" } do
+            local ok, err = pcall(string.find, text, p)
+            assert(not ok and err.reason == "pattern", tostring(err))
+        end
+        local half = ("a"):rep(5e5)
+        assert(not text:find(half .. "b", 1, true) and not text:find(half .. "b"))
+        assert(text:find(half, 4e5, true) == 4e5)
+    ]]
+end)
+
+t.test("plain text is found as Lua's own finds it", function()
+    for _, s in ipairs { "", "a", "abcabc", "a\0b\0", "aab" } do
+        for _, wanted in ipairs { "", "a", "b", "bc", "\0", "b\0", "ab", "abcabcd" } do
+            for init = -8, 8 do
+                t.eq({ env.string.find(s, wanted, init, true) }, { raw.find(s, wanted, init, true) },
+                    ("%q in %q from %d"):format(wanted, s, init))
+            end
+        end
+    end
+end)
+
+t.test("an insert far outside of the list is refused, not carried out for minutes", function()
+    run [[
+        for _, position in ipairs { -1e9, -2147483647, 0, 4.5, 1e9, 0 / 0 } do
+            local list = { 1 }
+            local ok, err = pcall(table.insert, list, position, 2)
+            assert(not ok and err:find "position out of bounds", tostring(err))
+            assert(#list == 1)
+        end
+        local list = {}
+        table.insert(list, "b")
+        table.insert(list, 1, "a")
+        table.insert(list, 3, "d")
+        table.insert(list, "3", "c")
+        assert(table.concat(list) == "abcd")
+        assert(not pcall(table.insert, list) and not pcall(table.insert, 5, 1, 2))
+    ]]
+end)
+
 local function packed(n, ...)
     local parts = {}
     for i = 1, n do
