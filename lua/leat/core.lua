@@ -40,6 +40,7 @@ function M.install_coroutines(lib, limited)
     local depth = setmetatable({}, { __mode = "k" })
     local waiting_in = setmetatable({}, { __mode = "k" })
     local refused = setmetatable({}, { __mode = "k" }) -- it waits for what will not come
+    local tasks_own = setmetatable({}, { __mode = "k" }) -- those of tasks that a script has got hold of
 
     local function relay(co, ok, first, ...)
         if limited and ok and task.preempted() then
@@ -72,6 +73,9 @@ function M.install_coroutines(lib, limited)
             error("coroutine.resume: this coroutine is waiting inside " .. tostring(other)
                 .. "; only that task can go on with it", 3)
         end
+        if tasks_own[co] and co ~= running() then
+            error("coroutine.resume: this is a task's own coroutine, which goes on by itself", 3)
+        end
         if refused[co] then
             error("coroutine.resume: this coroutine tried to wait where it could not, and cannot go on", 3)
         end
@@ -80,6 +84,14 @@ function M.install_coroutines(lib, limited)
             error("C stack overflow (coroutines resumed within coroutines, " .. d .. " deep)", 3)
         end
         depth[co], waiting_in[co] = d, false
+    end
+
+    function lib.running()
+        local co = running()
+        if co and not depth[co] then
+            tasks_own[co] = true
+        end
+        return co
     end
 
     function lib.resume(co, ...)

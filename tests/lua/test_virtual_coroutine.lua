@@ -229,4 +229,27 @@ t.test("dofile may wait", function()
     t.raises("cannot read", dofile, path)
 end)
 
+t.test("a task's own coroutine cannot be resumed by another one, and goes on", function()
+    local co
+    local task = spawn(function()
+        co = coroutine.running()
+        sleep(1)
+        return "on its own"
+    end)
+    sleep(0)
+    for _, resume in ipairs {
+        coroutine.resume,
+        function(c) return coroutine.wrap(function() return coroutine.resume(c) end)() end,
+    } do
+        local ok, err = pcall(resume, co)
+        t.eq(ok, false)
+        t.ok(tostring(err):find("a task's own coroutine", 1, true), tostring(err))
+    end
+    t.eq(coroutine.status(co), "suspended")
+    t.eq(task:await(), "on its own")
+    local main = coroutine.running()
+    t.eq(spawn(function() return (pcall(coroutine.resume, main)) end):await(), false)
+    t.eq({ coroutine.resume(main) }, { false, "cannot resume running coroutine" })
+end)
+
 t.done()
