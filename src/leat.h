@@ -65,7 +65,7 @@ struct leat_config {
      * task ends as a failure of kind "budget", reason "time_limit"; the others live on. leat_step
      * then also keeps its budget in the midst of a task, which goes on at the next step (under
      * virtual time it does not). Turns LuaJIT's compiler off, unless jit_watchdog is set. What C
-     * functions do (a pattern, a sort's own work, ffi) is not interrupted. */
+     * functions do (a pattern, ffi) is not interrupted. */
     unsigned time_limit_ms;
     /* The compiler stays on under a time limit: for one runtime of a process at a time. Takes
      * SIGPROF; the limit acts up to some 10 ms late, the end of a leat_step does not. */
@@ -236,7 +236,8 @@ LEAT_API const char *leat_field_name(const leat_value *table, size_t index);
 /* ---- calling scripts, and being called by them. Callbacks run on the runtime's thread, inside
  * leat_step, leat_run or leat_free, or the host's uv_run; from them only values, leat_complete,
  * leat_interrupt, leat_call, leat_eval and leat_cancel may be used. What crosses may be nested 32
- * deep; functions, userdata and coroutines cannot cross. */
+ * deep, and what a script hands over be no larger than memory_limit; functions, userdata and
+ * coroutines cannot cross. */
 
 /* A started call has ended: its results, or what went wrong in *err (NULL where it did well). The
  * results are borrowed for the callback. */

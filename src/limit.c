@@ -11,7 +11,7 @@
 #endif
 
 /* Between two looks at the clock: some ten microseconds of interpreted code. */
-#define LOOK_INSTRUCTIONS 1000
+#define LOOK_INSTRUCTIONS 100
 #define HURRY_NS (100 * NS_PER_MS)
 /* The signal again, where Lua could not be interrupted when it came. */
 #define AGAIN_NS NS_PER_MS

@@ -20,8 +20,26 @@ local function guard_xpcall()
     end
 end
 
+-- The work of a sort is C's, where no limit reaches it; a comparison in Lua is looked at.
+local function guard_sort()
+    local raw_sort, getinfo = table.sort, debug.getinfo
+    local less = loadstring("return function(a, b) return a < b end", "@leat/table.sort")()
+    function table.sort(list, comparator)
+        if comparator == nil then
+            comparator = less
+        elseif type(comparator) == "function" and getinfo(comparator, "S").what == "C" then
+            local compare = comparator
+            comparator = function(a, b)
+                return (compare(a, b))
+            end
+        end
+        return raw_sort(list, comparator)
+    end
+end
+
 return function()
     guard_xpcall()
+    guard_sort()
     for _, name in ipairs { "on", "off", "flush", "attach" } do
         jit[name] = refuse("jit." .. name)
     end

@@ -162,6 +162,12 @@ static const char *const loops[] = {
     "return leat.finally(print, function() while true do end end)",
     "return leat.shield(5, function() while true do end end)",
     "semaphore(1):with(function() while true do end end)",
+    /* What works in C: the limit acts between two calls. */
+    "local s = ('x'):rep(2e7) while true do s:reverse() end",
+    "local list = {} for i = 1, 1e6 do list[i] = i % 7 if i % 1e4 == 0 then sleep(0) end end "
+    "while true do table.sort(list) end",
+    "local list = {} for i = 1, 1e6 do list[i] = i % 7 if i % 1e4 == 0 then sleep(0) end end "
+    "while true do table.sort(list, rawequal) end",
 };
 
 TEST(a_loop_without_end_is_stopped_soon_after_its_time_and_the_others_live)
