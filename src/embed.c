@@ -170,10 +170,10 @@ static struct crossed *take_arguments(lua_State *L, struct rt *rt, const char *n
     lua_pushcclosure(L, crossed_gc, 1);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
+    struct taking c = embed_taking(rt);
     for (int i = 1; i <= n; i++) {
-        const char *why = NULL;
-        if (!embed_take(L, i, 0, &x->values[i - 1], &why))
-            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, i, why);
+        if (!embed_take(L, i, &c, &x->values[i - 1]))
+            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, i, c.why);
         x->count = i;
     }
     return x;

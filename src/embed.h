@@ -51,9 +51,16 @@ bool embed_pending(const struct embed *e);
 
 /* Pushes a value; may raise (memory). */
 void embed_push(lua_State *L, const leat_value *value);
-/* Takes the value at a positive index. False: it cannot cross, and *why says why. Raises nothing.
+/* The values of one call on their way to the host: how many bytes they may still take, and why one
+ * cannot cross. */
+struct taking {
+    size_t left;
+    const char *why;
+};
+struct taking embed_taking(const struct rt *rt);
+/* Takes the value at a positive index. False: it cannot cross, and c->why says why. Raises nothing.
  */
-bool embed_take(lua_State *L, int index, int depth, leat_value **out, const char **why);
+bool embed_take(lua_State *L, int index, struct taking *c, leat_value **out);
 
 /* runtime.c */
 struct embed *runtime_embed(leat_runtime *r);

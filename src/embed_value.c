@@ -112,6 +112,25 @@ static struct field *find_field(const leat_value *table, const char *name)
     return NULL;
 }
 
+/* One that is not there yet; `item` is freed where this fails. */
+static bool add_field(leat_value *table, const char *field, leat_value *item)
+{
+    void *fields = table->as.table.fields;
+    size_t size = strlen(field) + 1;
+    char *name = malloc(size);
+    if (name)
+        memcpy(name, field, size);
+    if (!name || !grow(&fields, table->as.table.field_count, &table->as.table.field_room,
+                       sizeof(struct field))) {
+        free(name);
+        leat_value_free(item);
+        return false;
+    }
+    table->as.table.fields = fields;
+    table->as.table.fields[table->as.table.field_count++] = (struct field){name, item};
+    return true;
+}
+
 bool leat_set(leat_value *table, const char *field, leat_value *item)
 {
     if (!item || !field || leat_type_of(table) != LEAT_TABLE) {
@@ -119,24 +138,10 @@ bool leat_set(leat_value *table, const char *field, leat_value *item)
         return false;
     }
     struct field *there = find_field(table, field);
-    if (there) {
-        leat_value_free(there->value);
-        there->value = item;
-        return true;
-    }
-    void *fields = table->as.table.fields;
-    size_t size = strlen(field) + 1;
-    char *name = malloc(size);
-    if (name)
-        memcpy(name, field, size);
-    if (!name ||
-        !grow(&fields, table->as.table.field_count, &table->as.table.field_room, sizeof *there)) {
-        free(name);
-        leat_value_free(item);
-        return false;
-    }
-    table->as.table.fields = fields;
-    table->as.table.fields[table->as.table.field_count++] = (struct field){name, item};
+    if (!there)
+        return add_field(table, field, item);
+    leat_value_free(there->value);
+    there->value = item;
     return true;
 }
 
@@ -242,21 +247,40 @@ void embed_push(lua_State *L, const leat_value *v)
     }
 }
 
-static bool take_table(lua_State *L, int index, int depth, leat_value *table, const char **why)
+struct taking embed_taking(const struct rt *rt)
+{
+    return (struct taking){rt->mem.limit_bytes ? rt->mem.limit_bytes : SIZE_MAX, NULL};
+}
+
+/* A table that is in another one twice crosses twice, so a small one may become a huge tree. */
+static bool charge(struct taking *c, size_t bytes)
+{
+    bytes += sizeof(leat_value) + sizeof(leat_value *);
+    if (bytes > c->left) {
+        c->why = "it takes more memory than the runtime may have";
+        return false;
+    }
+    c->left -= bytes;
+    return true;
+}
+
+static bool take(lua_State *L, int index, int depth, struct taking *c, leat_value **out);
+
+static bool take_table(lua_State *L, int index, int depth, struct taking *c, leat_value *table)
 {
     size_t n = lua_objlen(L, index);
     for (size_t i = 1; i <= n; i++) {
         leat_value *item = NULL;
         lua_rawgeti(L, index, (int)i);
-        bool ok = embed_take(L, lua_gettop(L), depth + 1, &item, why);
+        bool ok = take(L, lua_gettop(L), depth + 1, c, &item);
         lua_pop(L, 1);
         if (!ok)
             return false;
         if (!item)
-            *why = "a list with a hole in it";
+            c->why = "a list with a hole in it";
         else if (!leat_append(table, item))
-            *why = "not enough memory";
-        if (*why)
+            c->why = "not enough memory";
+        if (c->why)
             return false;
     }
     lua_pushnil(L);
@@ -266,18 +290,18 @@ static bool take_table(lua_State *L, int index, int depth, leat_value *table, co
             size_t len;
             const char *name = lua_tolstring(L, -2, &len);
             if (strlen(name) != len)
-                *why = "a field whose name holds a NUL byte";
-            else if (embed_take(L, lua_gettop(L), depth + 1, &item, why) &&
-                     !leat_set(table, name, item))
-                *why = "not enough memory";
+                c->why = "a field whose name holds a NUL byte";
+            else if (charge(c, len) && take(L, lua_gettop(L), depth + 1, c, &item) &&
+                     !add_field(table, name, item))
+                c->why = "not enough memory";
         } else {
             double key = lua_tonumber(L, -2);
             if (lua_type(L, -2) != LUA_TNUMBER || key < 1 || key > (double)n ||
                 key != (double)(size_t)key)
-                *why = "a table with keys that are neither texts nor those of a list";
+                c->why = "a table with keys that are neither texts nor those of a list";
         }
         lua_pop(L, 1);
-        if (*why) {
+        if (c->why) {
             lua_pop(L, 1);
             return false;
         }
@@ -285,17 +309,19 @@ static bool take_table(lua_State *L, int index, int depth, leat_value *table, co
     return true;
 }
 
-bool embed_take(lua_State *L, int index, int depth, leat_value **out, const char **why)
+static bool take(lua_State *L, int index, int depth, struct taking *c, leat_value **out)
 {
     *out = NULL;
     if (depth > MAX_DEPTH || !lua_checkstack(L, 6)) {
-        *why = "tables nested more than 32 deep, or in themselves";
+        c->why = "tables nested more than 32 deep, or in themselves";
         return false;
     }
-    switch (lua_type(L, index)) {
-    case LUA_TNONE:
-    case LUA_TNIL:
+    if (lua_isnoneornil(L, index))
         return true;
+    int type = lua_type(L, index);
+    if (!charge(c, type == LUA_TSTRING ? lua_objlen(L, index) : 0))
+        return false;
+    switch (type) {
     case LUA_TBOOLEAN:
         *out = leat_boolean(lua_toboolean(L, index));
         break;
@@ -310,17 +336,22 @@ bool embed_take(lua_State *L, int index, int depth, leat_value **out, const char
     }
     case LUA_TTABLE:
         *out = leat_table();
-        if (*out && !take_table(L, index, depth, *out, why)) {
+        if (*out && !take_table(L, index, depth, c, *out)) {
             leat_value_free(*out);
             *out = NULL;
             return false;
         }
         break;
     default:
-        *why = "a function, a userdata or a coroutine";
+        c->why = "a function, a userdata or a coroutine";
         return false;
     }
     if (!*out)
-        *why = "not enough memory";
+        c->why = "not enough memory";
     return *out != NULL;
+}
+
+bool embed_take(lua_State *L, int index, struct taking *c, leat_value **out)
+{
+    return take(L, index, 0, c, out);
 }

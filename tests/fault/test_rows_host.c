@@ -263,6 +263,47 @@ TEST(a_forked_child_is_refused_everything_may_make_its_own_and_harms_its_parent_
     leat_free(rt);
 }
 
+/* ---- what a script hands over */
+
+TEST(a_small_table_that_is_a_huge_tree_is_refused_within_the_memory_limit)
+{
+    leat_runtime *rt = leat_new(&(struct leat_config){.sandbox = LEAT_SANDBOX_RESTRICTED,
+                                                      .memory_limit = 8u << 20,
+                                                      .log = no_log},
+                                NULL);
+    REQUIRE(rt != NULL);
+    struct leat_error err;
+    REQUIRE(leat_register(rt, "host", host_function, NULL, &err));
+    CHECK(runs(rt,
+               "local tree = { 1 } for _ = 1, 31 do tree = { tree, tree } end\n"
+               "local fields = { a = 1 } for _ = 1, 31 do fields = { a = fields, b = fields } end\n"
+               "local text, list = ('x'):rep(1e6), {} for i = 1, 9 do list[i] = text end\n"
+               "for _, huge in ipairs { tree, fields, list } do\n"
+               "    local ok, e = pcall(host, huge)\n"
+               "    assert(not ok and tostring(e):find 'more memory', tostring(e))\n"
+               "end\n"
+               "assert(not pcall(host, text, text, text, text, text, text, text, text, text))\n"
+               "assert(host(text, { text, a = { text } }) == 7)"));
+    int done = 0;
+    const char *source = "local t = { 1 } for _ = 1, 31 do t = { t, t } end return t";
+    CHECK(leat_eval(rt, "=x", source, SIZE_MAX, NULL, 0, not_done, &done, &err) > 0);
+    leat_run(rt);
+    CHECK_EQ(done, 1);
+    leat_free(rt);
+}
+
+TEST(a_table_of_many_fields_crosses_in_no_time)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct leat_error err;
+    REQUIRE(leat_register(rt, "host", host_function, NULL, &err));
+    CHECK(runs(rt, "local t = {} for i = 1, 2e5 do t['field' .. i] = i end\n"
+                   "local before = os.clock() assert(host(t) == 7)\n"
+                   "assert(os.clock() - before < 5)"));
+    leat_free(rt);
+}
+
 /* ---- secrets */
 
 #define CANARY "sk-canary-0123456789abcdef"
