@@ -238,8 +238,8 @@ static int l_sema_index(lua_State *L)
 static int l_sema_tostring(lua_State *L)
 {
     struct semaphore *s = check_sema(L);
-    lua_pushfstring(L, "semaphore (%d of %d free, %d waiting)", (int)MAX(s->sema.available, 0),
-                    (int)s->sema.limit, (int)sema_waiting(&s->sema));
+    lua_pushfstring(L, "semaphore (%f of %f free, %d waiting)", (double)MAX(s->sema.available, 0),
+                    (double)s->sema.limit, (int)sema_waiting(&s->sema));
     return 1;
 }
 
