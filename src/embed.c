@@ -237,9 +237,11 @@ static bool cancel_host(struct task *t)
     return true;
 }
 
+static const char finish_key; /* of finish_host in the registry */
+
 static int finish_host(lua_State *L)
 {
-    const struct host_call *c = lua_touserdata(L, 1);
+    const struct host_call *c = rt_of(L)->embed->taken;
     if (c->error.kind[0])
         return push_error(L, &c->error);
     embed_push(L, c->result);
@@ -253,9 +255,12 @@ static int take_host(lua_State *L, struct task *t)
     int base = lua_gettop(L);
     rt->sched.external--;
     forget(rt->embed->box, c);
-    lua_pushcfunction(L, finish_host); /* what raises here (memory) must not lose the call */
-    lua_pushlightuserdata(L, c);
-    int rc = lua_pcall(L, 1, LUA_MULTRET, 0);
+    /* What raises here (memory) must not lose the call; so the function is made beforehand. */
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    rt->embed->taken = c;
+    int rc = lua_pcall(L, 0, LUA_MULTRET, 0);
+    rt->embed->taken = NULL;
     call_free(c);
     return rc != 0 ? lua_error(L) : lua_gettop(L) - base;
 }
@@ -304,13 +309,13 @@ static int start_host(lua_State *L)
     struct task *t = task_current(L, &rt->sched, f->name);
     if (t->cancel_requested)
         return task_park(L, &rt->sched, &host_ops, NULL, NULL, NULL);
+    lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
+    task_set_slot(L, t, SLOT_KEEP);
     struct beginning b = {e, calloc(1, sizeof *b.call), x};
     if (!b.call)
         return aux_failf(L, ERR_MEMORY, "not enough memory for a call of %s", f->name);
     list_init(&b.call->node);
     b.call->fn = f;
-    lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
-    task_set_slot(L, t, SLOT_KEEP);
     return task_park(L, &rt->sched, &host_ops, NULL, begin_host, &b);
 }
 
@@ -371,7 +376,12 @@ static int do_register(lua_State *L)
         field = dot + 1;
     }
     bool waits = g->fn.start != NULL;
-    if (waits) { /* function(start) return function(...) return await(start(...)) end end */
+    if (waits) {
+        lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+        lua_pushlightuserdata(L, g->embed->rt);
+        lua_pushcclosure(L, finish_host, 1);
+        lua_rawset(L, LUA_REGISTRYINDEX);
+        /* function(start) return function(...) return await(start(...)) end end */
         static const char code[] = "local await, start = ... "
                                    "return function(...) return await(start(...)) end";
         if (luaL_loadbuffer(L, code, sizeof code - 1, "=host") != 0)

@@ -32,6 +32,7 @@ struct embed {
     struct list running, ended;
     struct leat_mailbox *box;
     struct loop_hook hook;
+    struct host_call *taken; /* in the midst of a task's take */
 };
 
 void embed_error(struct leat_error *err, const char *kind, const char *message);

@@ -233,6 +233,10 @@ static struct held_call *new_call(lua_State *L, enum file_op_kind kind, size_t l
     c->op->arg = c;
     c->op->done = on_done;
     h->call = c;
+    /* LuaJIT keeps a list of where such pointers point to: take_call, which may not raise, pushes
+     * this one again. */
+    lua_pushlightuserdata(L, c);
+    lua_pop(L, 1);
     return h;
 }
 
