@@ -145,13 +145,16 @@ static bool allowed(const struct exchange *x, struct err *err)
 {
     const struct targets *targets = x->engine->config.targets;
     const struct origin *g = x->url->origin;
-    /* Behind a proxy that the script named the address would be out of sight. */
-    const char *proxy = x->transfer->spec.proxy;
-    bool hidden = proxy && *proxy && targets_limit_addresses(targets);
-    if (targets_allow_host(targets, g->host, g->port) && !hidden)
+    /* Where names alone decide, only their own addresses do; and behind a proxy that the script
+     * named every address would be out of sight. */
+    const char *proxy = x->transfer->spec.proxy, *own = "";
+    if (targets_limit(targets) && proxy && *proxy)
+        own = " through a proxy of the script's own";
+    else if (targets_limit(targets) && !targets_limit_addresses(targets) && exchange_connect_to(x))
+        own = " at an address of the script's own";
+    if (targets_allow_host(targets, g->host, g->port) && !*own)
         return true;
-    err_set(err, ERR_DENIED, "%s may not be connected to%s", g->key,
-            hidden ? " through a proxy of the script's own" : "");
+    err_set(err, ERR_DENIED, "%s may not be connected to%s", g->key, own);
     err_reason(err, "target");
     return false;
 }

@@ -219,9 +219,14 @@ void targets_free(struct targets *t)
     mem_free(t->mem, t);
 }
 
+bool targets_limit(const struct targets *t)
+{
+    return t && !t->any;
+}
+
 bool targets_limit_addresses(const struct targets *t)
 {
-    return t && !t->any && (t->public || t->block_count > 0 || t->name_count == 0);
+    return targets_limit(t) && (t->public || t->block_count > 0 || t->name_count == 0);
 }
 
 static bool allow_bytes(const struct targets *t, const unsigned char a[16])

@@ -22,5 +22,7 @@ void targets_free(struct targets *t);
 /* `host` as it stands in a URL: lower case, IPv6 in brackets. `t` may be NULL: all is allowed. */
 bool targets_allow_host(const struct targets *t, const char *host, unsigned port);
 bool targets_allow_address(const struct targets *t, const struct sockaddr *address);
-/* Whether the address decides, so that a proxy, which hides it, cannot be used by just anyone. */
+/* Whether anything is forbidden. */
+bool targets_limit(const struct targets *t);
+/* Whether the address decides, whatever name led to it. */
 bool targets_limit_addresses(const struct targets *t);

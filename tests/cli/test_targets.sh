@@ -44,6 +44,19 @@ denied target
 denied target
 denied target"
 
+begin "where names decide, a script cannot say where a name leads"
+asked 'lo.test,api.example' "show(request('http://lo.test:' .. port .. '/ok'))
+    show(request{url='http://api.example:' .. port .. '/ok', resolve={['api.example']='127.0.0.1'}})
+    show(request{url='http://api.example:' .. port .. '/ok', resolve={['api.example:' .. port]='127.0.0.1'}})
+    show(leat.client{resolve={['api.example']='127.0.0.1'}}:get('http://api.example:' .. port .. '/ok'))
+    show(request{url='http://api.example/', proxy=os.getenv 'FAULT_PROXY_URL'})
+    show(request{url='http://api.example/', proxy=os.getenv 'FAULT_SOCKS_URL'})
+    show(request{url='http://lo.test/', unix_socket=os.getenv 'FAULT_UNIX_SOCKET'})"
+expect_equal "$(sort out | uniq -c | sed 's/^ *//')" "1 200
+6 denied target"
+asked any "show(request{url='http://api.example:' .. port .. '/ok', resolve={['api.example']='127.0.0.1'}})"
+expect_equal "$(cat out)" 200
+
 begin "a proxy of the script's own and a Unix socket are no way round"
 asked public "show(request{url='http://example.com/', proxy=os.getenv 'FAULT_PROXY_URL'})
     show(request{url='http://example.com/', proxy=os.getenv 'FAULT_SOCKS_URL'})
