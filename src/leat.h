@@ -148,9 +148,9 @@ static inline leat_runtime *leat_new(const struct leat_config *config, struct le
     return leat_new_sized(config, sizeof(struct leat_config), err);
 }
 
-/* Aborts what runs, lets clean-ups run for at most their grace, and frees everything. NULL is
- * allowed. Does nothing from another thread, from a callback, in a forked child, and (with a line
- * in the log) where the host's loop has called what calls it. */
+/* Aborts what runs, lets clean-ups run for at most their grace, ten seconds in all, and frees
+ * everything. NULL is allowed. Does nothing from another thread, from a callback, in a forked
+ * child, and (with a line in the log) where the host's loop has called what calls it. */
 LEAT_API void leat_free(leat_runtime *rt);
 
 /* Loads a script and starts it as a task; it runs inside leat_run and leat_step. `args` (ended by

@@ -12,6 +12,8 @@
 
 /* Seconds that a pipeline, a batch or a journalled map has to end what it began. */
 #define DRAIN_GRACE_S 10
+/* Of leat_free: from then on no shield and no clean-up holds it up, whatever grace it asked for. */
+#define CLOSE_GRACE_S 5
 
 /* Of an HTTP/2 connection under leat_step: an event of one with 100 takes the library longer than a
  * usual budget. */
@@ -486,9 +488,14 @@ void leat_free(leat_runtime *r)
     cancel_roots(rt, "the runtime is closing");
     limit_step(&r->limit, NEVER_NS);
     limit_hurry(&r->limit);
+    uint64_t patient_until_ns = loop_deadline_ns(&rt->loop, CLOSE_GRACE_S);
+    loop_timer_start(&rt->loop, &r->grace, patient_until_ns);
     /* Tasks that ignore their cancel are abandoned after a while, so this ends. */
     while (rt->sched.live > 0) {
         cancel_roots(rt, "the runtime is closing");
+        rt->sched.closing = loop_now_ns(&rt->loop) >= patient_until_ns;
+        if (rt->sched.closing)
+            cancel_shielded(rt, "the runtime is closing");
         runtime_turn(r, true, NEVER_NS);
     }
     if (rt->deferred > 0)

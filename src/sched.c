@@ -54,6 +54,8 @@ static void unanchor(struct task *t)
 
 struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs)
 {
+    if (s->closing && s->running)
+        luaL_error(L, "the runtime is closing: no task can be started");
     luaL_checkstack(L, 8, "spawn");
     int fn = lua_gettop(L) - nargs;
     struct task *t = lua_newuserdata(L, sizeof *t); /* fn args ud */

@@ -32,6 +32,7 @@ struct sched {
     /* Pushes an error table; set by the bindings, which own its shape. */
     void (*push_err)(lua_State *L, const struct err *err);
     bool own_state; /* the Lua state is ours: the script's own coroutines may wait */
+    bool closing;   /* tasks start no further ones */
     bool outside;   /* a host's own code runs: what it makes ready wakes its poll */
     uint64_t spawned, resumed;
     struct sched_watch *observer; /* NULL: none */
@@ -46,8 +47,8 @@ struct sched {
 void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *L, bool own_state);
 
 /* Creates a task for the function and `nargs` arguments on top of L (popped), and pushes its
- * userdata. It starts when the ready queue reaches it. `parent` NULL: a root. May raise (memory).
- */
+ * userdata. It starts when the ready queue reaches it. `parent` NULL: a root. May raise (memory,
+ * closing). */
 struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs);
 
 /* The running task; raises (naming `who`) when called outside one. */

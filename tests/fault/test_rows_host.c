@@ -377,6 +377,44 @@ TEST(a_secret_in_a_request_reaches_no_sink_of_the_hosts)
 
 /* ---- after the end */
 
+static void count_print(void *arg, const char *text, size_t len)
+{
+    (void)text;
+    (void)len;
+    ++*(int *)arg;
+}
+
+TEST(no_shield_and_no_clean_up_holds_up_the_end_of_a_runtime)
+{
+    static const char *const scripts[] = {
+        "leat.shield(1e8, function() print 'begins' sleep(1e6) print 'ends' end)",
+        "print 'begins' leat.finally(function() sleep(1e6) end, function()"
+        " if leat.shield(1e8, function() sleep(1e6) return true end) then print 'ends' end end, "
+        "1e8)",
+        "print 'begins' leat.finally(function() sleep(1e6) end, function()"
+        " leat.shield(1e8, function() pcall(sleep, 1e6) pcall(sleep, 1e6) end)"
+        " if leat.now() > 1e5 then print 'ends' end end, 1e8)",
+        /* The next one starts as the one before is stopped. */
+        "print 'begins' local function again() return leat.finally("
+        " function() sleep(0.1) spawn(again) sleep(1e6) end,"
+        " function() sleep(0.1) spawn(again) sleep(1e6) end, 1e8) end again()",
+    };
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+        int prints = 0;
+        leat_runtime *rt = leat_new(
+            &(struct leat_config){
+                .log = no_log, .virtual_time = true, .print = count_print, .print_arg = &prints},
+            NULL);
+        REQUIRE(rt != NULL);
+        struct leat_error err;
+        REQUIRE(leat_start_string(rt, "=t", scripts[i], strlen(scripts[i]), NULL, &err));
+        while (prints == 0)
+            leat_step(rt, 0);
+        leat_free(rt);
+        CHECK_EQ(prints, 1);
+    }
+}
+
 TEST(what_outlives_a_runtime_learns_that_it_is_gone)
 {
     leat_runtime *rt = runtime();
