@@ -127,6 +127,16 @@ static int open_version(lua_State *L, struct rt *rt)
     return 1;
 }
 
+#ifndef LEAT_SERVE
+int lua_open_serve(lua_State *L, struct rt *rt)
+{
+    UNUSED(rt);
+    return luaL_error(L,
+                      "this leat was built without its server (LEAT_SERVE=OFF): it has no serve, "
+                      "no simulate and no mock");
+}
+#endif
+
 static const struct {
     const char *name;
     open_fn open;
@@ -135,10 +145,8 @@ static const struct {
     {"leat.core.request", lua_open_request}, {"leat.core.json", lua_open_json},
     {"leat.core.util", lua_open_util},       {"leat.core.pattern", lua_open_pattern},
     {"leat.core.file", lua_open_file},       {"leat.core.record", lua_open_record},
-#ifdef LEAT_SERVE
-    {"leat.core.serve", lua_open_serve},
-#endif
-    {"leat.core.runtime", open_runtime},     {"leat.core.version", open_version}};
+    {"leat.core.serve", lua_open_serve},     {"leat.core.runtime", open_runtime},
+    {"leat.core.version", open_version}};
 
 /* Into package.preload; `hosted`: without "leat" itself, which leat.so is. */
 static void preload(lua_State *L, struct rt *rt, bool hosted)
