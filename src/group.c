@@ -36,6 +36,7 @@ void group_fini(struct group *g)
 void group_add(struct group *g, struct task *t)
 {
     t->group = g;
+    t->member = true;
     list_push_back(&g->running, &t->group_node);
     g->running_count++;
 }

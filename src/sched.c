@@ -254,7 +254,7 @@ static struct task *end_one(struct task *t)
         hook->fn(hook, t);
     }
     t->awaited = !list_empty(&t->waiters);
-    bool observed = t->group || t->awaited;
+    bool observed = t->member || t->awaited;
     while (!list_empty(&t->waiters))
         task_wake(CONTAINER_OF(t->waiters.next, struct task, wait.node));
     bool anchored = t->group != NULL;
@@ -294,7 +294,7 @@ static void end_body(struct task *t, enum task_outcome outcome)
         /* What a group still runs was for the body's own loop, which is over. */
         if (outcome != OUTCOME_OK)
             task_cancel(child, "the task that started it has failed");
-        else if (child->group)
+        else if (child->member)
             task_cancel(child, "the task that wanted its result has ended");
     }
     while (t && list_empty(&t->children))

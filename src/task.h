@@ -107,6 +107,7 @@ struct task {
     bool started;
     bool cancel_requested;
     bool shielded;  /* a cancel from above stops here until its own limit */
+    bool member;    /* of a group, even if the collector has taken that */
     bool awaited;   /* someone waited for it when it ended */
     bool observed;  /* someone has taken its outcome */
     bool sliced;    /* yielded by the step's end: it goes on first of all, where it was */

@@ -3,6 +3,7 @@
 local core = require "leat.core"
 local task = require "leat.core.task"
 local check = require "leat.check"
+local draw = require "leat.draw"
 local errors = require "leat.error"
 
 local await = core.await
@@ -59,6 +60,28 @@ local function pump(g, next_job, limit, on_end)
     end
 end
 
+-- The same for jobs whose next one may have to be waited for.
+local function slow_pump(g, next_job, limit, on_end, on_stop)
+    local places = draw.jobs(g, on_stop, next_job, limit)
+    while true do
+        local t, index, status, value = await(g:next_start())
+        local stop
+        if not t then
+            return nil
+        elseif index > 0 then
+            stop = on_end(index, status, value, t)
+            places:give()
+        elseif status == "raised" then
+            stop = t
+        else
+            draw.ended(status, value)
+        end
+        if stop ~= nil then
+            return stop
+        end
+    end
+end
+
 -- Calls `loop(g, ...)` and empties the group however it ends. What the loop returned, if not nil, is a
 -- failure, or the task of a bug; bugs are raised.
 local function finish_group(g, reason, loop, ...)
@@ -78,10 +101,10 @@ end
 
 M.finish_group = finish_group -- Internal: for pipelines, as are the next two
 
--- pump on a group of its own.
-local function run(next_job, limit, on_end)
-    return finish_group(task.group(), "another task of the same gather has ended it", pump, next_job,
-        limit, on_end)
+-- A pump on a group of its own; `total`: how many jobs there are, of a list.
+local function run(next_job, limit, on_end, total, on_stop)
+    return finish_group(task.group(), "another task of the same gather has ended it",
+        total and pump or slow_pump, next_job, limit, on_end, on_stop)
 end
 
 local function list_jobs(who, list)
@@ -210,7 +233,7 @@ function M.gather(list, opts)
     opts = check.options("gather", opts, GATHER)
     local next_job, n = list_jobs("gather", list)
     local results = {}
-    local err = run(next_job, limit_of("gather", opts, math.huge), collect(results, opts.settle))
+    local err = run(next_job, limit_of("gather", opts, math.huge), collect(results, opts.settle), n)
     return finish(results, err, function()
         return n
     end)
@@ -233,7 +256,8 @@ local MAP = {
 }
 
 --- Calls `fn(item, index)` for every item, at most `limit` at a time.
----@param items table|function a list, or an iterator function that is drawn from as slots free up
+---@param items table|function a list, or an iterator function that is drawn from as slots free up, in a task
+---of its own: it may wait (for a queue, a stream, `leat.stdin:lines()`) and holds nothing else up
 ---@param fn function
 ---@param opts? table
 ---
@@ -259,18 +283,22 @@ local MAP = {
 --- ```
 function M.map(items, fn, opts)
     opts = check.options("map", opts, MAP)
-    local jobs = item_jobs("map", items, fn)
+    local jobs, total = item_jobs("map", items, fn)
     local limit = limit_of("map", opts, DEFAULT_LIMIT)
     return with_journal("map", opts, true, function(journal)
         local next_job, count = counted(jobs)
         local results = {}
-        local on_end = collect(results, opts.settle, opts.on_result)
+        local on_result, on_stop = opts.on_result, nil
+        if journal and not total then
+            on_result, on_stop = on_result and draw.serial(on_result), journal:interrupter()
+        end
+        local on_end = collect(results, opts.settle, on_result)
         if journal then
             next_job = journal:jobs(next_job, function(index, value)
                 on_end(index, "ok", value)
             end)
         end
-        local err = run(next_job, limit, on_end)
+        local err = run(next_job, limit, on_end, total, on_stop)
         return finish(results, err or journal and journal:stopped(), count)
     end)
 end
@@ -293,11 +321,12 @@ local EACH = { limit = "number", concurrency = "number", journal = true }
 function M.each(items, fn, opts)
     opts = check.options("each", opts, EACH)
     local counts = { ok = 0, failed = 0 }
-    local next_job, limit = item_jobs("each", items, fn), limit_of("each", opts, DEFAULT_LIMIT)
+    local next_job, total = item_jobs("each", items, fn)
+    local limit = limit_of("each", opts, DEFAULT_LIMIT)
     return with_journal("each", opts, false, function(journal)
-        local jobs = next_job
+        local jobs, on_stop = next_job, nil
         if journal then
-            counts.resumed = 0
+            counts.resumed, on_stop = 0, journal:interrupter()
             jobs = journal:jobs(jobs, function()
                 counts.resumed = counts.resumed + 1
             end)
@@ -311,7 +340,7 @@ function M.each(items, fn, opts)
                 counts.failed = counts.failed + 1
                 counts.first_error = counts.first_error or value
             end
-        end)
+        end, total, on_stop)
         if journal and journal.broken then
             return nil, journal.broken
         end
@@ -337,28 +366,36 @@ local function fill(self)
     end
 end
 
+-- A place is free again.
+local function refill(self)
+    if self.places then
+        self.places:give()
+    else
+        self.running = self.running - 1
+        fill(self)
+    end
+end
+
 function Arrivals:__call()
-    if self.closed then
-        return nil
+    while not self.closed do
+        local t, index, status, value = await(self.group:next_start())
+        if status == "raised" then
+            self.closed = true
+            drain(self.group, "another task of the same as_completed has ended it")
+            task.raise_bug(t)
+        elseif not t or self.closed then -- the last; or closed meanwhile, by another task
+            return nil
+        elseif index > 0 then
+            refill(self)
+            if status == "ok" then
+                return index, value
+            end
+            return index, nil, value
+        elseif status ~= "ok" then
+            self:close()
+            draw.ended(status, value)
+        end
     end
-    fill(self)
-    if self.running == 0 then
-        return nil
-    end
-    local t, index, status, value = await(self.group:next_start())
-    self.running = self.running - 1
-    if status == "raised" then
-        self.closed = true
-        drain(self.group, "another task of the same as_completed has ended it")
-        task.raise_bug(t)
-    elseif not t or self.closed then -- closed meanwhile, by another task
-        return nil
-    end
-    fill(self)
-    if status == "ok" then
-        return index, value
-    end
-    return index, nil, value
 end
 
 --- Cancels what still runs and waits for it. Done by itself when the task that opened it ends. Raises a bug
@@ -388,14 +425,16 @@ end
 --- ```
 function M.as_completed(items, fn, opts)
     opts = check.options("as_completed", opts, ARRIVALS)
+    local next_job, total = item_jobs("as_completed", items, fn)
+    local limit = limit_of("as_completed", opts, DEFAULT_LIMIT)
     local self = setmetatable({
-        group = task.group(),
-        running = 0,
-        more = true,
-        next_job = item_jobs("as_completed", items, fn),
-        limit = limit_of("as_completed", opts, DEFAULT_LIMIT),
+        group = task.group(), running = 0, more = true, next_job = next_job, limit = limit,
     }, Arrivals)
-    fill(self)
+    if total then
+        fill(self)
+    else
+        self.places = draw.jobs(self.group, nil, next_job, limit)
+    end
     return self
 end
 
@@ -423,7 +462,7 @@ function M.race(list)
             return { value }
         end
         causes[index] = value
-    end)
+    end, n)
     if won then
         return won[1]
     end

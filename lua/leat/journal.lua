@@ -308,6 +308,13 @@ function Journal:jobs(next_job, on_known)
     end
 end
 
+-- What a drawing from an iterator calls when it is stopped.
+function Journal:interrupter()
+    return function()
+        self.interrupted = true
+    end
+end
+
 -- Why a run that is over did not come to its end: nil, or an err.
 function Journal:stopped()
     if self.broken then

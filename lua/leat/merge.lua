@@ -2,6 +2,7 @@
 local core = require "leat.core"
 local task = require "leat.core.task"
 local check = require "leat.check"
+local draw = require "leat.draw"
 local errors = require "leat.error"
 local sync = require "leat.sync"
 
@@ -83,7 +84,29 @@ function Merge:_put(value, key, err)
     self.tail = n + 1
 end
 
+-- What hands out the sources of an iterator of items, in a task of its own.
+local function opener(self)
+    return function()
+        local ok, key, _, item = xpcall(self.next_source, note)
+        if not ok then
+            self:_put(BUG, nil, key)
+        elseif key == nil then
+            self:_put(ENDED)
+        else
+            self.running = self.running + 1
+            return 1, pump, self, key, nil, item
+        end
+    end
+end
+
 local function fill(self)
+    if self.draws then
+        if not self.places then
+            self.running = 1
+            self.places = draw.jobs(self.group, nil, opener(self), self.limit)
+        end
+        return
+    end
     while self.more and self.running < self.limit do
         local key, source, item = self.next_source()
         if key == nil then
@@ -105,6 +128,9 @@ end
 local function source_ended(self)
     await(self.group:next_start()) -- lets go of the task
     self.running = self.running - 1
+    if self.places then
+        self.places:give()
+    end
 end
 
 local function broke(self, err, key)
@@ -190,7 +216,7 @@ local function items_of(items)
             i = i + 1
             return i, nil, item
         end
-    end
+    end, true
 end
 
 local OPTIONS = { limit = "number", concurrency = "number", on_error = true }
@@ -241,13 +267,20 @@ function M.merge(sources, open, opts)
         check.fail("merge: expected a table of sources, got " .. check.picture(sources))
     end
     local limit = opts.limit or opts.concurrency or open and DEFAULT_LIMIT or math.huge
+    local next_source, draws
+    if open then
+        next_source, draws = items_of(sources)
+    else
+        next_source = list_of(sources)
+    end
     return setmetatable({
         group = task.group(),
         queue = sync.queue(AHEAD),
         keys = {}, errors = {}, head = 1, tail = 1,
         running = 0, more = true, closed = false, broken = 0,
         open = open,
-        next_source = open and items_of(sources) or list_of(sources),
+        next_source = next_source,
+        draws = draws, -- the next item may have to be waited for
         limit = check.count("merge", "limit", limit, 1),
         on_error = on_error,
     }, Merge)

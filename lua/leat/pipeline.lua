@@ -40,11 +40,13 @@ end
 ---   interrupted); calls, and of these retried (not the first of their item); in_flight.
 --- * tokens, prompt_tokens, completion_tokens, where the calls tell (leat.openai does, and a `usage` in the
 ---   first two results).
---- * wall: seconds in which something was under way; serial: what the calls would have taken one after the
----   other; rate: items per second; p50, p95, p99 of the calls, within 2 %, without any waiting here.
+--- * wall: seconds in which something was under way or an item waited for; serial: what the calls would have
+---   taken one after the other; rate: items per second; p50, p95, p99 of the calls, within 2 %, without any
+---   waiting here.
 --- * bottleneck: which of `bounds` (seconds of the wall time by what held it up) was the longest: concurrency
 ---   (all slots were taken), rate, retry (waits between attempts), batch (waits for a batch to end, and
----   intervals), service (nothing here: the last calls simply took so long).
+---   intervals), items (there was room, but the iterator had none yet), service (nothing here: the last calls
+---   simply took so long).
 ---
 --- tostring(stats) is a summary of a few lines.
 --- ```lua

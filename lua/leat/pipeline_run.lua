@@ -1,6 +1,7 @@
 -- A run of a pipeline over many items: what is started when, and what becomes of it. Internal.
 local check = require "leat.check"
 local core = require "leat.core"
+local draw = require "leat.draw"
 local errors = require "leat.error"
 local gather = require "leat.gather"
 local items = require "leat.pipeline_item"
@@ -18,18 +19,12 @@ local MOST_BETWEEN = 1000
 
 local M = {}
 
-local function nothing()
-end
-
 local Run = {}
 Run.__index = Run
 
--- Internal: wakes the loop, so that it looks again whether there is room.
+-- Internal: wakes the drawing, so that it looks again whether there is room.
 function Run:nudge()
-    if self.more then
-        self.running = self.running + 1
-        self.group:spawn(0, nothing)
-    end
+    self.room:set()
 end
 
 -- An iterator over a list or an iterator, and how many there are, where that is known.
@@ -107,31 +102,43 @@ local function next_item(self)
     end
 end
 
-local function start_some(self)
-    local why
-    while self.more do
-        local free
-        free, why = room(self)
-        if not free and self.drawn ~= self.total then
-            break
-        end
-        local item, index, key = next_item(self)
-        if item == nil then
-            self.more, why = false, nil
-            break
-        end
-        local job = { run = self, tallies = self.tallies, calls = 0, item = item }
-        self.in_batch = self.in_batch + 1
-        self.jobs[index] = job
-        self.running = self.running + 1
-        if key then
-            self.group:spawn(index, self.journal.keep, self.journal, key, items.whole, self.pipe, job,
-                self.fn, item, index)
+local function start(self, item, index, key)
+    local job = { run = self, tallies = self.tallies, calls = 0, item = item }
+    self.in_batch = self.in_batch + 1
+    self.jobs[index] = job
+    self.running = self.running + 1
+    if key then
+        self.group:spawn(index, self.journal.keep, self.journal, key, items.whole, self.pipe, job, self.fn,
+            item, index)
+    else
+        self.group:spawn(index, items.whole, self.pipe, job, self.fn, item, index)
+    end
+end
+
+-- The body of the task that draws the items.
+local function draw_all(self)
+    while true do
+        local free, why = room(self)
+        if free or self.drawn == self.total then
+            if not self.total then
+                block(self, "items") -- should the next one have to be waited for
+            end
+            local item, index, key = next_item(self)
+            if item == nil then
+                return block(self, nil)
+            end
+            start(self, item, index, key)
         else
-            self.group:spawn(index, items.whole, self.pipe, job, self.fn, item, index)
+            block(self, why)
+            if why == "batch" and self.running == 0 then
+                task.sleep(self.pipe.batch.interval)
+                self.in_batch = 0
+            else
+                self.room:clear()
+                self.room:wait()
+            end
         end
     end
-    block(self, why)
 end
 
 local function item_ended(self, index, status, value)
@@ -144,23 +151,22 @@ local function item_ended(self, index, status, value)
     end
 end
 
-local function loop(_, self)
+local function loop(g, self)
+    draw.start(g, function()
+        self.interrupted = true
+    end, draw_all, self)
     while true do
-        start_some(self)
-        if self.running == 0 then
-            if not self.more then
-                return nil
-            end
-            task.sleep(self.pipe.batch.interval) -- only the end of a batch is in the way then
-            self.in_batch = 0
-        else
-            local t, index, status, value = await(self.group:next_start())
+        local t, index, status, value = await(g:next_start())
+        if not t then
+            return nil
+        elseif status == "raised" then
+            return t
+        elseif index > 0 then
             self.running = self.running - 1
-            if status == "raised" then
-                return t
-            elseif index > 0 then
-                item_ended(self, index, status, value)
-            end
+            item_ended(self, index, status, value)
+            self.room:set()
+        else
+            draw.ended(status, value)
         end
     end
 end
@@ -177,12 +183,16 @@ local function skip_rest(self)
     end
 end
 
--- Runs fn over what draw gives. Results and stats; stats alone unless they are to be kept; or nil, err.
-function M.execute(self, journal, draw, total, fn, keep)
-    local own = tally.new(self.price)
+-- Runs fn over what next_one() gives. Results and stats, or stats alone unless they are to be kept; or
+-- nil, err.
+function M.execute(self, journal, next_one, total, fn, keep)
+    local own, on_result = tally.new(self.price), self.on_result
+    if journal and on_result then
+        on_result = draw.serial(on_result)
+    end
     local run = setmetatable({
-        pipe = self, fn = fn, draw = draw, total = total, tallies = { own, self.tally }, journal = journal,
-        on_result = self.on_result, group = group(), running = 0, between = 0, more = true, drawn = 0,
+        pipe = self, fn = fn, journal = journal, draw = next_one, total = total, tallies = { own, self.tally },
+        on_result = on_result, group = group(), room = sync.event(), running = 0, between = 0, drawn = 0,
         in_batch = 0, jobs = {}, results = keep and { errors = {} } or nil,
     }, Run)
     if self.progress then

@@ -32,7 +32,7 @@ function M.new(price)
         tokens = 0, prompt_tokens = 0, completion_tokens = 0,
         call_seconds = 0, wall = 0, buckets = {}, live = 0, at = now(),
         -- Seconds of the wall time by what held it up.
-        bounds = { concurrency = 0, rate = 0, retry = 0, batch = 0, service = 0 },
+        bounds = { concurrency = 0, rate = 0, retry = 0, batch = 0, items = 0, service = 0 },
     }
     for _, state in ipairs(STATES) do
         self[state] = 0
@@ -51,8 +51,8 @@ local function account(self)
         return
     end
     self.wall = self.wall + dt
-    if self.blocked == "batch" then
-        bounds.batch = bounds.batch + dt
+    if self.blocked == "batch" or self.blocked == "items" then
+        bounds[self.blocked] = bounds[self.blocked] + dt
         return
     end
     local calling = self.blocked and "concurrency" or "service"
@@ -230,7 +230,7 @@ function Tally:stats()
             / 1e6
     end
     s.p50, s.p95, s.p99 = self:quantiles(0.5, 0.95, 0.99)
-    for _, name in ipairs { "service", "concurrency", "rate", "retry", "batch" } do
+    for _, name in ipairs { "service", "concurrency", "rate", "retry", "batch", "items" } do
         local spent = self.bounds[name]
         s.bounds[name] = spent
         if spent > 0 and (not s.bottleneck or spent > s.bounds[s.bottleneck]) then

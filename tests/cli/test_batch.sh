@@ -233,6 +233,47 @@ try "$LEAT" journalled.lua
 expect_status 0
 expect_equal "$(cat out)" "nil	$((200 - n))	$n	nil"
 
+begin "rows that are still being written: each is answered as it comes, and Ctrl-C ends the wait for the next"
+mkfifo live
+"$LEAT" batch - live.out -q --concurrency 5 <live 2>err &
+pid=$!
+exec 8>live
+for i in 1 2; do
+    echo "row $i" >&8
+    lines_of live.out "$i" $pid
+done
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+exec 8>&-
+expect_status 130
+expect_err "interrupted"
+
+begin "Ctrl-C ends a journalled map, each and a pipeline whose next item has not come"
+for form in 'leat.map(next_item, work, {journal = path})' 'leat.each(next_item, work, {journal = path})' \
+    'leat.pipeline{}:run(next_item, work)'; do
+    cat >waits.lua <<LUA
+local path, next_item = os.tmpname(), leat.stdin:lines()
+local function work(item) print(item) io.flush() return item end
+local a, b = $form
+os.remove(path)
+print("ended", b and b.reason or (b or a).interrupted)
+LUA
+    rm -f out live
+    mkfifo live
+    "$LEAT" waits.lua <live >out 2>err &
+    pid=$!
+    exec 8>live
+    echo first >&8
+    lines_of out 1 $pid
+    kill -s INT $pid
+    status=0
+    wait $pid || status=$?
+    exec 8>&-
+    expect_status 130
+    grep -qE '^ended	(stopping|true)$' out || fail "$form: $(cat out err)"
+done
+
 # kills IN OUT TIMES CONCURRENCY: TIMES times started and killed at a random moment, then left to end.
 kills() {
     local rows i pid at

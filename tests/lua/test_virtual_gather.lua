@@ -249,6 +249,31 @@ t.test("as_completed: after a break the rest is cancelled when its opener ends, 
     t.near(leat.now() - before, 2)
 end)
 
+t.test("as_completed: what a break has left does not depend on the collector", function()
+    local function job(s)
+        sleep(s)
+        if s == 2 then
+            return nil, "nobody asks"
+        elseif s == 3 then
+            error("a bug", 0)
+        end
+    end
+    for _, collect in ipairs { function() end, collectgarbage } do
+        local before = leat.now()
+        local function opener(list)
+            leat.as_completed(list, job)()
+            collect()
+            sleep(5)
+            return "well"
+        end
+        t.eq(spawn(opener, { 1, 2, 50 }):await(), "well")
+        t.near(leat.now() - before, 6)
+        before = leat.now()
+        t.raises("a bug", function() spawn(opener, { 1, 3, 50 }):await() end)
+        t.near(leat.now() - before, 6)
+    end
+end)
+
 t.test("race: the first success wins, the losers are cancelled and waited for", function()
     local cleaned
     local before = leat.now()
