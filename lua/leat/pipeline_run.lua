@@ -191,8 +191,9 @@ function M.execute(self, journal, next_one, total, fn, keep)
         on_result = draw.serial(on_result)
     end
     local run = setmetatable({
-        pipe = self, fn = fn, journal = journal, draw = next_one, total = total, tallies = { own, self.tally },
-        on_result = on_result, group = group(), room = sync.event(), running = 0, between = 0, drawn = 0,
+        pipe = self, fn = fn, journal = journal, draw = next_one, total = total,
+        tallies = { own, self.tally }, on_result = on_result,
+        group = group(), room = sync.event(), running = 0, between = 0, drawn = 0,
         in_batch = 0, jobs = {}, results = keep and { errors = {} } or nil,
     }, Run)
     if self.progress then
