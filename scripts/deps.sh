@@ -13,7 +13,10 @@ wanted=$build
 for use in "$@"; do
     case $use in
     build) ;;
-    test) wanted="$wanted g++ luajit lua-check curl libnghttp2-dev libsdl2-dev nginx-light nghttp2-server" ;;
+    test)
+        wanted="$wanted g++ luajit lua-check curl libnghttp2-dev libsdl2-dev nginx-light"
+        wanted="$wanted nghttp2-server nghttp2-client"
+        ;;
     hosts) wanted="$wanted neovim love chromium" ;;
     valgrind) wanted="$wanted valgrind" ;;
     bench) wanted="$wanted nginx-light curl" ;;

@@ -5,7 +5,7 @@
 #
 #   (none)       the build that users get, in build/
 #   --asan       under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
-#   --all        both, one after the other: what CI runs
+#   --all        both, one after the other, with the programs that host leat.so: what CI runs
 #   --valgrind   the build in build/ under valgrind
 #   --quick      no installing, no linters
 #   --filter T   only programs with T in their name
@@ -134,6 +134,7 @@ clang_format() {
 limit=120
 if [ -z "$quick" ]; then
     packages='test'
+    [ "$modes" = "plain asan" ] && packages="test hosts"
     [ "$modes" = valgrind ] && packages="test valgrind"
     # shellcheck disable=SC2086 # a list of words
     scripts/deps.sh $packages || exit 1
