@@ -91,9 +91,9 @@ void exchange_expect_end(struct exchange *x)
 
 /* The library (7.88) notes on the connection, not on the stream, that there is something to be
  * looked at, and the next stream of that connection that comes by takes the note away. So the end
- * of a stream may go unseen, most of all while others are paused. Where the end was in a frame that
- * the library put aside, it is only seen with the connection's next frame, if there ever is one: a
- * body that is whole by its length does not wait for that. */
+ * of a stream may go unseen. Where the end was in a frame that the library put aside, it is only
+ * seen with the connection's next frame, if there ever is one: a body that is whole by its length
+ * does not wait for that. */
 static bool kick(struct exchange *x, uint64_t now_ns)
 {
     const struct transfer_result *r = &x->transfer->result;
@@ -206,7 +206,7 @@ static void launch(struct exchange *x)
         exchange_finish(x, &err);
         return;
     }
-    struct shard *s = shard_for(e, x->url->origin);
+    struct shard *s = shard_for(x);
     if (!s)
         err_set(&err, ERR_MEMORY, "no memory for a request");
     if (!s || shard_add(s, x, &err) != ERR_NONE) {
@@ -505,7 +505,8 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
         failure_from_curl(x, CURLE_GOT_NOTHING, &err);
     else
         response_end(x, &err);
-    if (x->shard && code == CURLE_OK && version < CURL_HTTP_VERSION_2_0 && !x->close_after)
+    bool waits_for_one = version < CURL_HTTP_VERSION_2_0 || x->alone;
+    if (x->shard && code == CURLE_OK && waits_for_one && !x->close_after)
         origin_push_idle(g, e->mem, x->shard->index, e->admit.max_total);
     note_timing(x);
     if (err.kind == ERR_NONE && x->discards)

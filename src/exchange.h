@@ -82,6 +82,7 @@ struct exchange {
     bool resend_refused;
     bool refused; /* HTTP/2: the peer said that it has not touched the request: it may go again */
     bool multiplexes; /* HTTP/2 is possible */
+    bool alone;       /* and if so, with no other request on the connection */
     bool shares;      /* http://, HTTP/2: only good on a connection that is there already */
     bool relaunch;    /* not sent, as the connection is not the right one: once more */
     bool fresh;       /* on a connection of its own */
@@ -171,7 +172,7 @@ void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const st
 
 /* Whether a request needs a handle with the larger buffer. */
 bool opts_need_room(const struct transfer_spec *spec, bool https);
-/* false: no memory. */
+/* false: the handle cannot be used; if it was a fresh one, there is no memory. */
 NODISCARD bool opts_base(struct exchange *x);
 NODISCARD enum err_kind opts_hop(struct exchange *x, struct err *err);
 /* Whether a body field goes out, be it an empty one. */

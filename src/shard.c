@@ -84,7 +84,7 @@ static void on_timer(struct timer *t)
     act(CONTAINER_OF(t, struct shard, timer), CURL_SOCKET_TIMEOUT, 0);
 }
 
-static struct shard *shard_new(struct engine *e)
+static struct shard *shard_new(struct engine *e, bool alone)
 {
     struct shards *all = &e->shards;
     if (all->count == all->cap) {
@@ -105,6 +105,7 @@ static struct shard *shard_new(struct engine *e)
     }
     s->engine = e;
     s->index = (unsigned)all->count;
+    s->alone = alone;
     timer_init(&s->timer, on_timer);
     curl_multi_setopt(s->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
     curl_multi_setopt(s->multi, CURLMOPT_SOCKETDATA, s);
@@ -112,6 +113,7 @@ static struct shard *shard_new(struct engine *e)
     curl_multi_setopt(s->multi, CURLMOPT_TIMERDATA, s);
     /* A pool below the concurrency costs three times the time per request. */
     curl_multi_setopt(s->multi, CURLMOPT_MAXCONNECTS, (long)all->connections);
+    curl_multi_setopt(s->multi, CURLMOPT_PIPELINING, alone ? CURLPIPE_NOTHING : CURLPIPE_MULTIPLEX);
     all->all[all->count++] = s;
     return s;
 }
@@ -130,10 +132,28 @@ void shards_fini(struct engine *e)
     *all = (struct shards){0};
 }
 
-struct shard *shard_for(struct engine *e, struct origin *origin)
+/* Of the shards where requests share, or of those where none do. */
+static struct shard *least_loaded(struct engine *e, bool alone, unsigned places)
 {
     struct shards *all = &e->shards;
-    bool multiplexes = origin->https ? origin->protocol != ORIGIN_HTTP1 : origin->h2c;
+    struct shard *least = NULL;
+    for (size_t i = 0; i < all->count; i++) {
+        struct shard *s = all->all[i];
+        if (s->alone == alone && (!least || s->active < least->active))
+            least = s;
+    }
+    if (least && (least->active < places || all->count >= UINT16_MAX))
+        return least;
+    struct shard *fresh = shard_new(e, alone);
+    return fresh ? fresh : least;
+}
+
+struct shard *shard_for(const struct exchange *x)
+{
+    struct engine *e = x->engine;
+    struct shards *all = &e->shards;
+    struct origin *origin = x->url->origin;
+    bool multiplexes = x->multiplexes && !x->alone;
     bool bounded = multiplexes && all->streams != 0;
     unsigned places = bounded ? MIN(all->streams, all->connections) : all->connections;
     if (multiplexes && origin->home_shard < all->count) {
@@ -141,24 +161,16 @@ struct shard *shard_for(struct engine *e, struct origin *origin)
          * request may yet turn out to need a connection of its own. */
         struct shard *home = all->all[origin->home_shard];
         bool shares = origin->protocol == ORIGIN_HTTP2 || origin->h2c;
-        if ((shares && !bounded) || home->active < places)
+        if (!home->alone && ((shares && !bounded) || home->active < places))
             return home;
     }
-    for (int index; (index = origin_pop_idle(origin)) >= 0;) {
-        if (all->all[index]->active < places)
-            return all->all[index];
+    for (int index; !multiplexes && (index = origin_pop_idle(origin)) >= 0;) {
+        struct shard *s = all->all[index];
+        if (s->active < places && (s->alone || !x->alone))
+            return s;
     }
-    struct shard *least = NULL;
-    for (size_t i = 0; i < all->count; i++) {
-        if (!least || all->all[i]->active < least->active)
-            least = all->all[i];
-    }
-    if (!least || (least->active >= places && all->count < UINT16_MAX)) {
-        struct shard *fresh = shard_new(e);
-        if (fresh)
-            least = fresh;
-    }
-    if (least)
+    struct shard *least = least_loaded(e, x->alone, places);
+    if (least && multiplexes)
         origin->home_shard = least->index;
     return least;
 }

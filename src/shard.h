@@ -17,6 +17,7 @@ struct shard {
     struct timer timer; /* the library's own */
     unsigned index;
     size_t active; /* easy handles in it */
+    bool alone;    /* no two requests share a connection, whatever the protocol */
 };
 
 struct shards {
@@ -30,9 +31,9 @@ struct shards {
 void shards_init(struct shards *s, unsigned connections);
 /* No exchange may be in any. */
 void shards_fini(struct engine *e);
-/* The shard for one more request to `origin`: one with an idle connection to it, else the least
- * loaded one. NULL: no memory. */
-struct shard *shard_for(struct engine *e, struct origin *origin);
+/* The shard for a request that is ready to go: one with an idle connection to its origin, else the
+ * least loaded one. NULL: no memory. */
+struct shard *shard_for(const struct exchange *x);
 NODISCARD enum err_kind shard_add(struct shard *s, struct exchange *x, struct err *err);
 /* Before anything of the exchange is reused; aborts the hop if it has not ended. */
 void shard_remove(struct exchange *x);

@@ -14,16 +14,18 @@ bool opts_base(struct exchange *x)
     /* Without a proxy in it, spares curl the look through the environment at each request. */
     if (!code && !x->engine->proxied[0] && !x->engine->proxied[1])
         code = curl_easy_setopt(c, CURLOPT_PROXY, "");
+    /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. A
+     * stream is read in larger pieces, as that is what its reader waits for. Refused, and taken for
+     * another size, where the library has kept the handle's buffer, as it does behind requests that
+     * shared a connection. */
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->roomy ? 40960L : 4096L);
     if (code)
         return false;
     curl_easy_setopt(c, CURLOPT_PRIVATE, x);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, x->curl_text);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
-    /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. A
-     * stream is read in larger pieces, as that is what its reader waits for. Never changed: the
-     * library keeps a handle's buffer, and would write beyond it. */
-    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->roomy ? 40960L : 4096L);
     curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -175,20 +177,24 @@ static CURLcode set_tls(struct exchange *x)
     struct origin *g = x->url->origin;
     long version = CURL_HTTP_VERSION_1_1;
     bool prior = spec->http_version == HTTP_VERSION_2_PRIOR && !g->https;
-    x->shares = prior && g->h2c && !x->fresh;
+    x->multiplexes = prior || (g->https && spec->http_version != HTTP_VERSION_1_1 &&
+                               g->protocol != ORIGIN_HTTP1);
+    /* The library (7.88) reads a connection for all its streams: one whose reader is slow would
+     * hold up the others, and fail for the bytes that come meanwhile. */
+    x->alone = x->multiplexes && spec->stream;
+    x->shares = prior && !x->fresh && (x->alone ? g->idle_count > 0 : g->h2c);
     if (g->https ? spec->http_version != HTTP_VERSION_1_1 : x->shares)
         version = CURL_HTTP_VERSION_2TLS;
     else if (prior)
         version = CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
-    g->h2c = g->h2c || prior;
+    g->h2c = g->h2c || (prior && !x->alone);
     curl_easy_setopt(c, CURLOPT_HTTP_VERSION, version);
     /* Waiting for a connection that may multiplex saves handshakes; a host known to speak only
      * HTTP/1.1 would be served one by one. */
-    bool wait = version == CURL_HTTP_VERSION_2TLS && (prior || g->protocol != ORIGIN_HTTP1);
+    bool wait = version == CURL_HTTP_VERSION_2TLS && x->multiplexes && !x->alone;
     curl_easy_setopt(c, CURLOPT_PIPEWAIT, wait ? 1L : 0L);
     curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, x->fresh ? 1L : 0L);
     /* Makes the library tell what it does, which is how we hear of a GOAWAY. */
-    x->multiplexes = prior || wait;
     curl_easy_setopt(c, CURLOPT_VERBOSE, x->multiplexes ? 1L : 0L);
     /* Of HTTP this tells the library one thing: that a used connection which ended without an
      * answer is no reason to send again. What is left is the stream that the server refused. (The
@@ -281,7 +287,16 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     /* After some failures (a proxy without a host) the library reads more than the handle's buffer
      * holds when that is set up anew: a fresh handle has a fresh buffer. */
     bool too_small = !x->roomy && opts_need_room(&x->transfer->spec, x->url->origin->https);
-    if (x->easy_failed || too_small) {
+    bool usable = !x->easy_failed && !too_small;
+    /* All that a request may set is set below each time, so only what few set needs the reset. */
+    if (usable && x->easy_dirty) {
+        if (x->transfer->spec
+                .jar) /* of an earlier hop: the reset would lose its list, not free it */
+            curl_easy_setopt(c, CURLOPT_COOKIEFILE, NULL);
+        curl_easy_reset(c);
+        usable = opts_base(x);
+    }
+    if (!usable) {
         CURL *fresh = curl_easy_init();
         if (!fresh)
             return err_set(err, ERR_MEMORY, "no memory for a request");
@@ -289,15 +304,6 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
         x->easy = c = fresh;
         x->easy_failed = false;
         x->roomy = x->roomy || too_small;
-        if (!opts_base(x))
-            return err_set(err, ERR_MEMORY, "no memory for a request");
-    }
-    /* All that a request may set is set below each time, so only what few set needs the reset. */
-    if (x->easy_dirty) {
-        if (x->transfer->spec
-                .jar) /* of an earlier hop: the reset would lose its list, not free it */
-            curl_easy_setopt(c, CURLOPT_COOKIEFILE, NULL);
-        curl_easy_reset(c);
         if (!opts_base(x))
             return err_set(err, ERR_MEMORY, "no memory for a request");
     }

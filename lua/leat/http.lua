@@ -365,9 +365,9 @@ end
 ---   Idempotency-Key).
 --- * `ca_file` of certificates to trust instead of the system's; `insecure` true: trust any. `cert` and
 ---   `key`: PEM files of a client certificate.
---- * `http_version` "1.1", "2" or "2-prior" (HTTP/2 without TLS). With libcurl 7.88 the end of a large HTTP/2
----   stream that states no length and is read slowly may go unseen, so that the idle limit ends it: "1.1" is
----   for those. `max_per_host` requests to that host at once.
+--- * `http_version` "1.1", "2" or "2-prior" (HTTP/2 without TLS). Requests share an HTTP/2 connection, but
+---   with `stream` or `sink` one has it to itself: a slow reader holds up no other. `max_per_host` requests
+---   to that host at once.
 --- * `proxy` "http://host:port", "socks5://..." or "socks5h://..." (which looks names up at the proxy), with
 ---   user:password@ if need be; "" for none, whatever the environment says.
 --- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a

@@ -141,7 +141,8 @@ static void large(struct stream *s)
     char length[32];
     snprintf(length, sizeof length, "%" PRIu64, s->rounds * sizeof block);
     s->finished = true;
-    head(s, "200", &(struct header){"content-length", length}, 1);
+    size_t told = query_num(&s->req, "length", 1) != 0;
+    head(s, "200", &(struct header){"content-length", length}, told);
 }
 
 static void trailers(struct stream *s)
