@@ -1,9 +1,9 @@
 #!/bin/bash
-# scripts/deps.sh [build|test|hosts|valgrind|bench]...
+# scripts/deps.sh [build|test|hosts|valgrind|bench|peers]...
 #
 # Installs the Debian packages that building (the default), testing (hosts: inside of other programs) or
-# benchmarking needs, and only those that are missing: with nothing missing it needs neither root nor a
-# network.
+# benchmarking (peers: beside other clients) needs, and only those that are missing: with nothing missing it
+# needs neither root nor a network.
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config ca-certificates libluajit-5.1-dev libuv1-dev
@@ -20,8 +20,12 @@ for use in "$@"; do
     hosts) wanted="$wanted neovim love chromium" ;;
     valgrind) wanted="$wanted valgrind" ;;
     bench) wanted="$wanted nginx-light curl" ;;
+    peers)
+        wanted="$wanted python3-httpx python3-aiohttp"
+        command -v node >/dev/null || wanted="$wanted nodejs"
+        ;;
     *)
-        echo "usage: scripts/deps.sh [build|test|hosts|valgrind|bench]..." >&2
+        echo "usage: scripts/deps.sh [build|test|hosts|valgrind|bench|peers]..." >&2
         exit 2
         ;;
     esac
