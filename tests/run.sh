@@ -106,7 +106,7 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         run "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
         # What waits for the network does the same where threads of its own have it.
         case ${name##*/test_} in
-        h2 | http* | stream | task | upload | openai | policy_http | routes | rows_*)
+        h2 | http* | stream | task | upload | openai | policy_http | routes | rows_* | soak)
             run "$mode/threads/${name##*/test_}" "$servers" "$@" "$LEAT" --network-threads 2 "$file"
             ;;
         esac

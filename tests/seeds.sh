@@ -2,7 +2,7 @@
 # tests/seeds.sh [N [BINARY]]
 #
 # Runs the simulated programs for seeds 1 to N (10000): on virtual time, without sockets. What fails is named
-# with the seeds it was among; LEAT_SEEDS=FROM-TO repeats them.
+# with the seeds it was among; LEAT_SEEDS=FROM-TO repeats them. Then 40 times as many changed inputs as seeds.
 set -eu
 cd "$(dirname "$0")/.."
 seeds=${1:-10000}
@@ -10,9 +10,9 @@ leat=${2:-build/leat}
 status=0
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-for name in http policies; do
+for name in http policies mutations; do
     echo "$name: seeds 1 to $seeds"
-    if ! LEAT_SEEDS=1-$seeds LUA_PATH="tests/lua/?.lua;;" "$leat" --virtual-time --seed 1 \
+    if ! LEAT_SEEDS=1-$seeds LEAT_MUTATIONS=$((40 * seeds)) LUA_PATH="tests/lua/?.lua;;" "$leat" --virtual-time --seed 1 \
         "tests/lua/test_virtual_$name.lua" >"$out" 2>&1; then
         status=1
     fi
