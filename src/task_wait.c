@@ -129,7 +129,9 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
     } else {
         if (begin)
             begin(t, arg);
-        if (t->cancel_requested && ops->cancel && ops->cancel(t) && t->state == TASK_PARKED)
+        /* The begin may have called a host's function, which may have cancelled this very task. */
+        if (t->cancel_requested && !t->wait.cancelled && ops->cancel && ops->cancel(t) &&
+            t->state == TASK_PARKED)
             wake_cancelled(t);
     }
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);

@@ -223,6 +223,49 @@ TEST(every_call_from_inside_a_callback_is_refused_but_those_that_may_be_made_the
     leat_free(rt);
 }
 
+struct begun {
+    leat_runtime *rt;
+    uint64_t task, call;
+    int starts, abandoned, completed, done;
+};
+
+static void cancelling_start(void *arg, uint64_t call, const leat_value *const *args, size_t count)
+{
+    (void)args;
+    (void)count;
+    struct begun *b = arg;
+    b->starts++;
+    b->call = call;
+    CHECK(leat_cancel(b->rt, b->task));
+    b->completed += leat_complete(leat_mailbox_of(b->rt), call, leat_number(1), NULL);
+}
+
+static void count_abandoned(void *arg, uint64_t call)
+{
+    struct begun *b = arg;
+    b->abandoned++;
+    CHECK_EQ(call, b->call);
+    b->completed += leat_complete(leat_mailbox_of(b->rt), call, leat_number(1), NULL);
+}
+
+TEST(a_start_that_cancels_the_task_it_is_for_is_abandoned_once)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct begun b = {.rt = rt};
+    struct leat_error err;
+    REQUIRE(leat_register_async(rt, "slow", cancelling_start, count_abandoned, &b, &err));
+    const char *source = "local ok, e = pcall(slow, ('x'):rep(1000)) kind = not ok and e.kind";
+    b.task = leat_eval(rt, "=x", source, SIZE_MAX, NULL, 0, not_done, &b.done, &err);
+    leat_run(rt);
+    CHECK_EQ(b.starts, 1);
+    CHECK_EQ(b.abandoned, 1);
+    CHECK_EQ(b.completed, 0);
+    CHECK_EQ(b.done, 1);
+    CHECK(runs(rt, "assert(kind == 'cancelled') sleep(0)"));
+    leat_free(rt);
+}
+
 /* ---- fork */
 
 TEST(a_forked_child_is_refused_everything_may_make_its_own_and_harms_its_parent_in_nothing)
