@@ -140,43 +140,34 @@ leat_mailbox *leat_mailbox_of(leat_runtime *r)
 
 /* ---- calls of the host ---- */
 
-/* Frees what crossed however the C function is left. */
+/* Lives on the C stack, as the collector would not see how large it is: nothing may raise while it
+ * holds something. */
 struct crossed {
     leat_value *values[EMBED_ARGUMENTS];
-    leat_value *result;
     int count;
 };
 
-static int crossed_gc(lua_State *L)
+static void crossed_free(struct crossed *x)
 {
-    struct crossed *x = lua_touserdata(L, 1);
     for (int i = 0; i < x->count; i++)
         leat_value_free(x->values[i]);
-    leat_value_free(x->result);
     x->count = 0;
-    x->result = NULL;
-    return 0;
 }
 
-static struct crossed *take_arguments(lua_State *L, struct rt *rt, const char *name)
+/* Raises where one cannot cross; then `x` holds nothing. */
+static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct crossed *x)
 {
     int n = lua_gettop(L);
     if (n > EMBED_ARGUMENTS)
         aux_raise(L, "%s: more than %d arguments", name, (int)EMBED_ARGUMENTS);
-    struct crossed *x = lua_newuserdata(L, sizeof *x);
-    *x = (struct crossed){.count = 0};
-    lua_createtable(L, 0, 1); // a metatable of the value's own
-    lua_pushlightuserdata(L, rt);
-    lua_pushcclosure(L, crossed_gc, 1);
-    lua_setfield(L, -2, "__gc");
-    lua_setmetatable(L, -2);
-    struct taking c = embed_taking(rt);
-    for (int i = 1; i <= n; i++) {
-        if (!embed_take(L, i, &c, &x->values[i - 1]))
-            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, i, c.why);
-        x->count = i;
+    struct taking c = embed_taking(L, rt);
+    for (x->count = 0; x->count < n; x->count++) {
+        int index = x->count + 1;
+        if (!embed_take(L, index, &c, &x->values[x->count])) {
+            crossed_free(x);
+            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, index, c.why);
+        }
     }
-    return x;
 }
 
 static int push_error(lua_State *L, const struct leat_error *error)
@@ -186,6 +177,38 @@ static int push_error(lua_State *L, const struct leat_error *error)
                      error->message);
 }
 
+/* What a call came to, on its way to the script. */
+struct given {
+    const leat_value *result;
+    const struct leat_error *error;
+};
+
+static const char finish_key; /* of finish_host in the registry */
+
+static int finish_host(lua_State *L)
+{
+    const struct given *given = rt_of(L)->embed->given;
+    if (given->error->kind[0])
+        return push_error(L, given->error);
+    embed_push(L, given->result);
+    return 1;
+}
+
+/* Pushes it, and returns how many values; below 0: that raised (memory), and the error is on top.
+ * What raises must not lose the call, so the function is made beforehand. */
+static int give(lua_State *L, struct embed *e, const leat_value *result,
+                const struct leat_error *error)
+{
+    struct given given = {result, error};
+    int base = lua_gettop(L);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    e->given = &given;
+    int rc = lua_pcall(L, 0, LUA_MULTRET, 0);
+    e->given = NULL;
+    return rc != 0 ? -1 : lua_gettop(L) - base;
+}
+
 static int call_host(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -193,15 +216,17 @@ static int call_host(lua_State *L)
     struct embed *e = rt->embed;
     if (!e)
         aux_raise(L, "%s: the runtime has been closed", f->name);
-    struct crossed *x = take_arguments(L, rt, f->name);
+    struct crossed x;
+    take_arguments(L, rt, f->name, &x);
     struct leat_error error = {{0}, {0}};
     e->inside++;
-    x->result = f->fn(f->arg, (const leat_value *const *)x->values, (size_t)x->count, &error);
+    leat_value *result =
+        f->fn(f->arg, (const leat_value *const *)x.values, (size_t)x.count, &error);
     e->inside--;
-    if (error.kind[0])
-        return push_error(L, &error);
-    embed_push(L, x->result);
-    return 1;
+    crossed_free(&x);
+    int n = give(L, e, result, &error);
+    leat_value_free(result);
+    return n < 0 ? lua_error(L) : n;
 }
 
 static void call_free(struct host_call *c)
@@ -237,32 +262,15 @@ static bool cancel_host(struct task *t)
     return true;
 }
 
-static const char finish_key; /* of finish_host in the registry */
-
-static int finish_host(lua_State *L)
-{
-    const struct host_call *c = rt_of(L)->embed->taken;
-    if (c->error.kind[0])
-        return push_error(L, &c->error);
-    embed_push(L, c->result);
-    return 1;
-}
-
 static int take_host(lua_State *L, struct task *t)
 {
     struct host_call *c = t->wait.obj;
     struct rt *rt = CONTAINER_OF(t->sched, struct rt, sched);
-    int base = lua_gettop(L);
     rt->sched.external--;
     forget(rt->embed->box, c);
-    /* What raises here (memory) must not lose the call; so the function is made beforehand. */
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    rt->embed->taken = c;
-    int rc = lua_pcall(L, 0, LUA_MULTRET, 0);
-    rt->embed->taken = NULL;
+    int n = give(L, rt->embed, c->result, &c->error);
     call_free(c);
-    return rc != 0 ? lua_error(L) : lua_gettop(L) - base;
+    return n < 0 ? lua_error(L) : n;
 }
 
 static void describe_host(struct task *t, char *out, size_t size)
@@ -297,23 +305,28 @@ static void begin_host(struct task *t, void *arg)
     c->fn->start(c->fn->arg, c->id, (const leat_value *const *)b->arguments->values,
                  (size_t)b->arguments->count);
     e->inside--;
+    crossed_free(b->arguments);
 }
 
 static int start_host(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
-    struct embed *e = rt->embed;
     task_check_can_wait(L, &rt->sched, f->name);
-    struct crossed *x = take_arguments(L, rt, f->name);
     struct task *t = task_current(L, &rt->sched, f->name);
-    if (t->cancel_requested)
+    struct crossed x;
+    take_arguments(L, rt, f->name, &x);
+    if (t->cancel_requested) {
+        crossed_free(&x);
         return task_park(L, &rt->sched, &host_ops, NULL, NULL, NULL);
+    }
     lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
     task_set_slot(L, t, SLOT_KEEP);
-    struct beginning b = {e, calloc(1, sizeof *b.call), x};
-    if (!b.call)
+    struct beginning b = {rt->embed, calloc(1, sizeof *b.call), &x};
+    if (!b.call) {
+        crossed_free(&x);
         return aux_failf(L, ERR_MEMORY, "not enough memory for a call of %s", f->name);
+    }
     list_init(&b.call->node);
     b.call->fn = f;
     return task_park(L, &rt->sched, &host_ops, NULL, begin_host, &b);
@@ -375,12 +388,12 @@ static int do_register(lua_State *L)
         }
         field = dot + 1;
     }
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+    lua_pushlightuserdata(L, g->embed->rt);
+    lua_pushcclosure(L, finish_host, 1);
+    lua_rawset(L, LUA_REGISTRYINDEX);
     bool waits = g->fn.start != NULL;
     if (waits) {
-        lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
-        lua_pushlightuserdata(L, g->embed->rt);
-        lua_pushcclosure(L, finish_host, 1);
-        lua_rawset(L, LUA_REGISTRYINDEX);
         /* function(start) return function(...) return await(start(...)) end end */
         static const char code[] = "local await, start = ... "
                                    "return function(...) return await(start(...)) end";

@@ -32,7 +32,7 @@ struct embed {
     struct list running, ended;
     struct leat_mailbox *box;
     struct loop_hook hook;
-    struct host_call *taken; /* in the midst of a task's take */
+    const struct given *given; /* in the midst of a call's end */
 };
 
 void embed_error(struct leat_error *err, const char *kind, const char *message);
@@ -50,7 +50,7 @@ bool embed_usable(const struct embed *e, bool inside, const char **why);
 /* Something waits for embed_deliver. */
 bool embed_pending(const struct embed *e);
 
-/* Pushes a value; may raise (memory). */
+/* Pushes a value; may raise (memory, nested too deep). */
 void embed_push(lua_State *L, const leat_value *value);
 /* The values of one call on their way to the host: how many bytes they may still take, and why one
  * cannot cross. */
@@ -58,7 +58,8 @@ struct taking {
     size_t left;
     const char *why;
 };
-struct taking embed_taking(const struct rt *rt);
+/* Makes room on the stack; may raise (memory). */
+struct taking embed_taking(lua_State *L, const struct rt *rt);
 /* Takes the value at a positive index. False: it cannot cross, and c->why says why. Raises nothing.
  */
 bool embed_take(lua_State *L, int index, struct taking *c, leat_value **out);

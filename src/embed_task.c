@@ -167,7 +167,7 @@ static int take_outcome(lua_State *L)
     int base = lua_gettop(L);
     int n = task_push_outcome(L, t);
     if (t->outcome == OUTCOME_OK) {
-        struct taking c = embed_taking(o->s->embed->rt);
+        struct taking c = embed_taking(L, o->s->embed->rt);
         for (int i = 0; i < n && i < EMBED_ARGUMENTS; i++) {
             if (!embed_take(L, base + 1 + i, &c, &o->results[i]))
                 return luaL_error(L, "result %d cannot cross to the host: %s", i + 1, c.why);

@@ -6,6 +6,8 @@
 
 /* Deeper than any message that is meant to be read; a table that holds itself ends here. */
 enum { MAX_DEPTH = 32 };
+/* Of the Lua stack, for a table on its way to the host. */
+enum { TAKE_SLOTS = 3 };
 
 struct field {
     char *name;
@@ -24,7 +26,11 @@ struct leat_value {
         struct {
             leat_value **items;
             struct field *fields;
-            size_t count, room, field_count, field_room;
+            size_t count, field_count, field_room;
+            union {
+                size_t room;
+                leat_value *next; /* in line to be freed */
+            };
         } table;
     } as;
 };
@@ -93,6 +99,8 @@ static bool grow(void **array, size_t count, size_t *room, size_t size)
 bool leat_append(leat_value *table, leat_value *item)
 {
     void *items = table && table->type == LEAT_TABLE ? table->as.table.items : NULL;
+    if (item && item == table)
+        return false;
     if (!item || leat_type_of(table) != LEAT_TABLE ||
         !grow(&items, table->as.table.count, &table->as.table.room, sizeof item)) {
         leat_value_free(item);
@@ -133,6 +141,8 @@ static bool add_field(leat_value *table, const char *field, leat_value *item)
 
 bool leat_set(leat_value *table, const char *field, leat_value *item)
 {
+    if (item && item == table)
+        return false;
     if (!item || !field || leat_type_of(table) != LEAT_TABLE) {
         leat_value_free(item);
         return false;
@@ -145,23 +155,38 @@ bool leat_set(leat_value *table, const char *field, leat_value *item)
     return true;
 }
 
-void leat_value_free(leat_value *v)
+/* Frees what is no table; those wait in line, as they may be nested deeper than the C stack is. */
+static void drop(leat_value *v, leat_value **tables)
 {
     if (!v)
         return;
-    if (v->type == LEAT_STRING) {
+    if (v->type == LEAT_TABLE) {
+        v->as.table.next = *tables;
+        *tables = v;
+        return;
+    }
+    if (v->type == LEAT_STRING)
         free(v->as.string.bytes);
-    } else if (v->type == LEAT_TABLE) {
+    free(v);
+}
+
+void leat_value_free(leat_value *value)
+{
+    leat_value *tables = NULL;
+    drop(value, &tables);
+    while (tables) {
+        leat_value *v = tables;
+        tables = v->as.table.next;
         for (size_t i = 0; i < v->as.table.count; i++)
-            leat_value_free(v->as.table.items[i]);
+            drop(v->as.table.items[i], &tables);
         for (size_t i = 0; i < v->as.table.field_count; i++) {
             free(v->as.table.fields[i].name);
-            leat_value_free(v->as.table.fields[i].value);
+            drop(v->as.table.fields[i].value, &tables);
         }
         free(v->as.table.items);
         free(v->as.table.fields);
+        free(v);
     }
-    free(v);
 }
 
 enum leat_type leat_type_of(const leat_value *v)
@@ -216,8 +241,10 @@ const char *leat_field_name(const leat_value *v, size_t index)
 
 /* ---- into Lua and out of it ---- */
 
-void embed_push(lua_State *L, const leat_value *v)
+static void push(lua_State *L, const leat_value *v, int depth)
 {
+    if (depth > MAX_DEPTH)
+        luaL_error(L, "a value of the host's cannot cross: tables nested more than 32 deep");
     luaL_checkstack(L, 4, "values");
     switch (leat_type_of(v)) {
     case LEAT_NIL:
@@ -235,20 +262,26 @@ void embed_push(lua_State *L, const leat_value *v)
     case LEAT_TABLE:
         lua_newtable(L);
         for (size_t i = 0; i < v->as.table.count; i++) {
-            embed_push(L, v->as.table.items[i]);
+            push(L, v->as.table.items[i], depth + 1);
             lua_rawseti(L, -2, (int)i + 1);
         }
         for (size_t i = 0; i < v->as.table.field_count; i++) {
             lua_pushstring(L, v->as.table.fields[i].name);
-            embed_push(L, v->as.table.fields[i].value);
+            push(L, v->as.table.fields[i].value, depth + 1);
             lua_rawset(L, -3);
         }
         break;
     }
 }
 
-struct taking embed_taking(const struct rt *rt)
+void embed_push(lua_State *L, const leat_value *v)
 {
+    push(L, v, 0);
+}
+
+struct taking embed_taking(lua_State *L, const struct rt *rt)
+{
+    luaL_checkstack(L, (MAX_DEPTH + 1) * TAKE_SLOTS, "values");
     return (struct taking){rt->mem.limit_bytes ? rt->mem.limit_bytes : SIZE_MAX, NULL};
 }
 
@@ -312,7 +345,7 @@ static bool take_table(lua_State *L, int index, int depth, struct taking *c, lea
 static bool take(lua_State *L, int index, int depth, struct taking *c, leat_value **out)
 {
     *out = NULL;
-    if (depth > MAX_DEPTH || !lua_checkstack(L, 6)) {
+    if (depth > MAX_DEPTH) {
         c->why = "tables nested more than 32 deep, or in themselves";
         return false;
     }

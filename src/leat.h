@@ -207,7 +207,8 @@ LEAT_API leat_value *leat_string(const char *text, size_t len);
 /* An empty table, the caller's. */
 LEAT_API leat_value *leat_table(void);
 /* Adds to the list, or sets the field, of a table. `item` belongs to the table from then on, and is
- * freed where this fails: no table, no memory, no item. */
+ * freed where this fails: no table, no memory, no item. (A table in itself is refused, and stays.)
+ */
 LEAT_API bool leat_append(leat_value *table, leat_value *item);
 /* As leat_append; a field that is there is replaced. */
 LEAT_API bool leat_set(leat_value *table, const char *field, leat_value *item);

@@ -270,7 +270,35 @@ TEST(the_cap_holds_with_the_hosts_allocator)
 
 static const char little[] = "local t = {}\n"
                              "for i = 1, 20 do t[i] = ('x'):rep(i) .. i end\n"
-                             "spawn(function() sleep(1) return json.encode(t) end):await()\n";
+                             "for i = 1, 31 do t = { t, of = i } end\n"
+                             "spawn(function() sleep(1) return json.encode(t) end):await()\n"
+                             "if give then give(t) give('x', print) end\n"
+                             "if later then spawn(later, t):await() end\n";
+
+static leat_value *make_value(void)
+{
+    leat_value *v = leat_table();
+    leat_append(v, leat_string("in a list", SIZE_MAX));
+    leat_set(v, "field", leat_string("in a field", SIZE_MAX));
+    return v;
+}
+
+static leat_value *give(void *arg, const leat_value *const *args, size_t count,
+                        struct leat_error *err)
+{
+    (void)arg;
+    (void)args;
+    if (count == 0)
+        snprintf(err->kind, sizeof err->kind, "invalid");
+    return make_value();
+}
+
+static void later(void *arg, uint64_t call, const leat_value *const *args, size_t count)
+{
+    (void)args;
+    (void)count;
+    leat_complete(arg, call, make_value(), NULL);
+}
 
 /* One refusal alone (a pcall may catch it), and no memory from then on. */
 static void sweep(unsigned fails, long step)
@@ -286,6 +314,10 @@ static void sweep(unsigned fails, long step)
                                                           .seed = 1,
                                                           .log = no_log},
                                     &err);
+        if (rt) {
+            leat_register(rt, "give", give, NULL, &err);
+            leat_register_async(rt, "later", later, NULL, leat_mailbox_of(rt), &err);
+        }
         if (!rt)
             CHECK_STR(err.kind, "memory");
         else if (leat_start_string(rt, "=little", little, sizeof little - 1, NULL, &err))
