@@ -106,15 +106,19 @@ void embed_free(struct embed *e)
 bool embed_usable(const struct embed *e, bool inside, const char **why)
 {
     if (!e)
-        *why = "the runtime has been closed";
+        *why = "there is no runtime: it is NULL, or has been closed";
     else if (e->process != getpid())
         *why = "this process was forked after the runtime was made: a child makes its own";
     else if (!pthread_equal(e->owner, pthread_self()))
         *why = "the runtime belongs to another thread";
+    else if (e->rt->in_alloc)
+        *why = "not from inside the host's allocator";
     else if (e->inside > 0 && !inside)
         *why = "not from inside a callback";
     else if (e->rt->sched.running && !inside)
         *why = "not from inside a task";
+    else if (e->rt->loop.in_turn && !inside)
+        *why = "not from inside leat_free, which runs the loop";
     else
         return true;
     return false;
@@ -122,7 +126,8 @@ bool embed_usable(const struct embed *e, bool inside, const char **why)
 
 void leat_mailbox_retain(leat_mailbox *box)
 {
-    atomic_fetch_add(&box->refs, 1);
+    if (box)
+        atomic_fetch_add(&box->refs, 1);
 }
 
 void leat_mailbox_release(leat_mailbox *box)
@@ -135,7 +140,8 @@ void leat_mailbox_release(leat_mailbox *box)
 
 leat_mailbox *leat_mailbox_of(leat_runtime *r)
 {
-    return runtime_embed(r)->box;
+    struct embed *e = runtime_embed(r);
+    return e ? e->box : NULL;
 }
 
 /* ---- calls of the host ---- */
@@ -335,6 +341,10 @@ static int start_host(lua_State *L)
 bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const struct leat_error *err)
 {
     struct host_call *found = NULL;
+    if (!box) {
+        leat_value_free(result);
+        return false;
+    }
     pthread_mutex_lock(&box->lock);
     if (box->embed) {
         LIST_FOR(node, &box->calls)
@@ -447,6 +457,10 @@ static bool add_function(leat_runtime *r, const char *name, struct host_function
     if (!embed_good_name(name)) {
         embed_error(err, "invalid",
                     "a host function's name is a word, or two with a dot between them");
+        return false;
+    }
+    if (!fn.fn && !fn.start) {
+        embed_error(err, "invalid", "the host function is NULL");
         return false;
     }
     snprintf(g.fn.name, sizeof g.fn.name, "%s", name);

@@ -95,10 +95,15 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
     return s->id;
 }
 
+static bool bad_arguments(const leat_value *const *args, size_t count)
+{
+    return count > EMBED_ARGUMENTS || (count > 0 && !args);
+}
+
 uint64_t leat_call(leat_runtime *r, const char *name, const leat_value *const *args, size_t count,
                    leat_done done, void *arg, struct leat_error *err)
 {
-    if (!embed_good_name(name) || count > EMBED_ARGUMENTS) {
+    if (!embed_good_name(name) || bad_arguments(args, count)) {
         embed_error(err, "invalid",
                     "a function's name is a word, or two with a dot between them; and "
                     "it takes 64 arguments at most");
@@ -112,7 +117,7 @@ uint64_t leat_eval(leat_runtime *r, const char *name, const char *source, size_t
                    const leat_value *const *args, size_t count, leat_done done, void *arg,
                    struct leat_error *err)
 {
-    if (!name || !source || count > EMBED_ARGUMENTS) {
+    if (!name || !source || bad_arguments(args, count)) {
         embed_error(err, "invalid", "a name and a source are needed, and 64 arguments at most");
         return 0;
     }

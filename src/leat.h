@@ -1,7 +1,8 @@
 /* Leat: concurrent HTTP pipelines written in Lua, as a C library.
  *
  * A runtime belongs to the thread that created it: every call but leat_interrupt and leat_complete
- * is for that thread, and none but those named below for the inside of a callback. Runtimes share
+ * is for that thread, and none but those named below for the inside of a callback. What is called
+ * otherwise, in a forked child, or with NULL for a runtime says so and does nothing. Runtimes share
  * nothing, so there may be many. */
 #ifndef LEAT_H
 #define LEAT_H
@@ -75,8 +76,8 @@ struct leat_config {
     /* Lines for people; NULL: standard error. Called on the runtime's thread. */
     void (*log)(void *log_arg, enum leat_log_level level, const char *line);
     void *log_arg;
-    enum leat_log_level min_log_level;
-    void *user; /* for the host: see leat_user */
+    enum leat_log_level min_log_level; /* what is below is not told; 0: everything is */
+    void *user;                        /* for the host: see leat_user */
     /* What scripts write to standard output by print, io.write and io.stdout:write, a call for each
      * of theirs: `len` bytes, print's newline among them, and a NUL behind; borrowed for the call.
      * NULL: the process's standard output. Called on the runtime's thread, as a callback. */
@@ -87,12 +88,11 @@ struct leat_config {
      * not looked at), else it is moved to its new size; `old_size` is what it was asked for last, 0
      * for a new one (where LuaJIT ran out of memory in the midst of a closure, less). NULL: no
      * memory, and `block` stays; not allowed where a block shrinks. Blocks are aligned as malloc's
-     * (and lie in the lower 47 bits, for LuaJIT). Calls nothing of Leat's. On the runtime's thread;
-     * where the runtime has network threads, on those and at the same time too. Not asked for:
-     * values and mailboxes, which belong to no runtime; look-ups of names, which may outlive it;
-     * what libcurl, TLS, libuv and the HTTP server allocate (theirs is a matter of the process:
-     * curl_global_init_mem, uv_replace_allocator). NULL: malloc and its kin.
-     */
+     * (and lie in the lower 47 bits, for LuaJIT). What it calls of Leat's is refused. On the
+     * runtime's thread; where the runtime has network threads, on those and at the same time too.
+     * Not asked for: values and mailboxes, which belong to no runtime; look-ups of names, which may
+     * outlive it; what libcurl, TLS, libuv and the HTTP server allocate (theirs is a matter of the
+     * process: curl_global_init_mem, uv_replace_allocator). NULL: malloc and its kin. */
     void *(*alloc)(void *alloc_arg, void *block, size_t old_size, size_t new_size);
     void *alloc_arg;
     /* The host's own loop, run on the runtime's thread; NULL: one of the runtime's. The tasks go on
@@ -150,7 +150,9 @@ static inline leat_runtime *leat_new(const struct leat_config *config, struct le
 
 /* Aborts what runs, lets clean-ups run for at most their grace, ten seconds in all, and frees
  * everything. NULL is allowed. Does nothing from another thread, from a callback, in a forked
- * child, and (with a line in the log) where the host's loop has called what calls it. */
+ * child, and (with a line in the log) from what the host's loop calls as it polls. From a timer's
+ * callback and the like on that loop it cannot be told, and is not allowed: uv_run is not made to
+ * be called by what it calls. */
 LEAT_API void leat_free(leat_runtime *rt);
 
 /* Loads a script and starts it as a task; it runs inside leat_run and leat_step. `args` (ended by
@@ -171,13 +173,14 @@ LEAT_API enum leat_status leat_run(leat_runtime *rt);
  * HTTP/2 connection, these get at most 20 from the first step on. LEAT_READY: there is more to do
  * now; LEAT_IDLE: everything waits; LEAT_DONE: all has ended; LEAT_REFUSED: a misuse. */
 LEAT_API enum leat_next leat_step(leat_runtime *rt, uint64_t budget_us);
-/* How the last script started came out; meaningful once it has ended. */
+/* How the last script started came out; meaningful once it has ended. LEAT_MISUSE: asked from
+ * another thread, or in a forked child. */
 LEAT_API enum leat_status leat_result(leat_runtime *rt);
 
 /* The story of the last script's end, with tracebacks: "" if it ended well. Valid until the next
- * call. */
+ * call. For a misuse as for leat_step: what was wrong with it. */
 LEAT_API const char *leat_report(leat_runtime *rt);
-/* The status given to os.exit. */
+/* The status given to os.exit; -1: a misuse as for leat_result. */
 LEAT_API int leat_exit_code(leat_runtime *rt);
 
 /* Asks to stop, as Ctrl-C does: the first call sets leat.stopping and cancels the scripts (where a
@@ -188,7 +191,7 @@ LEAT_API void leat_interrupt(leat_runtime *rt);
 /* For a host that polls by itself: a descriptor that is readable when leat_step has something to
  * do, and the milliseconds until it has at the latest (-1: no limit, 0: now). */
 LEAT_API int leat_backend_fd(leat_runtime *rt);
-/* See leat_backend_fd. */
+/* See leat_backend_fd. -1, too, for a misuse as for leat_result. */
 LEAT_API int leat_timeout_ms(leat_runtime *rt);
 
 /* ---- values: what crosses between a host and its scripts, without Lua's own API.
@@ -236,9 +239,9 @@ LEAT_API const char *leat_field_name(const leat_value *table, size_t index);
 
 /* ---- calling scripts, and being called by them. Callbacks run on the runtime's thread, inside
  * leat_step, leat_run or leat_free, or the host's uv_run; from them only values, leat_complete,
- * leat_interrupt, leat_call, leat_eval and leat_cancel may be used. What crosses may be nested 32
- * deep, and what a script hands over be no larger than memory_limit; functions, userdata and
- * coroutines cannot cross. */
+ * leat_interrupt, leat_call, leat_eval and leat_cancel may be used, and what only tells something,
+ * leat_report excepted. What crosses may be nested 32 deep, and what a script hands over be no
+ * larger than memory_limit; functions, userdata and coroutines cannot cross. */
 
 /* A started call has ended: its results, or what went wrong in *err (NULL where it did well). The
  * results are borrowed for the callback. */
@@ -283,6 +286,7 @@ LEAT_API bool leat_register_async(leat_runtime *rt, const char *name, leat_start
 /* Where completions are handed in. It lives as long as the runtime, and as long as someone has
  * retained it: a thread that may outlive the runtime retains it first, on the runtime's thread. */
 typedef struct leat_mailbox leat_mailbox;
+/* The runtime's own; borrowed, as long as nobody has retained it. */
 LEAT_API leat_mailbox *leat_mailbox_of(leat_runtime *rt);
 /* On the runtime's thread, or where one is retained already. */
 LEAT_API void leat_mailbox_retain(leat_mailbox *box);
@@ -302,8 +306,8 @@ struct leat_stats {
     uint64_t requests_done; /* so far */
 };
 /* The figures as they stand; of network threads as their last turns left them, so that a host may
- * ask each frame. `size` is that of the caller's leat_stats: what this library does not
- * know is 0. */
+ * ask each frame. `size` is that of the caller's leat_stats: what this library does not know is 0,
+ * and for a misuse as for leat_result everything. */
 LEAT_API void leat_get_stats_sized(leat_runtime *rt, struct leat_stats *out, size_t size);
 /* What C and C++ call. */
 static inline void leat_get_stats(leat_runtime *rt, struct leat_stats *out)

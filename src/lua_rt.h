@@ -33,6 +33,7 @@ struct rt {
     uint64_t rng[4];   /* the runtime's random numbers, repeatable by seed */
     bool repeatable;   /* a seed was given, or time is virtual: identifiers come from rng too */
     unsigned deferred; /* finalizers that wait: see rt_run_deferred */
+    bool in_alloc;     /* the host's allocator is at work */
     bool closed;       /* a host's state closes; nothing of the runtime is open any more */
     bool exit_requested;
     int exit_code;

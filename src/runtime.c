@@ -42,6 +42,20 @@ static void forward_log(void *arg, enum log_level level, const char *line)
         e->inside--;
 }
 
+/* The host's allocator. It is called in the midst of everything, so what calls the runtime from in
+ * there is refused. */
+static void *host_alloc(void *arg, void *block, size_t old_size, size_t new_size)
+{
+    struct leat_runtime *r = arg;
+    if (!pthread_equal(r->thread, pthread_self())) /* a network thread's */
+        return r->config.alloc(r->config.alloc_arg, block, old_size, new_size);
+    bool before = r->rt.in_alloc;
+    r->rt.in_alloc = true;
+    void *moved = r->config.alloc(r->config.alloc_arg, block, old_size, new_size);
+    r->rt.in_alloc = before;
+    return moved;
+}
+
 static int panic(lua_State *L)
 {
     const char *text = lua_tostring(L, -1);
@@ -122,7 +136,9 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     r->hosted = host != NULL;
     struct rt *rt = &r->rt;
     mem_init(&rt->mem, 0);
-    mem_set_host(&rt->mem, r->config.alloc, r->config.alloc_arg);
+    r->thread = pthread_self();
+    if (r->config.alloc)
+        mem_set_host(&rt->mem, host_alloc, r);
     log_init(&rt->log, r->config.log ? forward_log : NULL, r,
              (enum log_level)r->config.min_log_level);
     list_init(&rt->servers);
@@ -317,7 +333,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 static bool go_in(struct leat_runtime *r)
 {
     const char *why;
-    if (!embed_usable(r->rt.embed, false, &why) ||
+    if (!embed_usable(runtime_embed(r), false, &why) ||
         (r->hosted && !r->module && runtime_in_finalizer(r->rt.L)))
         return false;
     r->rt.sched.outside = false;
@@ -331,7 +347,7 @@ static void go_out(struct leat_runtime *r)
 
 enum leat_status leat_run(leat_runtime *r)
 {
-    if (!r->rt.loop.owns_uv || !go_in(r))
+    if (!r || !r->rt.loop.owns_uv || !go_in(r))
         return LEAT_MISUSE;
     limit_step(&r->limit, NEVER_NS);
     while (runtime_turn(r, true, NEVER_NS)) {
@@ -342,9 +358,9 @@ enum leat_status leat_run(leat_runtime *r)
 
 enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
 {
-    struct rt *rt = &r->rt;
     if (!go_in(r))
         return LEAT_REFUSED;
+    struct rt *rt = &r->rt;
     uint64_t now = loop_now_ns(&rt->loop);
     uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
     enum leat_next next = LEAT_READY;
@@ -377,13 +393,15 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
 
 void leat_interrupt(leat_runtime *r)
 {
+    if (!r)
+        return;
     r->interrupts++;
     loop_wake(&r->rt.loop);
 }
 
 int leat_backend_fd(leat_runtime *r)
 {
-    return uv_backend_fd(r->rt.loop.uv);
+    return r ? uv_backend_fd(r->rt.loop.uv) : -1;
 }
 
 bool runtime_is_ready(const struct leat_runtime *r)
@@ -395,6 +413,9 @@ bool runtime_is_ready(const struct leat_runtime *r)
 
 int leat_timeout_ms(leat_runtime *r)
 {
+    const char *why;
+    if (!embed_usable(runtime_embed(r), true, &why))
+        return -1;
     if (runtime_is_ready(r))
         return 0;
     return r->rt.sched.live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
@@ -402,7 +423,7 @@ int leat_timeout_ms(leat_runtime *r)
 
 struct embed *runtime_embed(leat_runtime *r)
 {
-    return r->rt.embed;
+    return r ? r->rt.embed : NULL;
 }
 
 bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
@@ -475,7 +496,7 @@ void runtime_close(struct leat_runtime *r)
 
 void leat_free(leat_runtime *r)
 {
-    if (!r || !go_in(r))
+    if (!go_in(r))
         return;
     struct rt *rt = &r->rt;
     if (r->attached.polling) {

@@ -27,7 +27,7 @@ const char *leat_version(void)
 
 void *leat_user(leat_runtime *r)
 {
-    return r->config.user;
+    return r ? r->config.user : NULL;
 }
 
 /* ---- the config, which may be that of an older leat.h, or of a newer one */
@@ -36,7 +36,6 @@ static enum err_kind read_config(struct leat_config *out, const void *given, siz
                                  struct err *e)
 {
     memset(out, 0, sizeof *out);
-    out->min_log_level = LEAT_LOG_INFO;
     if (!given)
         return ERR_NONE;
     if (size < CONFIG_FIRST || size > CONFIG_MAX)
@@ -103,6 +102,10 @@ void runtime_dispose(struct leat_runtime *r)
 
 void leat_get_stats_sized(leat_runtime *r, struct leat_stats *out, size_t size)
 {
+    const char *why;
+    memset(out, 0, size);
+    if (!embed_usable(runtime_embed(r), true, &why))
+        return;
     struct engine_stats stats;
     engine_glance(r->rt.engine, &stats);
     const struct leat_stats all = {
@@ -114,7 +117,6 @@ void leat_get_stats_sized(leat_runtime *r, struct leat_stats *out, size_t size)
         .peak = r->rt.mem.peak_bytes,
         .requests_done = stats.succeeded + stats.failed + stats.cancelled,
     };
-    memset(out, 0, size);
     memcpy(out, &all, MIN(size, sizeof all));
 }
 

@@ -17,6 +17,7 @@ struct leat_runtime {
     struct rt rt;
     struct targets *targets; /* NULL: everything may be connected to */
     struct leat_config config;
+    pthread_t thread;
     struct limit limit;
     _Atomic unsigned interrupts; /* asked for */
     unsigned interrupts_handled;

@@ -7,11 +7,15 @@
 
 int leat_exit_code(leat_runtime *r)
 {
-    return r->rt.exit_code;
+    const char *why;
+    return embed_usable(runtime_embed(r), true, &why) ? r->rt.exit_code : -1;
 }
 
 enum leat_status leat_result(leat_runtime *r)
 {
+    const char *why;
+    if (!embed_usable(runtime_embed(r), true, &why))
+        return LEAT_MISUSE;
     if (r->rt.exit_requested)
         return LEAT_EXITED;
     if (r->stuck)
@@ -64,6 +68,9 @@ static int write_report(lua_State *L)
 
 const char *leat_report(leat_runtime *r)
 {
+    const char *why;
+    if (!embed_usable(runtime_embed(r), false, &why))
+        return why;
     enum leat_status status = leat_result(r);
     if (status == LEAT_STUCK)
         return r->report.data ? r->report.data : "stuck";

@@ -84,6 +84,15 @@ static int start(lua_State *L)
 bool leat_start_string(leat_runtime *r, const char *name, const char *source, size_t len,
                        const char *const *args, struct leat_error *err)
 {
+    const char *why;
+    if (!embed_usable(runtime_embed(r), false, &why)) {
+        set_error(err, "invalid", "%s", why);
+        return false;
+    }
+    if (!name || !source) {
+        set_error(err, "invalid", "a name and a source are needed");
+        return false;
+    }
     if (len > 0 && source[0] == LUA_SIGNATURE[0]) {
         set_error(err, "invalid", "%s: is bytecode; only text scripts are run", shown_name(name));
         return false;
@@ -94,11 +103,6 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
         size_t skip = eol ? (size_t)(eol - source) : len;
         source += skip;
         len -= skip;
-    }
-    const char *why;
-    if (!embed_usable(r->rt.embed, false, &why)) {
-        set_error(err, "invalid", "%s", why);
-        return false;
     }
     struct start s = {r, name, source, len, args, false};
     if (runtime_protected_again(r, start, &s)) {
@@ -113,6 +117,11 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
 bool leat_start_file(leat_runtime *r, const char *path, const char *const *args,
                      struct leat_error *err)
 {
+    const char *why;
+    if (!embed_usable(runtime_embed(r), false, &why) || !path) {
+        set_error(err, "invalid", "%s", path ? why : "a path is needed");
+        return false;
+    }
     struct buf text;
     buf_init(&text, &r->rt.mem, 64u << 20);
     char part[16384];

@@ -340,6 +340,35 @@ TEST(leat_free_inside_uv_run_says_so_and_does_nothing)
     close_host(&h);
 }
 
+static void misuse_in_tick(uv_timer_t *timer)
+{
+    struct host *h = timer->data;
+    struct leat_error err = {"", ""};
+    if (h->ticks++ > 0)
+        return;
+    leat_free(h->rt); /* which is at work: it does nothing more */
+    CHECK_EQ(leat_step(h->rt, 500), LEAT_REFUSED);
+    CHECK(!leat_start_string(h->rt, "=x", "return 1", 8, NULL, &err));
+    CHECK(strstr(err.message, "inside leat_free"));
+}
+
+TEST(what_the_loop_calls_while_leat_free_runs_it_may_not_use_the_runtime)
+{
+    struct host h;
+    REQUIRE(open_host(&h));
+    REQUIRE(leat_register(h.rt, "note", note, &h, NULL));
+    REQUIRE(start(&h, "leat.finally(function() sleep(60) end,\n"
+                      "    function() sleep(0.05) note(5) end)"));
+    CHECK(uv_run(&h.loop, UV_RUN_NOWAIT) != 0);
+    h.ticks = 0;
+    uv_timer_start(&h.timer, misuse_in_tick, 1, 1);
+    leat_free(h.rt);
+    CHECK_EQ(h.number, 5);
+    CHECK(h.ticks > 0);
+    h.rt = NULL;
+    close_host(&h);
+}
+
 /* ---- fairness, wakes, ends */
 
 static void interrupt_in_tick(uv_timer_t *timer)

@@ -91,6 +91,7 @@ static int try_everything(leat_runtime *rt, bool inside, const char *word)
     snprintf(err.message, sizeof err.message, "%s", word);
     REFUSED(leat_step(rt, 1000) == LEAT_REFUSED);
     REFUSED(leat_run(rt) == LEAT_MISUSE);
+    REFUSED(strstr(leat_report(rt), word));
     err.message[0] = '\0';
     REFUSED(!leat_start_string(rt, "=x", "ran = true", 10, NULL, &err));
     err.message[0] = '\0';
@@ -105,6 +106,13 @@ static int try_everything(leat_runtime *rt, bool inside, const char *word)
         err.message[0] = '\0';
         REFUSED(leat_eval(rt, "=x", "ran = true", 10, NULL, 0, not_done, &done, &err) == 0);
         REFUSED(!leat_cancel(rt, 1));
+        struct leat_stats stats, none;
+        memset(&none, 0, sizeof none);
+        memset(&stats, 1, sizeof stats);
+        leat_get_stats(rt, &stats);
+        REFUSED(memcmp(&stats, &none, sizeof none) == 0);
+        REFUSED(leat_result(rt) == LEAT_MISUSE);
+        REFUSED(leat_exit_code(rt) == -1 && leat_timeout_ms(rt) == -1);
     }
     leat_free(rt); /* does nothing */
     return let_through + done;
@@ -269,6 +277,73 @@ TEST(a_start_that_cancels_the_task_it_is_for_is_abandoned_once)
     CHECK_EQ(b.completed, 0);
     CHECK_EQ(b.done, 1);
     CHECK(runs(rt, "assert(kind == 'cancelled') sleep(0)"));
+    leat_free(rt);
+}
+
+/* ---- the allocator */
+
+struct hungry {
+    leat_runtime *rt;
+    int calls, let_through;
+    bool asking;
+};
+
+static void *misusing_alloc(void *arg, void *block, size_t old_size, size_t new_size)
+{
+    struct hungry *h = arg;
+    (void)old_size;
+    if (h->rt && !h->asking && h->calls++ % 97 == 0) {
+        h->asking = true;
+        h->let_through += try_everything(h->rt, false, "allocator");
+        h->asking = false;
+    }
+    if (new_size > 0)
+        return realloc(block, new_size);
+    free(block);
+    return NULL;
+}
+
+TEST(every_call_from_inside_the_allocator_is_refused)
+{
+    struct hungry hungry = {.rt = NULL};
+    leat_runtime *rt = hungry.rt = leat_new(
+        &(struct leat_config){.log = no_log, .alloc = misusing_alloc, .alloc_arg = &hungry}, NULL);
+    REQUIRE(rt != NULL);
+    CHECK(runs(rt,
+               "local s = assert(leat.serve { handler = function() return ('x'):rep(1e5) end })\n"
+               "assert(#request(s.url).body == 1e5) s:close() collectgarbage()\n"
+               "assert(not ran and not registered)"));
+    CHECK(hungry.calls > 1000);
+    CHECK_EQ(hungry.let_through, 0);
+    hungry.rt = NULL;
+    leat_free(rt);
+}
+
+/* ---- NULL */
+
+TEST(no_call_takes_null_for_a_runtime_or_for_what_it_needs)
+{
+    CHECK_EQ(try_everything(NULL, false, "no runtime"), 0);
+    CHECK(!leat_user(NULL) && !leat_mailbox_of(NULL));
+    CHECK_EQ(leat_backend_fd(NULL), -1);
+    leat_interrupt(NULL);
+    leat_mailbox_retain(NULL);
+    CHECK(!leat_complete(NULL, 1, leat_number(1), NULL));
+
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct leat_error err;
+    CHECK(!leat_start_string(rt, NULL, "x = 1", 5, NULL, &err));
+    CHECK_STR(err.kind, "invalid");
+    CHECK(!leat_start_string(rt, "=x", NULL, 0, NULL, NULL));
+    CHECK(!leat_start_file(rt, NULL, NULL, &err));
+    CHECK_STR(err.kind, "invalid");
+    CHECK(!leat_register(rt, "f", NULL, NULL, &err) && strstr(err.message, "NULL"));
+    CHECK(!leat_register_async(rt, "f", NULL, NULL, NULL, &err) && strstr(err.message, "NULL"));
+    CHECK_EQ(leat_call(rt, NULL, NULL, 0, NULL, NULL, &err), 0);
+    CHECK_EQ(leat_call(rt, "print", NULL, 1, NULL, NULL, &err), 0);
+    CHECK_EQ(leat_eval(rt, "=x", "x = 1", 5, NULL, 1, NULL, NULL, &err), 0);
+    CHECK(runs(rt, "assert(f == nil and x == nil)"));
     leat_free(rt);
 }
 
