@@ -65,8 +65,9 @@ struct leat_config {
     /* How long a task may compute between two waits, in milliseconds; 0: without end. Past it the
      * task ends as a failure of kind "budget", reason "time_limit"; the others live on. leat_step
      * then also keeps its budget in the midst of a task, which goes on at the next step (under
-     * virtual time it does not). Turns LuaJIT's compiler off, unless jit_watchdog is set. What C
-     * functions do (a pattern, ffi) is not interrupted. */
+     * virtual time it does not, nor beneath C functions that cannot be left, such as table.sort).
+     * Turns LuaJIT's compiler off, unless jit_watchdog is set. What C functions do (a pattern, ffi)
+     * is not interrupted. */
     unsigned time_limit_ms;
     /* The compiler stays on under a time limit: for one runtime of a process at a time. Takes
      * SIGPROF; the limit acts up to some 10 ms late, the end of a leat_step does not. */

@@ -49,4 +49,5 @@ return function()
         package.preload[name] = refuse(name)
     end
     debug.sethook = refuse "debug.sethook"
+    _G.newproxy = refuse "newproxy" -- LuaJIT runs finalizers with hooks off
 end

@@ -251,7 +251,10 @@ TEST(a_script_cannot_take_its_limit_off)
     REQUIRE(rt != NULL);
     check_runs(rt,
                "assert(not pcall(jit.on)) assert(not pcall(debug.sethook))\n"
-               "assert(not pcall(require, 'jit.profile')) assert(not pcall(require, 'jit.opt'))");
+               "assert(not pcall(require, 'jit.profile')) assert(not pcall(require, 'jit.opt'))\n"
+               "local ok, proxy = pcall(newproxy, true)\n"
+               "if ok then getmetatable(proxy).__gc = function() while true do end end end\n"
+               "proxy = nil collectgarbage() assert(not ok)");
     leat_free(rt);
 }
 
