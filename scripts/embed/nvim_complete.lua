@@ -10,7 +10,7 @@ local watch
 local function step()
     local ok, next = pcall(leat.step, 0.005)
     if not ok then
-        vim.notify(next, vim.log.levels.ERROR)
+        vim.notify(tostring(next), vim.log.levels.ERROR)
     end
     if next ~= "done" then
         watch()
