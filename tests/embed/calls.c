@@ -292,6 +292,116 @@ static void test_completed_at_once(void)
     leat_free(rt);
 }
 
+/* ---- completions that meet cancels, limits and the end of the runtime */
+
+enum { OPEN_CALLS = 1024, FINISHERS = 3, ROUNDS = 15 };
+
+struct office {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct job jobs[OPEN_CALLS];
+    size_t count;
+    bool closed;
+    int started, told, taken, refused, twice, unheard; /* under the lock */
+};
+
+static void hand_out(void *arg, uint64_t call, const leat_value *const *args, size_t count)
+{
+    struct office *o = arg;
+    leat_mailbox *box = NULL;
+    pthread_mutex_lock(&o->lock);
+    o->started++;
+    if (count > 0 && o->count < OPEN_CALLS)
+        memcpy(&box, leat_to_string(args[0], NULL), sizeof box);
+    if (box) {
+        leat_mailbox_retain(box);
+        o->jobs[o->count++] = (struct job){box, call, 1};
+    } else {
+        o->unheard++; /* wait_for ends it */
+    }
+    pthread_cond_signal(&o->more);
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void tell_off(void *arg, uint64_t call)
+{
+    struct office *o = arg;
+    (void)call;
+    pthread_mutex_lock(&o->lock);
+    o->told++;
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void *finish_jobs(void *arg)
+{
+    struct office *o = arg;
+    const struct leat_error gone = {"io", "gone"};
+    pthread_mutex_lock(&o->lock);
+    for (unsigned n = 0; !o->closed || o->count > 0; n++) {
+        if (o->count == 0) {
+            pthread_cond_wait(&o->more, &o->lock);
+            continue;
+        }
+        size_t i = n * 7919 % o->count;
+        struct job job = o->jobs[i];
+        o->jobs[i] = o->jobs[--o->count];
+        pthread_mutex_unlock(&o->lock);
+        leat_value *result = leat_table();
+        leat_append(result, leat_string("done", SIZE_MAX));
+        bool taken = leat_complete(job.box, job.call, result, n % 3 == 0 ? &gone : NULL);
+        bool twice = leat_complete(job.box, job.call, leat_number(0), NULL);
+        leat_mailbox_release(job.box);
+        pthread_mutex_lock(&o->lock);
+        o->taken += taken;
+        o->refused += !taken;
+        o->twice += twice;
+    }
+    pthread_mutex_unlock(&o->lock);
+    return NULL;
+}
+
+static void test_races(void)
+{
+    static struct office o = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+    const char *source = "local box, n = ..., 0\n"
+                         "leat.each(function() n = n + 1 return n < 300 and n or nil end,\n"
+                         "    function(i) return wait_for(i % 7 * 1e-4, work, box, { i }) end,\n"
+                         "    { limit = 20 })";
+    pthread_t threads[FINISHERS];
+    for (int i = 0; i < FINISHERS; i++) {
+        if (pthread_create(&threads[i], NULL, finish_jobs, &o) != 0)
+            abort();
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        struct leat_error err;
+        leat_runtime *rt =
+            new_runtime(&(struct leat_config){.network_threads = (unsigned)round % 2});
+        leat_mailbox *box = leat_mailbox_of(rt);
+        leat_value *where = leat_string((const char *)&box, sizeof box);
+        const leat_value *args[] = {where};
+        CHECK(leat_register_async(rt, "work", hand_out, tell_off, &o, &err));
+        uint64_t ids[4];
+        for (int i = 0; i < 4; i++)
+            ids[i] = leat_eval(rt, "=race", source, SIZE_MAX, args, 1, NULL, NULL, &err);
+        leat_value_free(where);
+        for (int i = 0; i < 20 * round; i++) {
+            leat_step(rt, 200);
+            if (i % 50 == 49)
+                leat_cancel(rt, ids[i / 50 % 4]);
+        }
+        leat_free(rt);
+    }
+    pthread_mutex_lock(&o.lock);
+    o.closed = true;
+    pthread_cond_broadcast(&o.more);
+    pthread_mutex_unlock(&o.lock);
+    for (int i = 0; i < FINISHERS; i++)
+        pthread_join(threads[i], NULL);
+    /* Each call ended in one way: the host was told, or its completion was taken. */
+    CHECK(o.started > 0 && o.told + o.taken == o.started);
+    CHECK(o.taken + o.refused + o.unheard == o.started && o.twice == 0);
+}
+
 /* ---- misuse */
 
 static void *misuse(void *arg)
@@ -331,6 +441,7 @@ int main(void)
     test_calls();
     test_async();
     test_completed_at_once();
+    test_races();
     test_misuse();
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0;
