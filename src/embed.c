@@ -176,6 +176,13 @@ static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct
     }
 }
 
+/* A host's strncpy may have filled them to the last byte. */
+static void end_texts(struct leat_error *error)
+{
+    error->kind[sizeof error->kind - 1] = '\0';
+    error->message[sizeof error->message - 1] = '\0';
+}
+
 static int push_error(lua_State *L, const struct leat_error *error)
 {
     enum err_kind kind = err_kind_from_name(error->kind);
@@ -230,6 +237,7 @@ static int call_host(lua_State *L)
         f->fn(f->arg, (const leat_value *const *)x.values, (size_t)x.count, &error);
     e->inside--;
     crossed_free(&x);
+    end_texts(&error);
     int n = give(L, e, result, &error);
     leat_value_free(result);
     return n < 0 ? lua_error(L) : n;
@@ -362,6 +370,7 @@ bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const str
             found->error = *err;
         else
             found->result = result;
+        end_texts(&found->error);
         if (found->result == result)
             result = NULL;
         box->news = true;

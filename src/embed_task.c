@@ -161,7 +161,8 @@ static void text_field(lua_State *L, int index, const char *field, char *out, si
     lua_pushstring(L, field);
     lua_rawget(L, index);
     const char *text = lua_tostring(L, -1);
-    snprintf(out, size, "%s", text ? text : "");
+    if (text)
+        snprintf(out, size, "%s", text);
     lua_pop(L, 1);
 }
 
@@ -173,7 +174,9 @@ static int take_outcome(lua_State *L)
     int n = task_push_outcome(L, t);
     if (t->outcome == OUTCOME_OK) {
         struct taking c = embed_taking(L, o->s->embed->rt);
-        for (int i = 0; i < n && i < EMBED_ARGUMENTS; i++) {
+        if (n > EMBED_ARGUMENTS)
+            return luaL_error(L, "more than %d results", (int)EMBED_ARGUMENTS);
+        for (int i = 0; i < n; i++) {
             if (!embed_take(L, base + 1 + i, &c, &o->results[i]))
                 return luaL_error(L, "result %d cannot cross to the host: %s", i + 1, c.why);
             o->count = i + 1;
@@ -183,12 +186,15 @@ static int take_outcome(lua_State *L)
     o->status = t->outcome == OUTCOME_BUG         ? LEAT_RAISED
                 : t->outcome == OUTCOME_CANCELLED ? LEAT_CANCELLED
                                                   : LEAT_FAILED;
-    snprintf(o->error.kind, sizeof o->error.kind, "raised");
-    if (t->outcome == OUTCOME_BUG || !lua_istable(L, base + 2)) {
+    bool bug = t->outcome == OUTCOME_BUG;
+    embed_error(&o->error, bug ? "raised" : "script", "an error value whose __tostring fails");
+    if (bug || !lua_istable(L, base + 2)) {
         lua_getglobal(L, "tostring");
         lua_pushvalue(L, base + n);
         lua_call(L, 1, 1);
-        snprintf(o->error.message, sizeof o->error.message, "%s", lua_tostring(L, -1));
+        const char *text = lua_tostring(L, -1);
+        if (text)
+            snprintf(o->error.message, sizeof o->error.message, "%s", text);
         return 0;
     }
     text_field(L, base + 2, "kind", o->error.kind, sizeof o->error.kind);
@@ -207,7 +213,7 @@ void embed_deliver(struct embed *e)
     while (e->inside == 0 && (node = list_pop_front(&e->ended))) {
         struct started *s = CONTAINER_OF(node, struct started, node);
         struct outcome o = {.s = s, .status = LEAT_OK};
-        if (!runtime_protected(e->r, take_outcome, &o)) {
+        if (!runtime_protected(e->r, take_outcome, &o) && o.status == LEAT_OK) {
             o.status = LEAT_FAILED;
             const char *kind = "invalid", *text = runtime_error_text(e->r, &kind);
             embed_error(&o.error, kind, text);

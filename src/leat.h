@@ -181,7 +181,8 @@ LEAT_API enum leat_status leat_result(leat_runtime *rt);
 /* The story of the last script's end, with tracebacks: "" if it ended well. Valid until the next
  * call. For a misuse as for leat_step: what was wrong with it. */
 LEAT_API const char *leat_report(leat_runtime *rt);
-/* The status given to os.exit; -1: a misuse as for leat_result. */
+/* The status that was given to os.exit since the last script started, or 0; -1: a misuse as for
+ * leat_result. */
 LEAT_API int leat_exit_code(leat_runtime *rt);
 
 /* Asks to stop, as Ctrl-C does: the first call sets leat.stopping and cancels the scripts (where a
@@ -244,8 +245,8 @@ LEAT_API const char *leat_field_name(const leat_value *table, size_t index);
  * leat_report excepted. What crosses may be nested 32 deep, and what a script hands over be no
  * larger than memory_limit; functions, userdata and coroutines cannot cross. */
 
-/* A started call has ended: its results, or what went wrong in *err (NULL where it did well). The
- * results are borrowed for the callback. */
+/* A started call has ended: its results (64 at most), or what went wrong in *err (NULL where it did
+ * well; of kind "raised" for a bug). Both are borrowed for the callback. */
 typedef void (*leat_done)(void *arg, uint64_t id, enum leat_status status,
                           const leat_value *const *results, size_t count,
                           const struct leat_error *err);

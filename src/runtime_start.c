@@ -75,7 +75,8 @@ static int start(lua_State *L)
     lua_rawseti(L, LUA_REGISTRYINDEX, r->main_ref);
     task_hook_remove(&r->main_hook);
     r->main = t;
-    r->main_ended = r->stuck = false;
+    r->main_ended = r->stuck = r->rt.exit_requested = false;
+    r->rt.exit_code = 0;
     r->main_hook.fn = main_ended;
     task_hook_add(t, &r->main_hook);
     return 0;

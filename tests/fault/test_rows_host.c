@@ -7,7 +7,9 @@
  * 76 a step's budget  unit/test_limit, embed/host, bench/tick (a figure, which no slow machine has)
  * 77 many runtimes    embed/many
  * 78 fork             here
- * 79 secrets          cli/test_secrets, cli/test_see; here by a host's log, print and done */
+ * 79 secrets          cli/test_secrets, cli/test_see; here by a host's log, print and done
+ *
+ * What crosses between host and scripts: rows_crossing. */
 #include "../unit/test.h"
 
 #include "leat.h"
@@ -15,12 +17,6 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__)
-enum { SANITIZED = 1 }; /* what is freed stays for a while */
-#else
-enum { SANITIZED = 0 };
-#endif
 
 static void no_log(void *arg, enum leat_log_level level, const char *line)
 {
@@ -388,158 +384,6 @@ TEST(a_forked_child_is_refused_everything_may_make_its_own_and_harms_its_parent_
     leat_free(rt);
 }
 
-/* ---- what a script hands over */
-
-TEST(a_small_table_that_is_a_huge_tree_is_refused_within_the_memory_limit)
-{
-    leat_runtime *rt = leat_new(&(struct leat_config){.sandbox = LEAT_SANDBOX_RESTRICTED,
-                                                      .memory_limit = 8u << 20,
-                                                      .log = no_log},
-                                NULL);
-    REQUIRE(rt != NULL);
-    struct leat_error err;
-    REQUIRE(leat_register(rt, "host", host_function, NULL, &err));
-    CHECK(runs(rt,
-               "local tree = { 1 } for _ = 1, 31 do tree = { tree, tree } end\n"
-               "local fields = { a = 1 } for _ = 1, 31 do fields = { a = fields, b = fields } end\n"
-               "local text, list = ('x'):rep(1e6), {} for i = 1, 9 do list[i] = text end\n"
-               "for _, huge in ipairs { tree, fields, list } do\n"
-               "    local ok, e = pcall(host, huge)\n"
-               "    assert(not ok and tostring(e):find 'more memory', tostring(e))\n"
-               "end\n"
-               "assert(not pcall(host, text, text, text, text, text, text, text, text, text))\n"
-               "assert(host(text, { text, a = { text } }) == 7)"));
-    int done = 0;
-    const char *source = "local t = { 1 } for _ = 1, 31 do t = { t, t } end return t";
-    CHECK(leat_eval(rt, "=x", source, SIZE_MAX, NULL, 0, not_done, &done, &err) > 0);
-    leat_run(rt);
-    CHECK_EQ(done, 1);
-    leat_free(rt);
-}
-
-TEST(a_table_of_many_fields_crosses_in_no_time)
-{
-    leat_runtime *rt = runtime();
-    REQUIRE(rt != NULL);
-    struct leat_error err;
-    REQUIRE(leat_register(rt, "host", host_function, NULL, &err));
-    CHECK(runs(rt, "local t = {} for i = 1, 2e5 do t['field' .. i] = i end\n"
-                   "local before = os.clock() assert(host(t) == 7)\n"
-                   "assert(os.clock() - before < 5)"));
-    leat_free(rt);
-}
-
-static leat_value *give_a_megabyte(void *arg, const leat_value *const *args, size_t count,
-                                   struct leat_error *err)
-{
-    (void)args;
-    (void)count;
-    (void)err;
-    return leat_string(arg, 1000000);
-}
-
-static void complete_at_once(void *arg, uint64_t call, const leat_value *const *args, size_t count)
-{
-    (void)args;
-    (void)count;
-    leat_complete(arg, call, NULL, NULL);
-}
-
-static long peak_kib(void)
-{
-    FILE *f = fopen("/proc/self/status", "r");
-    char line[256];
-    long kib = -1;
-    while (f && fgets(line, sizeof line, f)) {
-        if (sscanf(line, "VmHWM: %ld kB", &kib) == 1)
-            break;
-    }
-    if (f)
-        fclose(f);
-    return kib;
-}
-
-TEST(what_has_crossed_takes_no_memory_any_more)
-{
-    leat_runtime *rt =
-        leat_new(&(struct leat_config){.memory_limit = 8u << 20, .log = no_log}, NULL);
-    REQUIRE(rt != NULL);
-    struct leat_error err;
-    char *text = calloc(1, 1000000);
-    REQUIRE(text != NULL);
-    REQUIRE(leat_register(rt, "host", host_function, NULL, &err));
-    REQUIRE(leat_register(rt, "give", give_a_megabyte, text, &err));
-    REQUIRE(leat_register_async(rt, "later", complete_at_once, NULL, leat_mailbox_of(rt), &err));
-    const char *calls[] = {
-        "host(text)",
-        "later(text)",
-        "give()",
-        "pcall(host, text, print)", /* the second cannot cross */
-        "pcall(later, text, print)",
-    };
-    long before = peak_kib();
-    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
-        char source[256];
-        snprintf(source, sizeof source,
-                 "local text = ('x'):rep(1e6) for _ = 1, 300 do %s end collectgarbage()", calls[i]);
-        CHECK(runs(rt, source));
-    }
-    /* There is no room in Lua for what it gives. */
-    CHECK(runs(
-        rt,
-        "local all = {} while pcall(function() all[#all + 1] = ('x'):rep(1e5) .. #all end) do end\n"
-        "for _ = 1, 300 do assert(not pcall(give)) end"));
-    leat_free(rt);
-    free(text);
-    if (!SANITIZED)
-        CHECK(peak_kib() - before < 100 * 1024L);
-}
-
-static leat_value *nested(int depth)
-{
-    leat_value *v = leat_number(1);
-    for (int i = 0; i < depth && v; i++) {
-        leat_value *t = leat_table();
-        if (i % 2 == 0 ? !leat_append(t, v) : !leat_set(t, "in", v))
-            return NULL;
-        v = t;
-    }
-    return v;
-}
-
-static leat_value *give_nested(void *arg, const leat_value *const *args, size_t count,
-                               struct leat_error *err)
-{
-    (void)arg;
-    (void)err;
-    return nested((int)leat_to_number(count > 0 ? args[0] : NULL, 0));
-}
-
-TEST(a_value_of_the_hosts_that_is_nested_without_end_is_refused_and_freed)
-{
-    leat_runtime *rt = runtime();
-    REQUIRE(rt != NULL);
-    struct leat_error err = {"", ""};
-    REQUIRE(leat_register(rt, "give", give_nested, NULL, &err));
-    CHECK(runs(rt, "for depth = 1, 32 do assert(type(give(depth)) == 'table') end\n"
-                   "for _, depth in ipairs { 33, 34, 1e6 } do\n"
-                   "    local ok, e = pcall(give, depth)\n"
-                   "    assert(not ok and tostring(e):find '32 deep', tostring(e))\n"
-                   "end"));
-    leat_value *deep = nested(1000000);
-    REQUIRE(deep != NULL);
-    const leat_value *args[] = {deep};
-    CHECK_EQ(leat_eval(rt, "=x", "return 1", SIZE_MAX, args, 1, NULL, NULL, &err), 0);
-    CHECK_STR(err.kind, "invalid");
-    CHECK(strstr(err.message, "32 deep"));
-    leat_value_free(deep);
-    leat_value *self = leat_table();
-    CHECK(!leat_append(self, self) && !leat_set(self, "self", self));
-    CHECK(leat_append(self, leat_number(1)) && leat_length(self) == 1);
-    leat_value_free(self);
-    leat_free(rt);
-}
-
 /* ---- secrets */
 
 #define CANARY "sk-canary-0123456789abcdef"
@@ -611,7 +455,22 @@ TEST(a_secret_in_a_request_reaches_no_sink_of_the_hosts)
     leat_free(rt);
 }
 
-/* ---- after the end */
+/* ---- ends */
+
+TEST(what_a_script_told_os_exit_is_forgotten_by_the_next_one)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct leat_error err;
+    REQUIRE(leat_start_string(rt, "=t", "os.exit(3)", 10, NULL, &err));
+    CHECK_EQ(leat_run(rt), LEAT_EXITED);
+    CHECK_EQ(leat_exit_code(rt), 3);
+    REQUIRE(leat_start_string(rt, "=t", "error 'a bug'", 13, NULL, &err));
+    CHECK_EQ(leat_run(rt), LEAT_RAISED);
+    CHECK_EQ(leat_exit_code(rt), 0);
+    CHECK(strstr(leat_report(rt), "a bug"));
+    leat_free(rt);
+}
 
 static void count_print(void *arg, const char *text, size_t len)
 {
