@@ -303,6 +303,14 @@ static enum err_kind write_pair(struct encoder *e, struct frame *frame, const ch
     return kind;
 }
 
+/* What no pair has opened is opened here. */
+static enum err_kind close_object(struct encoder *e, bool empty)
+{
+    e->depth--;
+    enum err_kind kind = empty ? put(e, "{", 1) : new_line(e);
+    return kind == ERR_NONE ? put(e, "}", 1) : kind;
+}
+
 /* A whole number as a key of a table that was marked as an object. */
 static enum err_kind number_key(struct encoder *e, struct frame *frame, int table, double key,
                                 char *out, size_t size)
@@ -345,9 +353,7 @@ static enum err_kind write_object_unsorted(struct encoder *e, struct frame *fram
         first = false;
         lua_pop(e->L, 1); // key
     }
-    e->depth--;
-    enum err_kind kind = first ? put(e, "{", 1) : new_line(e);
-    return kind == ERR_NONE ? put(e, "}", 1) : kind;
+    return close_object(e, first);
 }
 
 static int compare_keys(const void *a, const void *b)
@@ -379,7 +385,8 @@ static enum err_kind write_object_sorted(struct encoder *e, struct frame *frame,
             return fail_out(e, kind);
     }
     size_t count = (keys->len - from) / sizeof(struct sort_key);
-    qsort(keys->data + from, count, sizeof(struct sort_key), compare_keys);
+    if (count > 0)
+        qsort(keys->data + from, count, sizeof(struct sort_key), compare_keys);
     for (size_t i = 0; i < count; i++) {
         struct sort_key row;
         memcpy(&row, keys->data + from + i * sizeof row, sizeof row);
@@ -391,9 +398,7 @@ static enum err_kind write_object_sorted(struct encoder *e, struct frame *frame,
         lua_pop(e->L, 1);
     }
     keys->len = from;
-    e->depth--;
-    enum err_kind kind = new_line(e);
-    return kind == ERR_NONE ? put(e, "}", 1) : kind;
+    return close_object(e, count == 0);
 }
 
 static bool names_only(lua_State *L, int table)

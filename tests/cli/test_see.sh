@@ -93,6 +93,9 @@ try "$LEAT" --stats -e 'print "out" error "no"'
 expect_status 1
 expect_equal "$(cat out)" "out"
 expect_err '"exit_status":1'
+try "$LEAT" --stats=none.json -e 'return true' # nothing was sent
+expect_equal "$("$LEAT" -e 'local s = assert(json.decode(io.open("none.json"):read "*a"))
+    print(next(s.statuses), next(s.failures), s.requests)')" "nil	nil	0"
 
 begin "under virtual time the figures are of that time"
 try "$LEAT" --virtual-time --stats -e 'sleep(3600)'

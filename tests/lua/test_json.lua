@@ -261,6 +261,15 @@ t.test("json.array and json.object say what an empty or numbered table is", func
     t.raises("expected a table", json.object, 3)
 end)
 
+t.test("an empty object is one with its keys sorted, too", function()
+    local v = { tools = { { parameters = json.object {}, list = json.array() } } }
+    local text = json.encode(v, { sorted = true })
+    t.eq(text, '{"tools":[{"list":[],"parameters":{}}]}')
+    t.eq(json.encode(json.decode(text), { sorted = true }), text)
+    t.eq(json.encode(json.object {}, { sorted = true, indent = 2 }), "{}")
+    t.eq(json.encode(json.object { json.object {} }), '{"1":{}}')
+end)
+
 t.test("keys can be sorted and lines indented", function()
     t.eq(json.encode({ b = 1, a = { d = {}, c = json.array(), ["\0"] = 1 }, ab = 2 }, { sorted = true }),
         '{"a":{"\\u0000":1,"c":[],"d":{}},"ab":2,"b":1}')
