@@ -150,6 +150,7 @@ end
 --- assert(r[3] == 9 and slots.in_flight == 0)
 --- ```
 function Adaptive:call(fn, ...)
+    policy.own(self, Adaptive, "adaptive:call")
     check.callable("adaptive:call", "the first argument", fn)
     return self.sem:with(with_slot, self, fn, ...)
 end
@@ -164,6 +165,7 @@ end
 --- assert(h[1].limit == 4 and h[2].limit == 2 and h[2].reason == "timeout")
 --- ```
 function Adaptive:history()
+    policy.own(self, Adaptive, "adaptive:history")
     return { unpack(self.changes) }
 end
 

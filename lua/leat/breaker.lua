@@ -37,10 +37,6 @@ end
 local Breaker = {}
 Breaker.__index = Breaker
 
-function Breaker:__tostring()
-    return "breaker (" .. self:state() .. ")"
-end
-
 -- Each change begins an epoch: what was started in an earlier one says nothing about this one.
 local function change(self, state)
     local old = self.current
@@ -60,12 +56,17 @@ local function refresh(self)
     return self.current
 end
 
+function Breaker:__tostring()
+    return "breaker (" .. refresh(self) .. ")"
+end
+
 --- The state of the circuit.
 ---@return string state "closed", "open" or "half-open"
 --- ```lua
 --- assert(leat.breaker():state() == "closed")
 --- ```
 function Breaker:state()
+    policy.own(self, Breaker, "breaker:state")
     return refresh(self)
 end
 
@@ -145,6 +146,7 @@ end
 --- assert(v == nil and err.kind == "circuit_open" and err.retry_after > 29)
 --- ```
 function Breaker:call(fn, ...)
+    policy.own(self, Breaker, "breaker:call")
     check.callable("breaker:call", "the first argument", fn)
     local state, probe = refresh(self), nil
     if state == "open" then

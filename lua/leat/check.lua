@@ -27,6 +27,12 @@ local function script_level()
     return 2
 end
 
+-- "file:line" of the script's own line, or "?".
+function M.where()
+    local info = getinfo(script_level(), "Sl")
+    return info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline) or "?"
+end
+
 function M.fail(message)
     error(message, script_level())
 end

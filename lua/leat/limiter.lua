@@ -76,6 +76,7 @@ local RESERVE = { requests = "number", tokens = "number", max_wait = "number" }
 --- place:settle(420)
 --- ```
 function Limiter:reserve(what)
+    policy.own(self, Limiter, "limiter:reserve")
     what = check.options("reserve", what, RESERVE)
     local requests = policy.finite("reserve", what, "requests", 1)
     local tokens = policy.finite("reserve", what, "tokens", 0)
@@ -111,6 +112,7 @@ end
 --- assert(res.ok)
 --- ```
 function Limiter:call(fn, ...)
+    policy.own(self, Limiter, "limiter:call")
     check.callable("limiter:call", "the first argument", fn)
     local tokens = self.cost
     if type(tokens) == "function" then
@@ -158,6 +160,7 @@ local SET = { rpm = "number", rps = "number", tpm = "number", burst = "number", 
 --- assert(limiter:stats().rpm == 600)
 --- ```
 function Limiter:set(opts)
+    policy.own(self, Limiter, "limiter:set")
     set(self, "limiter:set", check.options("limiter:set", opts, SET))
 end
 
@@ -175,6 +178,10 @@ end
 --- assert(limiter:stats().rpm == 60)
 --- ```
 function Limiter:learn(headers)
+    policy.own(self, Limiter, "limiter:learn")
+    if type(headers) ~= "table" then
+        check.fail("limiter:learn: expected the headers of a response, got " .. check.picture(headers))
+    end
     local learned = false
     for _, what in ipairs { "requests", "tokens" } do
         local said = self[what]:learn(policy.header(headers, "x-ratelimit-limit-" .. what),
@@ -195,6 +202,7 @@ end
 --- assert(leat.limiter({ rpm = 60 }):stats().waiting == 0)
 --- ```
 function Limiter:stats()
+    policy.own(self, Limiter, "limiter:stats")
     return {
         rpm = self.requests.per_minute, tpm = self.tokens.per_minute,
         waiting = self.waiting.n, reserved = self.reserved,

@@ -5,6 +5,7 @@ local drain = require "leat.drain"
 local gather = require "leat.gather"
 local item = require "leat.pipeline_item"
 local policy = require "leat.policy"
+local progress = require "leat.progress"
 local runs = require "leat.pipeline_run"
 local sync = require "leat.sync"
 local tally = require "leat.tally"
@@ -13,6 +14,11 @@ local M = {}
 
 local Pipeline = {}
 Pipeline.__index = Pipeline
+
+function Pipeline:__tostring()
+    local t = self.tally
+    return ("pipeline (%d ok, %d failed, %d skipped, %d in flight)"):format(t.ok, t.failed, t.skipped, t.call)
+end
 
 --- Calls `fn(...)` through all of the policies: deadline, retry, breaker, rate, a slot, timeout.
 ---@param fn function
@@ -24,6 +30,7 @@ Pipeline.__index = Pipeline
 --- assert(res.ok and pipe:stats().ok == 1)
 --- ```
 function Pipeline:call(fn, ...)
+    policy.own(self, Pipeline, "pipeline:call")
     check.callable("pipeline:call", "the first argument", fn)
     local job = { run = { between = 0 }, tallies = { self.tally }, calls = 0 }
     return policy.run(function(ended, value, err)
@@ -57,10 +64,12 @@ end
 --- assert(tostring(stats):find "7 items: 7 ok, 0 failed")
 --- ```
 function Pipeline:stats()
+    policy.own(self, Pipeline, "pipeline:stats")
     return self.tally:stats()
 end
 
 local function start(self, who, items, fn, keep)
+    policy.own(self, Pipeline, who)
     check.callable(who, "the second argument", fn)
     local draw, total = runs.draw_from(who, items)
     return gather.with_journal(who, self, keep, function(journal)
@@ -203,8 +212,8 @@ function M.pipeline(opts)
     local timeout = policy.number("pipeline", opts, "timeout")
     local deadline = policy.number("pipeline", opts, "deadline")
     local shows = opts.progress
-    if shows ~= nil and type(shows) ~= "boolean" and type(shows) ~= "table" then
-        check.callable("pipeline", "option 'progress', unless a boolean or a table,", shows)
+    if shows then
+        progress.options(shows)
     end
     local retry = opts.retry
     if retry == nil then
@@ -215,7 +224,7 @@ function M.pipeline(opts)
         retry = policy_of("retry", retry, "call", lazy "retry"),
         breaker = policy_of("breaker", opts.breaker, "call", lazy "breaker"),
         limiter = policy_of("rate", opts.rate, "reserve", lazy "limiter"),
-        progress = shows or nil, on_result = opts.on_result,
+        at = check.where(), progress = shows or nil, on_result = opts.on_result,
         tally = tally.new(opts.price), mean_tokens = 0, journal = opts.journal, price = opts.price,
     }, Pipeline)
     set_concurrency(self, opts.concurrency)

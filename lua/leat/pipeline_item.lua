@@ -29,6 +29,27 @@ local function usage_in(value)
     return type(usage) == "table" and usage or nil
 end
 
+-- fn(...) within the pipeline's option `name`, in seconds. Its err says which limit it was, and where that
+-- was set: an item's own task has no line of the script that could.
+local function within(self, name, fn, ...)
+    local seconds = self[name]
+    if not seconds then
+        return fn(...)
+    end
+    local by_itself = false
+    local function told(value, err, ...)
+        if value == nil and err ~= nil and not by_itself and err.kind == "timeout" then
+            err.at = self.at
+            err.message = ("no result within %.6g s (the pipeline's %s, set at %s)"):format(seconds, name,
+                self.at)
+        end
+        return value, err, ...
+    end
+    return told(task.wait_for(seconds, policy.run, function(ended)
+        by_itself = ended
+    end, fn, ...))
+end
+
 local function attempt(self, job, fn, ...)
     move(job, "call")
     M.count(job, "calls")
@@ -48,10 +69,7 @@ local function attempt(self, job, fn, ...)
             end
         end
     end
-    if self.timeout then
-        return policy.run(ended, task.wait_for, self.timeout, fn, ...)
-    end
-    return policy.run(ended, fn, ...)
+    return policy.run(ended, within, self, "timeout", fn, ...)
 end
 
 local function with_slot(self, job, fn, ...)
@@ -78,7 +96,11 @@ local function with_rate(self, job, fn, ...)
     if not place then
         return nil, refusal
     end
+    local calls = job.calls
     return policy.run(function(ended, value, second)
+        if job.calls == calls then
+            return place:cancel() -- no call came of it: as where the wait for a slot was cancelled
+        end
         place:close()
         if ended and limiter.learns and policy.status(value) then
             limiter:learn(value.headers)
@@ -125,13 +147,6 @@ local function with_retry(self, job, fn, ...)
     return once(self, job, fn, ...)
 end
 
-local function with_deadline(self, job, fn, ...)
-    if self.deadline then
-        return task.wait_for(self.deadline, with_retry, self, job, fn, ...)
-    end
-    return with_retry(self, job, fn, ...)
-end
-
 -- An attempt may make several calls.
 local function sum(a, b)
     local total = {}
@@ -160,7 +175,7 @@ function M.whole(self, job, fn, ...)
             job.run.between = job.run.between - 1
         end
         move(job, nil)
-    end, policy.within, scope, with_deadline, self, job, fn, ...)
+    end, policy.within, scope, within, self, "deadline", with_retry, self, job, fn, ...)
 end
 
 -- How an item ended: "ok", "failed", or "skipped" if it was not called at all.

@@ -75,7 +75,7 @@ local function tell(self, index, ok, value, item)
     end
 end
 
--- The next item that is to be called, its index and its key in the journal; nil: there is none.
+-- The index of the next item that is to be called, the item and its key in the journal; nil: there is none.
 local function next_item(self)
     local journal = self.journal
     while self.drawn ~= self.total do
@@ -84,18 +84,18 @@ local function next_item(self)
             return nil
         end
         local item = self.draw()
-        if item == nil then
+        if item == nil and not self.total then -- a hole in a list is an item
             return nil
         end
         local index = self.drawn + 1
         self.drawn = index
         if not journal then
-            return item, index
+            return index, item
         end
         local key = journal:key(item, index)
         local done, value = journal:known(key)
         if not done then
-            return item, index, key
+            return index, item, key
         end
         count({ tallies = self.tallies }, "resumed")
         tell(self, index, true, value, item)
@@ -123,8 +123,8 @@ local function draw_all(self)
             if not self.total then
                 block(self, "items") -- should the next one have to be waited for
             end
-            local item, index, key = next_item(self)
-            if item == nil then
+            local index, item, key = next_item(self)
+            if index == nil then
                 return block(self, nil)
             end
             start(self, item, index, key)

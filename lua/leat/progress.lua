@@ -1,6 +1,7 @@
 -- How far a pipeline has come: a live line on a terminal, a line now and then elsewhere. On stderr. Internal.
 local check = require "leat.check"
 local core = require "leat.core.util"
+local policy = require "leat.policy"
 local tally = require "leat.tally"
 local task = require "leat.task"
 
@@ -17,15 +18,24 @@ local ROWS = {
     sink = "function", terminal = "boolean", color = "boolean", interval = "number", total = "number",
 }
 
--- given: true, a function that the text goes to, or a table of ROWS. `counts` is a tally, `total` the number
--- of items, or nil where that is not known.
-function M.new(given, counts, total)
-    if type(given) == "function" then
-        given = { sink = given }
-    elseif given == true then
-        given = {}
+-- A table of ROWS, of what a pipeline was given: that, true, or a function that the text goes to.
+function M.options(given)
+    if given == true then
+        return {}
+    elseif type(given) ~= "table" then
+        check.callable("pipeline", "option 'progress', unless a boolean or a table,", given)
+        return { sink = given }
     end
-    given = check.options("pipeline: progress", given, ROWS)
+    check.options("pipeline: progress", given, ROWS)
+    policy.positive("pipeline: progress", given, "interval")
+    policy.number("pipeline: progress", given, "total")
+    return given
+end
+
+-- given: as M.options takes it. `counts` is a tally, `total` the number of items, or nil where that is not
+-- known.
+function M.new(given, counts, total)
+    given = M.options(given)
     local terminal = given.terminal
     if terminal == nil then
         terminal = not given.sink and core.isatty(2) and os.getenv "TERM" ~= "dumb"

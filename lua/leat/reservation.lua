@@ -1,5 +1,6 @@
 -- What a limiter has let pass, to be corrected or given back.
 local check = require "leat.check"
+local policy = require "leat.policy"
 
 local M = {}
 
@@ -16,6 +17,7 @@ Reservation.__index = Reservation
 --- assert(limiter:stats().free_tokens >= 700)
 --- ```
 function Reservation:settle(tokens)
+    policy.own(self, Reservation, "reservation:settle")
     if type(tokens) ~= "number" or not (tokens >= 0 and tokens < math.huge) then
         check.fail("settle: the tokens must be a number of at least 0, got " .. check.picture(tokens))
     end
@@ -33,6 +35,7 @@ end
 --- assert(limiter:stats().free_requests == 1)
 --- ```
 function Reservation:cancel()
+    policy.own(self, Reservation, "reservation:cancel")
     self.limiter.requests:charge(-self.requests)
     self:settle(0)
     self.requests = 0

@@ -88,6 +88,11 @@ end
 local Retry = {}
 Retry.__index = Retry
 
+function Retry:__tostring()
+    return ("retry (at most %g attempts; %d calls, %d retries)"):format(self.attempts, self.calls,
+        self.retries)
+end
+
 --- Calls `fn(...)`, and again while that may help.
 ---@param fn function
 ---@param ... any its arguments, given to each attempt
@@ -110,8 +115,12 @@ Retry.__index = Retry
 --- assert(v == "done" and n == 3)
 --- ```
 function Retry:call(fn, ...)
+    policy.own(self, Retry, "retry:call")
     check.callable("retry:call", "the first argument", fn)
     local key = self.key and self.key(...) or self
+    if key ~= key then
+        check.fail "retry: option 'key' must return something to tell calls apart by, got nan"
+    end
     local budget = self.budget
     self.calls = self.calls + 1
     if budget then

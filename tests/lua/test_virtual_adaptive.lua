@@ -252,6 +252,8 @@ t.test("options are checked", function()
     t.eq(leat.adaptive({ min = 30 }).limit, 30)
     local slots = leat.adaptive()
     t.raises("adaptive:call: the first argument must be a function", slots.call, slots, {})
+    t.raises("adaptive:call: call it with a colon", slots.call, print)
+    t.raises("adaptive:history: call it with a colon", slots.history)
 end)
 
 t.test("a second value beside the first is no failure", function()

@@ -198,14 +198,33 @@ end)
 t.test("a 4xx closes a half-open circuit: the service is well; a 429 leaves it to the next probe", function()
     local breaker = opened { reset = 5 }
     sleep(5)
-    t.eq(breaker:call(status(429)).status, 429)
-    t.eq(breaker:state(), "half-open")
+    for _, n in ipairs { 429, 408 } do
+        t.eq(breaker:call(status(n)).status, n)
+        t.eq(breaker:state(), "half-open")
+    end
     t.eq(breaker:call(status(404)).status, 404)
     t.eq(breaker:state(), "closed")
+    for _, n in ipairs { 400, 409 } do
+        breaker = opened { reset = 5 }
+        sleep(5)
+        breaker:call(status(n))
+        t.eq(breaker:state(), "closed", n)
+    end
+end)
+
+t.test("once closed again it takes as many failures to open it as before", function()
+    local breaker = opened { reset = 5 }
+    sleep(5)
+    breaker:call(ok)
+    times(4, breaker, fail())
+    t.eq(breaker:state(), "closed")
+    breaker:call(fail())
+    t.eq(breaker:state(), "open")
 end)
 
 t.test("what the caller did, and cancels, do not count", function()
-    local kinds = { "cancelled", "invalid", "denied", "too_large", "circuit_open", "rate_limited", "budget" }
+    local kinds = { "cancelled", "invalid", "denied", "too_large", "circuit_open", "rate_limited", "budget",
+        "memory", "raised", "internal" }
     for _, kind in ipairs(kinds) do
         local breaker = leat.breaker { threshold = 2 }
         breaker:call(fail())
@@ -259,6 +278,34 @@ t.test("the share is that of the window: old failures are forgotten", function()
     t.eq(breaker:state(), "open")
 end)
 
+t.test("the window holds what came in its seconds, all but a tenth of them, and nothing older", function()
+    for seed = 1, 20 do
+        math.randomseed(seed)
+        local w, came = require("leat.window").new(60), {}
+        for i = 1, 200 do
+            sleep(math.random() * (i % 40 == 0 and 90 or 4))
+            local failed = math.random() < 0.4
+            w:add(failed)
+            came[i] = { at = leat.now(), failed = failed }
+            local function of_last(seconds)
+                local calls, failures = 0, 0
+                for _, c in ipairs(came) do
+                    if leat.now() - c.at <= seconds then
+                        calls, failures = calls + 1, failures + (c.failed and 1 or 0)
+                    end
+                end
+                return calls, failures
+            end
+            local calls, failures = w:sums()
+            local least, least_failures = of_last(54)
+            local most, most_failures = of_last(60)
+            t.ok(least <= calls and calls <= most, ("seed %d: %d, not %d to %d"):format(seed, calls, least, most))
+            t.ok(least_failures <= failures and failures <= most_failures, ("seed %d: %d failures, not %d to %d")
+                :format(seed, failures, least_failures, most_failures))
+        end
+    end
+end)
+
 t.test("on_change sees every change", function()
     local log = {}
     local breaker = leat.breaker { threshold = 1, reset = 5, on_change = function(old, new)
@@ -289,9 +336,15 @@ t.test("options are checked", function()
     t.raises("option 'reset' must be a number of at least 0, got -1", leat.breaker, { reset = -1 })
     t.raises("option 'reset' must be a number of at least 0, got nan", leat.breaker, { reset = 0 / 0 })
     t.raises("must be more than 0 seconds", leat.breaker, { window = 0 })
-    t.raises("'failure_rate' must be a share such as 0.5, got 50", leat.breaker, { failure_rate = 50 })
+    for _, rate in ipairs { 50, 1.01, 0 } do
+        t.raises("'failure_rate' must be a share such as 0.5, got " .. rate, leat.breaker,
+            { failure_rate = rate })
+    end
+    t.eq(leat.breaker({ failure_rate = 1 }):state(), "closed")
     local breaker = leat.breaker()
     t.raises("breaker:call: the first argument must be a function", breaker.call, breaker)
+    t.raises("breaker:call: call it with a colon", breaker.call, print)
+    t.raises("breaker:state: call it with a colon", breaker.state)
 end)
 
 t.test("a second value beside the first is no failure", function()

@@ -357,6 +357,13 @@ t.test("options are checked", function()
     t.raises("reserve: option 'requests' must be a number of at least 0", limiter.reserve, limiter,
         { requests = -1 })
     t.raises("limiter:call: the first argument must be a function", limiter.call, limiter)
+    for _, name in ipairs { "call", "reserve", "set", "learn", "stats" } do
+        t.raises("limiter:" .. name .. ": call it with a colon", limiter[name], {})
+    end
+    local place = limiter:reserve()
+    t.raises("reservation:settle: call it with a colon", place.settle, 3)
+    t.raises("reservation:cancel: call it with a colon", place.cancel)
+    t.raises("limiter:learn: expected the headers of a response, got nil", limiter.learn, limiter)
 end)
 
 t.done()

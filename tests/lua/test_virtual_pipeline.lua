@@ -101,6 +101,58 @@ t.test("the timeout is for one attempt, the deadline for the item", function()
     t.ok(since(before) <= 4)
 end)
 
+t.test("an item that ran out of time says which limit it was, and where that was set", function()
+    local here = debug.getinfo(1, "S").short_src .. ":" .. debug.getinfo(1, "l").currentline + 1
+    local pipe = leat.pipeline { timeout = 2, deadline = 7, retry = { attempts = 2, jitter = "none" } }
+    local function forever() sleep(100) end
+    local results = pipe:run({ 1 }, forever)
+    local err = t.fails("timeout", results[1], results.errors[1])
+    t.eq({ err.limit, err.at, err.phase, err.attempts }, { 2, here, "total", 2 })
+    t.eq(tostring(err), "timeout: no result within 2 s (the pipeline's timeout, set at " .. here .. ")")
+    err = t.fails("timeout", pipe:call(forever))
+    t.eq({ err.limit, err.at }, { 2, here })
+    err = t.fails("timeout", leat.pipeline({ deadline = 7 }):call(forever))
+    t.ok(tostring(err):find("within 7 s (the pipeline's deadline, set at ", 1, true), tostring(err))
+    -- The function's own limit stays its own.
+    err = t.fails("timeout", leat.pipeline({ timeout = 2, retry = false }):call(wait_for, 1, sleep, 5))
+    t.ok(tostring(err):find("wait_for: no result within 1 s", 1, true), tostring(err))
+    err = t.fails("timeout", leat.pipeline({ timeout = 2, retry = false }):call(function()
+        return nil, leat.error { kind = "timeout", message = "the function's" }
+    end))
+    t.eq(err.message, "the function's")
+end)
+
+t.test("a call that was cancelled while it waited for a slot gives its place in the rate back", function()
+    local limiter = leat.limiter { rpm = 1, burst = 3, tpm = 1, token_burst = 100, tokens = 10 }
+    local pipe = leat.pipeline { concurrency = 1, rate = limiter, retry = false }
+    local called = 0
+    local first = spawn(pipe.call, pipe, function() called = called + 1 sleep(100) return nil end)
+    local second = spawn(pipe.call, pipe, function() called = called + 1 end)
+    sleep(0.001)
+    t.near(limiter:stats().free_requests, 1, 0.01)
+    second:cancel()
+    second:await()
+    t.near(limiter:stats().free_requests, 2, 0.01)
+    t.near(limiter:stats().free_tokens, 90, 0.01)
+    t.eq({ called, limiter:stats().reserved }, { 1, 10 })
+    first:cancel() -- this one was called: it has been used
+    first:await()
+    t.near(limiter:stats().free_requests, 2, 0.01)
+    t.eq(limiter:stats().reserved, 0)
+end)
+
+t.test("a hole in a list is an item like any other: none after it is lost", function()
+    local seen = {}
+    local results, stats = leat.pipeline { concurrency = 2 }:run({ "a", nil, "c", "d" }, function(x, i)
+        seen[i] = x or "none"
+        if x == nil then return nil, "a hole" end
+        return x
+    end)
+    t.eq(seen, { "a", "none", "c", "d" })
+    t.eq({ results.n, results[4], stats.ok, stats.failed }, { 4, "d", 3, 1 })
+    t.eq(results.errors[2].cause, "a hole")
+end)
+
 t.test("what waits for a slot does not use up the timeout of its attempt", function()
     local pipe = leat.pipeline { concurrency = 1, timeout = 1.5, retry = false }
     local list = {}
@@ -271,6 +323,15 @@ t.test("wrong use is told at once", function()
     local pipe = leat.pipeline()
     t.raises("must be a function", pipe.run, pipe, {})
     t.raises("must be a function", pipe.call, pipe, 1)
+    t.raises("pipeline:run: call it with a colon, as in pipeline:run(...)", pipe.run, { 1 }, slow)
+    t.raises("pipeline:each: call it with a colon", pipe.each, { 1 }, slow)
+    t.raises("pipeline:call: call it with a colon", pipe.call, slow)
+    t.raises("pipeline:stats: call it with a colon", pipe.stats)
+    -- At once, and not only when it runs.
+    t.raises("progress: unknown option 'intervall'", leat.pipeline, { progress = { intervall = 1 } })
+    t.raises("progress: option 'interval' must be a number of at least 0, got -1", leat.pipeline,
+        { progress = { interval = -1 } })
+    t.eq(tostring(pipe), "pipeline (0 ok, 0 failed, 0 skipped, 0 in flight)")
 end)
 
 -- ---- progress

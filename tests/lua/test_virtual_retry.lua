@@ -96,6 +96,7 @@ end)
 t.test("a 429 has a longer back-off of its own", function()
     t.eq(run(plain(), { response(429) }), { 0, 2, 6 })
     t.eq(run(plain { base_429 = 5 }, { response(429) }), { 0, 5, 15 })
+    t.eq(run(plain { base = 3 }, { response(429) }), { 0, 6, 18 })
     t.eq(run(plain(), { function() return failing { kind = "rate_limited" } end }), { 0, 2, 6 })
     t.eq(run(plain(), { response(503) }), { 0, 1, 3 })
     t.eq(run(plain(), { response(503, { ["retry-after"] = "soon" }) }), { 0, 2, 6 })
@@ -115,6 +116,13 @@ t.test("a response that came at the second attempt says so", function()
     t.eq(v.status, 200)
     t.eq(v.attempts, 2)
     t.eq(v.gave_up, nil)
+    _, v = run(plain(), { response(200) })
+    t.eq({ v.status, v.attempts }, { 200, nil }) -- at the first: it is left as it was
+end)
+
+t.test("a second value beside the first is no failure", function()
+    local at, v, second = run(plain(), { function() return "text", { retryable = true } end })
+    t.eq({ #at, v, second.attempts }, { 1, "text", nil })
 end)
 
 t.test("statuses that pass are tried again, all others are not", function()
@@ -129,7 +137,9 @@ end)
 t.test("x-should-retry is obeyed, both ways", function()
     t.eq(#run(plain(), { response(500, { ["x-should-retry"] = "false" }) }), 1)
     t.eq(#run(plain(), { response(409, { ["X-Should-Retry"] = "true" }) }), 3)
+    t.eq(#run(plain(), { response(400, { ["x-should-retry"] = "true" }) }), 3)
     t.eq(#run(plain(), { response(404, { ["x-should-retry"] = "perhaps" }) }), 1)
+    t.eq(#run(plain(), { response(399, { ["x-should-retry"] = "true" }) }), 1) -- nothing is wrong
 end)
 
 t.test("retry-after: seconds, fractions, milliseconds first", function()
@@ -141,6 +151,14 @@ t.test("retry-after: seconds, fractions, milliseconds first", function()
     t.eq(second { ["retry-after"] = " 7 " }, 7)
     t.eq(second { ["retry-after"] = "0" }, 0)
     t.eq(second { ["retry-after-ms"] = "250", ["retry-after"] = "9" }, 0.25)
+    t.eq(second { ["retry-after-ms"] = "0.5", ["retry-after"] = "9" }, 0.0005)
+    for _, nonsense in ipairs { "-250", "soon", "", "inf", "2e" } do -- as if it were not there
+        t.eq(second { ["retry-after-ms"] = nonsense, ["retry-after"] = "9" }, 9, nonsense)
+        t.eq(second { ["retry-after-ms"] = nonsense }, 2, nonsense)
+    end
+    t.eq(second { ["retry-after"] = { "3", "9" } }, 3) -- sent twice: the first counts
+    t.eq(second { ["retry-after"] = "120" }, 120) -- just not too long
+    t.eq(#run(plain(), { response(429, { ["retry-after-ms"] = "1e17" }) }), 1)
 end)
 
 t.test("retry-after as a date counts from the response's own date", function()
@@ -179,8 +197,47 @@ t.test("a hint to come back at once is spread out, like any other", function()
 end)
 
 t.test("an error's own retry_after is a hint too", function()
-    local at = run(plain { attempts = 2 }, { function() return failing { retry_after = 12 } end })
-    t.eq(at, { 0, 12 })
+    local function second(retry, seconds)
+        return run(retry, { function() return failing { retry_after = seconds } end })[2]
+    end
+    t.eq(second(plain { attempts = 2 }, 12), 12)
+    t.eq(second(plain { attempts = 2 }, 120), 120)
+    t.eq(second(plain { attempts = 2 }, 0), 0)
+    t.eq(second(plain { attempts = 2 }, -3), 1) -- nonsense
+    t.eq(second(plain { attempts = 2 }, "3"), 1)
+    for _ = 1, 20 do -- later, in no step with the others
+        local s = second(leat.retry { attempts = 2 }, 12)
+        t.ok(s > 12 and s <= 15, s)
+    end
+end)
+
+t.test("those who come back are spread over the base, or a quarter of a long wait", function()
+    local function last(opts)
+        opts.attempts = 2
+        local latest = 0
+        for _ = 1, 60 do
+            local at = run(leat.retry(opts), { response(429, { ["retry-after"] = "40" }) })
+            latest = math.max(latest, at[2])
+        end
+        return latest
+    end
+    local quarter, base = last { base = 0.01 }, last { base = 20 }
+    t.ok(quarter > 48.5 and quarter <= 50, quarter)
+    t.ok(base > 57 and base <= 60, base)
+end)
+
+t.test("pauses that are over are forgotten, of however many keys", function()
+    local retry = plain { attempts = 1, key = function(key) return key end }
+    for i = 1, 1000 do
+        run(retry, { response(429, { ["retry-after"] = i == 1 and "100" or "0.001" }) }, i)
+        sleep(0.01)
+    end
+    local kept = 0
+    for _ in pairs(retry.paused) do
+        kept = kept + 1
+    end
+    t.ok(kept < 260, kept)
+    t.ok(retry.paused[1], "what is not over was forgotten")
 end)
 
 t.test("a hint longer than max_retry_after fails now, with the hint", function()
@@ -189,6 +246,7 @@ t.test("a hint longer than max_retry_after fails now, with the hint", function()
         t.eq(#at, 1)
         t.eq(t.fails("rate_limited", v, err).retry_after, tonumber(text))
         t.eq({ err.attempts, err.status, err.gave_up }, { 1, 429, "retry_after" })
+        t.eq({ err.retryable, err.response.status }, { true, 429 })
     end
     local impatient = plain { max_retry_after = 5 }
     local _, v, err = run(impatient, { function() return failing { retry_after = 6 } end })
@@ -352,12 +410,12 @@ t.test("a pause that lasts beyond the deadline fails a first attempt", function(
     wait_for(5, function() at, v, err = run(retry, { response(200) }) end)
     t.eq(at, {})
     t.near(t.fails("rate_limited", v, err).retry_after, 9, 1e-6)
-    t.eq({ err.reason, err.attempts }, { "paused", 0 })
+    t.eq({ err.reason, err.attempts, err.retryable }, { "paused", 0, true })
     first:await()
 end)
 
 t.test("what may do harm is tried again only if it never reached the server", function()
-    local retry = plain { idempotent = false }
+    local retry = plain { idempotent = false, budget = false }
     local function count(o)
         return #run(retry, { o })
     end
@@ -368,11 +426,19 @@ t.test("what may do harm is tried again only if it never reached the server", fu
     t.eq(count(function() return failing { kind = "timeout", phase = "total" } end), 1)
     t.eq(count(function() return failing { kind = "timeout", phase = "connect" } end), 3)
     t.eq(count(function() return failing { kind = "timeout", phase = "queue" } end), 3)
+    t.eq(count(function() return failing { kind = "timeout", phase = "dns" } end), 3)
+    t.eq(count(function() return failing { kind = "timeout", phase = "tls" } end), 3)
     t.eq(count(function() return failing { kind = "connect" } end), 3)
     t.eq(count(function() return failing { kind = "dns" } end), 3)
     t.eq(count(function() return failing { kind = "dns", retryable = false } end), 1)
     t.eq(count(response(429)), 3)
     t.eq(count(response(503, { ["retry-after"] = "1" })), 3)
+    -- The same where the status is in an err.
+    t.eq(count(function() return failing { kind = "http", status = 500 } end), 1)
+    t.eq(count(function() return failing { kind = "http", status = 503 } end), 1)
+    t.eq(count(function() return failing { kind = "http", status = 429 } end), 3)
+    t.eq(count(function() return failing { kind = "http", status = 503, retry_after = 1 } end), 3)
+    t.eq(count(function() return failing { retry_after = 1 } end), 1)
 end)
 
 t.test("a request that may do harm says so itself, unless the caller knows better", function()
@@ -433,6 +499,7 @@ t.test("the budget can be set, and turned off", function()
         return n
     end
     t.eq(calls(false), 120)
+    t.eq(calls(true), 40 + 10 + 8)
     t.eq(calls { ratio = 0, floor = 5 }, 45)
     t.eq(calls { ratio = 0.5, floor = 0 }, 60)
     t.eq(calls(0.5), 70)
@@ -472,6 +539,11 @@ t.test("options are checked", function()
         { budget = { ration = 1 } })
     t.raises("option 'ratio' must be a number", leat.retry, { budget = -1 })
     t.raises("retry:call: the first argument must be a function, got 3", plain().call, plain(), 3)
+    t.raises("retry:call: call it with a colon, as in retry:call(...)", plain().call, print)
+    t.raises("'key' must return something to tell calls apart by, got nan", function()
+        plain({ key = function() return 0 / 0 end }):call(print)
+    end)
+    t.eq(tostring(plain()), "retry (at most 3 attempts; 0 calls, 0 retries)")
 end)
 
 t.test("the same seed draws the same waits", function()
