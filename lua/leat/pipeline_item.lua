@@ -90,7 +90,7 @@ local function with_rate(self, job, fn, ...)
     if type(tokens) == "function" then
         tokens = tokens(...)
     elseif tokens == 0 then
-        tokens = self.mean_tokens -- the best guess there is
+        tokens = math.ceil(self.mean_tokens) -- the best guess there is; whole, so that sums of them are exact
     end
     local place, refusal = limiter:reserve { tokens = tokens }
     if not place then

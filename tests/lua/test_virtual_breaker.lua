@@ -299,9 +299,10 @@ t.test("the window holds what came in its seconds, all but a tenth of them, and 
             local calls, failures = w:sums()
             local least, least_failures = of_last(54)
             local most, most_failures = of_last(60)
-            t.ok(least <= calls and calls <= most, ("seed %d: %d, not %d to %d"):format(seed, calls, least, most))
-            t.ok(least_failures <= failures and failures <= most_failures, ("seed %d: %d failures, not %d to %d")
-                :format(seed, failures, least_failures, most_failures))
+            t.ok(least <= calls and calls <= most,
+                ("seed %d: %d, not %d to %d"):format(seed, calls, least, most))
+            t.ok(least_failures <= failures and failures <= most_failures,
+                ("seed %d: %d failures, not %d to %d"):format(seed, failures, least_failures, most_failures))
         end
     end
 end)

@@ -389,11 +389,14 @@ end)
 
 t.test("no attempt is begun whose back-off would end past the deadline", function()
     local at, v, err, took
+    local told = 0
+    local retry = plain { on_retry = function() told = told + 1 end, budget = { ratio = 0 } }
     wait_for(2.5, function()
         local began = leat.now()
-        at, v, err = run(plain(), { failing })
+        at, v, err = run(retry, { failing })
         took = since(began)
     end)
+    t.eq({ told, retry.retries, retry.budget.left }, { 1, 1, 9 }) -- nor is it told, or paid for
     t.eq(at, { 0, 1 })
     t.eq(took, 1) -- at once, not at the deadline
     t.eq(t.fails("closed", v, err).gave_up, "deadline")
