@@ -1,4 +1,6 @@
--- Batches of ten with half a second between them. A failure keeps its error in its place.
+-- Batches of ten with half a second between them. A failure keeps its error in its place. One slow call holds
+-- up its whole batch: where no pause is wanted, leat.map(prompts, chat, { limit = 10, settle = true }) starts
+-- the next call as soon as one has ended.
 -- usage: leat scripts/batches.lua [interval]
 local leat = require "leat"
 local chat = require "chat"
