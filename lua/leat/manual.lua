@@ -35,9 +35,9 @@ script and on a terminal there is a prompt, where help() tells what there is.
         .. section("LEAT BATCH", verbatim(batch))
         .. section("LEAT MOCK", verbatim(mock))
         .. section("ENVIRONMENT", escaped [[
-OPENAI_BASE_URL, OPENAI_API_KEY (or OPENAI_API_KEY_FILE, a file with the key) and OPENAI_MODEL are what
-leat.openai and leat batch use unless told otherwise. http_proxy, https_proxy and no_proxy are honoured, and
-NO_COLOR.
+OPENAI_BASE_URL, OPENAI_API_KEY (or OPENAI_BASE_URL_FILE and OPENAI_API_KEY_FILE, which name files with them)
+and OPENAI_MODEL are what leat.openai and leat batch use unless told otherwise. http_proxy, https_proxy and
+no_proxy are honoured, and NO_COLOR.
 ]])
         .. section("SEE ALSO", "\\fBleat\\fR(3)\n")
 end

@@ -14,17 +14,28 @@ local M = {}
 
 -- ---- settings
 
-local function read_key(path)
+local function env(name)
+    local value = not runtime.restricted and os.getenv(name) -- no secret of the host's
+    return value ~= "" and value or nil
+end
+
+-- What the environment says: NAME, or what is in the file that NAME_FILE names. nil if neither is set; or
+-- nil, err.
+local function setting(name)
+    local value, path = env(name), env(name .. "_FILE")
+    if value or not path then
+        return value
+    end
     local file, why = io.open(path, "rb")
-    local text = file and file:read "*a"
     if file then
+        value, why = file:read "*a"
         file:close()
     end
-    if not text then
+    if not value then
         return nil, errors.new { kind = "io",
-            message = "openai: cannot read the key (OPENAI_API_KEY_FILE): " .. tostring(why) }
+            message = ("openai: cannot read the file that %s_FILE names: %s"):format(name, tostring(why)) }
     end
-    return (text:match "^%s*(.-)%s*$")
+    return (value:match "^%s*(.-)%s*$")
 end
 
 -- A text without any secret in it: providers repeat the key they were sent.
@@ -150,6 +161,10 @@ end
 local function call(self, step, path, body, options)
     local spec = { url = path, method = "GET", timeout = options.timeout, headers = {} }
     local scope = retrying_scope()
+    if options.headers ~= nil and type(options.headers) ~= "table" then
+        check.fail("openai: option 'headers' of a call must be a table, got "
+            .. check.picture(options.headers))
+    end
     for name, value in pairs(options.headers or {}) do
         spec.headers[name] = value
     end
@@ -394,13 +409,15 @@ local ROWS = {
 --- A client of the OpenAI API, or of a server that speaks like it.
 ---@param opts? table
 ---
---- * `base_url` (OPENAI_BASE_URL, or https://api.openai.com/v1). `api_key` (OPENAI_API_KEY, or the content of
----   the file that OPENAI_API_KEY_FILE names); without one no key is sent. `model` (OPENAI_MODEL).
---- * `timeout`, `headers`, and in `client` any other option of leat.client (proxy, ca_file ...).
+--- * `base_url` (OPENAI_BASE_URL, or https://api.openai.com/v1). `api_key` (OPENAI_API_KEY); without one no
+---   key is sent. `model` (OPENAI_MODEL). Of the first two the environment may also name a file with the
+---   value: OPENAI_BASE_URL_FILE, OPENAI_API_KEY_FILE.
+--- * `timeout`, `headers`, and in `client` any other option of leat.client (proxy, ca_file ...); what stands
+---   there goes before the environment, too.
 --- * `retry`: options of leat.retry, or one of its objects, or false. Unless said 3 attempts. It does not
 ---   hold within leat.retry and leat.pipeline: theirs is the only one there.
 ---@return table|nil ai with chat, stream, embed, models; nil only beside an err
----@return table? err kind "io" (the file of the key), "invalid" (base_url)
+---@return table? err kind "io" (a file that the environment names), "invalid" (base_url)
 ---
 --- The key appears in no error. Raises for an unknown option or one of a wrong type.
 --- ```lua
@@ -409,23 +426,21 @@ local ROWS = {
 --- ```
 function M.openai(opts)
     opts = check.options("openai", opts, ROWS)
-    local function env(name)
-        local value = not runtime.restricted and os.getenv(name) -- no secret of the host's
-        return value ~= "" and value or nil
-    end
-    local key = opts.api_key or env "OPENAI_API_KEY"
-    if not key and env "OPENAI_API_KEY_FILE" then
-        local text, err = read_key(env "OPENAI_API_KEY_FILE")
-        if not text then
-            return nil, err
-        end
-        key = text
-    end
     local defaults = {}
     for name, value in pairs(opts.client or {}) do
         defaults[name] = value
     end
-    local base = opts.base_url or env "OPENAI_BASE_URL" or "https://api.openai.com/v1"
+    local key, base, err = opts.api_key, opts.base_url or defaults.base_url, nil
+    if not key and not defaults.auth then
+        key, err = setting "OPENAI_API_KEY"
+    end
+    if not base and not err then
+        base, err = setting "OPENAI_BASE_URL"
+    end
+    if err then
+        return nil, err
+    end
+    base = base or "https://api.openai.com/v1"
     defaults.base_url = base
     defaults.timeout = opts.timeout or defaults.timeout
     defaults.headers = opts.headers or defaults.headers

@@ -386,6 +386,69 @@ t.test("embeddings come in the order of the texts, and the models by name", func
     server:close()
 end)
 
+t.test("tools and a schema go through as they are, empty parts and nulls too", function()
+    local server, seen = serve(reply "ok")
+    local json = leat.json
+    local sent = { tools = { { type = "function", ["function"] = { name = "f", strict = json.null,
+        parameters = { type = "object", properties = json.object {}, required = json.array() } } } },
+        response_format = { type = "json_schema", json_schema = { schema = json.object {} } } }
+    assert(client(server):chat("x", sent))
+    for _, text in ipairs { '"properties":{}', '"required":[]', '"strict":null', '"schema":{}' } do
+        t.ok(seen[1].text:find(text, 1, true), text .. " in " .. seen[1].text)
+    end
+    for name, value in pairs(sent) do t.eq(seen[1].body[name], value) end
+    server:close()
+end)
+
+t.test("x-should-retry is obeyed, both ways", function()
+    local server, seen = serve(failure(500, { message = "no" }, { ["x-should-retry"] = "false" }),
+        failure(409, { message = "once more" }, { ["x-should-retry"] = "true" }), reply "ok")
+    local ai = client(server)
+    t.eq(t.fails("http", ai:chat "x").retryable, false)
+    t.eq(#seen, 1)
+    t.eq(assert(ai:chat "x"), "ok")
+    t.eq(#seen, 3)
+    server:close()
+end)
+
+t.test("what the client is given goes before the environment, which may name files", function()
+    local ffi = require "ffi"
+    ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
+    local server, seen = serve(reply "ok")
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write(" ", server.url, "/from-file\n")
+    file:close()
+    local names = { "OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL_FILE", "OPENAI_API_KEY_FILE" }
+    local before = {}
+    for _, name in ipairs(names) do
+        before[name] = os.getenv(name)
+        ffi.C.unsetenv(name)
+    end
+    local function sent(opts)
+        opts.model = "m"
+        assert(assert(leat.openai(opts)):chat "x")
+        return { seen[#seen].path, seen[#seen].headers.authorization }
+    end
+    ffi.C.setenv("OPENAI_BASE_URL_FILE", path, 1)
+    t.eq(sent {}, { "/from-file/chat/completions" })
+    ffi.C.setenv("OPENAI_BASE_URL", server.url .. "/env", 1)
+    ffi.C.setenv("OPENAI_API_KEY", "env", 1)
+    t.eq(sent {}, { "/env/chat/completions", "Bearer env" })
+    local mine = { base_url = server.url .. "/mine", auth = { bearer = "mine" } }
+    t.eq(sent { client = mine }, { "/mine/chat/completions", "Bearer mine" })
+    t.eq(sent { client = mine, api_key = "given", base_url = server.url .. "/given" },
+        { "/given/chat/completions", "Bearer given" })
+    os.remove(path)
+    ffi.C.unsetenv "OPENAI_BASE_URL"
+    t.fails("io", leat.openai {})
+    for _, name in ipairs(names) do
+        ffi.C.unsetenv(name)
+        if before[name] then ffi.C.setenv(name, before[name], 1) end
+    end
+    server:close()
+end)
+
 t.test("wrong use is told at once", function()
     local ai = assert(leat.openai { base_url = "http://127.0.0.1:1/v1" })
     t.raises("unknown option 'modle'", leat.openai, { modle = "x" })
@@ -393,6 +456,8 @@ t.test("wrong use is told at once", function()
     t.raises("expected a prompt", ai.chat, ai, 5)
     t.raises("use ai:stream", ai.chat, ai, "x", { stream = true, model = "m" })
     t.raises("call it with a colon", ai.chat, "x")
+    t.raises("option 'headers' of a call must be a table, got 3", ai.chat, ai, "x",
+        { headers = 3, model = "m" })
     if not os.getenv "OPENAI_MODEL" then t.raises("no model", ai.chat, ai, "x") end
     t.fails("invalid", leat.openai { base_url = "nonsense" })
 end)
