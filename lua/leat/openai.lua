@@ -291,7 +291,8 @@ end
 ---
 --- The iterator raises where the stream breaks: err.kind "http" for an error that the server sends in it,
 --- "closed" (reason "truncated") where it ends too early. Left by `break` it stays open until close(), or
---- until the task that reads it ends. In a pipeline, read it to its end within the function.
+--- until the task that reads it ends. In a pipeline, read it to its end within the function: where it breaks
+--- off the function has failed, and leat.retry and a pipeline call that anew, which asks for all of it again.
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }

@@ -107,12 +107,14 @@ local function start(self, item, index, key)
     self.in_batch = self.in_batch + 1
     self.jobs[index] = job
     self.running = self.running + 1
+    local t
     if key then
-        self.group:spawn(index, self.journal.keep, self.journal, key, items.whole, self.pipe, job, self.fn,
-            item, index)
+        t = self.group:spawn(index, self.journal.keep, self.journal, key, items.whole, self.pipe, job,
+            self.fn, item, index)
     else
-        self.group:spawn(index, items.whole, self.pipe, job, self.fn, item, index)
+        t = self.group:spawn(index, items.whole, self.pipe, job, self.fn, item, index)
     end
+    t.name = "item " .. index
 end
 
 -- The body of the task that draws the items.

@@ -265,6 +265,19 @@ t.test("an error within a stream is raised, of kind http; it is not tried again 
     server:close()
 end)
 
+t.test("a stream that breaks off within a pipeline's function is asked for as a whole again", function()
+    local server, seen = serve(events(piece "Hel"),
+        events(piece "Hello", piece("", "stop"), "data: [DONE]"))
+    local ai = client(server)
+    local pipe = leat.pipeline { retry = { attempts = 2, base = 0.001 } }
+    local results, stats = pipe:run({ "x" }, function(prompt)
+        return text_of(assert(ai:stream(prompt)))
+    end)
+    t.eq({ results[1], stats.retried, #seen }, { "Hello", 1, 2 })
+    t.eq(seen[1].headers["idempotency-key"], seen[2].headers["idempotency-key"])
+    server:close()
+end)
+
 t.test("an error event is an error, and before the first delta the stream is opened again", function()
     local server, seen = serve(events "event: error\ndata: {\"message\":\"no\",\"type\":\"server_error\"}",
         failure(500, { message = "no" }), events(piece "yes", "data: [DONE]"))

@@ -141,6 +141,23 @@ t.test("settle gives back what was too much, and owes what was too little", func
     t.eq(limiter:stats().reserved, 10 + 10) -- those of `turns`
 end)
 
+t.test("what comes late is owed from then on: time that has passed pays for nothing new", function()
+    local limiter = leat.limiter { tpm = 600, token_burst = 10 } -- 10 a second
+    local place = limiter:reserve { tokens = 10 }
+    sleep(100)
+    place:settle(100)
+    near((turns(limiter, 1, { tokens = 10 })), { 9 })
+    limiter = leat.limiter { rpm = 60, burst = 10 }
+    limiter:reserve { requests = 10 }
+    sleep(4)
+    t.near(limiter:stats().free_requests, 4, 1e-6)
+    sleep(6)
+    limiter:learn { ["x-ratelimit-remaining-requests"] = "8" }
+    near((turns(limiter, 9)), { 0, 0, 0, 0, 0, 0, 0, 0, 1 })
+    limiter:learn { ["x-ratelimit-remaining-requests"] = "0" }
+    near((turns(limiter, 1)), { 1 })
+end)
+
 t.test("the last word of settle counts, and cancel gives all back", function()
     local limiter = leat.limiter { rpm = 1, tpm = 60, token_burst = 100 }
     local place = limiter:reserve { tokens = 50 }
@@ -207,6 +224,23 @@ t.test("a rate lowered under way fails those who come too late now", function()
     t.eq(limiter:stats().waiting, 0)
 end)
 
+t.test("who has waited in the line for longer than max_wait fails then", function()
+    local limiter = leat.limiter { rpm = 60 }
+    assert(limiter:reserve())
+    local head = spawn(limiter.reserve, limiter)
+    local second = spawn(function() return limiter:reserve { max_wait = 3 } end)
+    sleep(0.5)
+    limiter:set { rpm = 1 }
+    local before = leat.now()
+    local err = t.fails("rate_limited", second:await())
+    t.near(leat.now() - before, 2.5, 1e-6)
+    t.ok(err.retry_after > 60 and tostring(err):find "beyond max_wait", tostring(err))
+    head:cancel()
+    t.eq(limiter:stats().waiting, 1)
+    head:await()
+    t.eq(limiter:stats().waiting, 0)
+end)
+
 t.test("set wakes those who wait: faster, slower, no limit", function()
     local limiter = leat.limiter { rpm = 1 }
     assert(limiter:reserve())
@@ -266,6 +300,11 @@ t.test("learn reads the limits of the server, in all its spellings of time", fun
     end
     t.eq(learned("60"), 60)
     t.eq(learned("60", "59", "1s"), 60)
+    t.eq(learned("60", "59", "0s"), 60)
+    t.eq(learned("60", "30"), 60)
+    t.eq(learned("60", "90", "1h"), 60) -- more than all
+    t.near(learned("100", "100", "1h"), 100 / 60, 1e-6)
+    t.eq(learned("60000", "59999", "0.5"), 60000)
     t.eq(learned("60", "0", "60"), 60)
     t.eq(learned("60", "0", "1m0s"), 60)
     t.eq(learned("10000", "9999", "6ms"), 10000)
@@ -289,6 +328,7 @@ t.test("durations", function()
     t.eq(duration "1s", 1)
     t.eq(duration "6m0s", 360)
     t.eq(duration "120ms", 0.12)
+    t.near(duration "50us", 5e-5, 1e-9)
     t.eq(duration "1h2m3.5s", 3723.5)
     t.eq(duration "7.66", 7.66)
     for _, text in ipairs { "", "s", "1x", "1s2", "-1s", "1 s", "abc" } do

@@ -111,6 +111,8 @@ t.test("an item that ran out of time says which limit it was, and where that was
     t.eq(tostring(err), "timeout: no result within 2 s (the pipeline's timeout, set at " .. here .. ")")
     err = t.fails("timeout", pipe:call(forever))
     t.eq({ err.limit, err.at }, { 2, here })
+    err = t.fails("timeout", leat.pipeline({ timeout = 0, retry = false }):call(forever))
+    t.ok(tostring(err):find("within 0 s (the pipeline's timeout", 1, true), tostring(err))
     err = t.fails("timeout", leat.pipeline({ deadline = 7 }):call(forever))
     t.ok(tostring(err):find("within 7 s (the pipeline's deadline, set at ", 1, true), tostring(err))
     -- The function's own limit stays its own.
@@ -251,6 +253,35 @@ t.test("tokens are counted from usage, and settle the rate", function()
     t.eq(limiter:stats().free_tokens, 940)
 end)
 
+t.test("what a call will use of the rate's tokens is guessed by what the ones before have used", function()
+    local limiter, reserved = leat.limiter { tpm = 60000 }, {}
+    leat.pipeline({ rate = limiter, concurrency = 1 }):run({ 100, 200, 150, 150 }, function(x, i)
+        reserved[i] = limiter:stats().reserved
+        return x, { usage = { total_tokens = x } }
+    end)
+    t.eq(reserved, { 0, 100, 110, 114 }) -- a mean that moves on by a tenth
+end)
+
+t.test("the tokens of a failed attempt count once, and not again with the next", function()
+    local function tell(n) -- as leat.openai does
+        local scope = require("leat.policy").scope()
+        while not scope.tell do scope = scope.outer end
+        scope.tell(nil, { total_tokens = n })
+    end
+    local attempt = 0
+    local _, stats = leat.pipeline({ retry = { jitter = "none" } }):run({ 1 }, function(x)
+        attempt = attempt + 1
+        if attempt == 1 then
+            tell(10)
+            tell(5)
+        elseif attempt == 3 then
+            return x
+        end
+        return hung_up()
+    end)
+    t.eq({ stats.tokens, stats.calls }, { 15, 3 })
+end)
+
 t.test("a bug is raised, after the others have been cancelled", function()
     local ended = 0
     t.raises("no such field", function()
@@ -306,6 +337,16 @@ t.test("the summary says it all", function()
 calls: p50 1.5 s, p95 1.5 s, p99 1.5 s
 bottleneck: concurrency (95 % of the time)]])
     t.ok(tostring(leat.pipeline():stats()):find "^0 items: 0 ok")
+end)
+
+t.test("what an item waits for is told with its number", function()
+    local told
+    leat.pipeline({ concurrency = 2 }):run(numbers(2), function(x)
+        sleep(1)
+        told = told or tostring(leat.tasks())
+        return slow(x)
+    end)
+    t.ok(told:find("(item 2)", 1, true) and told:find("waiting in sleep", 1, true), told)
 end)
 
 t.test("no items", function()
