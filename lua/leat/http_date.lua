@@ -31,7 +31,11 @@ function M.parse(text)
     if not month then
         return nil
     end
-    return days(tonumber(year), month, tonumber(day)) * 86400 + h * 3600 + m * 60 + s
+    day, h, m, s = tonumber(day), tonumber(h), tonumber(m), tonumber(s)
+    if day < 1 or day > 31 or h > 23 or m > 59 or s > 60 then -- 60: a leap second
+        return nil
+    end
+    return days(tonumber(year), month, day) * 86400 + h * 3600 + m * 60 + s
 end
 
 return M

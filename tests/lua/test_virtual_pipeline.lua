@@ -160,8 +160,37 @@ t.test("what waits for a slot does not use up the timeout of its attempt", funct
     local list = {}
     for i = 1, 5 do list[i] = function() return pipe:call(slow, i) end end
     t.eq(assert(gather(list))[5], 5)
-    t.eq(pipe:stats().ok, 5)
-    t.near(pipe:stats().wall, 5, 1e-6)
+    local stats = pipe:stats()
+    t.eq({ stats.ok, stats.bottleneck }, { 5, "concurrency" })
+    t.near(stats.wall, 5, 1e-6)
+end)
+
+t.test("an item at its second attempt has its place again: nothing is drawn ahead of it", function()
+    local began, drawn, i = leat.now(), {}, 0
+    local tried = {}
+    leat.pipeline { concurrency = 2, retry = { base = 0.5, jitter = "none" } }:run(function()
+        i = i + 1
+        drawn[i] = i <= 6 and since(began) or nil
+        return i <= 6 and i or nil
+    end, function(x)
+        if x <= 2 and not tried[x] then
+            tried[x] = true
+            return hung_up()
+        end
+        return slow(x)
+    end)
+    t.eq(drawn, { 0, 0, 0, 0, 2, 2 })
+end)
+
+t.test("a pipeline's limiter learns from the responses that come by, unless told not to", function()
+    local function learnt(learn)
+        local limiter = leat.limiter { rpm = 600, learn = learn }
+        leat.pipeline({ rate = limiter }):run({ 1 }, function()
+            return { status = 200, headers = { ["x-ratelimit-limit-requests"] = "60" } }
+        end)
+        return limiter:stats().rpm
+    end
+    t.eq({ learnt(nil), learnt(false) }, { 60, 600 })
 end)
 
 t.test("an open circuit skips items without calling them, and takes nothing of the rate", function()

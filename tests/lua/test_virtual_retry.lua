@@ -181,7 +181,9 @@ end)
 
 t.test("nonsense in retry-after falls back to the back-off", function()
     for _, text in ipairs { "abc", "-5", "", "1, 2", "0x10", "nan", "inf", "1.2.3", "1e", "Sun, 06 Nov 1994",
-        "Sun, 06 Foo 1994 08:49:37 GMT" } do
+        "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 00 Nov 1994 08:49:37 GMT", "Sun, 32 Nov 2094 08:49:37 GMT",
+        "Sun, 06 Nov 2094 24:49:37 GMT", "Sun, 06 Nov 2094 08:60:37 GMT", "Sun, 06 Nov 2094 08:49:61 GMT",
+        "Sun, 06 Nov 2094 08:49:37 CET", "Sun Nov 66 08:49:38 2094" } do
         t.eq(run(plain(), { response(429, { ["retry-after"] = text }) }), { 0, 2, 6 }, text)
     end
 end)
