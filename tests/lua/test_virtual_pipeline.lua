@@ -182,6 +182,18 @@ t.test("an item at its second attempt has its place again: nothing is drawn ahea
     t.eq(drawn, { 0, 0, 0, 0, 2, 2 })
 end)
 
+t.test("items that all wait for their next attempt do not draw an endless source empty", function()
+    local drawn = 0
+    local pipe = leat.pipeline { concurrency = 5, retry = { base = 100, jitter = "none", budget = false } }
+    local run = spawn(function()
+        pipe:each(function() drawn = drawn + 1 return drawn end, function() return hung_up() end)
+    end)
+    sleep(50)
+    t.eq(drawn, 1005)
+    run:cancel()
+    run:await()
+end)
+
 t.test("a pipeline's limiter learns from the responses that come by, unless told not to", function()
     local function learnt(learn)
         local limiter = leat.limiter { rpm = 600, learn = learn }
@@ -392,6 +404,7 @@ t.test("wrong use is told at once", function()
     t.raises("option 'progress'", leat.pipeline, { progress = 1 })
     local pipe = leat.pipeline()
     t.raises("must be a function", pipe.run, pipe, {})
+    t.raises("pipeline:run: the items, unless a list, must be a function, got 5", pipe.run, pipe, 5, slow)
     t.raises("must be a function", pipe.call, pipe, 1)
     t.raises("pipeline:run: call it with a colon, as in pipeline:run(...)", pipe.run, { 1 }, slow)
     t.raises("pipeline:each: call it with a colon", pipe.each, { 1 }, slow)
