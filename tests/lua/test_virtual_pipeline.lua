@@ -247,6 +247,26 @@ t.test("slots are the bottleneck where calls wait for them, the service where no
     t.near(stats.wall, 93, 1e-6)
 end)
 
+t.test("the wall time is that in which something was under way", function()
+    local pipe = leat.pipeline()
+    for _ = 1, 3 do
+        pipe:call(slow, 1)
+        sleep(100)
+    end
+    t.near(pipe:stats().wall, 3, 1e-6)
+    t.near(pipe:stats().rate, 1, 1e-6)
+end)
+
+t.test("quantiles are of calls that there were", function()
+    local pipe = leat.pipeline()
+    for i, seconds in ipairs { 3, 1, 1 } do
+        pipe:call(function() sleep(seconds) return i end)
+        local stats = pipe:stats()
+        t.near(stats.p50, i < 3 and ({ 3, 1 })[i] or 1, 0.02)
+        t.near(stats.p99, 3, 0.02)
+    end
+end)
+
 t.test("quantiles are within two in a hundred", function()
     local _, stats = leat.pipeline({ concurrency = 7 }):run(numbers(1000), function(x)
         sleep(x / 1000)

@@ -179,6 +179,18 @@ t.test("retry-after as a date counts from the response's own date", function()
     t.ok(s > 28 and s <= 30, s)
 end)
 
+t.test("every date of forty years is read as the moment that it is", function()
+    local parse = require("leat.http_date").parse
+    local at = 1640995199 -- the last second of 2021
+    for _ = 1, 40 * 36 do
+        for _, form in ipairs { "!%a, %d %b %Y %H:%M:%S GMT", "!%A, %d-%b-%y %H:%M:%S GMT",
+            "!%a %b %d %H:%M:%S %Y" } do
+            t.eq(parse((os.date(form, at))), at, os.date(form, at))
+        end
+        at = at + 10 * 86400 + 3661
+    end
+end)
+
 t.test("nonsense in retry-after falls back to the back-off", function()
     for _, text in ipairs { "abc", "-5", "", "1, 2", "0x10", "nan", "inf", "1.2.3", "1e", "Sun, 06 Nov 1994",
         "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 00 Nov 1994 08:49:37 GMT", "Sun, 32 Nov 2094 08:49:37 GMT",
