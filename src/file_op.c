@@ -101,6 +101,28 @@ static int64_t rename_synced(const struct file_op *op)
     return error ? -1 : 0;
 }
 
+/* A folder can be opened, but not read: better told at once. */
+static int open_file(const struct file_op *op)
+{
+    struct stat st;
+    int fd = open(op->path, op->flags | O_CLOEXEC, op->mode);
+    if (fd < 0 || (op->flags & O_ACCMODE) != O_RDONLY || fstat(fd, &st) != 0 ||
+        !S_ISDIR(st.st_mode))
+        return fd;
+    close(fd);
+    errno = EISDIR;
+    return -1;
+}
+
+static int64_t identity_of(const struct file_op *op)
+{
+    struct stat st;
+    if (stat(op->path, &st) != 0 || !S_ISREG(st.st_mode))
+        return 0;
+    return snprintf(op->bytes, op->len, "%llx:%llx", (unsigned long long)st.st_dev,
+                    (unsigned long long)st.st_ino);
+}
+
 static int64_t size_of(int fd)
 {
     struct stat st;
@@ -114,7 +136,7 @@ static int64_t run(struct file_op *op)
         /* Opened by a path of its own it would have an offset of its own, too. */
         if (strcmp(op->path, "-") == 0 && (op->flags & O_ACCMODE) == O_WRONLY)
             return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-        return open(op->path, op->flags | O_CLOEXEC, op->mode);
+        return open_file(op);
     case FILE_READ:
         return read_some(op->fd, op->bytes, op->len);
     case FILE_WRITE:
@@ -134,6 +156,8 @@ static int64_t run(struct file_op *op)
         return rename_synced(op);
     case FILE_UNLINK:
         return unlink(op->path);
+    case FILE_IDENTITY:
+        return identity_of(op);
     }
     return -1;
 }

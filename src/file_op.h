@@ -15,6 +15,7 @@ enum file_op_kind {
     FILE_SIZE,     /* fd: result */
     FILE_RENAME,   /* path, path2; the folder is synced as well */
     FILE_UNLINK,   /* path */
+    FILE_IDENTITY, /* path, len: bytes and result; 0 where it is no regular file, or not there */
 };
 
 struct file_op;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #define READ_MAX_BYTES ((int64_t)16 * 1024 * 1024)
+#define IDENTITY_BYTES 64
 
 /* Shared by the userdata and an operation under way: whoever lets go last closes it. */
 struct shared_fd {
@@ -85,6 +86,7 @@ static const char *const verbs[] = {
     [FILE_CLOSE] = "cannot close",      [FILE_TRUNCATE] = "cannot cut",
     [FILE_LOCK] = "cannot lock",        [FILE_SIZE] = "cannot look at",
     [FILE_RENAME] = "cannot rename to", [FILE_UNLINK] = "cannot remove",
+    [FILE_IDENTITY] = "cannot look at",
 };
 
 /* The file's name for messages stands in its environment. */
@@ -126,6 +128,7 @@ static int push_result(lua_State *L, struct call *c, int self)
     case FILE_OPEN:
         return push_opened(L, c);
     case FILE_READ:
+    case FILE_IDENTITY:
         if (op->result == 0)
             lua_pushnil(L);
         else
@@ -395,15 +398,25 @@ static int l_rename(lua_State *L)
     return park(L, h, 0);
 }
 
-static int l_unlink(lua_State *L)
+static int run_on_path(lua_State *L, enum file_op_kind kind, size_t len)
 {
     struct rt *rt = rt_of(L);
     if (bad_path(L, 1))
         return aux_failf(L, ERR_INVALID, "file: the path is empty or holds a NUL byte");
-    struct held_call *h = new_call(L, FILE_UNLINK, 0);
+    struct held_call *h = new_call(L, kind, len);
     if (!h || !copy_path(L, rt, 1, &h->call->op->path))
         return no_memory(L);
     return park(L, h, 0);
+}
+
+static int l_unlink(lua_State *L)
+{
+    return run_on_path(L, FILE_UNLINK, 0);
+}
+
+static int l_identity(lua_State *L)
+{
+    return run_on_path(L, FILE_IDENTITY, IDENTITY_BYTES);
 }
 
 /* unlink_now(path): for clean-ups that cannot wait. */
@@ -432,11 +445,9 @@ int lua_open_file(lua_State *L, struct rt *rt)
     static const luaL_Reg methods[] = {
         {"read", l_read}, {"write", l_write},       {"sync", l_sync},   {"lock", l_lock},
         {"size", l_size}, {"truncate", l_truncate}, {"close", l_close}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"open", l_open},
-                                         {"rename", l_rename},
-                                         {"unlink", l_unlink},
-                                         {"unlink_now", l_unlink_now},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"open", l_open},         {"rename", l_rename},
+                                         {"unlink", l_unlink},     {"unlink_now", l_unlink_now},
+                                         {"identity", l_identity}, {NULL, NULL}};
     rt_newmetatable(L, rt, "leat.file_call", NULL, held_gc);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
     lua_pushcfunction(L, finish_call);

@@ -41,6 +41,8 @@ Rows that failed are tried again by the next run. Exit status: 0 all answered, 4
 example: leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500
 ]]
 
+local SAME_FILE = "IN, OUT and the file of errors must be different files"
+
 local function number(name, least, whole)
     return { name = name, kind = "number", least = least, whole = whole }
 end
@@ -171,12 +173,27 @@ local function conclude(out, stats, opts)
     return true
 end
 
+-- Whether two of the files are one, by whatever names and links. A nil is none.
+local function any_same(...)
+    local seen = {}
+    for i = 1, 3 do
+        local path = select(i, ...)
+        local identity = path and (file.identity(path) or path)
+        if identity and seen[identity] then
+            return true
+        end
+        seen[identity or i] = true
+    end
+    return false
+end
+
 local function run(input, output, opts)
     opts.prompt_field = opts.prompt_field or "prompt"
     opts.model = opts.model or os.getenv "OPENAI_MODEL"
     local errors_path = opts.errors or output ~= "-" and output .. ".errors" or nil
-    if output ~= "-" and (output == input or errors_path == input or errors_path == output) then
-        usage_error "IN, OUT and the file of errors must be different files"
+    if any_same(input == "-" and "/dev/stdin" or input, output == "-" and "/dev/stdout" or output,
+        errors_path) then
+        usage_error(SAME_FILE)
     end
     local ai, err = openai.openai { base_url = opts.base_url }
     if not ai then
@@ -195,6 +212,9 @@ local function run(input, output, opts)
     out, err = batch_out.open(output, errors_path, { ordered = opts.ordered, window = window,
         dry_run = opts.dry_run })
     if not out then
+        if err.reason == "same_file" then
+            usage_error(SAME_FILE)
+        end
         return nil, err
     elseif opts.dry_run then
         return dry_run(out, next_row, ai)

@@ -106,8 +106,12 @@ function M.open(path, errors_path, opts)
     end
     self.before = self.done.count
     self.writer = lines.writer(f, true)
-    if errors_path then
-        local _, gone = file.unlink(errors_path) -- of the run before: what failed there is tried again
+    local old = errors_path and file.identity(errors_path)
+    if old and old == file.identity(path) then -- two ways to write the name of one new file
+        return nil, errors.new { kind = "invalid", reason = "same_file",
+            message = "OUT is the file of errors" }
+    elseif old then -- of the run before: what failed there is tried again
+        local _, gone = file.unlink(errors_path)
         if gone and gone.reason ~= "not_found" then
             return nil, gone
         end

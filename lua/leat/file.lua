@@ -60,4 +60,9 @@ end
 
 M.unlink_now = core.unlink_now
 
+-- A text that all paths of one regular file share; nil for what is none, and for what is not there.
+function M.identity(path)
+    return await(core.identity(path))
+end
+
 return M

@@ -94,6 +94,40 @@ try "$LEAT" batch --help
 expect_status 0
 expect_out "usage: leat batch IN OUT"
 
+begin "IN is never written, nor removed, by whatever name it is called"
+printf 'one\ntwo\n' >precious
+cp precious copy
+mkdir -p folder
+ln -s precious link
+ln precious hard
+for words in "./precious" "$scratch/precious" link hard folder/../precious "o --errors ./precious" "o --errors link" \
+    "o --errors ./o" "new --errors ./new"; do
+    # shellcheck disable=SC2086 # a list of words
+    try "$LEAT" batch precious $words
+    expect_status 2
+    expect_err "must be different files"
+    cmp -s precious copy || fail "IN is another after $words"
+done
+status=0
+"$LEAT" batch - - <precious >>precious 2>err || status=$?
+expect_status 2
+cmp -s precious copy || fail "IN is another after >>"
+rm -f o new link hard
+
+begin "a device for the errors is written, not removed; a folder is no IN"
+mkfifo device
+timeout 60 cat device >got &
+reader=$!
+try "$LEAT" batch bad dev.out -q --errors device
+expect_status 4
+wait $reader
+expect_equal "$(wc -l <got)" 6
+[ -p device ] || fail "the device is gone"
+try "$LEAT" batch folder folder.out
+expect_status 1
+expect_err "cannot open folder: Is a directory"
+[ ! -e folder.out ] || fail "there is an OUT"
+
 begin "standard input and output: answers only there"
 status=0
 printf 'one\ntwo\nthree\n' | "$LEAT" batch - - --ordered --concurrency 1 >out 2>err || status=$?
