@@ -202,8 +202,8 @@ local function run(input, output, opts)
     local out
     -- The rows first: a wrong IN must leave no OUT behind.
     local next_row
-    next_row, err = batch_rows.read(input, opts, function(line, message)
-        out:bad_row(line, message)
+    next_row, err = batch_rows.read(input, opts, function(line, message, custom_id)
+        out:bad_row(line, message, custom_id)
     end)
     if not next_row then
         return nil, err

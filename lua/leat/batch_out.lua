@@ -19,6 +19,8 @@ Out.__index = Out
 
 -- Rows that fail one after the other, all for want of the service, before the run gives up.
 local MOST_IN_A_ROW = 50
+-- Bad rows that are told one by one where the file of errors has them all.
+local MOST_TOLD = 20
 
 -- ---- OUT as it is
 
@@ -178,17 +180,21 @@ local function failure_line(row, err)
     end
     return ('{"id":%s,"custom_id":%s,"line":%d,"response":%s,"error":%s}'):format(encode(row.id or json.null),
         encode(row.custom_id or json.null), row.line, response, encode({
-            code = err.code ~= nil and tostring(err.code) or err.reason or err.kind, message = err.message,
+            code = type(err.code) == "string" and err.code or err.reason or err.kind, message = err.message,
             attempts = err.attempts,
         }, { sorted = true }))
 end
 
 -- A row that could not be read as one.
-function Out:bad_row(line, message)
+function Out:bad_row(line, message, custom_id)
     self.bad = self.bad + 1
-    log.warn(("line %d: %s"):format(line, message))
-    local ok, err = write_failure(self, failure_line({ line = line }, errors.new { kind = "invalid",
-        message = message }))
+    if not self.errors_path or self.bad <= MOST_TOLD then
+        log.warn(("line %d: %s"):format(line, message))
+    elseif self.bad == MOST_TOLD + 1 then
+        log.warn(("line %d and others: see %s"):format(line, self.errors_path))
+    end
+    local ok, err = write_failure(self, failure_line({ line = line, custom_id = custom_id },
+        errors.new { kind = "invalid", message = message }))
     if not ok then
         self.broken = self.broken or err
     end
@@ -224,13 +230,23 @@ local function put(self, row, text)
     return not text or self.writer:line(text)
 end
 
+-- What the next row meets as well: a wrong address, a model or an account that is not there.
+local OF_THE_SERVICE = { [402] = true, [404] = true, [405] = true, [429] = true }
+
+local function of_the_service(err)
+    if err.status then
+        return err.retryable or OF_THE_SERVICE[err.status]
+    end
+    return err.kind ~= "invalid" and err.kind ~= "script"
+end
+
 -- Whether to go on after this failure.
 local function verdict(self, err)
     if err.kind == "cancelled" then
         return
     elseif err.status == 401 or err.status == 403 then
         self.broken = self.broken or err
-    elseif err.retryable then
+    elseif of_the_service(err) then
         self.in_a_row = self.in_a_row + 1
         if self.in_a_row >= MOST_IN_A_ROW then
             self.broken = self.broken or errors.new { kind = err.kind, status = err.status,

@@ -16,8 +16,8 @@ local SETTINGS = {
     "tools", "tool_choice", "response_format", "presence_penalty", "frequency_penalty", "reasoning_effort",
 }
 
-local function bad(message)
-    return nil, message
+local function bad(message, name)
+    return nil, message, name
 end
 
 local function chat_of(prompt, opts)
@@ -42,9 +42,15 @@ local function path_of(url)
     return url
 end
 
+local function is_list(t)
+    return #t > 0 or json.encode(t) == "[]"
+end
+
 local function of_object(row, opts)
     if type(row.body) == "table" then
-        if row.method ~= nil and row.method ~= "POST" then
+        if is_list(row.body) then
+            return bad "the body must be an object"
+        elseif row.method ~= nil and row.method ~= "POST" then
             return bad(("the method must be POST, got %s"):format(tostring(row.method)))
         end
         local url = path_of(row.url or CHAT)
@@ -75,8 +81,12 @@ local function of_object(row, opts)
 end
 
 -- What the row is called: its own word for it, or its line.
-local function name_of(row, opts, line)
-    local name = type(row) == "table" and row[opts.key or "custom_id"]
+local function name_of(row, text, opts, line)
+    local field = opts.key or "custom_id"
+    local name = type(row) == "table" and row[field]
+    if type(name) == "number" and math.abs(name) >= 2 ^ 53 then
+        name = json.decode(text, { big = "string" })[field] -- two of them must not become one
+    end
     if type(name) == "number" then
         name = ("%.17g"):format(name)
     end
@@ -88,6 +98,7 @@ local function name_of(row, opts, line)
     return "row-" .. line, false
 end
 
+-- The row that a line stands for; or nil, what is wrong with it, and what it is called if it says that.
 local function parse(text, line, opts)
     local row, why = text
     if text:find "^%s*[{\"]" then
@@ -98,6 +109,10 @@ local function parse(text, line, opts)
             row = text
         end
     end
+    local name, own = name_of(row, text, opts, line)
+    if not name then
+        return bad(("no text in '%s', which --key names"):format(opts.key))
+    end
     local body, url
     if type(row) == "string" then
         body, url = chat_of(row, opts), CHAT
@@ -105,22 +120,20 @@ local function parse(text, line, opts)
         body, url = of_object(row, opts)
     end
     if not body then
-        return nil, url
-    end
-    local name, own = name_of(row, opts, line)
-    if not name then
-        return bad(("no text in '%s', which --key names"):format(opts.key))
+        return nil, url, name
     end
     if body.model == nil then
         body.model = opts.model
     end
-    if body.stream == true then
-        return bad "an answer that is streamed is no line: leave 'stream' out"
+    if body.model == nil and row.body == nil then
+        return bad("no model: say it in the row, by --model or in OPENAI_MODEL", name)
+    elseif body.stream == true then
+        return bad("an answer that is streamed is no line: leave 'stream' out", name)
     end
     local packed
     packed, why = json.encode({ name, url, body }, SORTED)
     if not packed then
-        return bad(why.message)
+        return bad(why.message, name)
     end
     return { custom_id = name, own_name = own or nil, url = url, body = body, line = line,
         id = "batch_req_" .. sha256(packed):sub(1, 24) }
@@ -145,14 +158,15 @@ function M.read(path, opts, on_bad)
                 on_bad(line, (too_long.message:gsub("^.-:%d+: ", "")))
             elseif text:find "%S" then
                 rows = rows + 1
-                local row, why = parse(text, line, opts)
+                local row, why, called = parse(text, line, opts)
                 if row and row.own_name and not names:add(row.custom_id) then
-                    row, why = nil, ("a row before it is called '%s', too"):format(row.custom_id)
+                    row, why, called = nil, ("a row before it is called '%s', too"):format(row.custom_id),
+                        row.custom_id
                 end
                 if row then
                     return row
                 end
-                on_bad(line, why)
+                on_bad(line, why, called)
             end
         end
     end

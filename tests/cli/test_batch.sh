@@ -65,6 +65,37 @@ for line in 2 5 6 7 8 9; do expect_err "line $line: "; done
 expect_equal "$(grep -c '"code":"invalid"' bad.out.errors)" 6
 expect_err "3 rows answered, 6 bad, see bad.out.errors"
 
+begin "bad rows keep their names, and many of them do not fill the screen"
+{
+    echo '{"custom_id":"named","prompt":1}'
+    echo '{"custom_id":"list","body":[1]}'
+    for i in {3..40}; do echo '{"no":"prompt"}'; done
+} >wrong
+try "$LEAT" batch wrong wrong.out -q
+expect_status 4
+expect_lines err 21
+expect_err "line 2: the body must be an object"
+expect_err "line 21 and others: see wrong.out.errors"
+expect_equal "$(wc -l <wrong.out.errors)" 40
+head -n 1 wrong.out.errors | grep -q '"custom_id":"named","line":1' || fail "$(head -n 1 wrong.out.errors)"
+try "$LEAT" batch wrong - -q
+expect_lines err 40
+
+begin "names that are large numbers are told apart"
+printf '{"n":9007199254740992,"prompt":"a"}\n{"n":9007199254740993,"prompt":"b"}\n{"n":7,"prompt":"c"}\n' >large
+try "$LEAT" batch large large.out -q --key n
+expect_status 0
+expect_equal "$(ids large.out | sort | paste -sd,)" "7,9007199254740992,9007199254740993"
+
+begin "a prompt without a model is a bad row, not a request"
+before=$(served 200)
+printf 'text\n{"prompt":"x","model":"own"}\n{"body":{"messages":[{"role":"user","content":"x"}]}}\n' >modelless
+try env -u OPENAI_MODEL "$LEAT" batch modelless modelless.out -q
+expect_status 4
+expect_err "line 1: no model: say it in the row, by --model or in OPENAI_MODEL"
+expect_equal "$(wc -l <modelless.out)" 1
+expect_equal "$(served 200)" $((before + 1))
+
 begin "a line of 100 MB is one bad row"
 { echo first; head -c 100000000 /dev/zero | tr '\0' x; echo; echo third; } >long
 try "$LEAT" batch long long.out -q
@@ -222,6 +253,23 @@ try env OPENAI_BASE_URL=http://127.0.0.1:1/v1 "$LEAT" batch away away.out -q --r
 expect_status 1
 expect_err "50 rows in a row have failed"
 [ "$(wc -l <away.out.errors)" -lt 100 ] || fail "it went on"
+
+begin "an address where nothing is, a name that is unknown: the run ends, though no retry would help"
+for address in "$first_url/wrong" http://nowhere.invalid/v1; do
+    try "$LEAT" batch away wrong.out -q --retries 0 --concurrency 10 --base-url "$address"
+    expect_status 1
+    expect_err "50 rows in a row have failed"
+    [ "$(wc -l <wrong.out.errors)" -lt 100 ] || fail "it went on"
+done
+grep -q '"code":"dns"' wrong.out.errors || fail "$(head -n 1 wrong.out.errors)"
+
+begin "rows that are refused for what is in them do not end the run"
+for i in {1..70}; do echo '{"prompt":"x","temperature":99}'; done >refused
+echo "the last" >>refused
+try "$LEAT" batch refused refused.out -q
+expect_status 4
+expect_equal "$(ids refused.out)" row-71
+expect_equal "$(grep -c '"status_code":400' refused.out.errors)" 70
 
 start_mock --latency 0.02-0.2 --seed 5
 slow_url=$mock_url/v1
