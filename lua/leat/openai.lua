@@ -38,16 +38,40 @@ local function setting(name)
     return (value:match "^%s*(.-)%s*$")
 end
 
--- A text without any secret in it: providers repeat the key they were sent.
-local function redactor(key)
-    return function(text)
-        if not key or key == "" then
-            return text
+-- A key that is shorter is a stand-in ("none", "x"), and a part of other words.
+local LEAST_KEY = 8
+
+-- What is sent to a provider and is for no one else to see.
+local function secrets_of(key, base, headers, auth)
+    local secrets = { key, type(auth) == "table" and auth.bearer or nil }
+    for name, value in pairs(headers or {}) do
+        if type(value) == "string" and redact(name, "x") ~= "x" then
+            secrets[#secrets + 1] = value:match "^%a+ (%S+)$" or value
         end
-        local from, to = text:find(key, 1, true)
-        while from do
-            text = text:sub(1, from - 1) .. "***" .. text:sub(to + 1)
-            from, to = text:find(key, from + 3, true)
+    end
+    secrets[#secrets + 1] = base:match "//[^/@]*:([^/@]*)@"
+    for name, value in base:gmatch "[?&]([^=&#]*)=([^&#]*)" do
+        secrets[#secrets + 1] = redact(name, "x") ~= "x" and value or nil
+    end
+    return secrets
+end
+
+-- Takes secrets out of a text: providers repeat what they were sent.
+local function redactor(secrets)
+    local patterns = {}
+    for _, secret in ipairs(secrets) do
+        if secret ~= "" then
+            local pattern = secret:gsub("%W", "%%%0")
+            if #secret < LEAST_KEY then
+                pattern = (secret:find "^%w" and "%f[%w]" or "") .. pattern
+                    .. (secret:find "%w$" and "%f[%W]" or "")
+            end
+            patterns[#patterns + 1] = pattern
+        end
+    end
+    return function(text)
+        for _, pattern in ipairs(patterns) do
+            text = text:gsub(pattern, "***")
         end
         return text
     end
@@ -159,6 +183,9 @@ end
 
 -- Calls step(self, spec), and again where nothing outside does that.
 local function call(self, step, path, body, options)
+    if self._query then
+        path = path .. (path:find("?", 1, true) and "&" or "?") .. self._query
+    end
     local spec = { url = path, method = "GET", timeout = options.timeout, headers = {} }
     local scope = retrying_scope()
     if options.headers ~= nil and type(options.headers) ~= "table" then
@@ -410,9 +437,9 @@ local ROWS = {
 --- A client of the OpenAI API, or of a server that speaks like it.
 ---@param opts? table
 ---
---- * `base_url` (OPENAI_BASE_URL, or https://api.openai.com/v1). `api_key` (OPENAI_API_KEY); without one no
----   key is sent. `model` (OPENAI_MODEL). Of the first two the environment may also name a file with the
----   value: OPENAI_BASE_URL_FILE, OPENAI_API_KEY_FILE.
+--- * `base_url` (OPENAI_BASE_URL, or https://api.openai.com/v1); a query in it is sent with each request.
+---   `api_key` (OPENAI_API_KEY); without one no key is sent. `model` (OPENAI_MODEL). Of the first two the
+---   environment may also name a file with the value: OPENAI_BASE_URL_FILE, OPENAI_API_KEY_FILE.
 --- * `timeout`, `headers`, and in `client` any other option of leat.client (proxy, ca_file ...); what stands
 ---   there goes before the environment, too.
 --- * `retry`: options of leat.retry, or one of its objects, or false. Unless said 3 attempts. It does not
@@ -460,8 +487,9 @@ function M.openai(opts)
             .. check.picture(retry))
     end
     return setmetatable({
-        base_url = (base:gsub("//[^/]*@", "//")), model = opts.model or env "OPENAI_MODEL",
-        retry = retry, _client = client, _redact = redactor(key),
+        base_url = redact("url", (base:gsub("//[^/]*@", "//"))), model = opts.model or env "OPENAI_MODEL",
+        retry = retry, _client = client, _query = base:match "%?([^#]+)",
+        _redact = redactor(secrets_of(key, base, defaults.headers, defaults.auth)),
     }, Client)
 end
 

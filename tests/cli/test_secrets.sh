@@ -48,5 +48,41 @@ seq 20 >rows
 try "$LEAT" batch rows rows.out --retries 0
 expect_status 4
 grep -l canary out err rows.out rows.out.errors >shown && fail "shown in: $(cat shown)"
+try "$LEAT" batch rows - --dry-run
+expect_err "20 rows to send"
+grep -l canary out err && fail "a dry run shows it"
+
+begin "nor a secret from a file, or one that the provider says back"
+echo "$canary" >key_file
+cat >echo.lua <<'LUA'
+local server = leat.serve { handler = function(req)
+    return { status = req.path:find "401" and 401 or 400, json = { error = { code = "no",
+        message = "you sent " .. req.headers.authorization .. " and " .. tostring(req.query.key) } } }
+end }
+print(server.url)
+io.stdout:flush()
+leat.stopping:wait()
+LUA
+mkfifo echoed
+"$LEAT" echo.lua >echoed 2>/dev/null &
+lib_pids+=($!)
+read -r echo_url <echoed
+cat >asks.lua <<'LUA'
+local ai = leat.openai { retry = false }
+leat.map({ 1, 2, 3 }, function(i) return (ai:chat("prompt " .. i)) end, { journal = "asked.jsonl", settle = true })
+leat.each({ 1, 2, 3 }, function(i) return ai:chat("prompt " .. i) end, { journal = "each.jsonl" })
+print(ai, ai:chat "x")
+print(leat.inspect { ai:chat "x" })
+return ai:chat "x"
+LUA
+for path in v1 401; do
+    for form in "asks.lua" "batch rows echo.out"; do
+        # shellcheck disable=SC2086 # a list of words
+        try env -u OPENAI_API_KEY OPENAI_API_KEY_FILE=key_file OPENAI_BASE_URL="$echo_url/$path?key=$canary" \
+            "$LEAT" -v --trace echo.json --report echo.html --stats=echo.stats $form
+        grep -q 'you sent Bearer \*\*\*' out err echo.out.errors 2>/dev/null || fail "nothing came back: $(cat out err)"
+        grep -l canary out err *.jsonl echo.* | grep -v lua >shown && fail "shown in: $(cat shown)"
+    done
+done
 
 finish

@@ -95,12 +95,31 @@ t.test("a status that is not 2xx is an error with the provider's words, without 
     server:close()
 end)
 
+t.test("a provider that repeats a secret of a header or of the address repeats it in vain", function()
+    local server = serve(function(req)
+        return failure(400, { message = "sent: " .. req.headers["api-key"] .. " " .. req.headers.authorization
+            .. " " .. req.query.key .. " pass-word" })
+    end)
+    local base = server.url:gsub("//", "//user:pass-word@") .. "/v1?key=in-the-query"
+    local ai = client(server, { base_url = base, headers = { ["api-key"] = "in-a-header" } })
+    t.eq(t.fails("http", ai:chat "x").message, "sent: *** Bearer *** *** *** (status 400)")
+    server:close()
+end)
+
+t.test("a short stand-in for a key is cut out of no other word", function()
+    local server = serve(failure(404, { message = "unknown model k; key: k" }))
+    t.eq(t.fails("http", client(server, { api_key = "k" }):chat "x").message,
+        "unknown model ***; key: *** (status 404)")
+    server:close()
+end)
+
 t.test("no secret of the address is in an error, nor in the client's name", function()
     local server, seen = serve(failure(404, { message = "no" }), events "data: {broken")
     local ai = client(server, { base_url = server.url:gsub("//", "//user:pass-word@") .. "/v1" })
     local a = t.fails("http", ai:chat("x", { headers = { ["idempotency-key"] = "mine" } }))
     local b = t.fails("protocol", ai:stream "x")
-    for _, text in ipairs { a.url, b.url, tostring(ai) } do
+    local asked = client(server, { base_url = server.url .. "/v1?key=pass-word&api-version=1" })
+    for _, text in ipairs { a.url, b.url, tostring(ai), tostring(asked) } do
         t.ok(text and not text:find("pass-word", 1, true), text)
     end
     t.eq(seen[1].headers["idempotency-key"], "mine")
