@@ -35,6 +35,8 @@ void log_write(struct log *log, enum log_level level, const char *fmt, ...)
     while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
         len--;
     line[len] = '\0';
+    if (log->line_open)
+        fputs("\r\033[K", stderr);
     if (log->fn != NULL)
         log->fn(log->arg, level, line);
     else

@@ -136,6 +136,13 @@ static int log_line(lua_State *L)
     return 0;
 }
 
+/* (whether a line that is redrawn stands on standard error) */
+static int line_open(lua_State *L)
+{
+    rt_of(L)->log.line_open = lua_toboolean(L, 1);
+    return 0;
+}
+
 /* (name, value) -> the value as it may be shown */
 static int redact(lua_State *L)
 {
@@ -167,6 +174,7 @@ int lua_open_util(lua_State *L, struct rt *rt)
                                          {"base64_decode", base64_decode},
                                          {"log_enabled", log_enabled},
                                          {"log", log_line},
+                                         {"line_open", line_open},
                                          {"redact", redact},
                                          {"isatty", is_terminal},
                                          {NULL, NULL}};

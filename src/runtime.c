@@ -233,6 +233,10 @@ static void handle_interrupts(struct leat_runtime *r)
         if (r->interrupts_handled++ == 0) {
             protected_call(r, set_stopping, NULL);
             if (r->rt.drains > 0) {
+                log_write(&r->rt.log, LOG_INFO,
+                          "stopping: what is under way has %d s to end; a second interrupt "
+                          "cancels it",
+                          (int)DRAIN_GRACE_S);
                 loop_timer_start(&r->rt.loop, &r->grace,
                                  loop_deadline_ns(&r->rt.loop, DRAIN_GRACE_S));
                 continue;

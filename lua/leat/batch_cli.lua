@@ -7,6 +7,7 @@ local flags = require "leat.flags"
 local json = require "leat.json"
 local openai = require "leat.openai"
 local pipeline = require "leat.pipeline"
+local sync = require "leat.sync"
 local task = require "leat.task"
 
 local M = {}
@@ -75,9 +76,10 @@ local function usage_error(message)
     os.exit(2)
 end
 
--- The rows of the file, for the progress line; nil where that cannot be known.
+-- The rows of the file, for the progress line; nil where that cannot be known: what is read from a pipe is
+-- gone.
 local function count_lines(path, limit)
-    local f = path ~= "-" and file.open(path, "r")
+    local f = path ~= "-" and file.identity(path) and file.open(path, "r")
     if not f then
         return nil
     end
@@ -113,7 +115,8 @@ local function run_rows(ai, out, next_row, opts, total)
         concurrency = concurrency, timeout = opts.timeout or 120,
         retry = { attempts = (opts.retries or 4) + 1 },
         rate = (opts.rpm or opts.tpm) and { rpm = opts.rpm, tpm = opts.tpm } or nil,
-        progress = not opts.quiet and { total = total } or nil, journal = out,
+        progress = not opts.quiet and { total = total, others = function() return out.bad end } or nil,
+        journal = out,
     }
     return pipe:each(next_row, function(row)
         return openai.post(ai, below(ai.base_url, row.url), row.body,
@@ -144,6 +147,10 @@ local function dry_run(out, next_row, ai)
     return true
 end
 
+local function say_interrupted(out)
+    say(out.path == "-" and "interrupted" or "interrupted: run the same command again to go on")
+end
+
 local function conclude(out, stats, opts)
     local failed = stats.failed + stats.skipped
     local parts = { plural(stats.ok, "row") .. " answered" }
@@ -166,7 +173,7 @@ local function conclude(out, stats, opts)
         end
     end
     if stats.interrupted then
-        say(out.path == "-" and "interrupted" or "interrupted: run the same command again to go on")
+        say_interrupted(out)
     elseif failed > 0 or out.bad > 0 then
         os.exit(4)
     end
@@ -219,11 +226,18 @@ local function run(input, output, opts)
     elseif opts.dry_run then
         return dry_run(out, next_row, ai)
     end
-    local stats
+    local stats, over
     stats, err = task.finally(function()
-        return run_rows(ai, out, next_row, opts, not opts.quiet and count_lines(input, opts.limit) or nil)
+        stats, err = run_rows(ai, out, next_row, opts,
+            not opts.quiet and count_lines(input, opts.limit) or nil)
+        over = true
+        return stats, err
     end, function()
-        return out:close()
+        local ok, why = out:close()
+        if not over and sync.stopping:is_set() then
+            say_interrupted(out)
+        end
+        return ok, why
     end, 60)
     if not stats then
         if out.path ~= "-" and errors.is(err) and err.reason ~= "changed" then

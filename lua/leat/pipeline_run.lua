@@ -200,11 +200,12 @@ function M.execute(self, journal, next_one, total, fn, keep)
     }, Run)
     if self.progress then
         run.progress = progress.new(self.progress, own, total)
+        run.progress:begin()
     end
-    policy.run(function()
+    policy.run(function(ended)
         block(run, nil)
         if run.progress then
-            run.progress:finish()
+            run.progress:finish(ended and not run.interrupted and not (journal and journal.broken))
         end
     end, gather.finish_group, run.group, "another item of the same pipeline has ended it", loop, run)
     if run.interrupted then

@@ -16,6 +16,7 @@ local LIVE, PLAIN = 0.1, 5 -- seconds between two lines
 
 local ROWS = {
     sink = "function", terminal = "boolean", color = "boolean", interval = "number", total = "number",
+    others = "function",
 }
 
 -- A table of ROWS, of what a pipeline was given: that, true, or a function that the text goes to.
@@ -33,7 +34,7 @@ function M.options(given)
 end
 
 -- given: as M.options takes it. `counts` is a tally, `total` the number of items, or nil where that is not
--- known.
+-- known; others() is how many of these are no items of the pipeline's.
 function M.new(given, counts, total)
     given = M.options(given)
     local terminal = given.terminal
@@ -45,12 +46,13 @@ function M.new(given, counts, total)
         color = terminal and (os.getenv "NO_COLOR" or "") == ""
     end
     return setmetatable({
+        on_stderr = terminal and not given.sink,
         sink = given.sink or function(text)
             io.stderr:write(text)
             io.stderr:flush()
         end,
         terminal = terminal, color = color, interval = given.interval or terminal and LIVE or PLAIN,
-        counts = counts, total = total or given.total, began = task.now(),
+        counts = counts, total = total or given.total, others = given.others, began = task.now(),
         last = terminal and -math.huge or task.now(),
     }, Progress)
 end
@@ -58,12 +60,15 @@ end
 local function line_of(self)
     local c = self.counts
     local called, elapsed = c.ok + c.failed + c.skipped, task.now() - self.began
-    local done = called + c.resumed
+    local done = called + c.resumed + (self.others and self.others() or 0)
+    if self.whole then
+        self.total = done
+    end
     local rate = elapsed > 0 and called / elapsed or 0
     local p50, p95 = c:quantiles(0.5, 0.95)
     local parts = {
         self.total and ("%d/%d"):format(done, self.total) or ("%d done"):format(done),
-        ("%.3g/s"):format(rate),
+        tally.figure(rate) .. "/s",
         ("%d in flight"):format(c.call),
     }
     if p50 then
@@ -96,6 +101,9 @@ local function show(self)
     local line = line_of(self)
     self.sink(self.terminal and "\r" .. line .. "\27[K" or line .. "\n")
     self.shown = line
+    if self.on_stderr then
+        core.line_open(not self.over)
+    end
 end
 
 -- Something has changed. What comes too soon after the last line is shown when its time has come.
@@ -113,8 +121,17 @@ function Progress:poke()
     end
 end
 
--- The last line, which stays.
-function Progress:finish()
+-- The first line, before anything has ended.
+function Progress:begin()
+    if self.terminal then
+        self.last = task.now()
+        self:poke()
+    end
+end
+
+-- The last line, which stays. whole: the run has come to its end, so that the total is known.
+function Progress:finish(whole)
+    self.over, self.whole = true, whole and self.total ~= nil
     if self.timer then
         self.timer:cancel()
         self.timer = nil

@@ -131,6 +131,11 @@ local function plural(n, word)
     return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
 end
 
+-- A number of three digits, or more where it is large.
+function M.figure(n)
+    return (n < 999.5 and "%.3g" or n < 1e6 and "%.0f" or "%.3gM"):format(n < 1e6 and n or n / 1e6)
+end
+
 function M.seconds(s)
     if not s then
         return "-"
@@ -152,9 +157,9 @@ function Stats:__tostring()
             plural(self.calls, "call"), self.retried,
             self.tokens > 0 and "; " .. plural(self.tokens, "token") or "",
             self.cost and ("; cost %.4g"):format(self.cost) or ""),
-        ("%s, %.3g items/s; one after the other %s%s"):format(seconds(self.wall), self.rate,
+        ("%s, %s items/s; one after the other %s%s"):format(seconds(self.wall), M.figure(self.rate),
             seconds(self.serial), self.wall > 0
-                and (" (%.3g times as long)"):format(self.serial / self.wall) or ""),
+                and (" (%s times as long)"):format(M.figure(self.serial / self.wall)) or ""),
     }
     if self.p50 then
         lines[3] = ("calls: p50 %s, p95 %s, p99 %s"):format(seconds(self.p50), seconds(self.p95),

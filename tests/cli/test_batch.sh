@@ -165,6 +165,11 @@ printf 'one\ntwo\nthree\n' | "$LEAT" batch - - --ordered --concurrency 1 >out 2>
 expect_status 0
 expect_equal "$(answers out | paste -sd,)" "Answer to: one,Answer to: two,Answer to: three"
 
+begin "rows from a pipe that has a name are not lost to the progress line"
+try "$LEAT" batch <(printf 'one\ntwo\n') piped.out
+expect_status 0
+expect_err "2 rows answered"
+
 begin "the names of rows may stand in another field; --limit and --dry-run send no more than asked"
 printf '{"n":7,"prompt":"x","q":"first"}\n{"n":8,"q":"second"}\n' >keyed
 before=$(served 200)
@@ -284,11 +289,25 @@ for sig in INT TERM; do
     status=0
     wait $pid || status=$?
     expect_status "$([ $sig = INT ] && echo 130 || echo 143)"
+    expect_err "stopping: what is under way has 10 s to end"
     expect_err "interrupted: run the same command again to go on"
     n=$(wc -l <stopped.out)
     { [ "$n" -ge 20 ] && [ "$n" -lt 60 ]; } || fail "$n rows after the interrupt"
     [ ! -e stopped.out.errors ] || fail "rows count as failed: $(head -n 2 stopped.out.errors)"
 done
+start_mock --latency 60
+mute_url=$mock_url
+: >cut.err
+OPENAI_BASE_URL=$mute_url/v1 "$LEAT" batch many cut.out -q --concurrency 5 2>cut.err &
+pid=$!
+until [ "$("$LEAT" -e "print(request('$mute_url/mock/stats'):json().requests)")" -ge 5 ]; do read -rt 0.01 <> <(:) || :; done
+kill -s INT $pid
+lines_of cut.err 1 $pid
+kill -s INT $pid
+status=0
+wait $pid || status=$?
+expect_status 130
+grep -q "run the same command again to go on" cut.err || fail "the second interrupt does not say how to go on"
 try "$LEAT" batch many stopped.out -q
 expect_equal "$(ids stopped.out | sort -u | wc -l)" 200
 expect_equal "$(wc -l <stopped.out)" 200
@@ -330,6 +349,24 @@ wait $pid || status=$?
 exec 8>&-
 expect_status 130
 expect_err "interrupted"
+
+begin "on a terminal messages have lines of their own, and the line that is redrawn goes on beneath"
+pty=${BUILD:-$root/build}/tests/pty
+mkfifo typed
+exec 7<>typed
+echo first >&7
+cat >steps <<'STEPS'
+row 0 done  0/s  1 in flight
+until echo '{"bad":"row"}' >&7
+row leat: warning: line 2: neither 'body' nor 'messages' nor a text in 'prompt'
+send \x03
+expect stopping: what is under way has 10 s to end
+send \x03
+row leat: interrupted: run the same command again to go on
+status 130
+STEPS
+TERM=xterm OPENAI_BASE_URL=$mute_url/v1 "$pty" steps "$LEAT" batch typed typed.out >played 2>&1 || fail "$(cat played)"
+exec 7>&-
 
 begin "Ctrl-C ends a journalled map, each and a pipeline whose next item has not come"
 for form in 'leat.map(next_item, work, {journal = path})' 'leat.each(next_item, work, {journal = path})' \

@@ -451,7 +451,8 @@ end
 t.test("progress on a terminal is one line that changes, and stays at the end", function()
     local out = shown { terminal = true, color = false }
     t.eq(table.remove(out), "\n")
-    t.eq(out[1], "\r1/10  1/s  0 in flight  p50 1.01 s p95 1.01 s  ETA 9 s\27[K")
+    t.eq(out[1], "\r0/10  0/s  2 in flight\27[K") -- before anything has ended
+    t.eq(out[2], "\r1/10  1/s  0 in flight  p50 1.01 s p95 1.01 s  ETA 9 s\27[K")
     t.eq(out[#out], "\r10/10  2/s  0 in flight  p50 1.01 s p95 1.01 s  in 5 s\27[K")
     for _, text in ipairs(out) do t.ok(not text:find("\27[3", 1, true)) end
 end)
@@ -473,22 +474,37 @@ t.test("progress is throttled, and shows what came in the meantime when its time
     t.ok(out[1]:find "^3/10 ", out[1]) -- after half a second, though nothing ended then
 end)
 
+t.test("large rates are plain numbers", function()
+    local out = {}
+    local _, stats = leat.pipeline { concurrency = 100, progress = { terminal = true, sink = function(text)
+        out[#out + 1] = text
+    end } }:run(numbers(12345), function(x) sleep(0.001) return x end)
+    local all = table.concat(out) .. tostring(stats)
+    t.ok(all:find "  %d%d%d%d+/s  " and all:find " %d%d%d%d+ items/s" and not all:find "e%+", all:sub(-400))
+end)
+
+t.test("what is no item is counted with the rest, and a run that is over has reached its total", function()
+    local out = shown { terminal = true, color = false, total = 14, others = function() return 3 end }
+    t.ok(out[1]:find("\r3/10", 1, true), out[1])
+    t.ok(out[#out - 1]:find("\r13/13  2/s  0 in flight  p50 1.01 s p95 1.01 s  in 5 s", 1, true))
+end)
+
 t.test("NO_COLOR is heeded", function()
     ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
     local function fail() sleep(1) return nil, "no" end
     ffi.C.setenv("NO_COLOR", "1", 1)
-    local plain = shown({ terminal = true }, fail)[1]
+    local plain = shown({ terminal = true }, fail)[2]
     ffi.C.unsetenv "NO_COLOR"
-    local colored = shown({ terminal = true }, fail)[1]
+    local colored = shown({ terminal = true }, fail)[2]
     t.ok(not plain:find("\27[31m", 1, true) and colored:find("\27[31m", 1, true))
 end)
 
 t.test("failures stand out in colour, unless that is not wanted", function()
     local function fail() sleep(1) return nil, "no" end
     local out = shown({ terminal = true, color = true }, fail)
-    t.ok(out[1]:find("\27[31m1 failed\27[0m", 1, true), out[1])
+    t.ok(out[2]:find("\27[31m1 failed\27[0m", 1, true), out[2])
     out = shown({ terminal = true, color = false }, fail)
-    t.ok(out[1]:find("  1 failed", 1, true), out[1])
+    t.ok(out[2]:find("  1 failed", 1, true), out[2])
 end)
 
 t.done()
