@@ -70,6 +70,7 @@ struct options {
     const char *const *args; /* the script's, ended by NULL */
     struct see see;
     const char *command; /* a module of ours with a main */
+    const char *title;   /* of its report */
     unsigned time_limit_ms, network_threads;
     bool sandbox;
     bool repl, then_repl; /* the prompt; behind a script or -e */
@@ -247,9 +248,11 @@ static int parse(int argc, const char *const *argv, struct options *o)
     if (!o->code && i < argc) {
         if (strcmp(argv[i], "mock") == 0) {
             o->command = "mock";
+            o->title = "leat mock";
             i++;
         } else if (strcmp(argv[i], "batch") == 0) {
             o->command = "batch_cli";
+            o->title = "leat batch";
             i++;
         } else if (strcmp(argv[i], "repl") == 0) {
             o->repl = true;
@@ -420,7 +423,7 @@ int main(int argc, char **argv)
     atomic_store(&signalled_runtime, rt);
     if (atomic_load(&interrupt_count) > 0) /* it came when there was no runtime to tell */
         leat_interrupt(rt);
-    o.see.title = o.script ? o.script : o.command ? o.command : "leat";
+    o.see.title = o.script ? o.script : o.title ? o.title : "leat";
     if (!see_begin(&o.see, rt)) {
         rc = EXIT_USAGE;
     } else if (start(rt, &o, &err)) {

@@ -9,6 +9,7 @@
 enum {
     LISTED = 2000,         /* requests that are kept one by one */
     SLOWEST = 20,          /* and of all the others */
+    FAILED = 20,           /* the first that failed */
     SERIES = 480,          /* pieces of time, which are doubled when they are too short */
     LATENCIES = 1100,      /* buckets, each 2 % wider than the one before */
     STATUSES = 600,        /* what is not from 100 to 599 is counted at 0 */
@@ -24,6 +25,7 @@ enum {
 struct listed {
     double start, queued, dns, connect, tls, first_byte, total;
     int status;
+    unsigned attempts; /* on the wire */
     enum err_kind kind;
     char label[LABEL];
 };
@@ -45,8 +47,8 @@ struct record {
     uint64_t latencies[LATENCIES], measured;
     double piece_s;
     struct piece series[SERIES];
-    size_t listed, slowest;
-    struct listed list[LISTED], slow[SLOWEST];
+    size_t listed, slowest, failed;
+    struct listed list[LISTED], slow[SLOWEST], bad[FAILED];
 };
 
 /* ---- the trace: JSON in Google's Trace Event Format, which Perfetto reads ---- */
@@ -143,8 +145,8 @@ static void put_async(struct record *r, const char *name, double from_s, double 
         fprintf(r->trace, ",\"ph\":\"%c\",\"pid\":2,\"tid\":0,\"id\":%llu,\"ts\":%.3f", marks[i],
                 (unsigned long long)r->async_id, (i == 0 ? from_s : to_s) * 1e6);
         if (x && i == 0)
-            fprintf(r->trace, ",\"args\":{\"status\":%d,\"error\":\"%s\"}", x->status,
-                    x->kind ? err_kind_name(x->kind) : "");
+            fprintf(r->trace, ",\"args\":{\"attempts_on_wire\":%u,\"status\":%d,\"error\":\"%s\"}",
+                    x->attempts, x->status, x->kind ? err_kind_name(x->kind) : "");
         fputc('}', r->trace);
     }
 }
@@ -166,7 +168,7 @@ static void trace_request(struct record *r, const struct listed *x)
                   {"connect", x->connect},
                   {"tls", x->tls},
                   {"first byte", x->first_byte},
-                  {"body", x->total}};
+                  {x->first_byte > 0 ? "body" : "no answer", x->total}};
     double at = 0;
     for (size_t i = 0; i < ARRAY_LEN(phases); i++) {
         if (phases[i].until > at) {
@@ -302,6 +304,7 @@ void record_request(struct record *r, const struct transfer *t)
         .first_byte = res->timing.first_byte,
         .total = fmax(0, res->timing.total),
         .status = res->status,
+        .attempts = res->wire_attempts,
         .kind = t->cancelled ? ERR_CANCELLED : res->err.kind,
     };
     double now = us_of(r, loop_now_ns(&r->rt->loop)) / 1e6;
@@ -327,6 +330,8 @@ void record_request(struct record *r, const struct transfer *t)
     add_to_series(r, x.start + x.queued, fmax(now, x.start + x.queued), failed);
     if (r->listed < LISTED)
         r->list[r->listed++] = x;
+    if (failed && x.kind != ERR_CANCELLED && r->failed < FAILED)
+        r->bad[r->failed++] = x;
     keep_slow(r, &x);
     trace_request(r, &x);
 }
@@ -440,6 +445,8 @@ static int record_push(lua_State *L, struct record *r)
     lua_setfield(L, -2, "list");
     push_listed(L, r->slow, r->slowest);
     lua_setfield(L, -2, "slowest");
+    push_listed(L, r->bad, r->failed);
+    lua_setfield(L, -2, "failed");
     return 1;
 }
 

@@ -47,6 +47,25 @@ LUA
 try "$LEAT" read.lua trace.json
 expect_status 0
 
+begin "a request in a trace has what it sent, how it ended, and no phase that it did not come to"
+try "$LEAT" --trace phases.json -e "request '$mock_url/v1/models' request 'http://127.0.0.1:1/refused'"
+cat >phases.lua <<'LUA'
+local asked = {}
+for _, e in ipairs(json.decode(io.open("phases.json"):read "*a").traceEvents) do
+    if e.ph == "b" and e.args then
+        asked[e.id] = e.args
+    elseif e.ph == "b" then
+        asked[e.id][e.name] = true
+    end
+end
+local got, refused = asked[1], asked[2]
+assert(got.attempts_on_wire == 1 and got.status == 200 and got.error == "" and got.connect and got["first byte"])
+assert(refused.attempts_on_wire == 0 and refused.error == "connect" and refused["no answer"])
+assert(not refused.body and not refused["first byte"])
+LUA
+try "$LEAT" phases.lua
+expect_status 0
+
 begin "a trace of a script that fails, or is interrupted, is whole"
 try "$LEAT" --trace=failed.json -e 'sleep(0.001) spawn(sleep, 5) sleep(0) error "on purpose"'
 expect_status 1
@@ -65,7 +84,7 @@ try "$LEAT" --report report.html work.lua
 expect_status 0
 grep -qE '<(link|script|img)|url\(|https?://[^1]' report.html && fail "it wants something from outside: $(grep -oE '<(link|script|img)|url\(|https?://[^1].{20}' report.html | head -n 2)"
 grep -q '&lt;script&gt;alert(1)' report.html || fail "the odd address is not there"
-for text in Waterfall Latency Concurrency Outcomes Slowest 'prefers-color-scheme: dark' 'status 500' connect; do
+for text in Waterfall Latency '<h2>Failed</h2>' p95 Concurrency Outcomes Slowest 'prefers-color-scheme: dark' 'status 500' connect; do
     grep -q "$text" report.html || fail "not there: $text"
 done
 expect_equal "$(grep -c '</html>' report.html)" 1
@@ -75,6 +94,13 @@ if command -v chromium >/dev/null; then # as a browser reads it
     expect_equal "$(grep -o '<svg' dom | wc -l)" "$(grep -o '<svg' report.html | wc -l)"
     grep -q 'alert(1)</script>' dom && fail "an address became part of the page"
 fi
+
+begin "the report of a batch is called so, names what all requests share once, and writes large numbers out"
+seq 3000 >rows
+try env OPENAI_BASE_URL="$mock_url/v1" OPENAI_API_KEY=k "$LEAT" --report batch.html batch rows rows.out -q --model m
+grep -q '<h1>leat batch</h1>' batch.html || fail "$(grep -o '<h1>.*</h1>' batch.html)"
+grep -q "All to $mock_url" batch.html || fail "the origin is not there"
+grep -qE '>[0-9.]+e\+' batch.html && fail "$(grep -oE '.{30}[0-9]e\+.{10}' batch.html | head -n 1)"
 
 begin "a report of a run without requests is a page, too"
 try "$LEAT" --report empty.html -e 'return true'
