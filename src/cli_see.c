@@ -2,7 +2,10 @@
 
 #include "lua_record.h"
 #include "runtime_modules.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *value_of(const char *name, int argc, const char *const *argv, int *i)
 {
@@ -39,11 +42,27 @@ int see_option(struct see *s, int argc, const char *const *argv, int *i)
     return 0;
 }
 
+/* A long run must not end with what it was to show lost. What stands in the file is kept. */
+static bool can_write(const char *what, const char *path)
+{
+    if (!path || !path[0])
+        return true;
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd >= 0) {
+        close(fd);
+        return true;
+    }
+    fprintf(stderr, "leat: cannot open the %s %s: %s\n", what, path, strerror(errno));
+    return false;
+}
+
 bool see_begin(struct see *s, leat_runtime *rt)
 {
     struct err err;
     if (!s->trace && !s->report && !s->stats)
         return true;
+    if (!can_write("report", s->report) || !can_write("statistics", s->stats))
+        return false;
     s->record = record_new(runtime_inside(rt), s->trace, &err);
     if (!s->record)
         fprintf(stderr, "leat: %s\n", err.message);

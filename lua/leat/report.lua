@@ -48,9 +48,9 @@ local function write(path, text)
     if not f then
         return why
     end
-    local ok, bad = f:write(text)
-    local closed = f:close()
-    return not (ok and closed) and (bad or "it could not be written") or nil
+    local ok, why_not = f:write(text)
+    local closed, too_late = f:close()
+    return not (ok and closed) and path .. ": " .. tostring(why_not or too_late) or nil
 end
 
 -- Called by the program when the run is over. Either path may be nil; "" is standard error. A text where

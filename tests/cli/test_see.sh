@@ -115,6 +115,9 @@ expect_equal "$("$LEAT" -e 'local s = json.decode(io.open("stats.json"):read "*a
     assert(s.wall_s > 0 and s.cpu_s > 0 and s.peak_memory_bytes > 1e6 and s.latency_s.p95 >= s.latency_s.p50)
     assert(n + s.requests_failed + s.requests_cancelled == s.requests)
     print(s.requests, s.failures.connect, s.requests_cancelled, s.exit_status)')" "11	1	1	0"
+try "$LEAT" --stats=quiet.json -e 'return true' # nothing asked for, nothing failed
+"$LEAT" -e 'local s = assert(json.decode(io.open("quiet.json"):read "*a"))
+    assert(s.requests == 0 and not next(s.failures) and not next(s.statuses))' || fail "$(cat quiet.json)"
 try "$LEAT" --stats -e 'print "out" error "no"'
 expect_status 1
 expect_equal "$(cat out)" "out"
@@ -127,13 +130,22 @@ begin "under virtual time the figures are of that time"
 try "$LEAT" --virtual-time --stats -e 'sleep(3600)'
 expect_err '"wall_s":3600'
 
-begin "a file that cannot be written, or is not named, is told"
-try "$LEAT" --trace /nowhere/t.json work.lua
-expect_status 2
-expect_err "cannot open the trace /nowhere/t.json"
-try "$LEAT" --report /nowhere/r.html -e 'return 1'
+begin "a file that cannot be written, or is not named, is told before the script begins"
+for option in --trace --report --stats; do
+    try "$LEAT" "$option=/nowhere/file" -e 'print "began"'
+    expect_status 2
+    expect_lines out 0
+    expect_lines err 1
+    expect_err "/nowhere/file: No such file or directory"
+done
+echo "an older one" >kept.html
+try "$LEAT" --report kept.html --stats=/nowhere/file -e 'return true'
+expect_equal "$(cat kept.html)" "an older one"
+begin "one that cannot be written to its end is told, too"
+try "$LEAT" --report /dev/full -e 'return true'
 expect_status 1
-expect_err "/nowhere/r.html"
+expect_err "/dev/full"
+begin "an option without a file is told"
 for words in "--trace" "--report" "--report= x.lua" "--stats= x.lua"; do
     # shellcheck disable=SC2086 # a list of words
     try "$LEAT" $words

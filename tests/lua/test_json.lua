@@ -276,6 +276,11 @@ t.test("keys can be sorted and lines indented", function()
     t.eq(json.encode({ a = { 1, { b = 2 } } }, { sorted = true, indent = 2 }),
         '{\n  "a": [\n    1,\n    {\n      "b": 2\n    }\n  ]\n}')
     t.eq(json.encode({}, { indent = 4 }), "{}")
+    for _, opts in ipairs { {}, { sorted = true }, { sorted = true, indent = 2 } } do
+        t.eq(json.encode(json.object(), opts), "{}") -- marked as an object, and empty
+        local within = { a = json.object(), b = { json.object() } }
+        t.eq(json.decode(json.encode(within, opts)), { a = {}, b = { {} } })
+    end
     local many = {}
     for i = 1, 1000 do many["k" .. i] = { i } end
     t.eq(json.decode(json.encode(many, { sorted = true })), many)
