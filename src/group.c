@@ -41,6 +41,20 @@ void group_add(struct group *g, struct task *t)
     g->running_count++;
 }
 
+bool group_adopt(struct group *g, struct task *t)
+{
+    if (t->state == TASK_ENDED || t->group)
+        return false;
+    for (struct task *up = g->owner; up && up != t; up = up->parent) {
+        if (up != t->parent)
+            continue;
+        g->adopted = g->adopted || up != g->owner;
+        group_add(g, t);
+        return true;
+    }
+    return false;
+}
+
 void group_task_ended(struct group *g, struct task *t)
 {
     list_unlink(&t->group_node);

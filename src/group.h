@@ -11,6 +11,7 @@ struct group {
     struct list running;  /* by group_node */
     struct list finished; /* by group_node; anchored until taken */
     size_t running_count;
+    bool adopted;        /* some are not the owner's own children: its cancel does not reach them */
     struct task *waiter; /* in group_next's wait; NULL: none */
 };
 
@@ -18,6 +19,9 @@ void group_init(struct group *g, struct task *owner);
 /* The collector took the userdata: whatever still runs is left to its parent. */
 void group_fini(struct group *g);
 void group_add(struct group *g, struct task *t);
+/* The same for a task that runs already, a child of the owner or of a task above it. False: it is
+ * another's, has ended, or is in a group. */
+bool group_adopt(struct group *g, struct task *t);
 /* The next finished task; NULL: none now. Push it, then task_observe lets go of its anchor. */
 struct task *group_take(struct group *g);
 /* Called by the scheduler when a member has ended. */

@@ -37,6 +37,19 @@ static int l_group_spawn(lua_State *L)
     return 1;
 }
 
+/* adopt(g, index, task): it counts as one of the group's from now on; false: it cannot be. */
+static int l_group_adopt(lua_State *L)
+{
+    struct group *g = check_group(L);
+    struct task *t = luaL_checkudata(L, 3, "leat.task");
+    int64_t index = (int64_t)luaL_checknumber(L, 2);
+    bool adopted = group_adopt(g, t);
+    if (adopted)
+        t->group_index = index;
+    lua_pushboolean(L, adopted);
+    return 1;
+}
+
 static void leave(struct group *g, struct task *t)
 {
     if (g->waiter == t)
@@ -46,7 +59,7 @@ static void leave(struct group *g, struct task *t)
 static bool cancel_group_next(struct task *t)
 {
     struct group *g = t->wait.obj;
-    if (g->owner != t || g->running_count == 0) {
+    if (g->owner != t || g->running_count == 0 || g->adopted) { /* these the drain cancels */
         leave(g, t);
         return true;
     }
@@ -154,9 +167,13 @@ static int l_group_count(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg group_methods[] = {
-    {"spawn", l_group_spawn},   {"next_start", l_group_next}, {"drain_start", l_group_drain},
-    {"cancel", l_group_cancel}, {"count", l_group_count},     {NULL, NULL}};
+static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},
+                                         {"next_start", l_group_next},
+                                         {"drain_start", l_group_drain},
+                                         {"cancel", l_group_cancel},
+                                         {"count", l_group_count},
+                                         {"adopt", l_group_adopt},
+                                         {NULL, NULL}};
 
 void lua_group_register(lua_State *L, struct rt *rt)
 {

@@ -292,9 +292,10 @@ static void end_body(struct task *t, enum task_outcome outcome)
         if (child->shielded || child->cancel_requested) /* and so all below it */
             continue;
         /* What a group still runs was for the body's own loop, which is over. */
+        bool others = child->group && child->group->owner != t;
         if (outcome != OUTCOME_OK)
             task_cancel(child, "the task that started it has failed");
-        else if (child->member)
+        else if (child->member && !others)
             task_cancel(child, "the task that wanted its result has ended");
     }
     while (t && list_empty(&t->children))

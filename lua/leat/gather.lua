@@ -33,10 +33,26 @@ local function drain(g, reason)
     end
 end
 
--- Runs the jobs that next_job() hands out (index, fn, a, b; nil: no more), at most `limit` at a time.
--- on_end(index, status, value, task) is told of each end; what it returns, if not nil, stops the run and is
--- returned after the rest has been cancelled and waited for.
-local function pump(g, next_job, limit, on_end)
+-- Waits from now on for tasks that run already ({index, task} each): what becomes of them is the group's,
+-- even in the moment before a waiter of its own would have begun. Returns the set of their indexes, and how
+-- many.
+local function take_over(g, tasks)
+    local theirs = {}
+    for _, entry in ipairs(tasks) do
+        local index, t = entry[1], entry[2]
+        if not g:adopt(index, t) then
+            g:spawn(index, join, t)
+        end
+        theirs[index] = true
+    end
+    return theirs, #tasks
+end
+
+-- Runs the jobs that next_job() hands out (index, fn, a, b; nil: no more), at most `limit` at a time, beside
+-- `tasks`. on_end(index, status, value, task) is told of each end; what it returns, if not nil, stops the run
+-- and is returned after the rest has been cancelled and waited for.
+local function pump(g, next_job, limit, on_end, _, tasks)
+    local theirs, waited_for = take_over(g, tasks or {})
     local running, more = 0, true
     while true do
         while more and running < limit do
@@ -48,11 +64,15 @@ local function pump(g, next_job, limit, on_end)
                 running = running + 1
             end
         end
-        if running == 0 then
+        if running + waited_for == 0 then
             return nil
         end
         local t, index, status, value = await(g:next_start())
-        running = running - 1
+        if theirs[index] then
+            waited_for = waited_for - 1
+        else
+            running = running - 1
+        end
         local stop = on_end(index, status, value, t)
         if stop ~= nil then
             return stop
@@ -102,34 +122,36 @@ end
 M.finish_group = finish_group -- Internal: for pipelines, as are the next two
 
 -- A pump on a group of its own; `total`: how many jobs there are, of a list.
-local function run(next_job, limit, on_end, total, on_stop)
+local function run(next_job, limit, on_end, total, on_stop, tasks)
     return finish_group(task.group(), "another task of the same gather has ended it",
-        total and pump or slow_pump, next_job, limit, on_end, on_stop)
+        total and pump or slow_pump, next_job, limit, on_end, on_stop, tasks)
 end
 
+-- The functions of a list as jobs, how many entries there are, and the tasks among them, {index, task} each.
 local function list_jobs(who, list)
     if type(list) ~= "table" then
         check.fail(("%s: expected a list of functions and tasks, got %s"):format(who,
             check.picture(list)))
     end
-    local n = #list
+    local n, tasks = #list, {}
     for i = 1, n do
-        if type(list[i]) ~= "function" and not task.is_task(list[i]) then
-            check.callable(who, "item " .. i, list[i])
+        local f = list[i]
+        if task.is_task(f) then
+            tasks[#tasks + 1] = { i, f }
+        elseif type(f) ~= "function" then
+            check.callable(who, "item " .. i, f)
         end
     end
     local i = 0
     return function()
-        i = i + 1
+        repeat
+            i = i + 1
+        until i > n or not task.is_task(list[i])
         if i > n then
             return nil
         end
-        local f = list[i]
-        if task.is_task(f) then
-            return i, join, f
-        end
-        return i, f
-    end, n
+        return i, list[i]
+    end, n, tasks
 end
 
 local function item_jobs(who, items, fn)
@@ -218,7 +240,7 @@ local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
 --- Runs a list of functions and tasks at once and waits for all of them.
 ---@param list table functions and tasks
 ---@param opts? table settle=true: every slot is {ok=, value=} or {ok=false, err=}; limit=n (alias
---- concurrency): at most n started at a time; unbounded by default
+--- concurrency): at most n started at a time, beside the tasks, which run already; unbounded by default
 ---@return table results the functions' first results by index, with n; or nil, err
 ---
 --- At the first failure the rest are cancelled and waited for; err.partial holds what had finished. A bug is
@@ -231,9 +253,10 @@ local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
 --- ```
 function M.gather(list, opts)
     opts = check.options("gather", opts, GATHER)
-    local next_job, n = list_jobs("gather", list)
+    local next_job, n, tasks = list_jobs("gather", list)
     local results = {}
-    local err = run(next_job, limit_of("gather", opts, math.huge), collect(results, opts.settle), n)
+    local limit = limit_of("gather", opts, math.huge)
+    local err = run(next_job, limit, collect(results, opts.settle), n, nil, tasks)
     return finish(results, err, function()
         return n
     end)
@@ -450,7 +473,7 @@ end
 --- assert(err.causes[1].message == "no")
 --- ```
 function M.race(list)
-    local next_job, n = list_jobs("race", list)
+    local next_job, n, tasks = list_jobs("race", list)
     if n == 0 then
         check.fail("race: the list is empty: nothing can win")
     end
@@ -462,7 +485,7 @@ function M.race(list)
             return { value }
         end
         causes[index] = value
-    end, n)
+    end, n, nil, tasks)
     if won then
         return won[1]
     end

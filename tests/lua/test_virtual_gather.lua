@@ -359,4 +359,49 @@ t.test("real and virtual time give the same order", function()
     t.eq(log, { "first", "a", "b", "c" })
 end)
 
+t.test("gather: a bug of a task is raised or settled there, even one at its very start", function()
+    local function bug() error("boom", 0) end
+    local slot = gather({ spawn(bug), spawn(after(1, "fine")) }, { settle = true })
+    t.eq(slot[1].err.kind, "raised")
+    t.eq(slot[2].value, "fine")
+    local soon = spawn(function() sleep(0) bug() end)
+    slot = wait_for(5, gather, { soon }, { settle = true }) -- in a task below the one that spawned it
+    t.eq(slot[1].err.kind, "raised")
+    for _, fn in ipairs { gather, leat.race } do
+        local other = spawn(sleep, 100)
+        local ok, raised = pcall(fn, { other, spawn(bug) })
+        t.eq(ok, false)
+        t.eq(raised, "boom")
+        t.eq(other:status(), "cancelled")
+    end
+    sleep(1) -- the task that has caught them goes on
+end)
+
+t.test("gather: what a limit has not come to yet is cancelled with the rest, and holds nothing up", function()
+    local before, late = leat.now(), spawn(sleep, 100)
+    local jobs = { after(1, "a"), after(1, nil, "broken"), late, spawn(after(0, "b")) }
+    local err = t.fails("script", gather(jobs, { limit = 1 }))
+    t.eq({ err.partial[1], err.partial[4], late:status() }, { "a", "b", "cancelled" })
+    t.near(leat.now() - before, 2)
+    local twice = spawn(after(1, "twice"))
+    t.eq(gather { twice, twice }, { n = 2, "twice", "twice" })
+    t.eq(gather { twice }, { n = 1, "twice" })
+end)
+
+t.test("gather in a task below: a limit cancels what it waits for, an end above does not", function()
+    local cleaned
+    local work = spawn(leat.finally, after(100), function() sleep(1) cleaned = true end)
+    t.fails("timeout", wait_for(1, gather, { work }))
+    t.eq(cleaned, true)
+    local got
+    spawn(function()
+        local long = spawn(after(5, "whole"))
+        spawn(function() got = gather { long } end) -- goes on when the body above has ended
+        sleep(0)
+    end):await()
+    t.eq(got, { n = 1, "whole" })
+    local inner = spawn(function() return gather { leat.tasks } and wait_for(1, sleep, 0) end)
+    t.eq(gather { inner }, { n = 1, true })
+end)
+
 t.done()
