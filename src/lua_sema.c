@@ -102,11 +102,40 @@ static int take_acquire(lua_State *L, struct task *t)
     return 1;
 }
 
+enum { MAX_ASKED = 1000 }; /* tasks that are looked at for who holds a permit */
+
+/* `with` notes a permit only on its task's stack of clean-ups: it is to cost next to nothing. */
+static bool holds_by_with(struct task *t, const struct semaphore *s)
+{
+    lua_State *L = t->sched->L;
+    bool holds = false;
+    if (!lua_checkstack(L, 8))
+        return false;
+    int top = lua_gettop(L);
+    task_push_slot(L, t, SLOT_CLEANUPS);
+    for (int i = lua_istable(L, -1) ? (int)lua_objlen(L, -1) : 0; i > 0 && !holds; i--) {
+        lua_rawgeti(L, top + 1, i);
+        holds = lua_touserdata(L, -1) == s;
+        lua_pop(L, 1);
+    }
+    lua_settop(L, top);
+    return holds;
+}
+
 static void describe_sema(struct task *t, char *out, size_t size)
 {
     struct semaphore *s = t->wait.obj;
-    int n = snprintf(out, size, "%lld permits, %zu waiting", (long long)s->sema.limit,
-                     sema_waiting(&s->sema));
+    int n = snprintf(out, size, "%lld permit%s, %zu waiting", (long long)s->sema.limit,
+                     s->sema.limit == 1 ? "" : "s", sema_waiting(&s->sema));
+    if (t->sched->live <= MAX_ASKED) {
+        LIST_FOR(node, &t->sched->tasks)
+        {
+            struct task *other = CONTAINER_OF(node, struct task, all);
+            if (n > 0 && (size_t)n < size && holds_by_with(other, s))
+                n += snprintf(out + n, size - (size_t)n, "; held by task %llu",
+                              (unsigned long long)other->id);
+        }
+    }
     LIST_FOR(node, &s->holds)
     {
         struct hold *h = CONTAINER_OF(node, struct hold, node);

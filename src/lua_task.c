@@ -540,7 +540,10 @@ static int l_tasks(lua_State *L)
         }
         if (t->started) {
             task_where(t == s->running ? L : t->co, text, sizeof text);
-            lua_pushstring(L, text);
+            if (text[0] != '?') /* where only leat's own functions are under way */
+                lua_pushstring(L, text);
+            else
+                lua_pushnil(L);
             lua_setfield(L, -2, "at");
         }
         lua_rawseti(L, -2, ++n);

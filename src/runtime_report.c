@@ -36,6 +36,32 @@ enum leat_status leat_result(leat_runtime *r)
 
 enum { MAX_MESSAGE_BYTES = 16 * 1024 }; /* of what was raised, in a report */
 
+/* Where a failure was raised (of one that was returned nobody knows), and whose it was. */
+static void write_place(lua_State *L, struct leat_runtime *r, struct task *t)
+{
+    char where[128] = "?";
+    struct task *from = t;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, r->main_ref);
+    int at = lua_gettop(L);
+    for (; from->outcome_from; from = from->outcome_from) {
+        lua_getfenv(L, at);
+        lua_rawgeti(L, -1, SLOT_BUG_CHILD);
+        lua_replace(L, at);
+        lua_settop(L, at);
+    }
+    if (from->raised)
+        task_where(from->co, where, sizeof where);
+    const char *raised = where[0] != '?' ? "raised at " : "";
+    if (from != t) {
+        task_push_name_of(L, at);
+        (void)!buf_printf(&r->report, " (%s%s%sof task %llu, %s, that nobody awaited)", raised,
+                          raised[0] ? where : "", raised[0] ? ", " : "",
+                          (unsigned long long)from->id, lua_tostring(L, -1));
+    } else if (raised[0]) {
+        (void)!buf_printf(&r->report, " (%s%s)", raised, where);
+    }
+}
+
 static int write_report(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
@@ -62,6 +88,8 @@ static int write_report(lua_State *L)
         const char *trace = lua_tostring(L, -1);
         if (trace[0])
             (void)!buf_printf(&r->report, "\n%s", trace);
+    } else if (t->outcome == OUTCOME_FAILED) {
+        write_place(L, r, t);
     }
     return 0;
 }

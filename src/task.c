@@ -205,12 +205,39 @@ void task_set_slot(lua_State *L, struct task *t, enum task_slot slot)
     lua_pop(L, 3);
 }
 
+/* The field of `leat` that holds the function on top, which is one of leat's own, takes its place:
+ * spawn(request, url) is to be called "request". Else nothing changes. */
+static bool to_public_name(lua_State *L)
+{
+    int fn = lua_gettop(L);
+    luaL_checkstack(L, 8, "name");
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    if (lua_istable(L, -1))
+        lua_getfield(L, -1, "leat");
+    if (lua_istable(L, -1)) {
+        for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+            if (lua_rawequal(L, -1, fn) && lua_type(L, -2) == LUA_TSTRING) {
+                lua_pop(L, 1);
+                lua_replace(L, fn);
+                lua_settop(L, fn);
+                return true;
+            }
+        }
+    }
+    lua_settop(L, fn);
+    return false;
+}
+
 /* Replaces the name slot's value on top by the name. */
 static void to_name(lua_State *L)
 {
     if (lua_isfunction(L, -1)) {
         lua_Debug ar;
+        lua_pushvalue(L, -1);
         lua_getinfo(L, ">S", &ar);
+        if (strncmp(ar.source, "@leat/", 6) == 0 && to_public_name(L))
+            return;
+        lua_pop(L, 1);
         if (strcmp(ar.what, "Lua") != 0)
             lua_pushstring(L, ar.short_src); /* a main chunk, or [C] */
         else

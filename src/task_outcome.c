@@ -2,7 +2,9 @@
 #include "sched.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool task_is_err(lua_State *L, int index)
@@ -124,8 +126,19 @@ static void trace_add(struct trace *tr, const char *fmt, ...)
         tr->len = MIN(tr->len + (size_t)n, sizeof tr->text - 1);
 }
 
+/* The line that a message begins with, if it is one of this source; else -1. */
+static int line_in(const char *message, const char *source)
+{
+    size_t len = strlen(source);
+    if (!message || strncmp(message, source, len) != 0 || message[len] != ':')
+        return -1;
+    char *end;
+    long line = strtol(message + len + 1, &end, 10);
+    return *end == ':' && line > 0 && line < INT_MAX ? (int)line : -1;
+}
+
 /* The script's own frames; leat's and C's say nothing to its author. */
-static void trace_frames(struct trace *tr, lua_State *L)
+static void trace_frames(struct trace *tr, lua_State *L, const char *message)
 {
     lua_Debug ar;
     int shown = 0;
@@ -134,8 +147,9 @@ static void trace_frames(struct trace *tr, lua_State *L)
         if (ar.what[0] == 'C' || strncmp(ar.source, "@leat/", 6) == 0)
             continue;
         /* LuaJIT forgets the line of a dead coroutine's top frame; the message names it. */
-        if (ar.currentline > 0)
-            trace_add(tr, "\n\t%s:%d: in ", ar.short_src, ar.currentline);
+        int line = ar.currentline > 0 ? ar.currentline : line_in(message, ar.short_src);
+        if (line > 0)
+            trace_add(tr, "\n\t%s:%d: in ", ar.short_src, line);
         else
             trace_add(tr, "\n\t%s: in ", ar.short_src);
         if (strcmp(ar.what, "main") == 0)
@@ -180,9 +194,10 @@ void task_note_trace(lua_State *L, struct sched *s, lua_State *of)
         trace_task(&tr, L, t, "\nawaited in");
     else if (!known)
         trace_task(&tr, L, t, "in");
-    trace_frames(&tr, of);
+    const char *message = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+    trace_frames(&tr, of, message);
     if (of != L)
-        trace_frames(&tr, L);
+        trace_frames(&tr, L, NULL);
     lua_pushvalue(L, -1);
     task_set_slot(L, t, SLOT_BUG_VALUE);
     lua_pushstring(L, tr.text);
@@ -211,7 +226,8 @@ void task_push_trace(lua_State *L, struct task *t)
         trace_add(&tr, "%s", lua_tostring(L, -1));
     if (!known || !t->trace_complete) {
         trace_task(&tr, L, t, known ? "\nawaited in" : "in");
-        trace_frames(&tr, t->co);
+        trace_frames(&tr, t->co,
+                     lua_type(t->co, -1) == LUA_TSTRING ? lua_tostring(t->co, -1) : NULL);
     }
     lua_settop(L, top);
     lua_pushstring(L, tr.text);

@@ -14,7 +14,7 @@ void task_vraise(lua_State *L, const char *fmt, va_list ap)
 {
     char where[128];
     task_where(L, where, sizeof where);
-    lua_pushfstring(L, "%s: ", where);
+    lua_pushfstring(L, where[0] == '?' ? "" : "%s: ", where);
     lua_pushvfstring(L, fmt, ap);
     lua_concat(L, 2);
     lua_error(L);

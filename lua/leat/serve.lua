@@ -204,7 +204,9 @@ local function reap(self)
 end
 
 local function take_up(self, req)
-    req:bind(self.group:spawn(0, serve_one, self, req))
+    local t = self.group:spawn(0, serve_one, self, req)
+    t.name = self.handler_name
+    req:bind(t)
     self.busy:set()
 end
 
@@ -249,6 +251,7 @@ local function begin(self)
     self.task = tasks.spawn(run, self)
     listener:keep(self.task)
     self.task.name = self.name .. " " .. self.url
+    self.handler_name = self.name .. ": a handler"
 end
 
 -- ---- servers

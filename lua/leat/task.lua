@@ -207,7 +207,8 @@ function Tasks:__tostring()
             what = ("waiting in %s%s for " .. (t.since < 100 and "%.2f" or "%.0f") .. " s"):format(t.waiting,
                 t.detail ~= "" and " (" .. t.detail .. ")" or "", t.since)
         end
-        lines[#lines + 1] = ("task %d (%s) at %s: %s"):format(t.id, t.name, t.at or "its start", what)
+        local at = t.at and " at " .. t.at or t.status == "new" and " at its start" or ""
+        lines[#lines + 1] = ("task %d (%s)%s: %s"):format(t.id, t.name, at, what)
     end
     return table.concat(lines, "\n")
 end

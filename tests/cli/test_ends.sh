@@ -52,8 +52,11 @@ begin "a failure that nobody awaited fails the script"
 try "$LEAT" -e 'spawn(function() return nil, "lost failure" end) sleep(0) print "went on"'
 expect_status 1
 expect_out "went on"
-expect_err "lost failure"
-expect_lines err 1
+expect_equal "$(cat err)" "leat: script: lost failure (of task 2, (command line):1, that nobody awaited)"
+printf 'spawn(request, "http://127.0.0.1:1/")\n' >unawaited.lua
+try "$LEAT" unawaited.lua
+expect_status 1
+expect_err "(of task 2, request, that nobody awaited)"
 
 begin "a bug in a task that nobody awaits stops the script at once, and shows its line"
 cat >lonely.lua <<'LUA'
@@ -80,10 +83,38 @@ for value in "" "nil" "false" "false, 'text'" "nil, nil" "1, 'text'"; do
     expect_lines err 0
 done
 
-begin "a raised failure equals a returned one: its message without a traceback"
+begin "a raised failure equals a returned one: its message without a traceback, and where it was raised"
 try "$LEAT" -e 'error(leat.error{kind = "io", message = "disk full"})'
 expect_status 1
+expect_equal "$(cat err)" "leat: io: disk full (raised at (command line):1)"
+cat >fetch.lua <<'LUA'
+local function fetch(path)
+    return assert(request("http://127.0.0.1:1" .. path)).body
+end
+print(fetch "/a")
+LUA
+try "$LEAT" fetch.lua
+expect_status 1
+expect_err "Connection refused (GET http://127.0.0.1:1/a) (raised at fetch.lua:2)"
+expect_lines err 1
+try "$LEAT" -e 'return nil, leat.error{kind = "io", message = "disk full"}'
 expect_equal "$(cat err)" "leat: io: disk full"
+
+begin "a traceback has the line of each of its functions"
+cat >lines.lua <<'LUA'
+local function inner(x)
+    sleep(0)
+    return x.y.z
+end
+local function outer()
+    inner {}
+end
+outer()
+LUA
+try "$LEAT" lines.lua
+expect_err "lines.lua:3: in function 'inner'"
+expect_err "lines.lua:6: in function 'outer'"
+expect_err "lines.lua:8: in main chunk"
 
 begin "errors of every type are reported in words"
 # value, then what must be on standard error

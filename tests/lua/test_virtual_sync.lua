@@ -143,6 +143,20 @@ t.test("a permit that its task took with it is named by tasks()", function()
     sem:release()
 end)
 
+t.test("two tasks that wait for each other's semaphore are told who holds it", function()
+    local a, b = semaphore(1), semaphore(1)
+    local function both(one, other)
+        return spawn(one.with, one, function() sleep(0) return other:with(sleep, 0) end)
+    end
+    local first, second = both(a, b), both(b, a)
+    sleep(1)
+    local text = tostring(leat.tasks())
+    t.ok(text:find("task " .. first.id .. " .-1 permit, 1 waiting; held by task " .. second.id), text)
+    t.ok(text:find("task " .. second.id .. " .-1 permit, 1 waiting; held by task " .. first.id), text)
+    first:cancel()
+    second:await()
+end)
+
 -- ---- queue
 
 t.test("a queue keeps its order, and a bounded one makes its putters wait", function()

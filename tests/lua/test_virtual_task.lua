@@ -414,4 +414,16 @@ t.test("tasks() says who waits for what, since when, and who holds it", function
     waiter:await()
 end)
 
+t.test("a task of one of leat's own functions has its name, and no line of leat's", function()
+    local task = spawn(sleep, 50)
+    sleep(0)
+    t.eq(task.name, "sleep")
+    local text = tostring(leat.tasks())
+    t.ok(text:find("task " .. task.id .. " (sleep): waiting in sleep (50.00 s left)", 1, true), text)
+    t.eq(leat.tasks()[#leat.tasks()].at, nil)
+    task:cancel()
+    local ok, raised = pcall(gather, { spawn })
+    t.eq({ ok, raised }, { false, "spawn: the first argument must be a function, got nil" })
+end)
+
 t.done()
