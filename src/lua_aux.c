@@ -145,7 +145,13 @@ void aux_check_callable(lua_State *L, int index, const char *what)
         return;
     }
     aux_picture(L, index, given, sizeof given);
-    aux_raise(L, "%s must be a function, got %s", what, given);
+    /* spawn(f(x)) has called f already, and hands over what that came to. */
+    bool result = lua_isnil(L, index) || lua_istable(L, index) ||
+                  (lua_isboolean(L, index) && lua_toboolean(L, index));
+    aux_raise(L, "%s must be a function, got %s%s", what, given,
+              result ? " (pass the function itself and its arguments, not what a call of it has "
+                       "returned)"
+                     : "");
 }
 
 struct rt *aux_open_rt(lua_State *L, const char *who)

@@ -296,6 +296,12 @@ static int l_task_index(lua_State *L)
     } else {
         lua_pushvalue(L, 2);
         lua_rawget(L, lua_upvalueindex(2));
+        /* spawn(request, url).body: the await was forgotten, and nil would hide it. */
+        if (key && lua_isnil(L, -1))
+            aux_raise(L,
+                      "task: no field '%s' (name, id, await, cancel, status; task:await() returns "
+                      "the results of its function)",
+                      key);
     }
     return 1;
 }

@@ -108,10 +108,15 @@ function M.count(who, name, value, min)
     return value
 end
 
+-- gather { request(url) } has made its request already, and hands over what that came to.
+local RESULT = " (pass the function itself, not what a call of it has returned: function() return f(x) end)"
+
 function M.callable(who, what, f)
     local mt = type(f) ~= "function" and getmetatable(f)
     if type(f) ~= "function" and not (type(mt) == "table" and mt.__call) then
-        M.fail(("%s: %s must be a function, got %s"):format(who, what, M.picture(f)))
+        local result = f == nil or f == true or type(f) == "table"
+        M.fail(("%s: %s must be a function, got %s%s"):format(who, what, M.picture(f),
+            result and RESULT or ""))
     end
     return f
 end

@@ -207,9 +207,11 @@ local FILE = { file = "string" }
 function M.source(body)
     if type(body) == "function" then
         return { length = math.huge, next = body, close = close_nothing }
-    elseif type(body) ~= "table" or next(body) == nil then
+    end
+    local name = type(body) == "table" and next(body)
+    if not (name and (body.file or type(name) == "string" and check.suggest(name, FILE))) then
         check.fail("request: option 'body' must be a string, {file=path} or a function, got "
-            .. check.picture(body))
+            .. check.picture(body) .. (type(body) == "table" and " (json= and form= take one)" or ""))
     end
     check.options("request: body", body, FILE)
     return of_file(body.file)

@@ -39,6 +39,7 @@ t.test("each option says which type it wants", function()
     end
     raises("request: option 'body' must be a string, {file=path} or a function, got ", { body = {} })
     raises("request: option 'body' must be a string, {file=path} or a function, got 5", { body = 5 })
+    raises("or a function, got a table (json= and form= take one)", { body = { name = "x" } })
     for _, bad in ipairs { -1, 1.5, 0 / 0, 1 / 0, 2 ^ 54, "5" } do
         raises("request: option 'max_body' must be a whole number of at least 0, got ", { max_body = bad })
     end

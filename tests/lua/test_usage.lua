@@ -67,6 +67,12 @@ refused("lists and options", {
     ["gather: item 2 must be a function, got 5"] = { gather, { print, 5 } },
     ["gather: item 1 must be a function, got a table"] = { gather, { {} } },
     ["gather: options must be a table, got 5"] = { gather, {}, 5 },
+    ["gather: item 1 must be a function, got true (pass the function itself, not what a call of it has"] =
+        { gather, { sleep(0), sleep(0) } },
+    ["spawn: the first argument must be a function, got true (pass the function itself and its arguments"] =
+        { spawn, sleep(0) },
+    ["wait_for: the second argument must be a function, got nil (pass the function itself"] = { wait_for, 1 },
+    ["gather: item 1 must be a function, got 'x'"] = { gather, { "x" } },
     ["gather: unknown option 'setle' (did you mean 'settle'?)"] = { gather, {}, { setle = true } },
     ["gather: unknown option 1 (options: concurrency, limit, settle)"] = { gather, {}, { true } },
     ["gather: option 'settle' must be a boolean, got 1"] = { gather, {}, { settle = 1 } },

@@ -423,7 +423,15 @@ t.test("a task of one of leat's own functions has its name, and no line of leat'
     t.eq(leat.tasks()[#leat.tasks()].at, nil)
     task:cancel()
     local ok, raised = pcall(gather, { spawn })
-    t.eq({ ok, raised }, { false, "spawn: the first argument must be a function, got nil" })
+    t.eq({ ok, (raised:find("spawn: the first argument", 1, true)) }, { false, 1 })
+end)
+
+t.test("a field of what the task is to bring, the await forgotten, says so", function()
+    local task = spawn(function() return { body = "x" } end)
+    t.raises("task: no field 'body' (name, id, await, cancel, status; task:await() returns", function()
+        return task.body
+    end)
+    t.eq({ task:await().body, task.name ~= nil, task.id > 0 }, { "x", true, true })
 end)
 
 t.done()
