@@ -41,6 +41,7 @@ static const char usage_text[] =
     "  --allow-connect R   what may be connected to: public, 10.0.0.0/8, *.example.com\n"
     "  --network-threads N threads for the network beside the script's; default 0\n"
     "  --time-limit S      how long a task may compute between two waits\n"
+    "  --memory-limit N    how much Lua and Leat's buffers may take: 64M, 1G, or bytes\n"
     "  --sandbox           the script gets no files, processes, ffi or C modules\n"
     "  --seed N            make the random numbers repeatable\n"
     "  --trace F.json      what ran when, for https://ui.perfetto.dev\n"
@@ -72,6 +73,7 @@ struct options {
     const char *command; /* a module of ours with a main */
     const char *title;   /* of its report */
     unsigned time_limit_ms, network_threads;
+    size_t memory_limit;
     bool sandbox;
     bool repl, then_repl; /* the prompt; behind a script or -e */
 };
@@ -183,6 +185,21 @@ static void write_line(void *arg, enum leat_log_level level, const char *line)
     fprintf(stderr, "leat: %s: %s\n", names[level], line);
 }
 
+/* "1048576", "64M", "1.5G"; 0: not such a text, or less than 1 MiB. */
+static size_t bytes_of(const char *text)
+{
+    char *end = NULL;
+    double n = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : 0;
+    static const char units[] = "KMG";
+    const char *unit = end && *end ? strchr(units, *end & ~0x20) : NULL;
+    if (unit) {
+        for (const char *u = units; u <= unit; u++)
+            n *= 1024;
+        end++;
+    }
+    return end && !*end && n >= 1 << 20 && n <= 1e15 ? (size_t)n : 0;
+}
+
 /* Fills *o. -1: go on; else the exit status. */
 static int parse(int argc, const char *const *argv, struct options *o)
 {
@@ -227,6 +244,11 @@ static int parse(int argc, const char *const *argv, struct options *o)
             if (!n[0] || *end || !(seconds >= 0.001 && seconds <= 1e6))
                 return complain("--time-limit takes seconds from 0.001, got", n);
             o->time_limit_ms = (unsigned)(seconds * 1000);
+        } else if (strcmp(a, "--memory-limit") == 0) {
+            const char *n = i + 1 < argc ? argv[++i] : "";
+            o->memory_limit = bytes_of(n);
+            if (o->memory_limit == 0)
+                return complain("--memory-limit takes bytes, or 64M or 1G, from 1M, got", n);
         } else if (strcmp(a, "-q") == 0) {
             o->quiet = true;
         } else if (strcmp(a, "-v") == 0) {
@@ -394,6 +416,7 @@ int main(int argc, char **argv)
         .env_proxy = true,
         .allow_connect = o.allow_connect,
         .time_limit_ms = o.time_limit_ms,
+        .memory_limit = o.memory_limit,
         .network_threads = o.network_threads,
         .sandbox = o.sandbox ? LEAT_SANDBOX_RESTRICTED : LEAT_SANDBOX_FULL,
         .script_dir = dir,

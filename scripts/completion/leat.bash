@@ -19,7 +19,7 @@ _leat() {
         return
     fi
     case $previous in
-    --seed | --port | --rpm | --burst | --tpm | --token-burst | --tokens | --limit | --timeout | --retries | --concurrency | --allow-connect | --network-threads | -e) return ;;
+    --seed | --port | --rpm | --burst | --tpm | --token-burst | --tokens | --limit | --timeout | --retries | --concurrency | --allow-connect | --network-threads | --time-limit | --memory-limit | -e) return ;;
     esac
     if [ -z "$command" ] && [ "$COMP_CWORD" = 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W "batch mock repl run" -- "$current")

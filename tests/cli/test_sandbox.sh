@@ -1,5 +1,5 @@
 #!/bin/bash
-# --sandbox and --time-limit, as the command line gives them.
+# --sandbox, --time-limit and --memory-limit, as the command line gives them.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
 
@@ -43,5 +43,23 @@ expect_status 2
 expect_err "--time-limit"
 try "$LEAT" --sandbox repl
 expect_status 2
+
+begin "--memory-limit ends the task that takes more, and the others go on"
+try "$LEAT" --memory-limit 8M -e 'local t = {} for i = 1, 1e8 do t[i] = {} end'
+expect_status 1
+expect_err "memory: not enough memory, in task 1"
+try "$LEAT" --memory-limit 8388608 -e 'local _, err = wait_for(5, function()
+        local s = "x" while true do s = s .. s end
+    end) print(err.kind) return #("x"):rep(2^20)'
+expect_status 0
+expect_out "memory"
+try "$LEAT" --memory-limit 1.5g -e 'print "roomy"'
+expect_out "roomy"
+for wrong in "" 10 64MB -5M 1T x; do
+    try "$LEAT" --memory-limit "$wrong" -e 'print "ran"'
+    expect_status 2
+    expect_lines out 0
+    expect_err "--memory-limit takes bytes, or 64M or 1G, from 1M, got '$wrong'"
+done
 
 finish
