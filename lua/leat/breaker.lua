@@ -213,6 +213,10 @@ function M.breaker(opts)
     if seconds == 0 or reset == 0 then
         check.fail "breaker: options 'window' and 'reset' must be more than 0 seconds"
     end
+    local idle = not rate and (opts.min_calls and "min_calls" or opts.window and "window")
+    if idle then
+        check.fail(("breaker: option '%s' is of 'failure_rate', which is not given"):format(idle))
+    end
     return setmetatable({
         threshold = policy.count("breaker", opts, "threshold", rate and huge or 5),
         rate = rate,

@@ -342,6 +342,8 @@ t.test("options are checked", function()
             { failure_rate = rate })
     end
     t.eq(leat.breaker({ failure_rate = 1 }):state(), "closed")
+    t.raises("option 'min_calls' is of 'failure_rate', which is not given", leat.breaker, { min_calls = 3 })
+    t.raises("option 'window' is of 'failure_rate', which is not given", leat.breaker, { window = 3 })
     local breaker = leat.breaker()
     t.raises("breaker:call: the first argument must be a function", breaker.call, breaker)
     t.raises("breaker:call: call it with a colon", breaker.call, print)
