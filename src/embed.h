@@ -28,6 +28,7 @@ struct embed {
     pthread_t owner;
     pid_t process;
     unsigned inside; /* callbacks of the host that run */
+    bool closing;    /* nothing is started any more */
     uint64_t next_id;
     struct list running, ended;
     struct leat_mailbox *box;

@@ -70,6 +70,10 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
         embed_error(err, "invalid", why);
         return 0;
     }
+    if (e->closing) { /* a host that starts the next as one ends would never get out of leat_free */
+        embed_error(err, "invalid", "the runtime is being closed");
+        return 0;
+    }
     if (c.source && c.len > 0 && c.source[0] == LUA_SIGNATURE[0]) {
         embed_error(err, "invalid", "bytecode; only text is run");
         return 0;

@@ -253,7 +253,7 @@ typedef void (*leat_done)(void *arg, uint64_t id, enum leat_status status,
 
 /* Starts a task that calls the global function `name` ("greet", or "npc.greet") with copies of the
  * arguments. `done` may be NULL. The task's id, or 0: see *err ("invalid": there is no such
- * function, or a misuse as for leat_step; "memory"). */
+ * function, a misuse as for leat_step, or leat_free is at work; "memory"). */
 LEAT_API uint64_t leat_call(leat_runtime *rt, const char *name, const leat_value *const *args,
                             size_t count, leat_done done, void *arg, struct leat_error *err);
 /* The same for a piece of source, whose `...` are the arguments. Its own failures are told by

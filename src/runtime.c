@@ -510,6 +510,7 @@ void leat_free(leat_runtime *r)
         go_out(r);
         return;
     }
+    rt->embed->closing = true;
     cancel_roots(rt, "the runtime is closing");
     limit_step(&r->limit, NEVER_NS);
     limit_hurry(&r->limit);

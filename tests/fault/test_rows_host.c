@@ -510,6 +510,42 @@ TEST(no_shield_and_no_clean_up_holds_up_the_end_of_a_runtime)
     }
 }
 
+struct endless {
+    leat_runtime *rt;
+    int ends;
+    bool refused;
+};
+
+static void start_again(void *arg, uint64_t id, enum leat_status status,
+                        const leat_value *const *results, size_t count,
+                        const struct leat_error *err)
+{
+    struct endless *e = arg;
+    (void)id;
+    (void)status;
+    (void)results;
+    (void)count;
+    (void)err;
+    struct leat_error why = {"", ""};
+    e->ends++;
+    if (!leat_eval(e->rt, "=x", "sleep(1000)", SIZE_MAX, NULL, 0, start_again, e, &why))
+        e->refused = strstr(why.message, "being closed") != NULL;
+}
+
+TEST(a_host_that_starts_the_next_task_as_one_ends_gets_out_of_leat_free)
+{
+    leat_runtime *rt = runtime();
+    REQUIRE(rt != NULL);
+    struct endless e = {.rt = rt};
+    struct leat_error err;
+    REQUIRE(leat_eval(rt, "=x", "return 1", SIZE_MAX, NULL, 0, start_again, &e, &err));
+    while (e.ends == 0)
+        leat_step(rt, 1000);
+    leat_free(rt);
+    CHECK(e.refused);
+    CHECK_EQ(e.ends, 2);
+}
+
 TEST(what_outlives_a_runtime_learns_that_it_is_gone)
 {
     leat_runtime *rt = runtime();
