@@ -86,12 +86,19 @@ static int set_up(lua_State *L)
     return 0;
 }
 
-/* Runs `fn` with `arg` protected; keeps the text of what it raised. */
+/* Runs `fn` with `arg` protected; keeps the text of what it raised. A __tostring of a script's may
+ * run in there, and in a host's state call what the host gave it: that is inside a callback, too.
+ */
 static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
 {
     lua_State *L = r->rt.L;
     limit_outside(&r->limit);
+    struct embed *e = r->rt.embed;
+    if (e)
+        e->inside++;
     int rc = lua_cpcall(L, fn, arg);
+    if (e)
+        e->inside--;
     if (rc == 0)
         return true;
     const char *text = lua_tostring(L, -1);

@@ -354,6 +354,25 @@ TEST(the_hosts_lua_may_step_but_no_task_and_no_finalizer)
     lua_close(L);
 }
 
+TEST(what_shows_an_error_may_neither_step_nor_free_the_runtime_that_asks)
+{
+    lua_State *L = new_state();
+    REQUIRE(turned = open_in(L));
+    lua_register(L, "turn", l_turn);
+    lua_register(L, "free", l_free);
+    CHECK(run(L, "odd = setmetatable({}, { __tostring = function()\n"
+                 "    assert(not turn()) free() return 'shown' end })"));
+    struct outcome o = {.done = 0};
+    CHECK(leat_eval(turned, "=x", "error(odd)", SIZE_MAX, NULL, 0, on_done, &o, NULL) > 0);
+    REQUIRE(start(turned, "error(odd)"));
+    CHECK_EQ(leat_run(turned), LEAT_RAISED);
+    CHECK_EQ(o.status, LEAT_RAISED);
+    CHECK_STR(o.message, "shown");
+    CHECK(strncmp(leat_report(turned), "shown\n", 6) == 0);
+    leat_free(turned);
+    lua_close(L);
+}
+
 TEST(a_wait_in_the_hosts_own_lua_or_in_a_coroutine_says_what_to_do)
 {
     lua_State *L = new_state();
