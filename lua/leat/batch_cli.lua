@@ -113,12 +113,17 @@ local function run_rows(ai, out, next_row, opts, total)
     end
     local pipe = pipeline.pipeline {
         concurrency = concurrency, timeout = opts.timeout or 120,
-        retry = { attempts = (opts.retries or 4) + 1 },
+        retry = { attempts = (opts.retries or 4) + 1, when = function(_, err, again)
+            return out:try_again(err, again)
+        end, budget = false }, -- the rows are not to fail for each other; out sees to the rest
         rate = (opts.rpm or opts.tpm) and { rpm = opts.rpm, tpm = opts.tpm } or nil,
         progress = not opts.quiet and { total = total, others = function() return out.bad end } or nil,
         journal = out,
     }
-    return pipe:each(next_row, function(row)
+    return pipe:each(function()
+        out:wait_for_service()
+        return not out.broken and next_row() or nil
+    end, function(row)
         return openai.post(ai, below(ai.base_url, row.url), row.body,
             { headers = { ["Idempotency-Key"] = row.id } })
     end)

@@ -10,6 +10,7 @@ local log = require "leat.log"
 local policy = require "leat.policy"
 local rows = require "leat.batch_rows"
 local sync = require "leat.sync"
+local task = require "leat.task"
 
 local encode = json.encode
 
@@ -17,8 +18,11 @@ local M = {}
 local Out = {}
 Out.__index = Out
 
--- Rows that fail one after the other, all for want of the service, before the run gives up.
-local MOST_IN_A_ROW = 50
+-- Rows that fail one after the other, all for want of the service, before the run gives up; and seconds,
+-- where it has answered before: it may only be started again.
+local MOST_IN_A_ROW, PATIENCE = 50, 30
+-- Attempts without an answer after which it counts as away; seconds between two rows started then.
+local AWAY, PACE = 20, 0.1
 -- Bad rows that are told one by one where the file of errors has them all.
 local MOST_TOLD = 20
 
@@ -88,8 +92,8 @@ end
 function M.open(path, errors_path, opts)
     local self = setmetatable({ path = path, errors_path = errors_path, done = keyset.new(),
         names = keyset.new(), failed = 0, bad = 0, in_a_row = 0, first = 1, last = 0, waiting = {},
-        turn = sync.event(), one = sync.semaphore(1), ordered = opts.ordered,
-        window = opts.window or 1 }, Out)
+        turn = sync.event(), misses = 0, under_way = 0, moved = sync.event(), one = sync.semaphore(1),
+        ordered = opts.ordered, window = opts.window or 1 }, Out)
     local f, err
     if opts.dry_run then
         local _, why = scan(self)
@@ -136,6 +140,7 @@ function Out:known(row)
     end
     self.last = self.last + 1
     row.place = self.last
+    self.under_way = self.under_way + 1
     return false
 end
 
@@ -240,15 +245,46 @@ local function of_the_service(err)
     return err.kind ~= "invalid" and err.kind ~= "script"
 end
 
+local function missed(self, err)
+    if of_the_service(err) then
+        self.misses = self.misses + 1
+    else
+        self.misses = 0
+    end
+end
+
+-- Of an attempt: whether there is to be another one.
+function Out:try_again(err, again)
+    if again and err then
+        missed(self, err)
+    end
+    return again and not self.broken
+end
+
+-- Waits while the service is away and enough rows are under way to find it again: it is no use to start all
+-- of them, and to let them fail.
+function Out:wait_for_service()
+    while self.misses >= AWAY and self.under_way >= MOST_IN_A_ROW and not self.broken do
+        self.moved:clear()
+        self.moved:wait()
+    end
+    if self.misses >= AWAY and self.answered_at then
+        task.sleep(PACE)
+    end
+end
+
 -- Whether to go on after this failure.
 local function verdict(self, err)
     if err.kind == "cancelled" then
         return
-    elseif err.status == 401 or err.status == 403 then
+    end
+    missed(self, err)
+    if err.status == 401 or err.status == 403 then
         self.broken = self.broken or err
     elseif of_the_service(err) then
         self.in_a_row = self.in_a_row + 1
-        if self.in_a_row >= MOST_IN_A_ROW then
+        if self.in_a_row >= MOST_IN_A_ROW
+            and (not self.answered_at or task.now() - self.answered_at >= PATIENCE) then
             self.broken = self.broken or errors.new { kind = err.kind, status = err.status,
                 reason = err.reason, message = ("%d rows in a row have failed; the last: %s")
                     :format(self.in_a_row, err.message) }
@@ -258,8 +294,10 @@ end
 
 local function keep(self, row, res, reply_or_err)
     local ok, err
+    self.under_way = self.under_way - 1
+    self.moved:set()
     if res ~= nil then
-        self.in_a_row = 0
+        self.in_a_row, self.misses, self.answered_at = 0, 0, task.now()
         ok, err = put(self, row, answer_line(row, res, reply_or_err))
     else
         local failure = errors.wrap(reply_or_err)

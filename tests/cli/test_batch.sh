@@ -268,6 +268,37 @@ for address in "$first_url/wrong" http://nowhere.invalid/v1; do
 done
 grep -q '"code":"dns"' wrong.out.errors || fail "$(head -n 1 wrong.out.errors)"
 
+begin "a service that is started again in the midst of a run costs time, and no row"
+cat >restarted.lua <<'LUA'
+local served, away, port, server = 0, leat.event(), 0
+local function begin()
+    server = assert(leat.serve { port = port, handler = function()
+        served = served + 1
+        if served == 60 then
+            away:set()
+        end
+        return { json = { choices = { { message = { content = "x" } } } } }
+    end })
+    port = tonumber(server.url:match "%d+$")
+end
+begin()
+print(server.url)
+io.stdout:flush()
+away:wait()
+server:close(0)
+sleep(0.3)
+begin()
+leat.stopping:wait()
+LUA
+mkfifo restarted
+"$LEAT" restarted.lua >restarted 2>/dev/null &
+lib_pids+=($!)
+read -r restarted_url <restarted
+try "$LEAT" batch many restarted.out --concurrency 5 --base-url "$restarted_url"
+expect_status 0
+expect_err "200 rows answered"
+expect_equal "$(ids restarted.out | sort -u | wc -l)" 200
+
 begin "rows that are refused for what is in them do not end the run"
 for i in {1..70}; do echo '{"prompt":"x","temperature":99}'; done >refused
 echo "the last" >>refused
