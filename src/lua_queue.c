@@ -148,7 +148,7 @@ static int take_get(lua_State *L, struct task *t)
 {
     if (t->wait.timed_out)
         return sync_fail_timeout(L, t, "queue");
-    /* The Lua side, which has the queue at hand, finishes with get_granted or put_granted. */
+    /* The Lua side, which has the queue at hand, finishes with _get_granted or _put_granted. */
     lua_pushliteral(L, "");
     lua_pushboolean(L, t->wait.number == GRANTED);
     return 2;
@@ -191,7 +191,7 @@ static int l_queue_get(lua_State *L)
     return task_park(L, sched_of(L), &get_ops, q, begin_get, &j);
 }
 
-/* After a wait: get_granted(granted) gives the item, or the end. */
+/* After a wait: _get_granted(granted) gives the item, or the end. */
 static int l_queue_get_granted(lua_State *L)
 {
     struct queue *q = check_queue(L);
@@ -301,8 +301,8 @@ static int l_queue_tostring(lua_State *L)
 }
 
 static const luaL_Reg queue_methods[] = {
-    {"get_start", l_queue_get},   {"get_granted", l_queue_get_granted},
-    {"put_start", l_queue_put},   {"put_granted", l_queue_put_granted},
+    {"_get_start", l_queue_get},  {"_get_granted", l_queue_get_granted},
+    {"_put_start", l_queue_put},  {"_put_granted", l_queue_put_granted},
     {"try_get", l_queue_try_get}, {"try_put", l_queue_try_put},
     {"close", l_queue_close},     {NULL, NULL}};
 

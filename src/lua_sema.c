@@ -272,9 +272,9 @@ static int l_sema_tostring(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg sema_methods[] = {{"acquire_start", l_sema_acquire},
-                                        {"held", l_sema_held},
-                                        {"give", l_sema_give},
+static const luaL_Reg sema_methods[] = {{"_acquire_start", l_sema_acquire},
+                                        {"_held", l_sema_held},
+                                        {"_give", l_sema_give},
                                         {"try_acquire", l_sema_try},
                                         {"release", l_sema_release},
                                         {"resize", l_sema_resize},

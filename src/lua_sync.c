@@ -137,7 +137,7 @@ static int l_event_wait(lua_State *L)
     return task_park(L, &rt_of(L)->sched, &event_ops, e, begin_event, &j);
 }
 
-static const luaL_Reg event_methods[] = {{"wait_start", l_event_wait},
+static const luaL_Reg event_methods[] = {{"_wait_start", l_event_wait},
                                          {"set", l_event_set},
                                          {"clear", l_event_clear},
                                          {"is_set", l_event_is_set},

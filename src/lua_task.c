@@ -563,7 +563,7 @@ static int l_stats(lua_State *L)
 }
 
 static const luaL_Reg task_methods[] = {
-    {"await_start", l_await}, {"cancel", l_task_cancel}, {"status", l_task_status}, {NULL, NULL}};
+    {"_await_start", l_await}, {"cancel", l_task_cancel}, {"status", l_task_status}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"join", l_join},

@@ -125,7 +125,7 @@ local function with_slot(self, fn, ...)
         if value ~= nil then
             err = nil -- no failure: a second value, such as the reply that a text was taken from
         end
-        local verdict = ended and self.classify(value, err)
+        local verdict = ended and self._classify(value, err)
         if verdict == "success" then
             local took = task.now() - began
             self.latency = self.latency and self.latency + (took - self.latency) / 8 or took
@@ -211,7 +211,7 @@ function M.adaptive(opts)
         min = least, max = most, limit = start, in_flight = 0,
         sem = sync.semaphore(start), line = sync.semaphore(1),
         decrease = decrease, goal = 0, epoch = 0, slow_start = true, successes = 0, saturated = false,
-        classify = opts.classify or classify,
+        _classify = opts.classify or classify,
         changes = { { at = task.now(), limit = start, reason = "start" } },
     }, Adaptive)
 end

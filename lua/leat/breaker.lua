@@ -166,7 +166,7 @@ function Breaker:call(fn, ...)
         if epoch ~= self.epoch or probe and not end_lease(self, probe) then
             return
         end
-        local verdict = ended and self.classify(value, err)
+        local verdict = ended and self._classify(value, err)
         if verdict == "failure" then
             count_failure(self)
         elseif verdict == "success" then
@@ -224,7 +224,7 @@ function M.breaker(opts)
         window = seconds,
         reset = reset,
         probes = policy.count("breaker", opts, "probes", 1),
-        classify = opts.classify or classify,
+        _classify = opts.classify or classify,
         on_change = opts.on_change,
         current = "closed", since = now(), epoch = 0, refused = 0,
         in_a_row = 0, successes = 0, leases = {}, seen = rate and window.new(seconds),

@@ -30,7 +30,7 @@ end
 
 local function spawn_all(places, group, next_job)
     while true do
-        await(places:acquire_start())
+        await(places:_acquire_start())
         local index, fn, a, b, c, d = next_job()
         if index == nil then
             return

@@ -90,7 +90,7 @@ local function slow_pump(g, next_job, limit, on_end, on_stop)
             return nil
         elseif index > 0 then
             stop = on_end(index, status, value, t)
-            places:give()
+            places:_give()
         elseif status == "raised" then
             stop = t
         else
@@ -392,7 +392,7 @@ end
 -- A place is free again.
 local function refill(self)
     if self.places then
-        self.places:give()
+        self.places:_give()
     else
         self.running = self.running - 1
         fill(self)

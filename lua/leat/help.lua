@@ -1,4 +1,5 @@
 -- help() at the prompt: the comments above leat's public functions, read from its own sources. Internal.
+local check = require "leat.check"
 local core = require "leat.core.repl"
 local leat = require "leat"
 
@@ -6,9 +7,19 @@ local M = {}
 
 local sources, entries, public
 
+-- What a class is called here, where that is not the name that its module has for it.
+local SHOWN = {
+    ["leat.http methods"] = "response", ["leat.stream M"] = "response",
+    ["leat.task task.task_methods"] = "task", ["leat.openai Client"] = "openai",
+    ["leat.gather Arrivals"] = "as_completed", ["leat.gather Nursery"] = "group",
+    ["leat.serve Request"] = "req", ["leat.jsonl Writer"] = "writer",
+}
+
 -- "M.request" is request, "Client:get" is client:get.
-local function shown_name(name)
-    name = name:gsub("^M[.:]", ""):gsub("^methods:", "response:"):gsub("^task%.task_methods:", "task:")
+local function shown_name(name, module)
+    local class, method = name:match "^(.*)[:.]([%w_]+)$"
+    class = class and SHOWN[module .. " " .. class]
+    name = class and class .. ":" .. method or name:gsub("^M[.:]", "")
     return (name:gsub("^%u", string.lower))
 end
 
@@ -23,12 +34,17 @@ local function read_module(module, text)
         else
             local name = line:match "^local function ([%w_]+)" or line:match "^function ([%w_.:]+)%s*%("
                 or line:match "^([%w_.]+)%s*="
+            local elsewhere = line:match "^%-%- ([%w_.]+:[%w_]+) is in C%.$"
+                or line:match "^%-%- ([%w_.]+:[%w_]+) is made above%.$"
+            name = name or elsewhere
             local class = table.concat(block, "\n"):match "@class leat%.(%w+)"
             if (class or name) and #block > 0 then
-                entries[#entries + 1] = { name = class or shown_name(name), module = module, doc = block,
-                    source = class and "class " .. class or name, line = number }
+                entries[#entries + 1] = {
+                    name = class or shown_name(name, module), module = module, doc = block,
+                    source = class and "class " .. class or name, line = number,
+                }
             end
-            block = {}
+            block = elsewhere and block or {} -- one text may stand above several such lines
         end
     end
 end
@@ -69,7 +85,9 @@ local function load_all()
     end
     for name, module in init:gmatch '\n%s+([%w_]+) = { "leat%.([%w_]+)" }' do
         for _, entry in ipairs(entries) do
-            if entry.module == "leat." .. module and not entry.source:find "^class" then
+            if entry.module == "leat." .. module and entry.name:find "^writer:" then
+                entry.public = entry.name
+            elseif entry.module == "leat." .. module and not entry.source:find "^class" then
                 entry.public = name .. (entry.source:find ":" and ":" or ".")
                     .. entry.source:gsub("^M[.:]", "")
                 public[entry.public] = entry
@@ -189,7 +207,20 @@ local function by_name(word)
     elseif #mentions > 0 then
         return "no '" .. word .. "', but it is mentioned by:\n" .. listing(mentions)
     end
-    return "nothing is known about '" .. word .. "'; help() lists what there is\n"
+    local near = check.suggest(name, public)
+    return "nothing is known about '" .. word .. "'" .. (near and " (did you mean '" .. near .. "'?)" or "")
+        .. "; help() lists what there is\n"
+end
+
+local function entry_of(fn)
+    local info = debug.getinfo(fn, "S")
+    local module = info.source:match "^@(leat/.*)%.lua$"
+    module = module and module:gsub("/init$", ""):gsub("/", ".")
+    for _, entry in ipairs(entries) do
+        if entry.module == module and entry.line == info.linedefined then
+            return entry
+        end
+    end
 end
 
 local function by_function(fn)
@@ -202,14 +233,8 @@ local function by_function(fn)
             return text_of(entry, name)
         end
     end
-    local info = debug.getinfo(fn, "S")
-    local module = info.source:match "^@(leat/.*)%.lua$"
-    module = module and module:gsub("/init$", ""):gsub("/", ".")
-    for _, entry in ipairs(entries) do
-        if entry.module == module and entry.line == info.linedefined then
-            return text_of(entry, entry.public or entry.name)
-        end
-    end
+    local entry = entry_of(fn)
+    return entry and text_of(entry, entry.public or entry.name)
 end
 
 local function by_table(t)
@@ -227,15 +252,25 @@ local function by_table(t)
             return by_name(word)
         end
     end
+    -- An object of a class without a name of its own: by one of its methods.
+    local methods = type(mt) == "table" and rawget(mt, "__index")
+    for _, method in pairs(type(methods) == "table" and methods or {}) do
+        local entry = type(method) == "function" and entry_of(method)
+        if entry and entry.name:find ":" then
+            return by_name((entry.name:match "^(.*):"))
+        end
+    end
 end
 
 --- Shows what is known about a function, a name or a value of leat.
----@param what? any a function, a name such as "request" or "response:json", a response, a task ...
-function M.help(what)
+---@param ... any a function, a name such as "request" or "response:json", a response, a task ...
+function M.help(...)
     load_all()
-    local text
-    if what == nil then
+    local what, text = (...)
+    if select("#", ...) == 0 then
         text = overview()
+    elseif what == nil then
+        text = "that is nil; a name stands in quotes: help \"gather\"; help() lists what there is\n"
     elseif type(what) == "string" then
         text = by_name(what)
     elseif type(what) == "function" then

@@ -534,6 +534,23 @@ for _, name in ipairs { "get", "post", "put", "patch", "delete", "head" } do
     verb(name)
 end
 
+--- A request with this client's defaults: get, post, put, patch, delete or head.
+---@param url string within base_url, if there is one
+---@param options? table as for `request`, without url and method
+---@return leat.response|nil res
+---@return table? err
+--- ```lua
+--- local api = assert(leat.client { base_url = url, timeout = 5 })
+--- assert(api:get("ok").body == "ok\n")
+--- assert(api:post("echo", { json = { n = 1 } }):json().method == "POST")
+--- ```
+-- Client:get is made above.
+-- Client:post is made above.
+-- Client:put is made above.
+-- Client:patch is made above.
+-- Client:delete is made above.
+-- Client:head is made above.
+
 --- Any request with this client's defaults.
 ---@param target string|table as for `request`
 ---@return leat.response|nil res

@@ -123,7 +123,7 @@ function Limiter:call(fn, ...)
         return nil, refusal
     end
     return policy.run(function(ended, value, second)
-        place:close()
+        place:_close()
         if not ended then
             return
         elseif self.learns and policy.status(value) then

@@ -87,7 +87,7 @@ end
 -- What hands out the sources of an iterator of items, in a task of its own.
 local function opener(self)
     return function()
-        local ok, key, _, item = xpcall(self.next_source, note)
+        local ok, key, _, item = xpcall(self._next_source, note)
         if not ok then
             self:_put(BUG, nil, key)
         elseif key == nil then
@@ -108,7 +108,7 @@ local function fill(self)
         return
     end
     while self.more and self.running < self.limit do
-        local key, source, item = self.next_source()
+        local key, source, item = self._next_source()
         if key == nil then
             self.more = false
         else
@@ -129,7 +129,7 @@ local function source_ended(self)
     await(self.group:next_start()) -- lets go of the task
     self.running = self.running - 1
     if self.places then
-        self.places:give()
+        self.places:_give()
     end
 end
 
@@ -279,7 +279,7 @@ function M.merge(sources, open, opts)
         keys = {}, errors = {}, head = 1, tail = 1,
         running = 0, more = true, closed = false, broken = 0,
         open = open,
-        next_source = next_source,
+        _next_source = next_source,
         draws = draws, -- the next item may have to be waited for
         limit = check.count("merge", "limit", limit, 1),
         on_error = on_error,

@@ -101,7 +101,7 @@ local function with_rate(self, job, fn, ...)
         if job.calls == calls then
             return place:cancel() -- no call came of it: as where the wait for a slot was cancelled
         end
-        place:close()
+        place:_close()
         if ended and limiter.learns and policy.status(value) then
             limiter:learn(value.headers)
         end

@@ -23,7 +23,7 @@ function Reservation:settle(tokens)
     end
     local limiter = self.limiter
     limiter.tokens:charge(tokens - self.tokens)
-    self:close()
+    self:_close()
     self.tokens = tokens
     limiter.changed:set()
 end
@@ -42,7 +42,7 @@ function Reservation:cancel()
 end
 
 -- Internal: the estimate was right.
-function Reservation:close()
+function Reservation:_close()
     if not self.closed then
         self.closed = true
         self.limiter.reserved = self.limiter.reserved - self.tokens

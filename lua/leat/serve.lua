@@ -198,14 +198,14 @@ local function reap(self)
     while true do
         if not observe_next(self, await(self.group:next_start())) then
             self.busy:clear()
-            await(self.busy:wait_start())
+            await(self.busy:_wait_start())
         end
     end
 end
 
 local function take_up(self, req)
     local t = self.group:spawn(0, serve_one, self, req)
-    t.name = self.handler_name
+    t.name = self._handler_name
     req:bind(t)
     self.busy:set()
 end
@@ -251,7 +251,7 @@ local function begin(self)
     self.task = tasks.spawn(run, self)
     listener:keep(self.task)
     self.task.name = self.name .. " " .. self.url
-    self.handler_name = self.name .. ": a handler"
+    self._handler_name = self.name .. ": a handler"
 end
 
 -- ---- servers

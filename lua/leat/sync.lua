@@ -9,8 +9,8 @@ local M = {}
 
 local Semaphore, Queue, Event = sync.semaphore_methods, sync.queue_methods, sync.event_methods
 -- Called as functions, so that they can say what is wrong with `self`.
-local acquire_start, put_start, get_start = Semaphore.acquire_start, Queue.put_start, Queue.get_start
-local wait_start = Event.wait_start
+local acquire_start, put_start, get_start = Semaphore._acquire_start, Queue._put_start, Queue._get_start
+local wait_start = Event._wait_start
 
 --- A counting semaphore; those who wait are served first come, first served.
 ---@param n integer permits, 0 or more
@@ -24,7 +24,7 @@ M.semaphore = sync.semaphore
 
 local function give_back(sem, stack, ok, ...)
     stack[#stack] = nil
-    sem:give()
+    sem:_give()
     if ok then
         return ...
     end
@@ -57,10 +57,37 @@ end
 function Semaphore:acquire(timeout)
     local ok, err = await(acquire_start(self, timeout))
     if ok then
-        self:held()
+        self:_held()
     end
     return ok, err
 end
+
+--- Takes a permit if one is free and nobody waits for it.
+---@return boolean taken
+--- ```lua
+--- local sem = semaphore(1)
+--- assert(sem:try_acquire() and not sem:try_acquire())
+--- sem:release()
+--- ```
+-- Semaphore:try_acquire is in C.
+
+--- Gives a permit back; whoever has waited the longest gets it. Raises if all of them are back already.
+--- ```lua
+--- local sem = semaphore(1)
+--- sem:acquire()
+--- sem:release()
+--- assert(not pcall(sem.release, sem))
+--- ```
+-- Semaphore:release is in C.
+
+--- Changes how many permits there are. Those that are out stay so: fewer are handed out until it fits.
+---@param n integer permits, 0 or more
+--- ```lua
+--- local sem = semaphore(1)
+--- sem:resize(5)
+--- assert(sem.limit == 5 and sem.available == 5)
+--- ```
+-- Semaphore:resize is in C.
 
 --- A queue between tasks.
 ---@param capacity? integer how many items it holds before `put` waits; unbounded without
@@ -81,14 +108,14 @@ M.queue = sync.queue
 function Queue:put(item, timeout)
     local ok, granted = await(put_start(self, item, timeout))
     if ok == "" then
-        return self:put_granted(item, granted)
+        return self:_put_granted(item, granted)
     end
     return ok, granted
 end
 
 local function got(self, first, ...)
     if first == "" and select("#", ...) == 1 and type((...)) == "boolean" then
-        return self:get_granted((...))
+        return self:_get_granted((...))
     end
     return first, ...
 end
@@ -100,6 +127,36 @@ end
 function Queue:get(timeout)
     return got(self, await(get_start(self, timeout)))
 end
+
+--- Adds an item if there is room; waits for nothing.
+---@param item any not nil
+---@return boolean added false: the queue is full or closed
+--- ```lua
+--- local q = leat.queue(1)
+--- assert(q:try_put "a" and not q:try_put "b")
+--- ```
+-- Queue:try_put is in C.
+
+--- Takes the first item if there is one; waits for nothing.
+---@return any item or nil
+--- ```lua
+--- local q = leat.queue()
+--- assert(q:try_get() == nil and q:put "a" and q:try_get() == "a")
+--- ```
+-- Queue:try_get is in C.
+
+--- Closes the queue: nothing more can be put, and what is in it can still be taken. A second time does
+--- nothing.
+---@param err? any what `get` returns behind nil, and `iter` raises, once the queue is empty
+--- ```lua
+--- local q = leat.queue()
+--- q:put "last"
+--- q:close "the source broke"
+--- assert(q:get() == "last")
+--- local item, err = q:get()
+--- assert(item == nil and err == "the source broke")
+--- ```
+-- Queue:close is in C.
 
 --- Iterates over the items until the queue is closed and drained. Raises the error it was closed with.
 ---@return function iterator
@@ -121,6 +178,30 @@ end
 --- assert(e:wait() == true and e:is_set())
 --- ```
 M.event = sync.event
+
+--- Sets the flag: whoever waits for it goes on, and so does whoever comes later.
+--- ```lua
+--- local e = leat.event()
+--- e:set()
+--- assert(e:wait() == true)
+--- ```
+-- Event:set is in C.
+
+--- Takes the flag back: `wait` waits again.
+--- ```lua
+--- local e = leat.event()
+--- e:set()
+--- e:clear()
+--- assert(not e:is_set())
+--- ```
+-- Event:clear is in C.
+
+--- Whether the flag is set.
+---@return boolean
+--- ```lua
+--- assert(leat.event():is_set() == false)
+--- ```
+-- Event:is_set is in C.
 
 --- An event: set by the first Ctrl-C. Long work that watches it can stop starting new things and come to an
 --- end.

@@ -6,7 +6,7 @@ local errors = require "leat.error"
 
 local await = core.await
 local unpack = unpack
-local await_start = task.task_methods.await_start
+local await_start = task.task_methods._await_start
 
 local M = {}
 
@@ -50,6 +50,26 @@ end
 function task.task_methods:await()
     return await(await_start(self))
 end
+
+--- Asks the task and all below it to stop: what they wait for is given up, and each of their waits raises the
+--- cancel until they have ended. Returns at once; `await` waits for the end. Harmless if it has ended.
+---@param reason? string a text for the error of kind "cancelled"
+--- ```lua
+--- local t = spawn(sleep, 100)
+--- t:cancel "no longer needed"
+--- local v, err = t:await()
+--- assert(v == nil and err.kind == "cancelled" and err.message == "no longer needed")
+--- ```
+-- task.task_methods:cancel is in C.
+
+--- A word for how the task stands.
+---@return string status "new", "ready", "running", "waiting", "joining" (its function has ended, its children
+--- have not); and once it has ended "ok", "failed", "raised" (a bug) or "cancelled"
+--- ```lua
+--- local t = spawn(sleep, 0)
+--- assert(t:status() == "new" and t:await() and t:status() == "ok")
+--- ```
+-- task.task_methods:status is in C.
 
 --- Runs `fn(...)` (or awaits a task) with a limit of `seconds`.
 ---@param seconds number
@@ -169,7 +189,7 @@ task.set_cleanup_runner(function(stack)
         if type(entry) == "table" then
             pcall(M.shield, entry.grace, entry.fn)
         else
-            pcall(entry.give, entry) -- a semaphore held by `with`
+            pcall(entry._give, entry) -- a semaphore held by `with`
         end
     end
 end)

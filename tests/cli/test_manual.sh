@@ -25,6 +25,36 @@ while read -r name; do
 done <names
 [ "$(grep -c '^  example:' plain)" -gt 60 ] || fail "examples are missing"
 
+begin "what Tab offers of leat's objects has a help, and nothing else is offered"
+cat >offered.lua <<'LUA'
+local complete, known = require "leat.complete", {}
+for _, name in ipairs(require("leat.help").names()) do
+    known[name] = true
+end
+local server = assert(leat.serve { handler = function() return "ok" end })
+local objects = {
+    semaphore = semaphore(1), queue = leat.queue(), event = leat.event(), task = spawn(sleep, 0),
+    client = leat.client {}, openai = leat.openai { api_key = "x" }, pipeline = leat.pipeline {},
+    retry = leat.retry {}, breaker = leat.breaker {}, limiter = leat.limiter {}, adaptive = leat.adaptive {},
+    response = request { url = server.url, stream = true }, reservation = leat.limiter():reserve(),
+    server = server, writer = leat.jsonl.writer "rows.jsonl", merge = leat.merge {},
+}
+for class, object in pairs(objects) do
+    subject = object
+    local inserted, listed = complete.complete("subject:", {}, 1)
+    local n = 0
+    for name in (listed ~= "" and listed or inserted):gmatch "[%w_]+" do
+        n = n + 1
+        if not known[class .. ":" .. name] and name ~= "handler" then print("no help for", class .. ":" .. name) end
+    end
+    if n == 0 then print("nothing is offered of", class) end
+end
+objects.writer:close()
+server:close()
+LUA
+echo 'dofile "offered.lua"' | "$LEAT" repl 2>&1 | grep -v '^nil$' >out
+expect_lines out 0
+
 begin "each option of the help is in leat(1)"
 sed 's/\\-/-/g' man/leat.1 >plain
 for command in "" batch mock; do

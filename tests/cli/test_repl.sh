@@ -609,20 +609,32 @@ line 4>
 send help "no-such-thing"\r
 expect nothing is known about
 line 5>
+send help "smaphore"\r
+expect did you mean 'semaphore'?
+line 6>
+send help(smaphore)\r
+expect that is nil; a name stands in quotes
+line 7>
+send help "response:lines"\r
+expect Iterates over the lines of the body
+line 8>
+send help(leat.pipeline {})\r
+expect pipeline:run
+line 9>
 send help(wait_for)\r
 expect wait_for(seconds, fn, ...)
-line 6>
+line 10>
 send help(json)\r
 expect json.decode
 expect json.encode
-line 7>
+line 11>
 send help "client"\r
 expect client(options)
-line 8>
+line 12>
 send help(request(os.getenv "URL" .. "/ok"))\r
 expect What a request gives
 expect response:json
-line 9>
+line 13>
 STEPS
 
 begin "another size of the window, and a stop with Ctrl-Z and its end, leave the line as it was"
