@@ -75,16 +75,16 @@ local function line_of(self)
         parts[#parts + 1] = ("p50 %s p95 %s"):format(seconds(p50), seconds(p95))
     end
     if c.retried > 0 then
-        parts[#parts + 1] = ("%d retries"):format(c.retried)
+        parts[#parts + 1] = c.retried == 1 and "1 retry" or ("%d retries"):format(c.retried)
     end
     if c.failed > 0 then
         parts[#parts + 1] = ("%d failed"):format(c.failed)
     end
     local left = self.total and self.total - done
-    if left and left > 0 and rate > 0 then
-        parts[#parts + 1] = "ETA " .. seconds(left / rate)
-    elseif left == 0 then
+    if self.ended or left == 0 then -- it may have ended before the last: interrupted, or rows that are none
         parts[#parts + 1] = "in " .. seconds(elapsed)
+    elseif left and left > 0 and rate > 0 then
+        parts[#parts + 1] = "ETA " .. seconds(left / rate)
     end
     local line = table.concat(parts, "  ")
     if self.terminal and #line > WIDTH then
@@ -136,6 +136,7 @@ function Progress:finish(whole)
         self.timer:cancel()
         self.timer = nil
     end
+    self.ended = true
     if self.terminal then
         show(self)
         self.sink "\n"

@@ -157,12 +157,15 @@ function Stats:__tostring()
             plural(self.calls, "call"), self.retried,
             self.tokens > 0 and "; " .. plural(self.tokens, "token") or "",
             self.cost and ("; cost %.4g"):format(self.cost) or ""),
-        ("%s, %s items/s; one after the other %s%s"):format(seconds(self.wall), M.figure(self.rate),
-            seconds(self.serial), self.wall > 0
-                and (" (%s times as long)"):format(M.figure(self.serial / self.wall)) or ""),
     }
+    if self.calls > 0 then -- what was done side by side; where waits came between, that says nothing
+        local times = self.wall > 0 and self.serial / self.wall or 0
+        lines[2] = ("%s, %s items/s%s"):format(seconds(self.wall), M.figure(self.rate), times >= 1.05
+            and ("; one after the other %s (%s times as long)"):format(seconds(self.serial), M.figure(times))
+            or "")
+    end
     if self.p50 then
-        lines[3] = ("calls: p50 %s, p95 %s, p99 %s"):format(seconds(self.p50), seconds(self.p95),
+        lines[#lines + 1] = ("calls: p50 %s, p95 %s, p99 %s"):format(seconds(self.p50), seconds(self.p95),
             seconds(self.p99))
     end
     if self.bottleneck and self.wall > 0 then

@@ -397,7 +397,10 @@ t.test("the summary says it all", function()
 30 s, 3.33 items/s; one after the other 2:30 min (5 times as long)
 calls: p50 1.5 s, p95 1.5 s, p99 1.5 s
 bottleneck: concurrency (95 % of the time)]])
-    t.ok(tostring(leat.pipeline():stats()):find "^0 items: 0 ok")
+    t.eq(tostring(leat.pipeline():stats()), "0 items: 0 ok, 0 failed, 0 skipped; 0 calls, 0 of them retries")
+    local alone = leat.pipeline { retry = false }
+    alone:run({ 1 }, slow)
+    t.ok(tostring(alone:stats()):find "\n1 s, 1 items/s\n") -- nothing to compare with
 end)
 
 t.test("what an item waits for is told with its number", function()
@@ -447,6 +450,15 @@ local function shown(opts, fn)
         :run(numbers(10), fn or slow)
     return out
 end
+
+t.test("the last line of progress says how long it took, even where it ended before the last item", function()
+    local out = {}
+    local opts = { sink = function(text) out[#out + 1] = text end, terminal = true, color = false }
+    local line = require("leat.progress").new(opts, require("leat.tally").new(), 5)
+    sleep(2)
+    line:finish()
+    t.eq(out[1], "\r0/5  0/s  0 in flight  in 2 s\27[K")
+end)
 
 t.test("progress on a terminal is one line that changes, and stays at the end", function()
     local out = shown { terminal = true, color = false }
