@@ -10,11 +10,11 @@ for i = 1, 100 do
 end
 
 local slots = leat.adaptive { min = 1, start = 5, max = 20 }
-local started, failed = leat.now(), 0
+local started, failed, first = leat.now(), 0, nil
 leat.map(prompts, function(prompt)
     return slots:call(chat, prompt)
 end, { limit = 20, settle = true, on_result = function(_, _, err)
-    failed = failed + (err and 1 or 0)
+    failed, first = failed + (err and 1 or 0), first or err
 end })
 
 for _, change in ipairs(slots:history()) do
@@ -22,3 +22,6 @@ for _, change in ipairs(slots:history()) do
     print(("%6.2f s  at most %2d  (%s)"):format(at, change.limit, change.reason))
 end
 print(("%d calls, %d failed: %.2f s"):format(#prompts, failed, leat.now() - started))
+if first then
+    print("the first failure: " .. tostring(first))
+end

@@ -5,7 +5,11 @@
 local leat = require "leat"
 
 local API = "https://api.example.com"
-local down_from = 15 * 60
+local began = leat.now() -- 0 under virtual time
+if began > 0 then
+    leat.log.warn "this takes an hour; with --virtual-time it takes none"
+end
+local down_from = began + 15 * 60
 local down_to = down_from + (tonumber((...)) or 30) * 60
 
 -- While it is down it answers with 503, breaks off, or never answers.
@@ -29,7 +33,7 @@ end))
 local opened, minutes = 0, {}
 
 local function count(_, _, err)
-    local slot = math.floor(leat.now() / 300) + 1
+    local slot = math.floor((leat.now() - began) / 300) + 1
     local m = minutes[slot] or { ok = 0, refused = 0, failed = 0 }
     minutes[slot] = m
     local what = not err and "ok" or err.kind == "circuit_open" and "refused" or "failed"
@@ -63,5 +67,5 @@ for slot = 1, 24 do
         print(("%2d to %2d  %7d   %7d   %7d"):format(slot * 5 - 5, slot * 5, m.ok, m.refused, m.failed))
     end
 end
-print(("%d calls reached the API, %d of them while it was down; the circuit opened %d times"):format(reached,
-    during, opened))
+print(("%d calls reached the API, %d of them while it was down; the circuit opened %d time%s"):format(
+    reached, during, opened, opened == 1 and "" or "s"))

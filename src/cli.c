@@ -388,6 +388,14 @@ static int finish(leat_runtime *rt, enum leat_status status)
     return sig ? 128 + sig : EXIT_SCRIPT;
 }
 
+/* Behind the message for a script that is not there: it may have been meant as a command. */
+static const char *no_command(const char *word)
+{
+    if (strpbrk(word, "./") || access(word, F_OK) == 0)
+        return "";
+    return ", and there is no command of that name: batch, mock, repl, run (see leat --help)";
+}
+
 /* A descriptor 0, 1 or 2 that the caller closed would go to the first socket or timer we open. */
 static void open_standard_files(void)
 {
@@ -452,7 +460,7 @@ int main(int argc, char **argv)
     } else if (start(rt, &o, &err)) {
         rc = see_end(&o.see, rt, finish(rt, leat_run(rt)));
     } else {
-        fprintf(stderr, "leat: %s\n", err.message);
+        fprintf(stderr, "leat: %s%s\n", err.message, o.script ? no_command(o.script) : "");
         rc = strcmp(err.kind, "script") == 0 ? EXIT_SCRIPT : EXIT_USAGE;
     }
     atomic_store(&signalled_runtime, NULL);

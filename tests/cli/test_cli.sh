@@ -20,6 +20,12 @@ try "$LEAT" -e 'print(1 + 1)'
 expect_status 0
 expect_equal "$(cat out)" "2"
 
+begin "a word that is neither a script nor a command says which commands there are"
+try "$LEAT" bacth in.jsonl out.jsonl
+expect_status 2
+expect_lines err 1
+expect_err "cannot read script 'bacth': No such file or directory, and there is no command of that name: batch"
+
 begin "a script that is not there is one clear line"
 try "$LEAT" missing.lua
 expect_status 2
