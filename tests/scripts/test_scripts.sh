@@ -41,6 +41,13 @@ LUA
         "$LEAT" --virtual-time virtual.lua "$script" "$@"
 }
 
+begin "the script that README begins with is scripts/main_job.lua, to the letter"
+"$LEAT" - "$root" <<'LUA' || fail "they differ"
+local function read(name) return assert(io.open(arg[1] .. "/" .. name)):read "*a" end
+local shown = assert(read("README.md"):match "```lua\n(.-)```")
+assert(#shown > 300 and read("scripts/main_job.lua"):find(shown, 1, true))
+LUA
+
 begin "serial: ten calls, never two at once"
 reset_mock
 try "$LEAT" "$root/scripts/serial.lua"
