@@ -71,9 +71,10 @@ local function plan(seed)
             note("retry", attempt, tostring(what.kind or what.status), ("%.4f"):format(delay))
         end,
     }
+    local threshold, reset, probes, by_rate = random(5), 1 + random() * 4, random(2), random(3) == 1
     local breaker = leat.breaker {
-        threshold = random(5), reset = 1 + random() * 4, probes = random(2),
-        failure_rate = random(3) == 1 and 0.5 or nil, min_calls = 4,
+        threshold = threshold, reset = reset, probes = probes,
+        failure_rate = by_rate and 0.5 or nil, min_calls = by_rate and 4 or nil,
         on_change = function(old, new)
             note(old, new)
             if old ~= (changes[#changes] or "closed") then
