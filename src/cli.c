@@ -449,6 +449,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "leat: %s\n", err.message);
         return strcmp(err.kind, "invalid") == 0 ? EXIT_USAGE : EXIT_SCRIPT;
     }
+    runtime_inside(rt)->log.is_hosts = false;
     struct repl *repl = o.repl || o.then_repl ? repl_new(runtime_inside(rt)) : NULL;
     atomic_store(&signalled_repl, repl);
     atomic_store(&signalled_runtime, rt);

@@ -13,6 +13,7 @@ struct log {
     log_fn fn; /* NULL: standard error */
     void *arg;
     enum log_level min_level;
+    bool is_hosts;  /* so nothing is written to standard error beside it */
     bool line_open; /* a line that is redrawn stands on the terminal; messages come in its place */
 };
 

@@ -128,6 +128,13 @@ static int log_enabled(lua_State *L)
     return 1;
 }
 
+/* Whether messages go to a sink of the host's. */
+static int log_is_hosts(lua_State *L)
+{
+    lua_pushboolean(L, rt_of(L)->log.is_hosts);
+    return 1;
+}
+
 /* (level, line) */
 static int log_line(lua_State *L)
 {
@@ -174,6 +181,7 @@ int lua_open_util(lua_State *L, struct rt *rt)
                                          {"base64_decode", base64_decode},
                                          {"log_enabled", log_enabled},
                                          {"log", log_line},
+                                         {"log_is_hosts", log_is_hosts},
                                          {"line_open", line_open},
                                          {"redact", redact},
                                          {"isatty", is_terminal},

@@ -148,6 +148,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
         mem_set_host(&rt->mem, host_alloc, r);
     log_init(&rt->log, r->config.log ? forward_log : NULL, r,
              (enum log_level)r->config.min_log_level);
+    rt->log.is_hosts = r->config.log != NULL;
     list_init(&rt->servers);
     list_init(&rt->streams);
     list_init(&rt->spare);

@@ -1,4 +1,5 @@
--- How far a pipeline has come: a live line on a terminal, a line now and then elsewhere. On stderr. Internal.
+-- How far a pipeline has come: a live line on a terminal, a line now and then elsewhere. On
+-- stderr, or in the log of a host that has one. Internal.
 local check = require "leat.check"
 local core = require "leat.core.util"
 local policy = require "leat.policy"
@@ -12,6 +13,7 @@ local Progress = {}
 Progress.__index = Progress
 
 local WIDTH = 79
+local INFO = 1 -- of the log's levels
 local LIVE, PLAIN = 0.1, 5 -- seconds between two lines
 
 local ROWS = {
@@ -33,12 +35,19 @@ function M.options(given)
     return given
 end
 
+local function log_text(text)
+    core.log(INFO, (text:gsub("\n$", "")))
+end
+
 -- given: as M.options takes it. `counts` is a tally, `total` the number of items, or nil where that is not
 -- known; others() is how many of these are no items of the pipeline's.
 function M.new(given, counts, total)
     given = M.options(given)
     local terminal = given.terminal
-    if terminal == nil then
+    local to_log = not given.sink and core.log_is_hosts()
+    if to_log then
+        terminal = false
+    elseif terminal == nil then
         terminal = not given.sink and core.isatty(2) and os.getenv "TERM" ~= "dumb"
     end
     local color = given.color
@@ -47,7 +56,7 @@ function M.new(given, counts, total)
     end
     return setmetatable({
         on_stderr = terminal and not given.sink,
-        sink = given.sink or function(text)
+        sink = given.sink or to_log and log_text or function(text)
             io.stderr:write(text)
             io.stderr:flush()
         end,

@@ -44,6 +44,26 @@ static enum leat_status run(leat_runtime *rt, const char *source)
     return leat_run(rt);
 }
 
+static void keep_line(void *arg, enum leat_log_level level, const char *line)
+{
+    if (level == LEAT_LOG_INFO)
+        keep(arg, line, strlen(line));
+}
+
+TEST(the_progress_of_a_pipeline_goes_to_the_hosts_log)
+{
+    struct text text = {.rt = NULL};
+    struct leat_config config = {
+        .log = keep_line, .log_arg = &text, .min_log_level = LEAT_LOG_INFO};
+    leat_runtime *rt = leat_new(&config, NULL);
+    REQUIRE(rt);
+    CHECK_EQ(run(rt, "leat.pipeline { progress = true }:run({ 1, 2 }, function(i) return i end)"),
+             LEAT_OK);
+    leat_free(rt);
+    CHECK_EQ(strncmp(text.bytes, "2/2  ", 5), 0);
+    CHECK(!strpbrk(text.bytes, "\r\n\33"));
+}
+
 /* ---- versions */
 
 /* The struct as of the first version. */
