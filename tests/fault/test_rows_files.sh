@@ -8,7 +8,7 @@
 #    read errors          here; interrupted system calls: here
 # 55 closed, slow output  cli/test_ends, cli/test_cli; here writers, and what a slow reader costs
 # 56 Ctrl-C               cli/test_batch, cli/test_cli
-# 57 kill -9              cli/test_batch; lua/test_journal at every length of the file
+# 57 kill -9              cli/test_batch; lua/test_journal at every length of the file; here each form of journal
 # 58 result files         cli/test_batch, lua/test_journal; here CRLF, marks, foreign text without an end
 # 59 two processes        cli/test_batch, lua/test_journal; here two processes on a journal
 # 60 rows of input        cli/test_batch, lua/test_journal; here each of them in both readers
@@ -284,6 +284,55 @@ printf 'only notes' >notes.out
 try "$LEAT" batch rows notes.out -q
 expect_status 0
 expect_equal "$(head -n 1 notes.out)" "only notes"
+
+items=300 kills=4 # of each form
+[ "${LEAT_FULL-}" = 1 ] && items=3000 kills=50
+begin "a journalled map, each, batch and pipeline, each killed with -9 $kills times: none lost, none twice"
+cat >killed.lua <<'LUA'
+local form, n = arg[1], tonumber(arg[2])
+local list, path = {}, form .. ".jsonl"
+for i = 1, n do list[i] = i end
+local function fn(x)
+    sleep(0.001)
+    local f = io.open(form .. ".calls", "a")
+    f:write(x, "\n")
+    f:close()
+    return { square = x * x }
+end
+local results
+if form == "map" then
+    results = assert(leat.map(list, fn, { journal = path, limit = 10 }))
+elseif form == "each" then
+    local counts = assert(leat.each(list, fn, { journal = path, limit = 10 }))
+    assert(counts.ok + counts.resumed == n)
+    results = assert(leat.map(list, fn, { journal = path, limit = 10 }))
+elseif form == "batch" then
+    results = assert(leat.batch(list, { size = 10, interval = 0, journal = path }, fn))
+    for i = 1, n do results[i] = results[i].value end
+else
+    results = assert(leat.pipeline { concurrency = 10, journal = path }:run(list, fn))
+end
+for i = 1, n do assert(results[i].square == i * i) end
+LUA
+RANDOM=11
+for form in map each batch pipeline; do
+    for ((i = 0; i < kills; i++)); do
+        "$LEAT" killed.lua $form $items 2>killed.err &
+        pid=$!
+        disown $pid
+        at=$(($(grep -c "" $form.jsonl 2>/dev/null) + RANDOM % (items / kills) + 1))
+        while { [ ! -e $form.jsonl ] || [ "$(wc -l <$form.jsonl)" -lt $at ]; } && kill -0 $pid 2>/dev/null; do
+            read -rt 0.002 <> <(:) || :
+        done
+        kill -9 $pid 2>/dev/null
+        while kill -0 $pid 2>/dev/null; do read -rt 0.002 <> <(:) || :; done
+    done
+    try "$LEAT" killed.lua $form $items
+    expect_status 0
+    expect_equal "$(wc -l <$form.jsonl)" $((items + 1))
+    expect_equal "$(sort -u $form.calls | wc -l)" $items
+    [ "$(wc -l <$form.calls)" -le $((items + kills * 10)) ] || fail "$form: $(wc -l <$form.calls) calls"
+done
 
 begin "of two processes on one journal the second is refused"
 cat >hold.lua <<'LUA'
