@@ -89,5 +89,8 @@ void lua_util_close(struct rt *rt);
 void lua_serve_close_all(struct rt *rt);
 /* Hands the requests of simulated origins to their servers; called beside lua_request_drain. */
 void lua_serve_drain(struct rt *rt);
+/* Where nothing can wake a task any more: ends the simulated servers that only keep their parents
+ * from their ends. Whether there were any. */
+bool lua_serve_end_idle(struct rt *rt);
 /* Hands finished transfers to their tasks; called by the runtime after each loop turn. */
 void lua_request_drain(struct rt *rt);

@@ -36,8 +36,9 @@ struct server {
     struct list acceptors; /* tasks, by wait.node */
     struct list idlers;    /* tasks that wait until no request is open, by wait.node */
     size_t max_body;
-    bool quiet;    /* no longer listens; further requests on open connections get 503 */
-    unsigned refs; /* the userdata, two uv handles, requests and connections */
+    bool quiet;          /* no longer listens; further requests on open connections get 503 */
+    unsigned refs;       /* the userdata, two uv handles, requests and connections */
+    struct task *keeper; /* while the hook is on it; else NULL */
     struct task_hook keeper_hook; /* of the task whose end ends the server, see server_keep */
 
     /* gauges and counters, read-only */

@@ -152,7 +152,8 @@ struct server *server_new(struct rt *rt, size_t max_body)
 void server_started(struct server *s)
 {
     list_push_back(&s->rt->servers, &s->node);
-    s->rt->sched.external++;
+    if (!s->simulation) /* which only the tasks of this runtime can call */
+        s->rt->sched.external++;
 }
 
 /* Under virtual time no socket is opened: the requests of this very runtime find the server at its
@@ -274,17 +275,19 @@ void server_stop(struct server *s)
     if (!server_open(s))
         return;
     task_hook_remove(&s->keeper_hook);
-    if (s->simulation)
+    s->keeper = NULL;
+    if (s->simulation) {
         server_stop_simulation(s);
-    else
+    } else {
         stop_daemon(s);
+        s->rt->sched.external--;
+    }
     struct list *lines[] = {&s->acceptors, &s->idlers};
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
         while (!list_empty(lines[i]))
             task_wake(CONTAINER_OF(lines[i]->next, struct task, wait.node));
     }
     list_unlink(&s->node);
-    s->rt->sched.external--;
 }
 
 static void keeper_ended(struct task_hook *hook, struct task *t)
@@ -298,8 +301,25 @@ void server_keep(struct server *s, struct task *t)
     if (!server_open(s))
         return;
     task_hook_remove(&s->keeper_hook);
+    s->keeper = t;
     s->keeper_hook.fn = keeper_ended;
     task_hook_add(t, &s->keeper_hook);
+}
+
+bool lua_serve_end_idle(struct rt *rt)
+{
+    bool any = false;
+    struct list *node = rt->servers.next;
+    while (node != &rt->servers) {
+        struct server *s = CONTAINER_OF(node, struct server, node);
+        node = node->next;
+        if (s->simulation && s->keeper && s->keeper->parent &&
+            s->keeper->parent->state == TASK_JOINING) {
+            server_stop(s);
+            any = true;
+        }
+    }
+    return any;
 }
 
 void server_release(struct server *s)

@@ -285,6 +285,10 @@ static void cancel_shielded(struct rt *rt, const char *reason)
 /* No silent hang: the run ends with the list of who waits for what. */
 static void give_up_stuck(struct leat_runtime *r)
 {
+#ifdef LEAT_SERVE
+    if (lua_serve_end_idle(&r->rt))
+        return;
+#endif
     if (r->stuck) {
         cancel_shielded(&r->rt, "nothing could ever wake it");
         return;

@@ -361,7 +361,8 @@ local SIMULATE = { handler = true, max_body = "number", name = "string" }
 ---
 --- Requests only find it while it is open; after that they meet the network again, or, under virtual time,
 --- fail with kind "denied". No name is looked up, no connection made, no certificate checked, no cookie
---- kept. A handler that fails or breaks off looks to the asker as on a socket. Wrong options raise.
+--- kept. A handler that fails or breaks off looks to the asker as on a socket. Left open it ends with the
+--- script, once nobody is left who could ask. Wrong options raise.
 --- ```lua
 --- local api = assert(leat.simulate("https://api.example.com", function(req)
 ---     sleep(0.01)

@@ -308,4 +308,21 @@ kill -TERM "$pid"
 end_signalled
 expect_status 143
 
+simulated='leat.simulate("http://x.test", function() return { json = { a = 1 } } end)'
+begin "a simulated origin that nobody can call any more does not keep a script from its end"
+for mode in --virtual-time -v; do
+    try "$LEAT" $mode -e "$simulated print(request('http://x.test/').status)"
+    expect_status 0
+    expect_out 200
+    try "$LEAT" $mode -e "$simulated spawn(function() sleep(0.01) print(request('http://x.test/').status) end)"
+    expect_status 0
+    expect_out 200
+done
+
+begin "nor does it hide that nothing can wake the script"
+try "$LEAT" --virtual-time -e "$simulated leat.event():wait()"
+expect_status 1
+expect_err "nothing can wake one"
+expect_err "event:wait"
+
 finish
