@@ -13,6 +13,7 @@ void group_init(struct group *g, struct task *owner)
     *g = (struct group){.sched = owner->sched, .owner = owner, .owner_hook = {.fn = owner_ended}};
     list_init(&g->running);
     list_init(&g->finished);
+    list_init(&g->waiters);
     task_hook_add(owner, &g->owner_hook);
 }
 
@@ -39,6 +40,8 @@ void group_add(struct group *g, struct task *t)
     t->member = true;
     list_push_back(&g->running, &t->group_node);
     g->running_count++;
+    if (g->closing)
+        task_cancel(t, "the group that it is started in was cancelled");
 }
 
 bool group_adopt(struct group *g, struct task *t)
@@ -60,10 +63,22 @@ void group_task_ended(struct group *g, struct task *t)
     list_unlink(&t->group_node);
     list_push_back(&g->finished, &t->group_node);
     g->running_count--;
-    struct task *w = g->waiter;
-    /* A cancelled waiter stays until all its children are gone. */
-    if (w && (!w->cancel_requested || g->running_count == 0))
+    group_pass_on(g);
+}
+
+void group_pass_on(struct group *g)
+{
+    bool all = g->running_count == 0; /* nothing more will come for whoever is behind */
+    LIST_FOR(node, &g->waiters)
+    {
+        struct task *w = CONTAINER_OF(node, struct task, wait.node);
+        /* A cancelled waiter stays until all its children are gone. */
+        if (!all && w->cancel_requested)
+            continue;
         task_wake(w);
+        if (!all)
+            return;
+    }
 }
 
 struct task *group_take(struct group *g)
@@ -78,6 +93,7 @@ struct task *group_take(struct group *g)
 
 void group_cancel(struct group *g, const char *reason)
 {
+    g->closing = true;
     LIST_FOR(node, &g->running)
     task_cancel(CONTAINER_OF(node, struct task, group_node), reason);
 }

@@ -11,8 +11,9 @@ struct group {
     struct list running;  /* by group_node */
     struct list finished; /* by group_node; anchored until taken */
     size_t running_count;
+    struct list waiters; /* tasks that wait for an end, by wait.node */
     bool adopted;        /* some are not the owner's own children: its cancel does not reach them */
-    struct task *waiter; /* in group_next's wait; NULL: none */
+    bool closing;        /* cancelled as a whole, and what is still added with it */
 };
 
 void group_init(struct group *g, struct task *owner);
@@ -26,4 +27,7 @@ bool group_adopt(struct group *g, struct task *t);
 struct task *group_take(struct group *g);
 /* Called by the scheduler when a member has ended. */
 void group_task_ended(struct group *g, struct task *t);
+/* Cancels what runs, and whatever is added from now on. */
 void group_cancel(struct group *g, const char *reason);
+/* An end that a waiter was woken for is still there: the next one in line may have it. */
+void group_pass_on(struct group *g);

@@ -50,20 +50,19 @@ static int l_group_adopt(lua_State *L)
     return 1;
 }
 
-static void leave(struct group *g, struct task *t)
-{
-    if (g->waiter == t)
-        g->waiter = NULL;
-}
-
 static bool cancel_group_next(struct task *t)
 {
     struct group *g = t->wait.obj;
+    bool woken = t->wait.woken;
     if (g->owner != t || g->running_count == 0 || g->adopted) { /* these the drain cancels */
-        leave(g, t);
+        list_unlink(&t->wait.node);
+        if (woken && !list_empty(&g->finished))
+            group_pass_on(g);
         return true;
     }
     task_unwake(t); /* its children are being cancelled too: it goes on when they are gone */
+    if (woken)
+        list_push_front(&g->waiters, &t->wait.node);
     return false;
 }
 
@@ -78,14 +77,17 @@ static int push_done(lua_State *L, struct task *done)
     return 4;
 }
 
+static int wait_on(lua_State *L, struct task *t);
+
 static int take_group_next(lua_State *L, struct task *t)
 {
     struct group *g = t->wait.obj;
-    leave(g, t);
     struct task *done = group_take(g);
-    if (!done)
+    if (done)
+        return push_done(L, done);
+    if (g->closing || g->running_count == 0)
         return 0;
-    return push_done(L, done);
+    return wait_on(L, t); /* another one came first */
 }
 
 static void describe_group(struct task *t, char *out, size_t size)
@@ -102,11 +104,14 @@ static const struct wait_ops group_ops = {.name = "gather",
 static void begin_group_next(struct task *t, void *arg)
 {
     struct group *g = arg;
-    if (g->waiter) /* a drain takes over; the other gets what is there, or nothing */
-        task_wake(g->waiter);
-    g->waiter = t;
+    list_push_back(&g->waiters, &t->wait.node);
     if (!list_empty(&g->finished) || g->running_count == 0)
-        task_wake(t);
+        group_pass_on(g);
+}
+
+static int wait_on(lua_State *L, struct task *t)
+{
+    return task_park(L, t->sched, &group_ops, t->wait.obj, begin_group_next, t->wait.obj);
 }
 
 /* next(g): the next finished task, or nil when none runs. Collects without a park where one is
@@ -124,8 +129,6 @@ static int l_group_next(lua_State *L)
             return 1;
         }
     }
-    if (g->waiter)
-        aux_raise(L, "two tasks collect from one group");
     return task_park(L, g->sched, &group_ops, g, begin_group_next, g);
 }
 
@@ -135,12 +138,39 @@ static bool cancel_never(struct task *t)
     return false;
 }
 
+static int take_drain(lua_State *L, struct task *t);
+
 static const struct wait_ops drain_ops = {.name = "gather",
                                           .cancel = cancel_never,
-                                          .take = take_group_next,
+                                          .take = take_drain,
                                           .describe = describe_group,
                                           .joins = true,
                                           .survives_cancel = true};
+
+static void begin_drain(struct task *t, void *arg)
+{
+    struct group *g = arg;
+    while (!list_empty(&g->waiters)) /* they get what is there, or nothing: the drain takes over */
+        task_wake(CONTAINER_OF(g->waiters.next, struct task, wait.node));
+    begin_group_next(t, g);
+}
+
+/* The next that has ended, without a wait where there is one: a cancelled task may wait only so
+ * often. */
+static int drain(lua_State *L, struct task *t, struct group *g)
+{
+    struct task *done = group_take(g);
+    if (done)
+        return push_done(L, done);
+    if (g->running_count == 0)
+        return 0;
+    return task_park(L, t->sched, &drain_ops, g, begin_drain, g);
+}
+
+static int take_drain(lua_State *L, struct task *t)
+{
+    return drain(L, t, t->wait.obj);
+}
 
 /* drain(g): like next, but not even a cancel ends it before the group is empty. */
 static int l_group_drain(lua_State *L)
@@ -151,7 +181,7 @@ static int l_group_drain(lua_State *L)
         if (up->group == g)
             aux_raise(L, "close: called by a task that it would wait for");
     }
-    return task_park(L, t->sched, &drain_ops, g, begin_group_next, g);
+    return drain(L, t, g);
 }
 
 static int l_group_cancel(lua_State *L)

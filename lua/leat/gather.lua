@@ -440,6 +440,7 @@ end
 ---@return function iterator of index, value, err; has close()
 ---
 --- After a `break` what is left runs until close(), or until the task that opened it ends. A bug is raised.
+--- Several tasks may share it: each result goes to one of them.
 --- ```lua
 --- local order = {}
 --- local function wait(s) sleep(s) return s end
@@ -501,7 +502,7 @@ end
 local Nursery = {}
 Nursery.__index = Nursery
 
---- Starts `fn(...)` as a member of the group.
+--- Starts `fn(...)` as a member of the group. Where one has failed already it is cancelled before it begins.
 ---@param fn function
 ---@return table task
 function Nursery:spawn(fn, ...)

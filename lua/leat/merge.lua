@@ -118,11 +118,18 @@ local function fill(self)
     end
 end
 
+-- Nothing comes any more, for other tasks that read either.
+local function finish(self)
+    self.closed = true
+    self.queue:close()
+end
+
 local function stop(self)
     self.closed = true
     self.group:cancel("the merge was closed")
     while await(self.group:drain_start()) do
     end
+    finish(self)
 end
 
 local function source_ended(self)
@@ -149,10 +156,13 @@ function Merge:__call()
     while not self.closed do
         fill(self)
         if self.running == 0 then
-            self.closed = true
+            finish(self)
             return nil
         end
         local value = self.queue:get()
+        if self.closed then -- meanwhile, by another task
+            return nil
+        end
         local head = self.head
         local key, err = self.keys[head], self.errors[head]
         self.keys[head], self.errors[head] = nil, nil
@@ -180,16 +190,20 @@ function Merge:close()
 end
 
 local function list_of(sources)
-    local keys, i = {}, 0
+    local keys, place, i = {}, {}, 0
     for key, source in pairs(sources) do
         reader_of(source, "merge: source " .. tostring(key))
         keys[#keys + 1] = key
+        place[key] = #keys
     end
     table.sort(keys, function(a, b)
-        if type(a) == type(b) then
+        local kind = type(a)
+        if kind ~= type(b) then
+            return kind < type(b)
+        elseif kind == "number" or kind == "string" then
             return a < b
         end
-        return type(a) == "number"
+        return place[a] < place[b] -- of no order
     end)
     return function()
         i = i + 1
