@@ -140,9 +140,13 @@ static const struct wait_ops wait_for_ops = {.name = "wait_for",
                                              .describe = describe_task,
                                              .joins = true};
 
-static bool cancel_never(struct task *t)
+static bool cancel_shield(struct task *t)
 {
-    UNUSED(t);
+    struct task *target = t->wait.obj;
+    if (t->wait.dropped) { /* nobody is left to hold it to its limit */
+        target->shielded = false;
+        task_cancel(target, "the wait for it was given up");
+    }
     return false;
 }
 
@@ -155,7 +159,7 @@ static int take_shield(lua_State *L, struct task *t)
 }
 
 static const struct wait_ops shield_ops = {.name = "shield",
-                                           .cancel = cancel_never,
+                                           .cancel = cancel_shield,
                                            .take = take_shield,
                                            .expired = limit_expired,
                                            .describe = describe_task,
@@ -377,9 +381,11 @@ static int l_take(lua_State *L)
     return task_take(L, &rt_of(L)->sched);
 }
 
-static int l_unpark(lua_State *L)
+/* The coroutine that was just resumed waits, and this spot cannot: its take will say so. */
+static int l_refuse(lua_State *L)
 {
-    task_unpark(&rt_of(L)->sched);
+    running(L, "coroutine.resume");
+    task_refuse(L, &rt_of(L)->sched);
     return 0;
 }
 
@@ -576,7 +582,7 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"trace", l_trace},
                                      {"note", l_note},
                                      {"take", l_take},
-                                     {"unpark", l_unpark},
+                                     {"refuse", l_refuse},
                                      {"yieldable", l_yieldable},
                                      {"preempted", l_preempted},
                                      {"go_on", l_go_on},

@@ -69,6 +69,9 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who);
 int task_take(lua_State *L, struct sched *s);
 /* Raises the cancel of the running task, the same error each time. */
 int task_raise_cancel(lua_State *L, struct task *t);
+/* The same where a coroutine of the script's own was found to wait at a spot, on L, that cannot:
+ * the take that it comes to when it is resumed raises what task_check_can_wait does. */
+void task_refuse(lua_State *L, struct sched *s);
 /* Gives the running task's wait back where it is not taken: this spot cannot yield, or an error
  * came first. Nothing to do without a wait. */
 void task_unpark(struct sched *s);

@@ -55,7 +55,7 @@ void task_wait_end(struct task *t)
     list_unlink(&t->wait.node);
     t->wait.ops = NULL;
     t->wait.obj = NULL;
-    t->wait.woken = t->wait.timed_out = t->wait.cancelled = false;
+    t->wait.woken = t->wait.timed_out = t->wait.cancelled = t->wait.dropped = false;
 }
 
 void task_wake(struct task *t)

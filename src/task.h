@@ -46,6 +46,7 @@ struct wait {
     bool woken;                 /* the result is there, the task has not run yet */
     bool timed_out;             /* the timer ended the wait */
     bool cancelled;             /* the task runs again only to raise the cancel */
+    bool dropped;               /* ops->cancel is asked because the task goes on without it */
     int64_t number;             /* the ops' own */
 };
 
@@ -113,6 +114,7 @@ struct task {
     bool sliced;    /* yielded by the step's end: it goes on first of all, where it was */
     bool stopped;   /* computed beyond its limit: never resumed again, whatever it catches */
     bool abandoned; /* swallowed its cancel for too long: never resumed again */
+    bool refused;   /* its wait could not be; SLOT_KEEP says why, and the take raises that */
     bool has_bug_child;
     bool raised;              /* the body ended by a raise */
     bool stray_yield;         /* the body yielded outside any coroutine of its own */

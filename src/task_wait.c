@@ -40,6 +40,16 @@ struct task *task_current(lua_State *L, struct sched *s, const char *who)
     return s->running;
 }
 
+/* The function on top of L, called by that name: a wait inside of it is none of its business. */
+static bool passes_waits_on(lua_State *L, const char *name)
+{
+    lua_getglobal(L, "pcall");
+    lua_getglobal(L, "xpcall");
+    bool is = lua_rawequal(L, -3, -2) || lua_rawequal(L, -3, -1) || (name && strstr(name, "pcall"));
+    lua_pop(L, 2);
+    return is;
+}
+
 /* The C function whose callback makes this spot unable to wait, for the message. */
 static const char *blocking_function(lua_State *L)
 {
@@ -51,7 +61,7 @@ static const char *blocking_function(lua_State *L)
     lua_Debug ar;
     for (int level = 1; lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Snf", &ar);
-        bool is_c = strcmp(ar.what, "C") == 0;
+        bool is_c = strcmp(ar.what, "C") == 0 && !passes_waits_on(L, ar.name);
         for (size_t i = 0; is_c && i < ARRAY_LEN(known); i++) {
             int fn = lua_gettop(L);
             lua_getglobal(L, known[i][0]);
@@ -71,18 +81,22 @@ static const char *blocking_function(lua_State *L)
     return "a C function";
 }
 
+static void push_refusal(lua_State *L, const char *who)
+{
+    lua_pushfstring(
+        L,
+        "%s: cannot wait inside %s (LuaJIT cannot leave a callback of a C function, such as a "
+        "table.sort comparator): wait before the call, keep the results in a table, and use that "
+        "table inside",
+        who, blocking_function(L));
+}
+
 void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
 {
     struct task *t = task_current(L, s, who);
     if (!lua_isyieldable(L)) {
-        const char *fn = blocking_function(L);
-        raise_at(
-            L,
-            "%s: cannot wait inside %s (LuaJIT cannot leave a callback of a C function, such as a "
-            "table.sort comparator): wait before the call, keep the results in a table, and use "
-            "that "
-            "table inside",
-            who, fn);
+        push_refusal(L, who);
+        raise_at(L, "%s", lua_tostring(L, -1));
     }
     if (!s->own_state && L != t->co) {
         raise_at(
@@ -117,7 +131,7 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
     task_unpark(s); /* what an error, caught by the script, left of an earlier wait */
     t->wait.ops = ops;
     t->wait.obj = obj;
-    t->wait.woken = t->wait.timed_out = t->wait.cancelled = false;
+    t->wait.woken = t->wait.timed_out = t->wait.cancelled = t->wait.dropped = false;
     t->wait.number = 0;
     t->wait.since_ns = s->pass_ns;
     t->state = TASK_PARKED;
@@ -143,11 +157,21 @@ void task_unpark(struct sched *s)
     struct task *t = s->running;
     if (!t || !t->wait.ops)
         return;
+    t->wait.dropped = true;
     if (!t->wait.cancelled && t->wait.ops->cancel)
         t->wait.ops->cancel(t);
     task_wait_end(t);
     list_unlink(&t->node);
     t->state = TASK_RUNNING;
+}
+
+void task_refuse(lua_State *L, struct sched *s)
+{
+    struct task *t = s->running;
+    push_refusal(L, t->wait.ops ? t->wait.ops->name : "coroutine.resume");
+    task_unpark(s);
+    task_set_slot(L, t, SLOT_KEEP);
+    t->refused = true;
 }
 
 int task_raise_cancel(lua_State *L, struct task *t)
@@ -174,6 +198,11 @@ int task_take(lua_State *L, struct sched *s)
 {
     struct task *t = task_current(L, s, "take");
     const struct wait_ops *ops = t->wait.ops;
+    if (t->refused) {
+        t->refused = false;
+        task_push_slot(L, t, SLOT_KEEP);
+        raise_at(L, "%s", lua_tostring(L, -1));
+    }
     if (!ops)
         return luaL_error(L, "take: this task did not wait");
     bool cancel = t->wait.cancelled || (t->cancel_requested && ops->joins && !ops->survives_cancel);

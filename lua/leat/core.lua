@@ -39,7 +39,6 @@ function M.install_coroutines(lib, limited)
     local running = lib.running
     local depth = setmetatable({}, { __mode = "k" })
     local waiting_in = setmetatable({}, { __mode = "k" })
-    local refused = setmetatable({}, { __mode = "k" }) -- it waits for what will not come
     local tasks_own = setmetatable({}, { __mode = "k" }) -- those of tasks that a script has got hold of
 
     local function relay(co, ok, first, ...)
@@ -57,9 +56,8 @@ function M.install_coroutines(lib, limited)
             return ok, first, ...
         end
         if not yieldable() then
-            task.unpark()
-            refused[co] = true
-            task.check_can_wait("coroutine.resume")
+            task.refuse()
+            return relay(co, raw_resume(co, PARKED)) -- the wait raises that, where it stands
         end
         waiting_in[co] = task.current() -- a slot that `enter` made: nothing here may fail
         raw_yield(PARKED)
@@ -75,9 +73,6 @@ function M.install_coroutines(lib, limited)
         end
         if tasks_own[co] and co ~= running() then
             error("coroutine.resume: this is a task's own coroutine, which goes on by itself", 3)
-        end
-        if refused[co] then
-            error("coroutine.resume: this coroutine tried to wait where it could not, and cannot go on", 3)
         end
         local d = (depth[running() or false] or 0) + 1
         if d > MAX_DEPTH then

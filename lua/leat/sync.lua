@@ -23,7 +23,12 @@ local wait_start = Event._wait_start
 M.semaphore = sync.semaphore
 
 local function give_back(sem, stack, ok, ...)
-    stack[#stack] = nil
+    for i = #stack, 1, -1 do -- not the last where generators end in another order than they began
+        if stack[i] == sem then
+            table.remove(stack, i)
+            break
+        end
+    end
     sem:_give()
     if ok then
         return ...

@@ -121,9 +121,26 @@ local function pop(stack, entry)
     end
 end
 
+local function begin(entry)
+    entry.begun = true
+    return entry.fn()
+end
+
+local function cleaned_up(entry, ok, ...)
+    if not ok and not entry.begun then -- nothing can wait here, and so nothing be shielded
+        return pcall(entry.fn)
+    end
+    return ok, ...
+end
+
+-- The outcome of its clean-up, as by pcall.
+local function clean_up(entry)
+    return cleaned_up(entry, pcall(M.shield, entry.grace, begin, entry))
+end
+
 local function conclude(entry, stack, n, ok, first, second, ...)
     pop(stack, entry)
-    local cleaned, value, err = pcall(M.shield, entry.grace, entry.fn)
+    local cleaned, value, err = clean_up(entry)
     local bug = not cleaned and not errors.is(value)
     if bug and (ok or errors.is(first)) then -- not even a cancel hides a bug
         error(task.note(value), 0)
@@ -187,7 +204,10 @@ task.set_cleanup_runner(function(stack)
     for i = #stack, 1, -1 do
         local entry = stack[i]
         if type(entry) == "table" then
-            pcall(M.shield, entry.grace, entry.fn)
+            local ok, value, err = clean_up(entry)
+            if not ok or value == nil and err ~= nil then
+                log("a clean-up of an abandoned task failed: " .. tostring(ok and err or value))
+            end
         else
             pcall(entry._give, entry) -- a semaphore held by `with`
         end

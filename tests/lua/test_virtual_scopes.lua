@@ -207,4 +207,88 @@ t.test("what an iterator gives out after the failure of its map never begins", f
     t.eq(s, 3)
 end)
 
+-- ---- where nothing can wait
+
+-- Runs fn in a table.sort comparator, within a coroutine or not; what came out of the sort.
+local function in_sort(within, fn)
+    return pcall(table.sort, { 2, 1 }, function()
+        if within then
+            coroutine.wrap(fn)()
+        else
+            fn()
+        end
+        return false
+    end)
+end
+
+t.test("a wait that cannot be is refused, and nothing of it is left to end another wait", function()
+    for _, within in ipairs { true, false } do
+        for _, fn in ipairs {
+            function() gather { function() sleep(1) end } end,
+            function() wait_for(1, sleep, 2) end,
+            function() leat.as_completed({ 1 }, sleep)() end,
+            function() spawn(sleep, 1):await() end,
+            function() leat.queue():get(1) end,
+        } do
+            local ok, err = in_sort(within, fn)
+            t.eq(ok, false)
+            t.ok(tostring(err):find("cannot wait inside sort", 1, true), tostring(err))
+            local before = leat.now()
+            sleep(100)
+            t.eq(leat.now() - before, 100)
+        end
+    end
+end)
+
+t.test("a shield that cannot be waited for leaves nothing behind that no cancel reaches", function()
+    t.eq(t.took(function()
+        spawn(in_sort, true, function() leat.shield(1, sleep, 1000) end):await()
+    end), 0)
+end)
+
+t.test("a clean-up runs where nothing can wait", function()
+    for _, within in ipairs { true, false } do
+        local cleaned, sem = 0, semaphore(1)
+        in_sort(within, function()
+            leat.finally(function() sem:with(sleep, 1) end, function() cleaned = cleaned + 1 end)
+        end)
+        t.eq(cleaned, 1)
+        t.eq(sem.available, 1)
+        local ok, err = in_sort(within, function()
+            leat.finally(function() end, function() sleep(1) end)
+        end)
+        t.eq(ok, false)
+        t.ok(tostring(err):find("sleep: cannot wait inside sort", 1, true), tostring(err))
+    end
+end)
+
+t.test("the refusal of a wait names what it stands in, not the pcall between", function()
+    local err
+    in_sort(false, function() err = select(2, pcall(sleep, 1)) end)
+    t.ok(tostring(err):find("sleep: cannot wait inside sort", 1, true), tostring(err))
+    err = nil
+    in_sort(true, function() err = select(2, pcall(sleep, 1)) end)
+    t.ok(tostring(err):find("sleep: cannot wait inside sort", 1, true), tostring(err))
+end)
+
+t.test("permits taken in generators that end in another order are told apart", function()
+    local a, b = semaphore(1), semaphore(1)
+    local task = spawn(function()
+        local hold = coroutine.wrap(function() a:with(function() coroutine.yield() end) end)
+        hold()
+        b:with(function()
+            hold() -- a is free again
+            while true do
+                pcall(sleep, 1)
+            end
+        end)
+    end)
+    sleep(1)
+    t.eq(a:try_acquire(), true)
+    task:cancel()
+    t.fails("internal", task:await())
+    t.eq({ a.available, b.available }, { 0, 1 })
+    a:release()
+end)
+
 t.done()
