@@ -110,6 +110,7 @@ static int take_limited_as(lua_State *L, struct task *t, const char *name)
         return take_outcome(L, t);
     char where[100];
     struct err e;
+    task_push_slot(L, t, SLOT_KEEP); /* lives on here */
     task_observe(target);
     lua_pushboolean(L, 0);
     task_set_slot(L, t, SLOT_KEEP);
@@ -125,6 +126,12 @@ static int take_limited_as(lua_State *L, struct task *t, const char *name)
     lua_setfield(L, -2, "limit");
     lua_pushstring(L, where);
     lua_setfield(L, -2, "at");
+    task_push_first(L, target); /* what it raised at its cancel: a clean-up may have failed */
+    if (task_is_err(L, -1)) {
+        lua_getfield(L, -1, "cleanup");
+        lua_setfield(L, -3, "cleanup");
+    }
+    lua_pop(L, 1);
     return 2;
 }
 

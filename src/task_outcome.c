@@ -85,7 +85,7 @@ int task_push_outcome(lua_State *L, struct task *t)
     default:
         lua_pushnil(L);
         /* The error that was raised may carry more, such as a failed clean-up. */
-        if (t->raised || (lua_gettop(co) >= 2 && lua_isnil(co, 1))) {
+        if (t->raised || (lua_gettop(co) >= 2 && lua_isnil(co, 1) && !lua_isnil(co, 2))) {
             lua_pushvalue(co, t->raised ? -1 : 2);
             lua_xmove(co, L, 1);
             return 2;

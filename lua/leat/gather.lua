@@ -17,18 +17,20 @@ local function join(t)
     return await(task.join(t))
 end
 
--- Empties the group: everything still running is cancelled and waited for, whatever happens. A bug that
--- shows up on the way is returned: it must not get lost behind a failure.
+-- Empties the group: everything still running is cancelled and waited for, whatever happens. Returns the bug
+-- and the failure of a clean-up that show up on the way: they must not get lost behind a failure.
 local function drain(g, reason)
     g:cancel(reason)
-    local bug
+    local bug, unclean
     while true do
-        local t, _, status = await(g:drain_start())
+        local t, _, status, value = await(g:drain_start())
         if not t then
-            return bug
+            return bug, unclean
         end
         if status == "raised" then
             bug = bug or t
+        elseif status == "cancelled" and unclean == nil then
+            unclean = value.cleanup
         end
     end
 end
@@ -106,12 +108,20 @@ end
 -- failure, or the task of a bug; bugs are raised.
 local function finish_group(g, reason, loop, ...)
     local ok, stop = xpcall(loop, note, g, ...)
-    local bug = (not ok or stop ~= nil) and drain(g, reason)
+    local bug, unclean
+    if not ok or stop ~= nil then
+        bug, unclean = drain(g, reason)
+    end
     if ok and task.is_task(stop) then
         bug = stop
     end
     if bug and (ok or errors.is(stop)) then -- not even a cancel hides a bug
         task.raise_bug(bug)
+    end
+    if unclean ~= nil and errors.is(stop) and stop.cleanup == nil then
+        stop.cleanup = unclean
+    elseif unclean ~= nil then
+        require("leat.log").warn("a clean-up failed: " .. tostring(unclean))
     end
     if not ok then
         error(stop, 0)

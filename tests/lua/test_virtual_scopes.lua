@@ -207,6 +207,36 @@ t.test("what an iterator gives out after the failure of its map never begins", f
     t.eq(s, 3)
 end)
 
+t.test("a task whose children were cancelled says so, whatever nils its body returned", function()
+    for _, results in ipairs { { n = 0 }, { n = 1 }, { n = 2 }, { n = 3 } } do
+        local task = spawn(function()
+            spawn(sleep, 100)
+            return unpack(results, 1, results.n)
+        end)
+        sleep(1)
+        task:cancel("its child, too")
+        local v, err = task:await()
+        t.eq(t.fails("cancelled", v, err).message, "its child, too")
+    end
+end)
+
+-- ---- clean-ups that fail
+
+t.test("a limit that has passed says that the clean-up failed, too", function()
+    local v, err = wait_for(1, leat.finally, function() sleep(9) end, function() return nil, "stuck file" end)
+    t.eq(t.fails("timeout", v, err).cleanup.message, "stuck file")
+    t.ok(tostring(err):find("its clean-up failed too: script: stuck file", 1, true))
+end)
+
+t.test("the first failure of a gather says that the clean-up of another one failed", function()
+    local r, err = gather {
+        function() sleep(1) return nil, "first" end,
+        function() leat.finally(function() sleep(10) end, function() return nil, "unclean" end) end,
+    }
+    t.eq(t.fails("script", r, err).message, "first")
+    t.eq(err.cleanup.message, "unclean")
+end)
+
 -- ---- where nothing can wait
 
 -- Runs fn in a table.sort comparator, within a coroutine or not; what came out of the sort.
