@@ -168,24 +168,29 @@ static const struct wait_ops put_ops = {
 static void begin_get(struct task *t, void *arg)
 {
     struct sync_wait *j = arg;
-    list_push_back(&((struct queue *)j->obj)->getters, &t->wait.node);
+    struct queue *q = j->obj;
+    list_push_back(&q->getters, &t->wait.node);
     task_wait_seconds(t, j->timeout_s);
+    serve_queue(q);
 }
 
 static void begin_put(struct task *t, void *arg)
 {
     struct sync_wait *j = arg;
-    list_push_back(&((struct queue *)j->obj)->putters, &t->wait.node);
+    struct queue *q = j->obj;
+    list_push_back(&q->putters, &t->wait.node);
     task_wait_seconds(t, j->timeout_s);
+    serve_queue(q);
 }
 
 static int l_queue_get(lua_State *L)
 {
     struct queue *q = check_queue(L);
     double timeout_s = sync_opt_timeout(L, 2, "get: timeout");
-    if (free_items(q) > 0)
+    /* Those who were woken for an item and have not run yet come first. */
+    if (free_items(q) > 0 && q->granted == 0)
         return pop_item(L, 1, q);
-    if (q->closed)
+    if (q->closed && free_items(q) == 0)
         return push_end(L, 1);
     struct sync_wait j = {q, timeout_s};
     return task_park(L, sched_of(L), &get_ops, q, begin_get, &j);
@@ -215,7 +220,7 @@ static int l_queue_put(lua_State *L)
     double timeout_s = sync_opt_timeout(L, 3, "put: timeout");
     if (q->closed)
         return fail_closed(L);
-    if (has_room(q) && list_empty(&q->putters)) {
+    if (has_room(q) && list_empty(&q->putters) && q->reserved == 0) {
         lua_settop(L, 2);
         push_item(L, 1, q);
         lua_pushboolean(L, 1);

@@ -3,6 +3,7 @@ local core = require "leat.core"
 local sync = require "leat.core.sync"
 local task = require "leat.core.task"
 local check = require "leat.check"
+local errors = require "leat.error"
 
 local await = core.await
 local M = {}
@@ -10,7 +11,7 @@ local M = {}
 local Semaphore, Queue, Event = sync.semaphore_methods, sync.queue_methods, sync.event_methods
 -- Called as functions, so that they can say what is wrong with `self`.
 local acquire_start, put_start, get_start = Semaphore._acquire_start, Queue._put_start, Queue._get_start
-local wait_start = Event._wait_start
+local wait_start, close = Event._wait_start, Queue.close
 
 --- A counting semaphore; those who wait are served first come, first served.
 ---@param n integer permits, 0 or more
@@ -152,16 +153,22 @@ end
 
 --- Closes the queue: nothing more can be put, and what is in it can still be taken. A second time does
 --- nothing.
----@param err? any what `get` returns behind nil, and `iter` raises, once the queue is empty
+---@param err? any what `get` returns behind nil, and `iter` raises, once the queue is empty; what is no error
+---value becomes one of kind "script"
 --- ```lua
 --- local q = leat.queue()
 --- q:put "last"
 --- q:close "the source broke"
 --- assert(q:get() == "last")
 --- local item, err = q:get()
---- assert(item == nil and err == "the source broke")
+--- assert(item == nil and err.kind == "script" and err.message == "the source broke")
 --- ```
--- Queue:close is in C.
+function Queue:close(err)
+    if err ~= nil then
+        err = errors.wrap(err)
+    end
+    close(self, err)
+end
 
 --- Iterates over the items until the queue is closed and drained. Raises the error it was closed with.
 ---@return function iterator

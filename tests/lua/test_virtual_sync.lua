@@ -202,6 +202,43 @@ t.test("an item passes from a cancelled getter to the next in line", function()
     t.eq(b:await(), "item")
 end)
 
+t.test("those who wait for a queue come before who comes by in the tick in which they are woken", function()
+    local q = leat.queue(2)
+    local first = spawn(q.get, q)
+    sleep(1)
+    q:put "one"
+    q:put "two"
+    t.eq(q:get(), "two")
+    t.eq(first:await(), "one")
+
+    q:put "a"
+    q:put "b"
+    local waiting = spawn(q.put, q, "c")
+    sleep(1)
+    t.eq({ q:get(), q:get() }, { "a", "b" })
+    t.eq(q:put("d", 1), true)
+    t.eq({ q:get(), q:get() }, { "c", "d" })
+    t.eq(waiting:await(), true)
+end)
+
+t.test("consumers that wait for one queue take turns", function()
+    local q, log = leat.queue(), {}
+    local function consume(name)
+        for item in q:iter() do
+            log[#log + 1] = name .. item
+        end
+    end
+    local a, b = spawn(consume, "a"), spawn(consume, "b")
+    sleep(1)
+    for i = 1, 6 do
+        q:put(i)
+    end
+    q:close()
+    a:await()
+    b:await()
+    t.eq(table.concat(log, " "), "a1 b2 a3 b4 a5 b6")
+end)
+
 t.test("a putter that is cancelled puts nothing, and its place goes to the next", function()
     local q = leat.queue(1)
     q:put "one"
@@ -234,6 +271,19 @@ t.test("close lets getters drain, then they get nil, or the error it was closed 
             error "no item expected"
         end
     end)
+end)
+
+t.test("a queue that is closed with a text ends its readers with a failure, not with a bug", function()
+    local q = leat.queue()
+    q:put(1)
+    q:close "the disk is full"
+    local v, err = spawn(function()
+        for _ in q:iter() do
+            sleep(0)
+        end
+    end):await()
+    t.eq(t.fails("script", v, err).message, "the disk is full")
+    t.ok(rawequal(select(2, q:get()), err))
 end)
 
 t.test("putters of a queue that is closed get a failure", function()
