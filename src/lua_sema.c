@@ -13,6 +13,7 @@ static struct sched *sched_of(lua_State *L)
 struct hold {
     struct list node;
     struct task_hook hook;
+    struct semaphore *sema;
     struct task *task; /* NULL: it has ended */
     uint64_t task_id;
     char where[96];
@@ -47,7 +48,7 @@ static struct hold *hold_new(lua_State *L, struct semaphore *s, struct task *t)
     struct hold *h = mem_alloc(&s->rt->mem, sizeof *h);
     if (!h)
         return NULL; /* it only serves messages: the permit matters more */
-    *h = (struct hold){.hook = {.fn = hold_task_ended}, .task = t, .task_id = t->id};
+    *h = (struct hold){.hook = {.fn = hold_task_ended}, .sema = s, .task = t, .task_id = t->id};
     list_init(&h->node);
     list_init(&h->hook.node);
     task_where(L, h->where, sizeof h->where);
@@ -72,18 +73,24 @@ static int l_sema_new(lua_State *L)
     return 1;
 }
 
+enum { MAX_NAMED = 10 }; /* lost permits that get a line each */
+
 static int l_sema_gc(lua_State *L)
 {
     struct semaphore *s = lua_touserdata(L, 1);
+    size_t lost = 0;
     LIST_FOR(node, &s->holds)
     {
         struct hold *h = CONTAINER_OF(node, struct hold, node);
-        if (!h->task)
+        if (!h->task && lost++ < MAX_NAMED)
             log_write(&s->rt->log, LOG_WARN,
                       "semaphore: a permit acquired at %s by task %llu was never released",
                       h->where, (unsigned long long)h->task_id);
         hold_free(s, h);
     }
+    if (lost > MAX_NAMED)
+        log_write(&s->rt->log, LOG_WARN, "semaphore: %zu more permits were never released",
+                  lost - MAX_NAMED);
     return 0;
 }
 
@@ -102,7 +109,9 @@ static int take_acquire(lua_State *L, struct task *t)
     return 1;
 }
 
-enum { MAX_ASKED = 1000 }; /* tasks that are looked at for who holds a permit */
+/* Tasks that are looked at for who holds a permit, and for how long the line is: tasks() asks for
+ * each that stands in it. */
+enum { MAX_ASKED = 1000 };
 
 /* `with` notes a permit only on its task's stack of clean-ups: it is to cost next to nothing. */
 static bool holds_by_with(struct task *t, const struct semaphore *s)
@@ -125,9 +134,11 @@ static bool holds_by_with(struct task *t, const struct semaphore *s)
 static void describe_sema(struct task *t, char *out, size_t size)
 {
     struct semaphore *s = t->wait.obj;
-    int n = snprintf(out, size, "%lld permit%s, %zu waiting", (long long)s->sema.limit,
-                     s->sema.limit == 1 ? "" : "s", sema_waiting(&s->sema));
-    if (t->sched->live <= MAX_ASKED) {
+    bool few = t->sched->live <= MAX_ASKED;
+    int n = snprintf(out, size, "%lld permit%s", (long long)s->sema.limit,
+                     s->sema.limit == 1 ? "" : "s");
+    if (few) {
+        n += snprintf(out + n, size - (size_t)n, ", %zu waiting", sema_waiting(&s->sema));
         LIST_FOR(node, &t->sched->tasks)
         {
             struct task *other = CONTAINER_OF(node, struct task, all);
@@ -139,9 +150,10 @@ static void describe_sema(struct task *t, char *out, size_t size)
     LIST_FOR(node, &s->holds)
     {
         struct hold *h = CONTAINER_OF(node, struct hold, node);
-        if (n > 0 && (size_t)n < size)
-            n += snprintf(out + n, size - (size_t)n, "; held by task %llu since %s%s",
-                          (unsigned long long)h->task_id, h->where, h->task ? "" : " (ended)");
+        if (n < 0 || (size_t)n >= size)
+            break;
+        n += snprintf(out + n, size - (size_t)n, "; held by task %llu since %s%s",
+                      (unsigned long long)h->task_id, h->where, h->task ? "" : " (ended)");
     }
 }
 
@@ -206,19 +218,20 @@ static void release(lua_State *L, struct semaphore *s)
                   (int)s->sema.limit);
 }
 
-/* Forgets the hold of the running task, or else the oldest. */
+/* Forgets the last hold of the running task, or else the oldest of any. The task's hooks are asked,
+ * the last first: a semaphore may have any number of holders. */
 static void forget_hold(struct semaphore *s, struct task *t)
 {
-    struct hold *found = NULL;
-    LIST_FOR(node, &s->holds)
-    {
-        struct hold *h = CONTAINER_OF(node, struct hold, node);
-        if (h->task == t) {
+    struct hold *found =
+        list_empty(&s->holds) ? NULL : CONTAINER_OF(s->holds.next, struct hold, node);
+    for (struct list *node = t ? t->hooks.prev : NULL; node && node != &t->hooks;
+         node = node->prev) {
+        struct task_hook *hook = CONTAINER_OF(node, struct task_hook, node);
+        struct hold *h = CONTAINER_OF(hook, struct hold, hook);
+        if (hook->fn == hold_task_ended && h->sema == s) {
             found = h;
             break;
         }
-        if (!found)
-            found = h;
     }
     if (found)
         hold_free(s, found);

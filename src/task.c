@@ -120,8 +120,12 @@ static void cancel_tree(struct task *root, const char *reason)
     struct task *t = root;
     bool descend = true;
     for (;;) {
-        if (descend)
+        /* Below a task that was cancelled before all is, but for what is shielded. */
+        if (descend) {
+            bool before = t->cancel_requested;
             cancel_one(t, reason);
+            descend = !before;
+        }
         struct task *next = descend ? first_child(t) : NULL;
         if (!next) {
             while (t != root && !(next = next_sibling(t)))

@@ -130,6 +130,27 @@ t.test("another task may release a permit", function()
     t.eq(sem.available, 1)
 end)
 
+t.test("of many holders of one semaphore each that releases is forgotten, and tasks() answers", function()
+    local sem, e, tasks = semaphore(5000), leat.event(), {}
+    for i = 1, 5000 do
+        tasks[i] = spawn(function()
+            sem:acquire()
+            e:wait()
+            sleep(i * 7919 % 5000)
+            sem:release()
+        end)
+    end
+    sleep(0)
+    local last = spawn(sem.acquire, sem)
+    sleep(1)
+    t.ok(tostring(leat.tasks()):find("waiting in acquire (5000 permits; held by task", 1, true))
+    e:set()
+    gather(tasks)
+    t.eq(last:await(), true)
+    sem:release()
+    t.eq(sem.available, 5000)
+end)
+
 t.test("a permit that its task took with it is named by tasks()", function()
     local sem = semaphore(1)
     local lost = spawn(function() sem:acquire() end)
