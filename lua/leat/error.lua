@@ -9,10 +9,20 @@ for kind in ([[timeout connect dns tls closed protocol http too_large cancelled 
     KINDS[kind] = true
 end
 
+--- What `v`, which a script gave as an error, says of itself; it may be anything.
+---@param v any
+---@return string
+function M.text(v)
+    local ok, text = pcall(tostring, v)
+    return ok and type(text) == "string" and text or "a " .. type(v) .. " whose __tostring fails"
+end
+
+local text_of = M.text
+
 function meta.__tostring(e)
-    local text = tostring(e.kind) .. ": " .. tostring(e.message)
+    local text = text_of(e.kind) .. ": " .. text_of(e.message)
     if e.cleanup ~= nil then
-        text = text .. " (its clean-up failed too: " .. tostring(e.cleanup) .. ")"
+        text = text .. " (its clean-up failed too: " .. text_of(e.cleanup) .. ")"
     end
     return text
 end
@@ -69,7 +79,7 @@ function M.wrap(v)
     if M.is(v) then
         return v
     end
-    return M.new { kind = "script", message = tostring(v), cause = v }
+    return M.new { kind = "script", message = text_of(v), cause = v }
 end
 
 --- The error that stands for a raised value where a bug becomes a value (settle).
@@ -77,7 +87,7 @@ end
 ---@param trace? string its traceback
 ---@return table err of kind "raised"
 function M.raised(value, trace)
-    return M.new { kind = "raised", message = tostring(value), cause = value, traceback = trace }
+    return M.new { kind = "raised", message = text_of(value), cause = value, traceback = trace }
 end
 
 return M

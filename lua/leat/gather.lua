@@ -503,7 +503,7 @@ function M.race(list)
     local first = causes[1]
     return nil, errors.new {
         kind = first.kind,
-        message = ("all %d failed; the first: %s"):format(n, tostring(first.message)),
+        message = ("all %d failed; the first: %s"):format(n, errors.text(first.message)),
         causes = causes,
         retryable = first.retryable,
     }

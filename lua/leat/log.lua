@@ -1,6 +1,7 @@
 -- Messages for people: to standard error, or to the host's sink. Data goes to standard output.
 local check = require "leat.check"
 local core = require "leat.core.util"
+local errors = require "leat.error"
 
 local M = {}
 
@@ -17,7 +18,7 @@ local function flat(text)
 end
 
 local function field(name, value)
-    local text = core.redact(name, tostring(value))
+    local text = core.redact(name, errors.text(value))
     if text == "" or text:find '[%s"=]' then
         text = '"' .. text:gsub('[\\"]', "\\%0") .. '"'
     end
@@ -31,7 +32,7 @@ local function write(who, level, message, fields)
     if not core.log_enabled(level) then
         return
     end
-    local line = { tostring(message) }
+    local line = { errors.text(message) }
     local names = {}
     for name in pairs(fields or {}) do
         names[#names + 1] = tostring(name)

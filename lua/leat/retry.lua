@@ -139,8 +139,8 @@ function Retry:call(fn, ...)
         local value, err = values[1], values[2]
         if value ~= nil then
             err = nil
-        elseif err ~= nil and not errors.is(err) then
-            err = errors.new { kind = "script", message = tostring(err), cause = err }
+        elseif err ~= nil then
+            err = errors.wrap(err)
             values[2] = err
         end
         local status = err and err.status or policy.status(value)

@@ -122,16 +122,14 @@ end
 
 -- What a handler's failure is to the client.
 local function failed(self, req, err)
-    if not errors.is(err) then
-        err = errors.new { kind = "script", message = tostring(err), cause = err }
-    end
+    err = errors.wrap(err)
     if req:phase() == "gone" then
         return -- nobody is there to be told
     elseif err.kind == "cancelled" and self.closing then
         return fail(req, 503, "cancelled", "the server is closing")
     end
     report(self, req, tostring(err))
-    fail(req, 500, err.kind, tostring(err.message))
+    fail(req, 500, err.kind, errors.text(err.message))
 end
 
 local function finish(self, req, res, err)
@@ -176,7 +174,7 @@ end
 
 local function observe(self, t, _, status, value)
     if status == "raised" then
-        log.error(self.name .. ": a handler raised: " .. tostring(value))
+        log.error(self.name .. ": a handler raised: " .. errors.text(value))
         for line in task.trace(t):gmatch "[^\n]+" do
             log.error(line)
         end

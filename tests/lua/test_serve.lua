@@ -205,6 +205,30 @@ t.test("a bug in a handler is answered with 500, logged with its line, and ends 
     server:close()
 end)
 
+t.test("an error value whose __tostring fails is told all the same, and ends nothing else", function()
+    local server = serving(function(req)
+        local value = setmetatable({}, { __tostring = function() error "not me" end })
+        if req.path == "/ok" then return "fine" end
+        if req.path == "/failure" then return nil, value end
+        if req.path == "/message" then return nil, leat.error { message = value } end
+        if req.path == "/child" then
+            leat.spawn(error, value)
+            leat.sleep(60)
+        end
+        error(value)
+    end)
+    local said = quietly(function()
+        for _, path in ipairs { "/raised", "/failure", "/message", "/child" } do
+            t.eq(assert(leat.request(server.url .. path)).status, 500)
+            leat.sleep(0)
+        end
+        t.eq(assert(leat.request(server.url .. "/ok")).body, "fine")
+    end)
+    t.ok(said:find("a handler raised: a table whose __tostring fails", 1, true), said)
+    t.ok(said:find("GET /failure: script: a table whose __tostring fails", 1, true), said)
+    server:close()
+end)
+
 t.test("a bug in a handler's unawaited child does not end the server", function()
     local server = serving(function(req)
         if req.path == "/bug" then leat.spawn(function() leat.sleep(0.001) error "later" end) end

@@ -404,4 +404,22 @@ t.test("gather in a task below: a limit cancels what it waits for, an end above 
     t.eq(gather { inner }, { n = 1, true })
 end)
 
+t.test("an error value whose __tostring fails is told as what it is, wherever it ends up", function()
+    local says = "a table whose __tostring fails"
+    for _, fails in ipairs { error, function() return nil end, function() return {} end } do
+        local value = setmetatable({}, { __tostring = fails })
+        local function failing() return nil, value end
+        local slot = gather({ function() error(value) end }, { settle = true })[1]
+        t.eq({ slot.err.kind, slot.err.message, slot.err.cause == value }, { "raised", says, true })
+        local retry = leat.retry { attempts = 2, idempotent = true }
+        local err = t.fails("script", retry:call(failing))
+        t.eq(err.message, says)
+        local results = leat.pipeline { retry = false }:run({ 1 }, failing)
+        t.ok(tostring(results.errors[1]):find "^script: a? ?table")
+        t.raises(says, function() for _ in leat.merge { failing } do t.ok(false) end end)
+        t.eq(tostring(leat.error { kind = "io", message = value }), "io: " .. says)
+        leat.log.debug(value, { at = value })
+    end
+end)
+
 t.done()
