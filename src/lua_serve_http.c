@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -355,8 +356,34 @@ static enum MHD_Result copy_header(void *arg, enum MHD_ValueKind kind, const cha
 {
     UNUSED(kind);
     struct copy *c = arg;
-    c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
+    if (header_name_valid(name, name_len))
+        c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
+    else
+        c->rc = ERR_INVALID; /* "Content-Length : 5" is another name to us than to a proxy */
     return c->rc == ERR_NONE ? MHD_YES : MHD_NO;
+}
+
+static bool repeated(const struct headers *h, const char *name)
+{
+    size_t from = 0;
+    return headers_get(h, name, &from, NULL) && headers_get(h, name, &from, NULL);
+}
+
+/* What two programs on a request's way may read differently, where the library is lenient: one of
+ * them would see another request in its body (RFC 9112 3.2, 6.1, 6.3). NULL: nothing. */
+static const char *ambiguous(const struct incoming *r)
+{
+    const struct headers *h = &r->headers;
+    const char *coding = headers_get(h, "transfer-encoding", NULL, NULL);
+    if (repeated(h, "host"))
+        return "the request has more than one Host";
+    if (repeated(h, "content-length"))
+        return "the request has more than one Content-Length";
+    if (coding && (r->old_http || headers_get(h, "content-length", NULL, NULL)))
+        return "the request has a Transfer-Encoding where none may be";
+    if (coding && (repeated(h, "transfer-encoding") || strcasecmp(coding, "chunked") != 0))
+        return "no Transfer-Encoding but chunked is understood";
+    return NULL;
 }
 
 static enum MHD_Result take_head(struct incoming *r, const char *method, const char *version)
@@ -376,8 +403,13 @@ static enum MHD_Result take_head(struct incoming *r, const char *method, const c
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, copy_header, &copy);
     if (copy.rc == ERR_TOO_LARGE)
         return reply(r->connection, 431, "the request's headers are too large");
+    if (copy.rc == ERR_INVALID)
+        return reply(r->connection, 400, "the request has a header that has no proper name");
     if (copy.rc != ERR_NONE)
         return MHD_NO;
+    const char *wrong = ambiguous(r);
+    if (wrong)
+        return reply(r->connection, 400, wrong);
     const char *length = headers_get(&r->headers, "content-length", NULL, NULL);
     if (length && strtoull(length, NULL, 10) > r->server->max_body)
         return reply(r->connection, 413, "the request's body is too large");

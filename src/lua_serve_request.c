@@ -121,15 +121,31 @@ static void push_headers(lua_State *L, const struct headers *h)
     lua_setmetatable(L, -2);
 }
 
+/* The path, whose length is set; it is behind the host where the target is a whole URL, as proxies
+ * are sent it (RFC 9112 3.2.2), and "/" where there is none. */
+static const char *path_of(const char *target, size_t *len)
+{
+    size_t scheme = strncasecmp(target, "http://", 7) == 0    ? 7
+                    : strncasecmp(target, "https://", 8) == 0 ? 8
+                                                              : 0;
+    const char *path = scheme ? target + scheme + strcspn(target + scheme, "/?") : target;
+    *len = strcspn(path, "?");
+    if (*len > 0)
+        return path;
+    *len = 1;
+    return "/";
+}
+
 /* Pushes a field of the request, or nothing. */
 static bool push_field(lua_State *L, struct incoming *r, const char *key)
 {
     const char *query = strchr(r->target, '?');
-    size_t path_len = query ? (size_t)(query - r->target) : strlen(r->target);
+    size_t path_len;
+    const char *path = path_of(r->target, &path_len);
     if (strcmp(key, "method") == 0)
         lua_pushstring(L, r->method);
     else if (strcmp(key, "path") == 0)
-        push_decoded(L, r->target, path_len, false);
+        push_decoded(L, path, path_len, false);
     else if (strcmp(key, "target") == 0)
         lua_pushstring(L, r->target);
     else if (strcmp(key, "query") == 0)
