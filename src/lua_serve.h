@@ -16,6 +16,9 @@
 
 #include <microhttpd.h>
 
+/* Of the library for each connection: bounds a request's head, and with it the response's. */
+#define CONNECTION_POOL_BYTES ((size_t)32 << 10)
+
 /* A stream's writer waits while more than the first is unsent, until only the second is left. */
 #define STREAM_HIGH_BYTES (256u << 10)
 #define STREAM_LOW_BYTES (64u << 10)
@@ -101,6 +104,8 @@ struct incoming {
     char *response_body;           /* of a whole response */
     size_t response_len;
     struct headers answer; /* of a simulated server: the response's */
+    size_t head_room;      /* bytes that the response's head may have */
+    size_t head_len;       /* those that the script has given */
     struct buf out;        /* of a stream: unsent from out_sent on */
     size_t out_sent;
     struct task *writer; /* in incoming_write's wait */

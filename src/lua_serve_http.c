@@ -12,8 +12,8 @@
 
 #define MAX_CONNECTIONS 20000u
 #define SPARE_FILES 64u
-#define CONNECTION_POOL_BYTES ((size_t)32 << 10) /* bounds the request's head too */
-#define IDLE_TIMEOUT_S 120u                      /* kept-alive, slow to send, or slow to read */
+#define POOL_ROW_BYTES 64u  /* what the library itself keeps of a header, there too */
+#define IDLE_TIMEOUT_S 120u /* kept-alive, slow to send, or slow to read */
 #define MAX_HEADERS 256u
 #define MAX_HEADER_BYTES ((size_t)64 << 10)
 /* More of a body that is too large anyway is not read to its end for the sake of a polite 413. */
@@ -301,6 +301,7 @@ struct incoming *incoming_new(struct server *s, char *target)
         return NULL;
     r->target = target;
     r->server = s;
+    r->head_room = CONNECTION_POOL_BYTES;
     s->refs++;
     list_init(&r->queue_node);
     list_init(&r->bound_hook.node);
@@ -386,6 +387,14 @@ static const char *ambiguous(const struct incoming *r)
     return NULL;
 }
 
+/* The library keeps both heads of an exchange in one place. It would close the connection, without
+ * a word, where the second one does not fit. */
+static size_t room_beside(const struct incoming *r)
+{
+    size_t taken = strlen(r->target) + r->headers.text.len + r->headers.count * POOL_ROW_BYTES;
+    return taken < CONNECTION_POOL_BYTES ? CONNECTION_POOL_BYTES - taken : 0;
+}
+
 static enum MHD_Result take_head(struct incoming *r, const char *method, const char *version)
 {
     struct mem *mem = &r->server->rt->mem;
@@ -407,6 +416,7 @@ static enum MHD_Result take_head(struct incoming *r, const char *method, const c
         return reply(r->connection, 400, "the request has a header that has no proper name");
     if (copy.rc != ERR_NONE)
         return MHD_NO;
+    r->head_room = room_beside(r);
     const char *wrong = ambiguous(r);
     if (wrong)
         return reply(r->connection, 400, wrong);

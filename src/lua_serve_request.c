@@ -246,6 +246,9 @@ static int l_phase(lua_State *L)
 
 /* ---- answering ---- */
 
+/* Of the response's head, without the script's headers: the status, Date, the length. */
+#define ANSWER_HEAD_BYTES ((size_t)512)
+
 /* The server frames the message itself; a handler that passes on another server's headers need not
  * know which of them spoke of that connection alone. */
 static bool is_framing(const char *name, const char *value)
@@ -278,6 +281,11 @@ static enum err_kind add_header(lua_State *L, struct incoming *r, const char *na
                        name);
     if (is_framing(name, value))
         return ERR_NONE;
+    r->head_len += name_len + len + 4;
+    if (r->head_len + ANSWER_HEAD_BYTES > r->head_room)
+        return err_set(err, ERR_TOO_LARGE,
+                       "respond: the headers are too large: %zu bytes up to '%s', %zu may be",
+                       r->head_len, name, MAX(r->head_room, ANSWER_HEAD_BYTES) - ANSWER_HEAD_BYTES);
     bool added = r->call ? headers_add(&r->answer, name, name_len, value, len) == ERR_NONE
                          : MHD_add_response_header(r->response, name, value) == MHD_YES;
     if (!added)
@@ -326,6 +334,7 @@ static void drop_response(struct incoming *r)
         MHD_destroy_response(r->response);
     r->response = NULL;
     headers_clear(&r->answer);
+    r->head_len = 0;
     mem_free(&r->server->rt->mem, r->response_body);
     r->response_body = NULL;
 }

@@ -90,7 +90,8 @@ end
 --- Answers now, before the handler returns; what it returns then is ignored.
 ---@param res table status (200), headers (name to value, or to a list of values), body or json
 ---@return true|table|nil answered true; without body and json a stream with write(chunk), close, abort
----@return table? err kind "invalid" for a header with a line end; "closed": the client went away
+---@return table? err kind "invalid" for a header with a line end; "too_large" where the headers, with those
+--- of the request, are over 31 KiB; "closed": the client went away
 ---
 --- Raises when the request has its response already. Content-Length and the other headers of framing are
 --- the server's own: they are left out.

@@ -267,6 +267,33 @@ t.test("a handler that returns nothing, an unknown option or a broken header is 
     server:close()
 end)
 
+t.test("headers that are too large for a response are answered with 500, never by silence", function()
+    local function handler(req)
+        local headers = { ["X-Long"] = ("x"):rep(tonumber(req.query.n)) }
+        if req.path == "/whole" then return { headers = headers, body = "all" } end
+        local out, err = req:respond { headers = headers }
+        if not out then return nil, err end
+        out:write "all"
+    end
+    local servers = { serving(handler), assert(leat.simulate("http://simulated.test", handler)) }
+    local said = quietly(function()
+        for _, server in ipairs(servers) do
+            for _, path in ipairs { "/whole?n=", "/stream?n=" } do
+                for _, n in ipairs { 31000, 33000, 100000 } do
+                    local res = assert(leat.request(server.url .. path .. n))
+                    t.eq(res.status == 200 and res.body or res:json().error.kind,
+                        n == 31000 and "all" or "too_large")
+                end
+            end
+        end
+        local long = { ["X-Long"] = ("y"):rep(16000) } -- the two heads have one place
+        t.eq(assert(leat.request { url = servers[1].url .. "/whole?n=15000", headers = long }).status, 200)
+        t.eq(assert(leat.request { url = servers[1].url .. "/whole?n=16000", headers = long }).status, 500)
+    end)
+    t.ok(said:find("respond: the headers are too large: 100010 bytes up to 'X-Long'", 1, true), said)
+    for _, server in ipairs(servers) do server:close() end
+end)
+
 t.test("answering twice raises", function()
     local first, again
     local server = serving(function(req)
