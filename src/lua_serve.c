@@ -15,18 +15,19 @@ static struct server *check_server(lua_State *L)
     return *(struct server **)luaL_checkudata(L, 1, SERVER_META);
 }
 
-/* listen(host, port, max_body) */
+/* listen(host, port, max_body, timeout) */
 static int l_listen(lua_State *L)
 {
     struct rt *rt = aux_open_rt(L, "serve");
     const char *host = luaL_checkstring(L, 1);
     int64_t port = aux_check_integer(L, 2, "serve: the port", 0, 65535);
     int64_t max_body = aux_check_integer(L, 3, "serve: max_body", 0, INT64_C(1) << 40);
+    double timeout_s = aux_check_seconds(L, 4, "serve: the timeout");
     struct err err;
     err_clear(&err);
     struct server **box = lua_newuserdata(L, sizeof(*box));
     *box = NULL;
-    if (server_start(box, rt, host, (uint16_t)port, (size_t)max_body, &err) != ERR_NONE)
+    if (server_start(box, rt, host, (uint16_t)port, (size_t)max_body, timeout_s, &err) != ERR_NONE)
         return aux_fail(L, &err);
     luaL_getmetatable(L, SERVER_META);
     lua_setmetatable(L, -2);

@@ -38,6 +38,9 @@ struct server {
     struct list pending;   /* requests in line, by queue_node */
     struct list acceptors; /* tasks, by wait.node */
     struct list idlers;    /* tasks that wait until no request is open, by wait.node */
+    struct list heads;     /* connections that owe the head of a request, by due_ns */
+    struct timer head_timer;
+    double timeout_s; /* for a head; and without a byte in a body or of a response */
     size_t max_body;
     bool quiet;          /* no longer listens; further requests on open connections get 503 */
     unsigned refs;       /* the userdata, two uv handles, requests and connections */
@@ -59,6 +62,8 @@ static inline bool server_open(const struct server *s)
 
 /* What stays known of a connection. */
 struct peer {
+    struct list node; /* server->heads */
+    uint64_t due_ns;  /* when its next request's head is to be in */
     struct server *server;
     struct incoming *request; /* the one under way; NULL: none */
     int fd;
@@ -123,7 +128,8 @@ static inline bool incoming_open(const struct incoming *r)
 /* `host`: an IP address, or "localhost". ERR_INVALID for another name, ERR_IO (code: errno) where
  * the address cannot be had. The caller holds the one reference. */
 NODISCARD enum err_kind server_start(struct server **out, struct rt *rt, const char *host,
-                                     uint16_t port, size_t max_body, struct err *err);
+                                     uint16_t port, size_t max_body, double timeout_s,
+                                     struct err *err);
 /* A server for the engine's own requests to `url`. ERR_INVALID, ERR_IO (reason "in_use"). */
 NODISCARD enum err_kind server_simulate(struct server **out, struct rt *rt, const char *url,
                                         size_t max_body, struct err *err);
@@ -142,6 +148,7 @@ void server_run_soon(struct server *s);
  * suspended. */
 NODISCARD struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd);
 void server_note_disconnects(struct server *s);
+void server_end_slow_heads(struct server *s);
 void server_resume_all(struct server *s);
 void server_stop_simulation(struct server *s);
 NODISCARD struct server *server_new(struct rt *rt, size_t max_body);

@@ -4,6 +4,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <strings.h>
@@ -12,8 +14,7 @@
 
 #define MAX_CONNECTIONS 20000u
 #define SPARE_FILES 64u
-#define POOL_ROW_BYTES 64u  /* what the library itself keeps of a header, there too */
-#define IDLE_TIMEOUT_S 120u /* kept-alive, slow to send, or slow to read */
+#define POOL_ROW_BYTES 64u /* what the library itself keeps of a header, there too */
 #define MAX_HEADERS 256u
 #define MAX_HEADER_BYTES ((size_t)64 << 10)
 /* More of a body that is too large anyway is not read to its end for the sake of a polite 413. */
@@ -251,6 +252,34 @@ static void format_address(const struct sockaddr *sa, char *out, size_t size)
     }
 }
 
+/* The library's own limit begins anew with each byte: a client that sends one now and then would
+ * have its connection for ever. */
+static void await_head(struct peer *p)
+{
+    struct server *s = p->server;
+    struct loop *loop = &s->rt->loop;
+    if (!s->daemon || isinf(s->timeout_s) || list_linked(&p->node))
+        return;
+    p->due_ns = loop_deadline_ns(loop, s->timeout_s);
+    list_push_back(&s->heads, &p->node);
+    if (!s->head_timer.active)
+        loop_timer_start(loop, &s->head_timer, p->due_ns);
+}
+
+void server_end_slow_heads(struct server *s)
+{
+    struct loop *loop = &s->rt->loop;
+    while (!list_empty(&s->heads)) {
+        struct peer *p = CONTAINER_OF(s->heads.next, struct peer, node);
+        if (p->due_ns > loop_now_ns(loop)) {
+            loop_timer_start(loop, &s->head_timer, p->due_ns);
+            return;
+        }
+        list_unlink(&p->node);
+        shutdown(p->fd, SHUT_RD); /* the library reads the end, and closes */
+    }
+}
+
 static void open_peer(struct server *s, struct MHD_Connection *connection, void **context)
 {
     struct peer *p = mem_calloc(&s->rt->mem, sizeof *p);
@@ -258,6 +287,7 @@ static void open_peer(struct server *s, struct MHD_Connection *connection, void 
     if (!p)
         return; /* its requests are refused */
     p->server = s;
+    list_init(&p->node);
     s->refs++;
     s->connections++;
     s->accepted++;
@@ -270,6 +300,7 @@ static void open_peer(struct server *s, struct MHD_Connection *connection, void 
     if (epoll_ctl(s->watch_fd, EPOLL_CTL_ADD, p->fd, &ev) != 0)
         log_write(&s->rt->log, LOG_WARN, "serve: a connection cannot be watched: %s",
                   strerror(errno));
+    await_head(p);
 }
 
 static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
@@ -289,6 +320,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
     if (p->request)
         p->request->peer = NULL;
     s->connections--;
+    list_unlink(&p->node);
     mem_free(&s->rt->mem, p);
     server_release(s);
 }
@@ -400,6 +432,8 @@ static enum MHD_Result take_head(struct incoming *r, const char *method, const c
     struct mem *mem = &r->server->rt->mem;
     struct copy copy = {&r->headers, ERR_NONE};
     r->state = INCOMING_BODY;
+    if (r->peer)
+        list_unlink(&r->peer->node);
     r->server->received++;
     if (strncmp(version, "HTTP/", 5) == 0)
         version += 5;
@@ -542,6 +576,8 @@ static void on_done(void *arg, struct MHD_Connection *connection, void **context
     UNUSED(arg);
     struct incoming *r = *context;
     *context = NULL;
+    if (r && r->peer)
+        await_head(r->peer);
     if (r)
         incoming_over(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK      ? INCOMING_SENT
                          : code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN ? INCOMING_SERVER_CLOSED
@@ -591,13 +627,19 @@ static unsigned connection_limit(const struct server *s)
     return files > 2 * SPARE_FILES ? (unsigned)files - SPARE_FILES : SPARE_FILES;
 }
 
+/* Whole seconds, 0: no limit. */
+static unsigned library_timeout(const struct server *s)
+{
+    return s->timeout_s < UINT_MAX ? (unsigned)ceil(s->timeout_s) : 0;
+}
+
 struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd)
 {
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
-                            MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-                            connection_limit(s), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            CONNECTION_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
-                            on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_done, s, MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
+        MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, connection_limit(s),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
+        library_timeout(s), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
+        on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+        MHD_OPTION_NOTIFY_COMPLETED, on_done, s, MHD_OPTION_END);
 }

@@ -46,6 +46,11 @@ static void on_timer(struct timer *t)
     run(CONTAINER_OF(t, struct server, timer));
 }
 
+static void on_head_timer(struct timer *t)
+{
+    server_end_slow_heads(CONTAINER_OF(t, struct server, head_timer));
+}
+
 static void on_daemon_ready(uv_poll_t *poll, int status, int events)
 {
     UNUSED(status);
@@ -141,10 +146,12 @@ struct server *server_new(struct rt *rt, size_t max_body)
     if (!s)
         return NULL;
     *s = (struct server){.rt = rt, .max_body = max_body, .refs = 1, .watch_fd = -1};
-    struct list *lists[] = {&s->node, &s->requests, &s->pending, &s->acceptors, &s->idlers};
+    struct list *lists[] = {&s->node,      &s->requests, &s->pending,
+                            &s->acceptors, &s->idlers,   &s->heads};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     timer_init(&s->timer, on_timer);
+    timer_init(&s->head_timer, on_head_timer);
     list_init(&s->keeper_hook.node);
     return s;
 }
@@ -191,7 +198,7 @@ static enum err_kind start_virtual(struct server **out, struct rt *rt, const cha
 }
 
 enum err_kind server_start(struct server **out, struct rt *rt, const char *host, uint16_t port,
-                           size_t max_body, struct err *err)
+                           size_t max_body, double timeout_s, struct err *err)
 {
     int listen_fd = -1;
     if (rt->virtual_time)
@@ -199,6 +206,7 @@ enum err_kind server_start(struct server **out, struct rt *rt, const char *host,
     struct server *s = server_new(rt, max_body);
     if (!s)
         return err_set(err, ERR_MEMORY, "serve: not enough memory");
+    s->timeout_s = timeout_s;
     enum err_kind rc = listen_on(s, host, port, &listen_fd, err);
     if (rc != ERR_NONE)
         goto fail;
@@ -261,6 +269,7 @@ static void stop_daemon(struct server *s)
     s->daemon = NULL;
     s->quiet = true;
     loop_timer_stop(&s->rt->loop, &s->timer);
+    loop_timer_stop(&s->rt->loop, &s->head_timer);
     uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
     uv_close((uv_handle_t *)&s->watch_poll, on_closed);
     /* The library aborts the process if it is stopped with a connection suspended. */

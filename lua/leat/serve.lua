@@ -302,11 +302,13 @@ local function start(listener, opts)
     return self
 end
 
-local SERVE = { port = "number", host = "string", handler = true, max_body = "number", name = "string" }
+local SERVE = { port = "number", host = "string", handler = true, max_body = "number", timeout = "number",
+    name = "string" }
 
 --- Starts an HTTP/1.1 server; each request is a task of its own, below the running task.
 ---@param opts table handler(req) (required), port (0: a free one), host ("127.0.0.1"; an IP address or
---- "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), name (for messages)
+--- "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), timeout (s, default 120: how
+--- long a client may take for the head of its next request, or move nothing else), name (for messages)
 ---@return table|nil server url, port, host; close([grace]), stats()
 ---@return table? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host
 ---
@@ -340,8 +342,11 @@ function M.serve(opts)
     end
     check.options("serve", opts, SERVE)
     check.callable("serve", "option 'handler'", opts.handler)
+    if opts.timeout and not (opts.timeout > 0) then
+        check.fail("serve: option 'timeout' must be more than 0 seconds, got " .. opts.timeout)
+    end
     local listener, err = serve.listen(opts.host or "127.0.0.1", opts.port or 0,
-        opts.max_body or 64 * 1024 * 1024)
+        opts.max_body or 64 * 1024 * 1024, opts.timeout or 120)
     if not listener then
         return nil, err
     end

@@ -13,6 +13,8 @@ ffi.cdef [[
     int shutdown(int, int);
     int close(int);
     int setsockopt(int, int, int, const void *, unsigned);
+    struct leat_test_limit { unsigned long now, most; };
+    int getrlimit(int, struct leat_test_limit *);
 ]]
 
 -- A client of bare bytes, for what no proper client does.
@@ -537,6 +539,52 @@ t.test("a target that is a whole URL has the path that it would have without its
     server:close()
 end)
 
+t.test("a client that sends its head a byte at a time is not waited for for ever", function()
+    local server = serving(function() return "x" end, { timeout = 0.2 })
+    for _, start in ipairs { "", "GET / HTTP/1.1\r\nHost: x\r\nX: " } do
+        local client = raw(server)
+        client.may_reset = true
+        client:send(start)
+        t.wait_until(function()
+            client:send("y"):poll()
+            return client.ended
+        end)
+        t.eq(client.parts, {})
+        client:close()
+    end
+    t.eq(server:stats().requests, 0)
+    server:close()
+end)
+
+t.test("a kept connection is closed when it was idle for long; a handler may take longer", function()
+    local server = serving(function() leat.sleep(1.2) return "late" end, { timeout = 1 })
+    local client = raw(server):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    client:expect "late$"
+    t.eq(client:wait_end(), "closed")
+    client:close()
+    server:close()
+end)
+
+t.test("10,000 clients that owe the rest of their heads keep nobody waiting", function()
+    local server = serving(function() return "x" end)
+    local limit = ffi.new "struct leat_test_limit"
+    ffi.C.getrlimit(7, limit) -- RLIMIT_NOFILE; each has a descriptor at either end
+    local many = math.min(10000, math.floor((tonumber(limit.now) - 200) / 2))
+    local clients = {}
+    for i = 1, many do
+        clients[i] = raw(server):send "GET / HTTP/1.1\r\nHo"
+        if i % 500 == 0 then
+            t.wait_until(function() return server:stats().connections == i end)
+        end
+    end
+    for _ = 1, 10 do t.eq(assert(leat.request(server.url)).body, "x") end
+    clients[many]:send "st: x\r\n\r\n"
+    clients[many]:expect "x$"
+    for i = 1, many do clients[i]:close() end
+    t.wait_until(function() return server:stats().connections <= 1 end)
+    server:close()
+end)
+
 t.test("an address that is taken, or is none, is a failure", function()
     local server = serving(function() return "x" end)
     local err = t.fails("io", leat.serve { port = server.port, handler = print })
@@ -550,6 +598,7 @@ t.test("wrong use raises and names what is wrong", function()
     t.raises("did you mean 'handler'", leat.serve, { handlr = print })
     t.raises("option 'handler' must be a function", leat.serve, { port = 0 })
     t.raises("the port must be a whole number", leat.serve, { port = 70000, handler = print })
+    t.raises("option 'timeout' must be more than 0", leat.serve, { timeout = 0, handler = print })
     t.raises("serve: expected a table", leat.serve, 8080)
 end)
 
