@@ -293,6 +293,57 @@ tests["each public Lua function says what it takes and gives"] = function(compla
     end
 end
 
+-- The words that the sources give as an error's reason. Others have reasons of their own, which no
+-- script sees: a limit's changes, and the batch command, whose messages say it.
+local function reasons()
+    local found = {}
+    local function note(text, path, pattern)
+        for at, call in text:gmatch("()" .. pattern) do
+            local _, line = text:sub(1, at):gsub("\n", "")
+            for word in call:gmatch('"(%l[%l_]*)"') do
+                found[word] = found[word] or { path = path, line = line + 1 }
+            end
+        end
+    end
+    for _, f in ipairs(files) do
+        note(f.text, f.path, "(err_reason%b())")
+        note(f.text, f.path, "(set_closed%(x, [^,]*)")
+    end
+    for _, name in ipairs(list_files("lua/leat", "%.lua$")) do
+        if not name:find("^batch_") and name ~= "adaptive.lua" then
+            note(read(root .. "/lua/leat/" .. name), "lua/leat/" .. name, '%f[%w]reason = ("[%l_]+")')
+        end
+    end
+    return found
+end
+
+tests["each kind of error, and each reason, is asserted by name in some test"] = function(complain)
+    local kinds = read(root .. "/lua/leat/error.lua"):match("%[%[(.-)%]%]")
+    local kind_of, wanted = {}, reasons()
+    for kind in kinds:gmatch("%S+") do
+        kind_of[kind] = true
+        wanted[kind] = { path = "lua/leat/error.lua", line = 1 }
+    end
+    for _, name in ipairs(list_files("tests", "%.%l+$")) do
+        if name:find("^%l+/test_") or name:find("^embed/") then
+            for _, line in each_line(read(root .. "/tests/" .. name)) do
+                for word in line:gmatch("[\"'](%l[%l_]*)[\"']") do
+                    if kind_of[word] then wanted[word] = nil end
+                end
+                for word in (line:find "reason" and line or ""):gmatch("%l[%l_]*") do
+                    if not kind_of[word] then wanted[word] = nil end
+                end
+                for kind, word in line:gmatch("(%l[%l_]*)[\"', \t]+(%l[%l_]*)") do
+                    if kind_of[kind] then wanted[word] = nil end
+                end
+            end
+        end
+    end
+    for word, at in pairs(wanted) do
+        complain(at.path, at.line, ("no test has '%s' beside its kind, or as a 'reason'"):format(word))
+    end
+end
+
 -- ---- run
 
 local names, passed, failed = {}, 0, 0

@@ -350,7 +350,8 @@ local list = {}
 for i = 1, 200 do list[i] = "item " .. i end
 local pipe = leat.pipeline { concurrency = 5, journal = "run.jsonl" }
 local results, stats = pipe:run(list, function(p) return (ai:chat(p)) end)
-print(stats.interrupted, stats.ok, stats.resumed, results.errors[200] and results.errors[200].reason)
+local last = results.errors[200] or {}
+print(stats.interrupted, stats.ok, stats.resumed, last.kind, last.reason)
 LUA
 OPENAI_BASE_URL=$slow_url "$LEAT" journalled.lua >out 2>err &
 pid=$!
@@ -359,11 +360,11 @@ kill -s INT $pid
 status=0
 wait $pid || status=$?
 expect_status 130
-grep -qE '^true	[0-9]+	0	stopping$' out || fail "$(cat out err)"
+grep -qE '^true	[0-9]+	0	cancelled	stopping$' out || fail "$(cat out err)"
 n=$(($(wc -l <run.jsonl) - 1))
 try "$LEAT" journalled.lua
 expect_status 0
-expect_equal "$(cat out)" "nil	$((200 - n))	$n	nil"
+expect_equal "$(cat out)" "nil	$((200 - n))	$n	nil	nil"
 
 begin "rows that are still being written: each is answered as it comes, and Ctrl-C ends the wait for the next"
 mkfifo live

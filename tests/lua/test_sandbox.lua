@@ -81,7 +81,7 @@ t.test("what is not allowed is not there, or denied", function()
         for _, name in ipairs { "ffi", "io", "debug", "string.buffer", "jit", "leat.core.file", "leat.file",
             "leat.loader", "lib/../x", "lib...x" } do
             local ok, err = pcall(require, name)
-            assert(not ok and err.kind == "denied", name)
+            assert(not ok and err.kind == "denied" and err.reason == "sandbox", name)
         end
         local ok, err = pcall(require, "lib.absent")
         assert(not ok and tostring(err):find "not found")
@@ -118,7 +118,7 @@ t.test("files of the machine are denied", function()
         local function denied(spec)
             spec.url = "http://127.0.0.1:1/"
             local v, err = request(spec)
-            assert(v == nil and err.kind == "denied", tostring(err))
+            assert(v == nil and err.kind == "denied" and err.reason == "sandbox", tostring(err))
         end
         denied { method = "POST", body = { file = "/etc/passwd" } }
         denied { method = "POST", multipart = { f = { file = "/etc/passwd" } } }

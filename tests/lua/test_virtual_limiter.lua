@@ -184,6 +184,7 @@ t.test("who would come too late fails now, with the time until the turn", functi
     assert(limiter:reserve())
     local before = leat.now()
     local err = t.fails("rate_limited", limiter:reserve { max_wait = 0.5 })
+    t.eq({ err.reason, err.retryable }, { "limiter", true })
     t.near(err.retry_after, 1, 1e-6)
     spawn(limiter.reserve, limiter)
     spawn(limiter.reserve, limiter)
