@@ -146,12 +146,47 @@ static bool cancel_put(struct task *t)
 
 static int take_get(lua_State *L, struct task *t)
 {
+    struct queue *q = t->wait.obj;
     if (t->wait.timed_out)
         return sync_fail_timeout(L, t, "queue");
-    /* The Lua side, which has the queue at hand, finishes with _get_granted or _put_granted. */
-    lua_pushliteral(L, "");
-    lua_pushboolean(L, t->wait.number == GRANTED);
-    return 2;
+    task_push_slot(L, t, SLOT_KEEP); // self
+    int self = lua_gettop(L);
+    if (t->wait.number == GRANTED)
+        q->granted--;
+    else if (free_items(q) <= 0)
+        return push_end(L, self);
+    return pop_item(L, self, q);
+}
+
+static int store_item(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    task_push_slot(L, t, SLOT_KEEP); // self
+    lua_getfenv(L, -1);              // self items
+    task_push_slot(L, t, SLOT_ITEM); // self items item
+    lua_rawseti(L, -2, (int)((struct queue *)t->wait.obj)->tail);
+    return 0;
+}
+
+static int take_put(lua_State *L, struct task *t)
+{
+    struct queue *q = t->wait.obj;
+    if (t->wait.timed_out)
+        return sync_fail_timeout(L, t, "queue");
+    int failed = q->closed ? 0 : lua_cpcall(L, store_item, t);
+    lua_pushnil(L);
+    task_set_slot(L, t, SLOT_ITEM);
+    if (t->wait.number == GRANTED)
+        q->reserved--;
+    if (q->closed)
+        return fail_closed(L);
+    if (!failed)
+        q->tail++;
+    serve_queue(q); /* without memory for it, the next may have its place */
+    if (failed)
+        return lua_error(L);
+    lua_pushboolean(L, 1);
+    return 1;
 }
 
 static void describe_queue(struct task *t, char *out, size_t size)
@@ -163,7 +198,7 @@ static void describe_queue(struct task *t, char *out, size_t size)
 static const struct wait_ops get_ops = {
     .name = "get", .cancel = cancel_get, .take = take_get, .describe = describe_queue};
 static const struct wait_ops put_ops = {
-    .name = "put", .cancel = cancel_put, .take = take_get, .describe = describe_queue};
+    .name = "put", .cancel = cancel_put, .take = take_put, .describe = describe_queue};
 
 static void begin_get(struct task *t, void *arg)
 {
@@ -183,6 +218,15 @@ static void begin_put(struct task *t, void *arg)
     serve_queue(q);
 }
 
+/* For the take, which must not be parted from what Lua does next: an error in between, for want of
+ * memory, would keep an item or a place for ever. */
+static void keep(lua_State *L, const struct wait_ops *ops, int index, enum task_slot slot)
+{
+    struct task *t = task_current(L, sched_of(L), ops->name);
+    lua_pushvalue(L, index);
+    task_set_slot(L, t, slot);
+}
+
 static int l_queue_get(lua_State *L)
 {
     struct queue *q = check_queue(L);
@@ -193,18 +237,8 @@ static int l_queue_get(lua_State *L)
     if (q->closed && free_items(q) == 0)
         return push_end(L, 1);
     struct sync_wait j = {q, timeout_s};
+    keep(L, &get_ops, 1, SLOT_KEEP);
     return task_park(L, sched_of(L), &get_ops, q, begin_get, &j);
-}
-
-/* After a wait: _get_granted(granted) gives the item, or the end. */
-static int l_queue_get_granted(lua_State *L)
-{
-    struct queue *q = check_queue(L);
-    if (lua_toboolean(L, 2))
-        q->granted--;
-    else if (free_items(q) <= 0)
-        return push_end(L, 1);
-    return pop_item(L, 1, q);
 }
 
 static void check_item(lua_State *L)
@@ -227,20 +261,9 @@ static int l_queue_put(lua_State *L)
         return 1;
     }
     struct sync_wait j = {q, timeout_s};
+    keep(L, &put_ops, 1, SLOT_KEEP);
+    keep(L, &put_ops, 2, SLOT_ITEM);
     return task_park(L, sched_of(L), &put_ops, q, begin_put, &j);
-}
-
-static int l_queue_put_granted(lua_State *L)
-{
-    struct queue *q = check_queue(L);
-    if (lua_toboolean(L, 3))
-        q->reserved--;
-    if (q->closed)
-        return fail_closed(L);
-    lua_settop(L, 2);
-    push_item(L, 1, q);
-    lua_pushboolean(L, 1);
-    return 1;
 }
 
 static int l_queue_try_get(lua_State *L)
@@ -305,11 +328,9 @@ static int l_queue_tostring(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg queue_methods[] = {
-    {"_get_start", l_queue_get},  {"_get_granted", l_queue_get_granted},
-    {"_put_start", l_queue_put},  {"_put_granted", l_queue_put_granted},
-    {"try_get", l_queue_try_get}, {"try_put", l_queue_try_put},
-    {"close", l_queue_close},     {NULL, NULL}};
+static const luaL_Reg queue_methods[] = {{"_get_start", l_queue_get},  {"_put_start", l_queue_put},
+                                         {"try_get", l_queue_try_get}, {"try_put", l_queue_try_put},
+                                         {"close", l_queue_close},     {NULL, NULL}};
 
 void lua_queue_register(lua_State *L, struct rt *rt)
 {

@@ -64,6 +64,7 @@ enum task_outcome { OUTCOME_NONE, OUTCOME_OK, OUTCOME_FAILED, OUTCOME_BUG, OUTCO
 enum task_slot {
     SLOT_CO = 1,    /* the coroutine; its stack holds the results in the end */
     SLOT_KEEP,      /* a value that the present wait keeps alive */
+    SLOT_ITEM,      /* another: what it brings along */
     SLOT_BUG_CHILD, /* the child whose bug ends this task */
     SLOT_CANCEL,    /* the error that this task's cancel raises, the same each time */
     SLOT_BUG_VALUE, /* a bug seen on its way through, and ... */

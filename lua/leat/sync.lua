@@ -112,18 +112,7 @@ M.queue = sync.queue
 ---@param timeout? number seconds
 ---@return true|nil, table? err nil, err of kind "timeout", or "closed"
 function Queue:put(item, timeout)
-    local ok, granted = await(put_start(self, item, timeout))
-    if ok == "" then
-        return self:_put_granted(item, granted)
-    end
-    return ok, granted
-end
-
-local function got(self, first, ...)
-    if first == "" and select("#", ...) == 1 and type((...)) == "boolean" then
-        return self:_get_granted((...))
-    end
-    return first, ...
+    return await(put_start(self, item, timeout))
 end
 
 --- Takes the first item, waiting for one.
@@ -131,7 +120,7 @@ end
 ---@return any item nil at the end of a closed and drained queue; nil, err if it was closed with an error,
 --- or of kind "timeout"
 function Queue:get(timeout)
-    return got(self, await(get_start(self, timeout)))
+    return await(get_start(self, timeout))
 end
 
 --- Adds an item if there is room; waits for nothing.
