@@ -235,10 +235,8 @@ static bool claim_lua(struct mem *m, size_t more)
     if (told_to_fail(m))
         return false;
     size_t used = atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
-    if (m->limit_bytes != 0 && (used > m->limit_bytes || more > m->limit_bytes - used)) {
-        m->lua_refused = true;
+    if (m->limit_bytes != 0 && (used > m->limit_bytes || more > m->limit_bytes - used))
         return false;
-    }
     set_lua_bytes(m, lua_bytes(m) + more);
     raise_peak(m, used + more);
     return true;
@@ -344,14 +342,17 @@ void *mem_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         return NULL;
     }
     size_t more = nsize > osize ? nsize - osize : 0;
-    if (more != 0 && !claim_lua(m, more))
+    if (more != 0 && !claim_lua(m, more)) {
+        m->lua_refused = true;
         return NULL;
+    }
     void *block = lua_resize(m, ptr, osize, nsize);
     if (block == NULL) {
         /* The collector takes for granted that a block can always be made smaller. A larger block
          * serves too, and goes to a list of smaller ones in the end. */
         if (more != 0) {
             set_lua_bytes(m, lua_bytes(m) - more);
+            m->lua_refused = true;
             return NULL;
         }
         block = ptr;

@@ -21,7 +21,7 @@ struct mem {
     unsigned lua_kept_count[MEM_CLASSES];
     _Atomic size_t blocks; /* live blocks of ours (Lua's are not counted): 0 after a clean close */
     size_t limit_bytes;    /* 0: none */
-    bool lua_refused;      /* Lua asked for more than the cap since this was last reset */
+    bool lua_refused;      /* Lua asked for more than it got since this was last reset */
     /* Tests: that many allocations succeed, the next one fails, and this is -1 again (so a sweep
      * ends at the first n that is still >= 0 after the run). Negative: never. Lua's count as well.
      */

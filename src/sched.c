@@ -340,9 +340,13 @@ static void abandon(struct task *t)
                   (unsigned long long)t->id, t->swallowed);
     LIST_FOR(node, &t->children) /* nobody is left to hold their shields' limits */
     CONTAINER_OF(node, struct task, sibling)->shielded = false;
-    if (lua_cpcall(s->L, start_cleanup, t) != 0) {
-        log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of an abandoned task");
+    for (int tries = 2; lua_cpcall(s->L, start_cleanup, t) != 0; tries--) {
         lua_pop(s->L, 1);
+        if (tries == 1) {
+            log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of an abandoned task");
+            break;
+        }
+        make_room(s, NULL);
     }
     end_body(t, OUTCOME_FAILED);
 }

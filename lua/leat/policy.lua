@@ -96,7 +96,7 @@ end
 function M.run(finished, fn, ...)
     local stack = task.cleanups()
     -- Should the task be abandoned, its clean-ups are run from here.
-    local entry = { grace = 5, fn = function() finished(false) end }
+    local entry = { grace = 5, begun = false, fn = function() finished(false) end }
     stack[#stack + 1] = entry
     return conclude(stack, entry, finished, xpcall(fn, task.note, ...))
 end

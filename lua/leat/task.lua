@@ -126,16 +126,19 @@ local function begin(entry)
     return entry.fn()
 end
 
-local function cleaned_up(entry, ok, ...)
-    if not ok and not entry.begun then -- nothing can wait here, and so nothing be shielded
-        return pcall(entry.fn)
-    end
-    return ok, ...
-end
-
--- The outcome of its clean-up, as by pcall.
+-- The outcome of a clean-up, as by pcall. It is out of reach of any cancel; without memory for that, and where
+-- nothing can wait, it runs within their reach.
 local function clean_up(entry)
-    return cleaned_up(entry, pcall(M.shield, entry.grace, begin, entry))
+    for _ = 1, 2 do -- what the task has left behind may have been collected in between
+        local ok, value, err = pcall(M.shield, entry.grace, begin, entry)
+        if ok or entry.begun then
+            return ok, value, err
+        elseif value ~= "not enough memory" then
+            break
+        end
+        collectgarbage()
+    end
+    return pcall(begin, entry)
 end
 
 local function conclude(entry, stack, n, ok, first, second, ...)
@@ -194,7 +197,7 @@ function M.finally(fn, cleanup, grace)
         check.fail("finally: the grace must be 0 or more seconds, got " .. check.picture(grace))
     end
     local stack = task.cleanups()
-    local entry = { fn = cleanup, grace = grace or 5 }
+    local entry = { fn = cleanup, grace = grace or 5, begun = false }
     stack[#stack + 1] = entry
     return count_and_conclude(entry, stack, xpcall(fn, task.note))
 end
