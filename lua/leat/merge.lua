@@ -78,10 +78,19 @@ end
 
 function Merge:_put(value, key, err)
     assert(self.queue:put(value))
-    -- Without a wait in between: the same order as in the queue.
-    local n = self.tail
-    self.keys[n], self.errors[n] = key, err
-    self.tail = n + 1
+    -- Without a wait or an allocation in between: the same order as in the queue.
+    local at = self.tail
+    self.keys[at], self.errors[at] = key, err
+    self.tail = at % AHEAD + 1
+end
+
+-- As many slots as the queue may have items, there from the beginning.
+local function slots()
+    local t = {}
+    for i = 1, AHEAD do
+        t[i] = false
+    end
+    return t
 end
 
 -- What hands out the sources of an iterator of items, in a task of its own.
@@ -166,7 +175,7 @@ function Merge:__call()
         local head = self.head
         local key, err = self.keys[head], self.errors[head]
         self.keys[head], self.errors[head] = nil, nil
-        self.head = head + 1
+        self.head = head % AHEAD + 1
         if value == BUG then
             stop(self)
             error(err, 0)
@@ -290,7 +299,7 @@ function M.merge(sources, open, opts)
     return setmetatable({
         group = task.group(),
         queue = sync.queue(AHEAD),
-        keys = {}, errors = {}, head = 1, tail = 1,
+        keys = slots(), errors = slots(), head = 1, tail = 1,
         running = 0, more = true, closed = false, broken = 0,
         open = open,
         _next_source = next_source,
