@@ -153,6 +153,13 @@ static int take_accept(lua_State *L, struct task *t)
     return server_open(s) ? push_request(L, s) : 0;
 }
 
+/* drop(): the next request in line is lost, for want of memory; whether there was one. */
+static int l_server_drop(lua_State *L)
+{
+    lua_pushboolean(L, server_drop(check_server(L)));
+    return 1;
+}
+
 static void describe_server(struct task *t, char *out, size_t size)
 {
     struct server *s = t->wait.obj;
@@ -224,13 +231,11 @@ static int l_server_idle(lua_State *L)
 
 static const luaL_Reg functions[] = {{"listen", l_listen}, {"simulate", l_simulate}, {NULL, NULL}};
 
-static const luaL_Reg server_methods[] = {{"accept_start", l_server_accept},
-                                          {"idle_start", l_server_idle},
-                                          {"quiesce", l_server_quiesce},
-                                          {"close", l_server_close},
-                                          {"keep", l_server_keep},
-                                          {"gauges", l_server_gauges},
-                                          {NULL, NULL}};
+static const luaL_Reg server_methods[] = {
+    {"accept_start", l_server_accept}, {"drop", l_server_drop},
+    {"idle_start", l_server_idle},     {"quiesce", l_server_quiesce},
+    {"close", l_server_close},         {"keep", l_server_keep},
+    {"gauges", l_server_gauges},       {NULL, NULL}};
 
 int lua_open_serve(lua_State *L, struct rt *rt)
 {

@@ -90,7 +90,7 @@ struct incoming {
     bool held_by_lua;
     enum incoming_state state;
     bool suspended;
-    bool too_large;
+    enum err_kind refused; /* what was wrong with its body: it is read on, and answered so */
     bool no_body;  /* HEAD, 204, 304: what is written is dropped */
     bool old_http; /* HTTP/1.0: a body without length ends with the connection */
     bool finished; /* the stream's end was given */
@@ -185,6 +185,12 @@ void incoming_finish(struct incoming *r);
 /* Breaks the connection; what a stream has been given before is still sent. No effect once the
  * response is complete. */
 void incoming_abort(struct incoming *r);
+
+/* The same for want of memory, which is logged. */
+void incoming_lose(struct incoming *r);
+/* Loses the next request in line. False: there is none. */
+bool server_drop(struct server *s);
+void server_log_lost(struct server *s);
 
 /* The metatable of a request, a userdata with a pointer to its struct incoming. */
 #define REQUEST_META "leat.server_request"

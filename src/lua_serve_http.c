@@ -93,6 +93,25 @@ static void client_gone(struct incoming *r, const char *reason)
         incoming_abort(r);
 }
 
+void server_log_lost(struct server *s)
+{
+    log_write(&s->rt->log, LOG_ERROR, "serve: a request cannot be served: not enough memory");
+}
+
+void incoming_lose(struct incoming *r)
+{
+    server_log_lost(r->server);
+    incoming_abort(r);
+}
+
+bool server_drop(struct server *s)
+{
+    if (list_empty(&s->pending))
+        return false;
+    incoming_lose(CONTAINER_OF(s->pending.next, struct incoming, queue_node));
+    return true;
+}
+
 void incoming_abort(struct incoming *r)
 {
     if (r->aborted || !unanswered(r))
@@ -379,6 +398,13 @@ static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status,
     return rc;
 }
 
+/* Lost for want of memory, which is the server's trouble: it says so to both sides. */
+static enum MHD_Result reply_lost(struct server *s, struct MHD_Connection *connection)
+{
+    server_log_lost(s);
+    return reply(connection, 503, "the server has not enough memory");
+}
+
 struct copy {
     struct headers *headers;
     enum err_kind rc;
@@ -440,7 +466,7 @@ static enum MHD_Result take_head(struct incoming *r, const char *method, const c
     r->method = mem_strndup(mem, method, strlen(method));
     r->version = mem_strndup(mem, version, strlen(version));
     if (!r->method || !r->version)
-        return MHD_NO;
+        return reply_lost(r->server, r->connection);
     r->no_body = strcmp(method, "HEAD") == 0;
     r->old_http = strcmp(version, "1.0") == 0;
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, copy_header, &copy);
@@ -449,7 +475,7 @@ static enum MHD_Result take_head(struct incoming *r, const char *method, const c
     if (copy.rc == ERR_INVALID)
         return reply(r->connection, 400, "the request has a header that has no proper name");
     if (copy.rc != ERR_NONE)
-        return MHD_NO;
+        return reply_lost(r->server, r->connection);
     r->head_room = room_beside(r);
     const char *wrong = ambiguous(r);
     if (wrong)
@@ -464,14 +490,11 @@ static enum MHD_Result take_head(struct incoming *r, const char *method, const c
 
 static enum MHD_Result take_body(struct incoming *r, const char *data, size_t *len)
 {
-    if (!r->too_large) {
-        enum err_kind rc = buf_append(&r->body, data, *len);
-        if (rc == ERR_MEMORY)
-            return MHD_NO;
-        if (rc == ERR_TOO_LARGE) {
-            r->too_large = true;
+    if (r->refused == ERR_NONE) {
+        r->refused = buf_append(&r->body, data, *len);
+        if (r->refused != ERR_NONE) {
             buf_fini(&r->body);
-            buf_init(&r->body, &r->server->rt->mem, MAX_DISCARD_BYTES);
+            buf_init(&r->body, &r->server->rt->mem, 0);
         }
     } else {
         r->out_sent += *len; /* counts what is discarded: a request that failed streams nothing */
@@ -496,7 +519,9 @@ void incoming_put_in_line(struct incoming *r)
 static enum MHD_Result put_in_line(struct incoming *r)
 {
     struct server *s = r->server;
-    if (r->too_large)
+    if (r->refused == ERR_MEMORY)
+        return reply_lost(s, r->connection);
+    if (r->refused != ERR_NONE)
         return reply(r->connection, 413, "the request's body is too large");
     if (r->peer && r->peer->gone) {
         r->gone = true;
@@ -529,12 +554,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
                                   const char *method, const char *version, const char *data,
                                   size_t *len, void **context)
 {
-    UNUSED(arg);
     UNUSED(url);
-    UNUSED(connection);
     struct incoming *r = *context;
     if (!r)
-        return MHD_NO; /* there was no memory for it */
+        return reply_lost(arg, connection);
     switch (r->state) {
     case INCOMING_HEAD:
         return take_head(r, method, version);

@@ -47,6 +47,8 @@ static void refuse(struct engine *e, struct call *c, int status, const char *mes
     engine_call_head(e, c, status, MHD_get_reason_phrase_for((unsigned)status), &none);
     if (engine_call_write(e, c, text, (size_t)n) == ERR_NONE)
         engine_call_end(e, c, false);
+    else
+        server_log_lost(call_owner(c));
     engine_call_free(e, c);
 }
 
@@ -84,7 +86,8 @@ static void take(struct rt *rt, struct call *c)
             list_unlink(&r->node);
             incoming_free(r);
         }
-        engine_call_free(e, c);
+        server_log_lost(s);
+        refuse(e, c, 503, "the server has not enough memory");
         return;
     }
     snprintf(r->address, sizeof r->address, "simulated");
@@ -126,13 +129,13 @@ void incoming_answer_call(struct incoming *r)
         rc = headers_add(&r->answer, "Transfer-Encoding", 17, "chunked", 7);
     else if (!stream && !bare)
         rc = headers_add(&r->answer, "Content-Length", 14, text, (size_t)n);
-    if (rc != ERR_NONE) {
-        engine_call_end(e, c, true);
-        return;
+    if (rc == ERR_NONE) {
+        engine_call_head(e, c, (int)r->status, MHD_get_reason_phrase_for(r->status), &r->answer);
+        if (stream)
+            return;
+        rc = r->no_body ? ERR_NONE : engine_call_write(e, c, r->response_body, r->response_len);
     }
-    engine_call_head(e, c, (int)r->status, MHD_get_reason_phrase_for(r->status), &r->answer);
-    if (stream)
-        return;
-    rc = r->no_body ? ERR_NONE : engine_call_write(e, c, r->response_body, r->response_len);
+    if (rc != ERR_NONE)
+        server_log_lost(r->server);
     engine_call_end(e, c, rc != ERR_NONE);
 }

@@ -220,6 +220,7 @@ curl_socket_t shard_open_socket(void *arg, curlsocktype purpose, struct curl_soc
         return CURL_SOCKET_BAD;
     }
     if (!sockets_open(e->sockets, fd)) {
+        x->socket_error = ENOMEM;
         sockets_close(e->sockets, fd);
         return CURL_SOCKET_BAD;
     }

@@ -192,12 +192,21 @@ local function observe_next(self, t, ...)
     return t ~= nil
 end
 
+local function reap_one(self)
+    if not observe_next(self, await(self.group:next_start())) then
+        self.busy:clear()
+        await(self.busy:_wait_start())
+    end
+end
+
 -- Takes note of how handlers end, so that none of them can end the server.
 local function reap(self)
     while true do
-        if not observe_next(self, await(self.group:next_start())) then
-            self.busy:clear()
-            await(self.busy:_wait_start())
+        local ok, raised = pcall(reap_one, self)
+        if errors.is(raised) then
+            error(raised, 0) -- the cancel
+        elseif not ok then -- for want of memory
+            await(task.sleep(0))
         end
     end
 end
@@ -209,32 +218,46 @@ local function take_up(self, req)
     self.busy:set()
 end
 
+local function next_request(self)
+    if not self.reaper then
+        self.group, self.busy = task.group(), sync.event()
+        self.reaper = tasks.spawn(reap, self)
+    end
+    return await(self.core:accept_start())
+end
+
+-- Where there is no memory for a request, that is lost, not the server.
 local function accept(self)
-    local server = self.core
+    local server, again = self.core, false
     while true do
-        local req = await(server:accept_start())
-        if req then
-            -- Where there is no memory for its task, that request is lost, not the server.
-            if not pcall(take_up, self, req) then
-                req:abort()
+        local ok, req = pcall(next_request, self)
+        if not ok then
+            if errors.is(req) or not server:drop() and again then
+                error(req, 0) -- the cancel; or it was none of the requests
             end
         elseif req == nil then
             return
+        elseif req and not pcall(take_up, self, req) then
+            req:lose()
         end
+        again = not ok
     end
 end
 
 local function run(self)
-    self.group, self.busy = task.group(), sync.event()
-    local reaper = tasks.spawn(reap, self)
     local ok, err = xpcall(accept, note, self)
     self.closing = true
+    if not ok and not errors.is(err) then
+        log.error(("%s: it is closed: %s"):format(self.name, tostring(err)))
+    end
     self.core:quiesce()
-    reaper:cancel()
-    self.group:cancel "the server was closed"
-    repeat
-        local more = observe_next(self, await(self.group:drain_start()))
-    until not more
+    if self.reaper then
+        self.reaper:cancel()
+        self.group:cancel "the server was closed"
+        repeat
+            local more = observe_next(self, await(self.group:drain_start()))
+        until not more
+    end
     tasks.shield(FLUSH, function()
         await(self.core:idle_start(FLUSH))
     end)
