@@ -7,6 +7,7 @@
 #include "runtime_impl.h"
 #include "runtime_modules.h"
 #include "runtime_state.h"
+#include <luajit.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -80,9 +81,12 @@ static int set_up(lua_State *L)
                              r->config.allow_modules);
     r->rt.sched.busy = transfers_pending;
     r->rt.sched.busy_arg = &r->rt;
-    if (r->config.time_limit_ms > 0)
+    bool limited = r->config.time_limit_ms > 0;
+    if (limited)
         limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
                    r->config.jit_watchdog);
+    if (!r->hosted && (!limited || r->config.jit_watchdog))
+        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
     return 0;
 }
 

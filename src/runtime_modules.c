@@ -171,6 +171,8 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, b
 {
     lua_gc(L, LUA_GCSTOP, 0); /* what is made here stays: a collection would only take time */
     luaL_openlibs(L);
+    /* Nothing here is worth a trace, and one would go on to run where a limit is set. */
+    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     sched_init(&rt->sched, &rt->loop, &rt->log, L, true);
     preload(L, rt, false);
     lua_settop(L, 0);

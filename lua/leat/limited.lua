@@ -23,7 +23,11 @@ end
 -- The work of a sort is C's, where no limit reaches it; a comparison in Lua is looked at.
 local function guard_sort()
     local raw_sort, getinfo = table.sort, debug.getinfo
-    local less = loadstring("return function(a, b) return a < b end", "@leat/table.sort")()
+    local chunk, why = loadstring("return function(a, b) return a < b end", "@leat/table.sort")
+    if not chunk then -- for want of memory
+        error(why, 0)
+    end
+    local less = chunk()
     function table.sort(list, comparator)
         if comparator == nil then
             comparator = less

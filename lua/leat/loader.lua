@@ -29,7 +29,7 @@ end
 
 -- The function that the file makes, text only.
 local function compile(path, text)
-    if text:sub(1, 1) == "\27" then
+    if text:byte() == 27 then
         return nil, "'" .. path .. "' is bytecode; only text is loaded"
     end
     return loadstring((text:gsub("^#[^\n]*", "")), "@" .. path)

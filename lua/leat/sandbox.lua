@@ -7,7 +7,8 @@ local pattern = require "leat.core.pattern"
 
 local M = {}
 
-local raw = { find = string.find, gsub = string.gsub, rep = string.rep, sub = string.sub }
+local raw = { find = string.find, gsub = string.gsub, rep = string.rep, sub = string.sub,
+    byte = string.byte }
 local raw_load, raw_setmetatable, raw_getmetatable = load, setmetatable, getmetatable
 local raw_collect, raw_insert = collectgarbage, table.insert
 
@@ -75,7 +76,7 @@ end
 
 local function gmatch(s, p)
     s, p = text_of(1, s, "gmatch"), text_of(2, p, "gmatch")
-    if raw.sub(p, 1, 1) == "^" then
+    if raw.byte(p) == 94 then -- "^", told without an allocation: in LuaJIT's own sub a failing one may crash
         p = "%" .. p -- as in Lua 5.1: no anchor in gmatch
     end
     local from = 1
