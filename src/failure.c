@@ -161,8 +161,8 @@ static void set_connect(const struct exchange *x, struct err *err)
     enum err_kind kind = too_many ? ERR_IO : os == ENOMEM ? ERR_MEMORY : ERR_CONNECT;
     if (os)
         why = strerror_r((int)os, detail, sizeof detail);
-    err_set(err, kind, "cannot connect to %s: %s (%s)",
-            x->url->origin->key, why, request_text(x, request));
+    err_set(err, kind, "cannot connect to %s: %s (%s)", x->url->origin->key, why,
+            request_text(x, request));
     err->retryable = true;
     err->phase = PHASE_CONNECT;
     if (os == ECONNREFUSED)

@@ -1,7 +1,8 @@
-/* An HTTP/1.1 server on libmicrohttpd, driven by the runtime's loop, in three parts: a server's
- * life (lua_serve_listen.c), its requests (lua_serve_http.c), neither of which pushes anything to
- * Lua, and what scripts see of them (lua_serve.c). A server may also be one that the engine's own
- * requests are led to without a socket (lua_serve_simulate.c).
+/* An HTTP/1.1 server on libmicrohttpd, driven by the runtime's loop: a server's life
+ * (lua_serve_listen.c), its requests (lua_serve_http.c) and their heads (lua_serve_head.c), none of
+ * which pushes anything to Lua, and what scripts see of them (lua_serve.c, lua_serve_request.c). A
+ * server may also be one that the engine's own requests are led to without a socket
+ * (lua_serve_simulate.c).
  *
  * No Lua runs beneath a callback of the library: a request whose body is in is suspended and put in
  * line, and the task that accepts is woken. Whatever answers a request resumes its connection, and
@@ -91,11 +92,11 @@ struct incoming {
     enum incoming_state state;
     bool suspended;
     enum err_kind refused; /* what was wrong with its body: it is read on, and answered so */
-    bool no_body;  /* HEAD, 204, 304: what is written is dropped */
-    bool old_http; /* HTTP/1.0: a body without length ends with the connection */
-    bool finished; /* the stream's end was given */
-    bool aborted;  /* the connection is to be broken */
-    bool gone;     /* the client went away before it had the whole response */
+    bool no_body;          /* HEAD, 204, 304: what is written is dropped */
+    bool old_http;         /* HTTP/1.0: a body without length ends with the connection */
+    bool finished;         /* the stream's end was given */
+    bool aborted;          /* the connection is to be broken */
+    bool gone;             /* the client went away before it had the whole response */
 
     char *target; /* as it was sent, query included */
     char *method;
@@ -148,6 +149,13 @@ void server_run_soon(struct server *s);
  * suspended. */
 NODISCARD struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd);
 void server_note_disconnects(struct server *s);
+/* Answers at once, in place of a handler, and closes the connection then. */
+enum MHD_Result server_reply(struct MHD_Connection *connection, unsigned status,
+                             const char *message);
+/* Lost for want of memory, which is the server's trouble: it says so to both sides. */
+enum MHD_Result server_reply_lost(struct server *s, struct MHD_Connection *connection);
+/* Beneath the library's callback, when the head is in. */
+enum MHD_Result incoming_take_head(struct incoming *r, const char *method, const char *version);
 void server_end_slow_heads(struct server *s);
 void server_resume_all(struct server *s);
 void server_stop_simulation(struct server *s);

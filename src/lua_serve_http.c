@@ -8,13 +8,11 @@
 #include <math.h>
 #include <netinet/in.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #define MAX_CONNECTIONS 20000u
 #define SPARE_FILES 64u
-#define POOL_ROW_BYTES 64u /* what the library itself keeps of a header, there too */
 #define MAX_HEADERS 256u
 #define MAX_HEADER_BYTES ((size_t)64 << 10)
 /* More of a body that is too large anyway is not read to its end for the sake of a polite 413. */
@@ -382,112 +380,6 @@ static void *on_request_line(void *arg, const char *target, struct MHD_Connectio
     return r;
 }
 
-static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status,
-                             const char *message)
-{
-    char text[256];
-    int n = snprintf(text, sizeof text, "{\"error\":{\"message\":\"%s\"}}", message);
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer((size_t)n, text, MHD_RESPMEM_MUST_COPY);
-    if (!response)
-        return MHD_NO;
-    MHD_add_response_header(response, "Content-Type", "application/json");
-    MHD_add_response_header(response, "Connection", "close");
-    enum MHD_Result rc = MHD_queue_response(connection, status, response);
-    MHD_destroy_response(response);
-    return rc;
-}
-
-/* Lost for want of memory, which is the server's trouble: it says so to both sides. */
-static enum MHD_Result reply_lost(struct server *s, struct MHD_Connection *connection)
-{
-    server_log_lost(s);
-    return reply(connection, 503, "the server has not enough memory");
-}
-
-struct copy {
-    struct headers *headers;
-    enum err_kind rc;
-};
-
-static enum MHD_Result copy_header(void *arg, enum MHD_ValueKind kind, const char *name,
-                                   size_t name_len, const char *value, size_t value_len)
-{
-    UNUSED(kind);
-    struct copy *c = arg;
-    if (header_name_valid(name, name_len))
-        c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
-    else
-        c->rc = ERR_INVALID; /* "Content-Length : 5" is another name to us than to a proxy */
-    return c->rc == ERR_NONE ? MHD_YES : MHD_NO;
-}
-
-static bool repeated(const struct headers *h, const char *name)
-{
-    size_t from = 0;
-    return headers_get(h, name, &from, NULL) && headers_get(h, name, &from, NULL);
-}
-
-/* What two programs on a request's way may read differently, where the library is lenient: one of
- * them would see another request in its body (RFC 9112 3.2, 6.1, 6.3). NULL: nothing. */
-static const char *ambiguous(const struct incoming *r)
-{
-    const struct headers *h = &r->headers;
-    const char *coding = headers_get(h, "transfer-encoding", NULL, NULL);
-    if (repeated(h, "host"))
-        return "the request has more than one Host";
-    if (repeated(h, "content-length"))
-        return "the request has more than one Content-Length";
-    if (coding && (r->old_http || headers_get(h, "content-length", NULL, NULL)))
-        return "the request has a Transfer-Encoding where none may be";
-    if (coding && (repeated(h, "transfer-encoding") || strcasecmp(coding, "chunked") != 0))
-        return "no Transfer-Encoding but chunked is understood";
-    return NULL;
-}
-
-/* The library keeps both heads of an exchange in one place. It would close the connection, without
- * a word, where the second one does not fit. */
-static size_t room_beside(const struct incoming *r)
-{
-    size_t taken = strlen(r->target) + r->headers.text.len + r->headers.count * POOL_ROW_BYTES;
-    return taken < CONNECTION_POOL_BYTES ? CONNECTION_POOL_BYTES - taken : 0;
-}
-
-static enum MHD_Result take_head(struct incoming *r, const char *method, const char *version)
-{
-    struct mem *mem = &r->server->rt->mem;
-    struct copy copy = {&r->headers, ERR_NONE};
-    r->state = INCOMING_BODY;
-    if (r->peer)
-        list_unlink(&r->peer->node);
-    r->server->received++;
-    if (strncmp(version, "HTTP/", 5) == 0)
-        version += 5;
-    r->method = mem_strndup(mem, method, strlen(method));
-    r->version = mem_strndup(mem, version, strlen(version));
-    if (!r->method || !r->version)
-        return reply_lost(r->server, r->connection);
-    r->no_body = strcmp(method, "HEAD") == 0;
-    r->old_http = strcmp(version, "1.0") == 0;
-    MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, copy_header, &copy);
-    if (copy.rc == ERR_TOO_LARGE)
-        return reply(r->connection, 431, "the request's headers are too large");
-    if (copy.rc == ERR_INVALID)
-        return reply(r->connection, 400, "the request has a header that has no proper name");
-    if (copy.rc != ERR_NONE)
-        return reply_lost(r->server, r->connection);
-    r->head_room = room_beside(r);
-    const char *wrong = ambiguous(r);
-    if (wrong)
-        return reply(r->connection, 400, wrong);
-    const char *length = headers_get(&r->headers, "content-length", NULL, NULL);
-    if (length && strtoull(length, NULL, 10) > r->server->max_body)
-        return reply(r->connection, 413, "the request's body is too large");
-    if (r->server->quiet)
-        return reply(r->connection, 503, "the server is closing");
-    return MHD_YES;
-}
-
 static enum MHD_Result take_body(struct incoming *r, const char *data, size_t *len)
 {
     if (r->refused == ERR_NONE) {
@@ -520,9 +412,9 @@ static enum MHD_Result put_in_line(struct incoming *r)
 {
     struct server *s = r->server;
     if (r->refused == ERR_MEMORY)
-        return reply_lost(s, r->connection);
+        return server_reply_lost(s, r->connection);
     if (r->refused != ERR_NONE)
-        return reply(r->connection, 413, "the request's body is too large");
+        return server_reply(r->connection, 413, "the request's body is too large");
     if (r->peer && r->peer->gone) {
         r->gone = true;
         s->gone++;
@@ -557,10 +449,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     UNUSED(url);
     struct incoming *r = *context;
     if (!r)
-        return reply_lost(arg, connection);
+        return server_reply_lost(arg, connection);
     switch (r->state) {
     case INCOMING_HEAD:
-        return take_head(r, method, version);
+        return incoming_take_head(r, method, version);
     case INCOMING_BODY:
         return *len > 0 ? take_body(r, data, len) : put_in_line(r);
     default:

@@ -126,8 +126,8 @@ local function begin(entry)
     return entry.fn()
 end
 
--- The outcome of a clean-up, as by pcall. It is out of reach of any cancel; without memory for that, and where
--- nothing can wait, it runs within their reach.
+-- The outcome of a clean-up, as by pcall. It is out of reach of any cancel; without memory for that, and
+-- where nothing can wait, it runs within their reach.
 local function clean_up(entry)
     for _ = 1, 2 do -- what the task has left behind may have been collected in between
         local ok, value, err = pcall(M.shield, entry.grace, begin, entry)
