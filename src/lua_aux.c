@@ -135,6 +135,22 @@ int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min
     return (int64_t)d;
 }
 
+size_t aux_check_list(lua_State *L, int index, const char *what)
+{
+    size_t n = lua_objlen(L, index);
+    char given[64];
+    luaL_checkstack(L, 2, what);
+    lua_pushnil(L);
+    while (lua_next(L, index)) { // key value
+        double at = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
+        if (at != floor(at) || at < 1 || at > (double)n)
+            aux_raise(L, "%s must be a list without holes, got one with the key %s", what,
+                      aux_picture(L, -2, given, sizeof given));
+        lua_pop(L, 1);
+    }
+    return n;
+}
+
 void aux_check_callable(lua_State *L, int index, const char *what)
 {
     char given[64];

@@ -31,6 +31,9 @@ double aux_check_seconds(lua_State *L, int index, const char *what);
 double aux_opt_seconds(lua_State *L, int index, const char *what, double absent);
 /* An integer within [min, max]; raises otherwise, naming `what`. */
 int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min, int64_t max);
+/* The length of the list at `index`; raises where a part of it would be left out: behind a hole, or
+ * under a name. `what` begins the message. */
+size_t aux_check_list(lua_State *L, int index, const char *what);
 /* Raises unless the value at `index` can be called. `what` begins the message. */
 void aux_check_callable(lua_State *L, int index, const char *what);
 /* The userdata at index 1, of the class "leat.<noun>"; raises if a method was called on anything

@@ -369,7 +369,9 @@ static enum err_kind set_headers(struct request_reader *r, int index, struct err
         size_t len;
         const char *name = lua_tolstring(L, value - 1, &len);
         if (lua_type(L, value) == LUA_TTABLE) {
-            size_t n = lua_objlen(L, value);
+            char what[128];
+            snprintf(what, sizeof what, "%s: header '%.80s'", r->who, name);
+            size_t n = aux_check_list(L, value, what);
             for (size_t i = 1; rc == ERR_NONE && i <= n; i++) {
                 lua_rawgeti(L, value, (int)i); // name values value
                 rc = add_value(r, name, len, lua_gettop(L), err);

@@ -308,15 +308,14 @@ static enum err_kind add_headers(lua_State *L, struct incoming *r, int index, st
                       luaL_typename(L, -2));
         const char *name = lua_tolstring(L, -2, &len);
         if (lua_istable(L, -1)) {
-            for (int i = 1; rc == ERR_NONE; i++) {
-                lua_rawgeti(L, -1, i);
-                if (lua_isnil(L, -1))
-                    break;
+            char what[128];
+            snprintf(what, sizeof what, "respond: header '%.80s'", name);
+            size_t n = aux_check_list(L, lua_gettop(L), what);
+            for (size_t i = 1; rc == ERR_NONE && i <= n; i++) {
+                lua_rawgeti(L, -1, (int)i);
                 rc = add_header(L, r, name, len, err);
                 lua_pop(L, 1);
             }
-            if (rc == ERR_NONE)
-                lua_pop(L, 1); /* the nil that ended the list */
         } else {
             lua_pushvalue(L,
                           -1); /* a number becomes a string in place: not in the script's table */

@@ -98,6 +98,16 @@ function M.options(who, opts, rows)
     return opts
 end
 
+-- Raises where a part of `list` would be left out: behind a hole, or under a name.
+function M.list(what, list)
+    local n = #list
+    for key in pairs(list) do
+        if type(key) ~= "number" or key < 1 or key > n or key % 1 ~= 0 then
+            M.fail(("%s must be a list without holes, got one with the key %s"):format(what, M.picture(key)))
+        end
+    end
+end
+
 -- A whole number of at least `min`, or infinity.
 function M.count(who, name, value, min)
     if type(value) ~= "number" or value ~= value or value < min or value % 1 ~= 0

@@ -32,18 +32,14 @@ local function write(who, level, message, fields)
     if not core.log_enabled(level) then
         return
     end
-    local line = { errors.text(message) }
-    local names = {}
-    for name in pairs(fields or {}) do
-        names[#names + 1] = tostring(name)
+    local line, names, values = { errors.text(message) }, {}, {}
+    for name, value in pairs(fields or {}) do
+        local text = errors.text(name)
+        names[#names + 1], values[text] = text, value
     end
     table.sort(names)
     for i, name in ipairs(names) do
-        local value = fields[name]
-        if value == nil then
-            value = fields[tonumber(name)]
-        end
-        line[i + 1] = field(name, value)
+        line[i + 1] = field(name, values[name])
     end
     core.log(level, flat(table.concat(line, " ")))
 end

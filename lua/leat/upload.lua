@@ -117,15 +117,13 @@ end
 local function parts_of(form)
     local parts = {}
     local function add(name, value)
-        if type(name) ~= "string" then
-            check.fail("request: the name of a multipart field must be a string, got " .. check.picture(name))
-        end
         local part, err = part_of(name, value)
         parts[#parts + 1] = part
         return part, err
     end
-    for i, pair in ipairs(form) do -- {{name, value}, ...} keeps an order
-        if type(pair) ~= "table" or pair[2] == nil then
+    for i = 1, #form do -- {{name, value}, ...} keeps an order
+        local pair = form[i]
+        if type(pair) ~= "table" or type(pair[1]) ~= "string" or pair[2] == nil then
             check.fail(("request: multipart field %d must be a pair such as {\"name\", value}, got %s")
                 :format(i, check.picture(pair)))
         end
@@ -138,12 +136,15 @@ local function parts_of(form)
     for name in pairs(form) do
         if type(name) == "string" then
             names[#names + 1] = name
+        elseif type(name) ~= "number" or name < 1 or name > #form or name % 1 ~= 0 then
+            check.fail("request: the name of a multipart field must be a string, got " .. check.picture(name))
         end
     end
     table.sort(names)
     for _, name in ipairs(names) do
         local value = form[name]
         local several = type(value) == "table" and value[1] ~= nil and value or { value }
+        check.list("request: multipart '" .. name .. "'", several)
         for _, one in ipairs(several) do
             local part, err = add(name, one)
             if not part then

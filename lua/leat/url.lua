@@ -150,6 +150,7 @@ local function pairs_of(what, t, encode)
     for _, name in ipairs(names) do
         local value = t[name]
         if type(value) == "table" then
+            check.list(("request: %s '%s'"):format(what, name), value)
             for i = 1, #value do
                 add(name, value[i])
             end

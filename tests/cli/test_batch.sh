@@ -114,7 +114,7 @@ expect_err "cannot open nothing"
 
 begin "wrong use is one line and status 2"
 for words in "" "in" "in o x" "in o --rmp 3" "in o --rpm" "in o --rpm 0" "in o --rpm nan" "in o --concurrency few" \
-    "in o --limit 1.5" "in in" "in o --errors in" "in o --errors o"; do
+    "in o --limit 1.5" "in o --dry-run=no" "in -- --rpm 3" "in in" "in o --errors in" "in o --errors o"; do
     # shellcheck disable=SC2086 # a list of words
     try "$LEAT" batch $words
     expect_status 2
@@ -184,6 +184,11 @@ expect_equal "$(ids keyed.out)" "7"
 expect_equal "$(answers keyed.out)" "Answer to: first"
 try "$LEAT" batch keyed keyed.out --key m -q
 expect_err "no text in 'm'"
+cp keyed ./--keyed
+try "$LEAT" batch --key=n --prompt-field=q --limit=2 -q --base-url "$OPENAI_BASE_URL" -- --keyed --keyed.out
+expect_status 0
+expect_equal "$(ids ./--keyed.out)" "7
+8"
 
 begin "a second process on the same OUT is refused"
 "$LEAT" -e 'local f = assert(require("leat.file").open("locked.out", "a")) assert(f:lock()) print "held" io.stdout:flush() sleep(60)' >held &

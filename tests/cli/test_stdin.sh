@@ -156,11 +156,13 @@ cat >log.lua <<'LUA'
 leat.log.warn("two\nlines", { api_key = "sk-canary", url = "https://u:canary@h/p?token=canary", b = 2, a = "x y" })
 leat.log.debug("not shown")
 leat.log.error(nil)
+leat.log.info("\27[31mred\r\0", { [1] = "first", [true] = false, b = "\b" })
 LUA
 try "$LEAT" log.lua
 expect_status 0
 expect_lines out 0
-expect_lines err 2
+expect_lines err 3
+expect_err 'info: \x1b[31mred\r\x00 1=first b=\x08 true=false'
 expect_err 'two\nlines a="x y" api_key=*** b=2 url='
 expect_equal "$(grep -c canary err)" 0
 

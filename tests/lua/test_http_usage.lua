@@ -72,6 +72,21 @@ t.test("headers, queries and forms say what cannot be sent", function()
     raises("request: query parameter 'a' must be a string, a number, a boolean or a list of them, "
         .. "got a function", { query = { a = print } })
     raises("request: query parameter 'a' must be ", { query = { a = { {} } } })
+    for what, spec in pairs {
+        ["header 'A'"] = "headers", ["query parameter 'A'"] = "query", ["form field 'A'"] = "form",
+        ["multipart 'A'"] = "multipart",
+    } do -- nothing of what is given is left out in silence
+        raises("request: " .. what .. " must be a list without holes, got one with the key 3",
+            { [spec] = { A = { "1", [3] = "3" } } })
+        raises("request: " .. what .. " must be a list without holes, got one with the key 'b'",
+            { [spec] = { A = { "1", b = "3" } } })
+    end
+    raises("header 'A' must be a list without holes, got one with the key 'b'",
+        { headers = { A = { b = 1 } } })
+    raises("request: multipart field 1 must be a pair such as {\"name\", value}, got 'a'",
+        { multipart = { "a" } })
+    raises("request: the name of a multipart field must be a string, got 3",
+        { multipart = { { "a", 1 }, [3] = { "c", 3 } } })
     raises("request: query parameter 1 must be a pair", { query = { "a" } })
     raises("request: form field 1 must be a pair", { form = { { "a" } } })
     raises("request: the name of a form field must be a string, got true", { form = { [true] = 1 } })
