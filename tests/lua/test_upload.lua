@@ -1,6 +1,8 @@
 -- What is sent without being held whole: files, pull functions, multipart forms; and sinks.
 local leat = require "leat"
 local t = require "harness"
+local ffi = require "ffi"
+local bit = require "bit"
 
 local url = t.url
 local folder = os.getenv "TMPDIR" or "/tmp"
@@ -74,6 +76,78 @@ t.test("a function is asked for one piece after the other, may wait, and is sent
         sent = sent + 1
         return sent == 1 and "" or sent <= 40 and text or nil
     end }).bytes, 39 * #text)
+end)
+
+ffi.cdef [[
+    struct leat_test_in { unsigned short family, port; unsigned char ip[4]; char zero[8]; };
+    int socket(int, int, int);
+    int setsockopt(int, int, int, const void *, unsigned);
+    int bind(int, const void *, unsigned);
+    int listen(int, int);
+    int getsockname(int, void *, unsigned *);
+    int accept(int, void *, unsigned *);
+    long recv(int, void *, size_t, int);
+    long send(int, const void *, size_t, int);
+    int close(int);
+]]
+
+-- A server for one request of `total` bytes, of which it reads 128 KB every `pause` seconds.
+local function slow_reader(total, pause)
+    local fd = ffi.C.socket(2, 1 + 2048, 0) -- not blocking
+    local at, size = ffi.new("struct leat_test_in", { family = 2 }), ffi.new("unsigned[1]", 16)
+    at.ip[0], at.ip[3] = 127, 1
+    ffi.C.setsockopt(fd, 1, 8, ffi.new("int[1]", 65536), 4) -- SO_RCVBUF: not megabytes in the kernel
+    assert(ffi.C.bind(fd, at, 16) == 0 and ffi.C.listen(fd, 1) == 0)
+    ffi.C.getsockname(fd, at, size)
+    local buffer, seen = ffi.new "char[131072]", { bytes = 0 }
+    local task = spawn(function()
+        local peer = t.wait_until(function()
+            local accepted = ffi.C.accept(fd, nil, nil)
+            return accepted >= 0 and accepted
+        end)
+        ffi.C.close(fd)
+        local head = 0
+        repeat
+            local n = tonumber(ffi.C.recv(peer, buffer, 131072, 0x40)) -- MSG_DONTWAIT
+            seen.bytes = seen.bytes + math.max(n, 0)
+            head = seen.bytes == n and #ffi.string(buffer, n):match "^.-\r\n\r\n" or head
+            sleep(pause)
+        until n == 0 or seen.bytes == head + total
+        local answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nread"
+        ffi.C.send(peer, answer, #answer, 0x4000)
+        ffi.C.close(peer)
+        return seen.bytes - head
+    end)
+    local port = bit.bor(bit.lshift(bit.band(at.port, 255), 8), bit.rshift(at.port, 8))
+    return "http://127.0.0.1:" .. port, task, seen
+end
+
+t.test("a large body that goes out slowly is not idle; one that no longer moves is", function()
+    local body = ("x"):rep(12 * 1024 * 1024)
+    local slow, task = slow_reader(#body, 0.015)
+    local started = leat.now()
+    local res = assert(request { url = slow, body = body, timeout = { idle = 1, first_byte = 1 } })
+    t.eq({ res.body, task:await() }, { "read", #body })
+    t.ok(leat.now() - started > 1, "it was to take longer than the limit")
+    local err = t.fails("timeout", upload { url = url .. "/upload?stall=1", body = body,
+        timeout = { idle = 0.2, first_byte = 60 } })
+    t.eq({ err.phase, err.limit, err.retryable }, { "idle", 0.2, true })
+end)
+
+t.test("a file that shrinks or grows while it is sent is a failure, never another body", function()
+    for mode, says in pairs { wb = "the body ended after %d+ of 12582912 bytes",
+        ab = "the body is longer than the 12582912 bytes it had at first" } do
+        local path = write("changing", ("x"):rep(12 * 1024 * 1024))
+        local slow, task, seen = slow_reader(math.huge, 0.01)
+        local sending = spawn(request, { url = slow, body = { file = path } })
+        t.wait_until(function() return seen.bytes > 0 end)
+        local f = assert(io.open(path, mode))
+        f:write(mode == "ab" and "more" or "")
+        f:close()
+        local err = t.fails("io", sending:await())
+        t.ok(err.message:find(says), err.message)
+        task:await()
+    end
 end)
 
 t.test("a function is not asked for more than the server takes", function()
