@@ -296,6 +296,95 @@ t.test("headers that are too large for a response are answered with 500, never b
     for _, server in ipairs(servers) do server:close() end
 end)
 
+t.test("what a response cannot be is told by name, in the log and to the handler", function()
+    local answers = {
+        { 5, "the handler must return a response such as .*; got 5" },
+        { { body = "a", json = 1 }, "respond: give either body or json, not both" },
+        { { body = 5 }, "respond: option 'body' must be a string, got 5" },
+        { { json = { print } }, "invalid: json: a function, which JSON cannot hold" },
+        { { status = 100 }, "respond: the status must be a whole number from 200 to 999, got 100" },
+        { { headers = { "x" } }, "respond: headers must be named by strings, got a number as a name" },
+        { { headers = { A = true } }, "header 'A' must be a string, a number or a list of them, got true" },
+        { { headers = { A = { "1", [3] = "3" } } }, "respond: header 'A' must be a list without holes" },
+    }
+    local server = serving(function(req) return answers[tonumber(req.query.n)][1] end)
+    for i, row in ipairs(answers) do
+        local said = quietly(function()
+            t.eq(assert(leat.request(server.url .. "/?n=" .. i)).status, 500)
+            leat.sleep(0)
+        end)
+        t.ok(said:find(row[2]), said)
+    end
+    server:close()
+    local told = {}
+    server = serving(function(req)
+        local out = assert(req:respond {})
+        told[1] = select(2, pcall(out.write, out, 5))
+        out:close()
+        told[2] = select(2, pcall(out.write, out, "late"))
+    end)
+    t.eq(assert(leat.request(server.url)).body, "")
+    t.ok(told[1]:find("write: the chunk must be a string, got 5", 1, true), told[1])
+    t.ok(told[2]:find("write: this response is not a stream, or is closed", 1, true), told[2])
+    t.raises("close: the grace must be 0 or more seconds, got 'x'", server.close, server, "x")
+    t.ok(tostring(server):find "^server http://127.0.0.1:%d+ %(listening%)$")
+    server:close()
+    t.ok(tostring(server):find "%(closed%)$")
+end)
+
+t.test("header fields of one name are joined, however long it is and however it is written", function()
+    local long = "X-" .. ("Long"):rep(20)
+    local server = serving(function(req)
+        return { json = { a = req.headers.A, long = req.headers[long:upper()], all = req:header_values "a" } }
+    end)
+    local client = raw(server)
+    client:send("GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\na: 2\r\n" .. long .. ": y\r\nA: \r\n\r\n")
+    client:expect "{.*}$"
+    t.eq(leat.json.decode(client.got:match "{.*}$"), { a = "1, 2, ", long = "y", all = { "1", "2", "" } })
+    client:close()
+    server:close()
+end)
+
+t.test("a server listens on localhost, or at an IPv6 address, and knows its clients there", function()
+    for host, shown in pairs { localhost = "^127%.0%.0%.1:%d+$", ["::1"] = "^%[::1%]:%d+$" } do
+        if host ~= "::1" or t.v6_url ~= "" then
+            local server = serving(function(req) return req.remote end, { host = host })
+            t.ok(server.url:find(host, 1, true), server.url)
+            local remote = assert(leat.request(server.url)).body
+            t.ok(remote:find(shown), remote)
+            server:close()
+        end
+    end
+end)
+
+t.test("who answers when the client has gone is told so", function()
+    for _, use in ipairs { "answer", "open", "write", "return" } do
+        local started, ended, said = leat.event(), leat.event(), {}
+        local server = serving(function(req)
+            local out = use == "write" and assert(req:respond {})
+            started:set()
+            pcall(leat.sleep, 60) -- the cancel
+            leat.shield(5, function()
+                if use == "write" then said.value, said.err = out:write "x" end
+                if use == "answer" then said.value, said.err = req:respond { body = "x" } end
+                if use == "open" then said.value, said.err = req:respond {} end
+            end)
+            ended:set()
+            return "for nobody"
+        end)
+        local client = raw(server):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        started:wait()
+        client:close()
+        local log = quietly(function()
+            assert(ended:wait(5))
+            t.wait_until(function() return server:stats().connections == 0 end)
+        end)
+        t.eq(log, "")
+        if use ~= "return" then t.fails("closed", said.value, said.err) end
+        server:close()
+    end
+end)
+
 t.test("answering twice raises", function()
     local first, again
     local server = serving(function(req)
@@ -633,6 +722,39 @@ t.test("close with a grace lets running handlers end", function()
     started:wait()
     server:close(10)
     t.eq(assert(asked:await()).body, "done")
+end)
+
+t.test("a server that is closing answers no more requests, on a kept connection neither", function()
+    for _, simulated in ipairs { false, true } do
+        local started, go = leat.event(), leat.event()
+        local function handler(req)
+            if req.path == "/slow" then
+                started:set()
+                go:wait()
+            end
+            return "done"
+        end
+        local server = simulated and assert(leat.simulate("http://closing.test", handler)) or serving(handler)
+        local kept = not simulated and raw(server):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        if kept then kept:expect "done$" end
+        local asked = leat.spawn(leat.request, server.url .. "/slow")
+        started:wait()
+        local closing = leat.spawn(server.close, server, 60)
+        leat.sleep(0)
+        if kept then
+            kept:send "GET /again HTTP/1.1\r\nHost: x\r\n\r\n"
+            kept:expect "HTTP/1.1 503 .*the server is closing"
+            t.eq(kept:wait_end(), "closed")
+            kept:close()
+        else
+            t.eq(assert(leat.request(server.url .. "/again")).status, 503)
+        end
+        closing:cancel() -- who waits for the end may be cancelled; the server goes on closing
+        t.fails("cancelled", closing:await())
+        go:set()
+        t.eq(assert(asked:await()).body, "done")
+        server:close()
+    end
 end)
 
 t.test("a handler may close its own server", function()
