@@ -1,5 +1,5 @@
-/* Cookies that several transfers share. Counted: whoever made it and each transfer that uses it.
- * Engine thread only. */
+/* Cookies that several transfers share, whichever thread each of them is on. Counted: whoever made
+ * it and each transfer that uses it. The count is the asker's thread's alone. */
 #pragma once
 
 #include "mem.h"

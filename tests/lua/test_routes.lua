@@ -149,6 +149,28 @@ t.test("two clients do not share cookies, and a redirect's cookies are kept", fu
         :json().headers.cookie, sent)
 end)
 
+t.test("cookies of many hosts come at once, and each keeps its own", function()
+    local resolve, hosts = {}, 8 -- which the network threads have among them, where there are any
+    for i = 0, hosts - 1 do resolve["h" .. i .. ".example"] = "127.0.0.1" end
+    local api = assert(leat.client { cookies = true, resolve = resolve })
+    local function at(i, path)
+        return assert(api:get(("http://h%d.example:%s%s"):format(i, port, path)))
+    end
+    local n = 0
+    local counts = leat.each(function()
+        n = n + 1
+        return n <= 8000 and n or nil
+    end, function(i)
+        at(i % hosts, ("/cookie-set?name=n%d&value=%d&max_age=%d"):format(i % 30, i, i % 3 == 0 and 0 or 100))
+        return true
+    end, { limit = 64 })
+    t.eq(counts.ok, 8000, tostring(counts.first_error))
+    for i = 0, hosts - 1 do
+        at(i, "/cookie-set?name=mine&value=" .. i)
+        t.ok(at(i, "/echo"):json().headers.cookie:find("mine=" .. i, 1, true))
+    end
+end)
+
 t.test("cookies are for their host: another one does not see them", function()
     local api = assert(leat.client { cookies = true, resolve = { ["a.example"] = "127.0.0.1",
         ["b.example"] = "127.0.0.1" } })
