@@ -61,7 +61,7 @@ for name in mem loop resolver file; do
     [ -n "$program" ] && run "$program"
 done
 # The Lua tests of the network, with its work on threads of its own.
-for name in http http_cancel task upload; do
+for name in http http_cancel task upload routes; do
     LUA_PATH="tests/lua/?.lua" BUILD=$PWD/build-tsan run tests/with_faultd.sh build-tsan/leat --network-threads 3 \
         "tests/lua/test_$name.lua"
 done
