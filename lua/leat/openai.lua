@@ -164,8 +164,8 @@ local function decoded(self, res)
     local body, bad = res:json()
     if not res.ok or type(body) == "table" and body.error ~= nil and body.error ~= json.null then
         return nil, provider_error(self, res, body)
-    elseif body == nil then
-        return nil, bad
+    elseif type(body) ~= "table" then
+        return nil, bad or not_understood("a JSON object", res)
     end
     return body
 end
@@ -265,7 +265,8 @@ local function first_message(reply)
 end
 
 local function text_of(message)
-    return type(message.content) == "string" and message.content or ""
+    local content = message.content
+    return type(content) == "string" and content or require("leat.openai_stream").text_of(content)
 end
 
 local function chat_once(self, spec)
@@ -395,10 +396,13 @@ function Client:embed(input, opts)
     end
     local vectors, wanted = {}, list and #input or 1
     for i, row in ipairs(type(reply.data) == "table" and reply.data or {}) do
-        vectors[(tonumber(row.index) or i - 1) + 1] = row.embedding
+        if type(row) == "table" then
+            vectors[(tonumber(row.index) or i - 1) + 1] = row.embedding
+        end
     end
     for i = 1, wanted do
-        if vectors[i] == nil then
+        local kind = type(vectors[i])
+        if kind ~= "table" and kind ~= "string" then -- a text: base64, where that was asked for
             return nil, not_understood("one embedding for each text", { status = 200 })
         end
     end
@@ -424,7 +428,10 @@ function Client:models()
     end
     local ids = {}
     for i, row in ipairs(reply.data) do
-        ids[i] = row.id
+        ids[i] = type(row) == "table" and row.id
+        if type(ids[i]) ~= "string" then
+            return nil, not_understood("a list of models", { status = 200 })
+        end
     end
     return ids, reply
 end

@@ -17,16 +17,44 @@ end
 
 -- ---- the answer as a whole, put together from its pieces
 
+-- Some servers give a list of parts, as a prompt may be one: the text of those that have any.
+function M.text_of(content)
+    local texts = { type(content) == "string" and content or nil }
+    for _, part in ipairs(type(content) == "table" and content or {}) do
+        texts[#texts + 1] = type(part) == "table" and type(part.text) == "string" and part.text or nil
+    end
+    return table.concat(texts)
+end
+
+-- The entry of a list of which `part`, the i-th of an event, has more. They stand by their index, whichever
+-- came first and where they begin; nothing is between them.
+local function entry_of(list, part, i)
+    local index = tonumber(part.index) or i - 1
+    local at = 1
+    while list[at] and list[at].index < index do
+        at = at + 1
+    end
+    if not list[at] or list[at].index ~= index then
+        table.insert(list, at, { index = index })
+    end
+    return list[at], index
+end
+
 -- Text is added to text, whatever else is new replaces.
 local function add(into, piece)
     for name, value in pairs(piece) do
         local old = into[name]
+        if name == "content" and type(value) == "table" then
+            value = M.text_of(value)
+        end
         if name == "tool_calls" and type(value) == "table" then
-            into.tool_calls = old or json.array()
+            into.tool_calls = type(old) == "table" and old or json.array()
             for i, part in ipairs(value) do
-                local at = (tonumber(part.index) or i - 1) + 1
-                into.tool_calls[at] = into.tool_calls[at] or {}
-                add(into.tool_calls[at], part)
+                if type(part) == "table" then
+                    local entry, index = entry_of(into.tool_calls, part, i)
+                    add(entry, part)
+                    entry.index = index
+                end
             end
         elseif type(value) == "table" and type(old) == "table" then
             add(old, value)
@@ -37,12 +65,6 @@ local function add(into, piece)
             into[name] = value
         end
     end
-end
-
-local function choice_of(reply, index)
-    local choices = reply.choices
-    choices[index + 1] = choices[index + 1] or { index = index, message = {} }
-    return choices[index + 1]
 end
 
 -- Takes up one decoded event; returns the text that it adds to the first choice, "" if none.
@@ -56,9 +78,10 @@ local function take(self, event)
     if type(event.usage) == "table" then
         self.usage, reply.usage = event.usage, event.usage
     end
-    for i, piece in ipairs(type(event.choices) == "table" and event.choices or {}) do
-        local index = tonumber(piece.index) or i - 1
-        local choice = choice_of(reply, index)
+    for i, given in ipairs(type(event.choices) == "table" and event.choices or {}) do
+        local piece = type(given) == "table" and given or {}
+        local choice, index = entry_of(reply.choices, piece, i)
+        choice.message = choice.message or {}
         local part = type(piece.delta) == "table" and piece.delta
             or type(piece.message) == "table" and piece.message or {}
         add(choice.message, part)
@@ -68,8 +91,8 @@ local function take(self, event)
                 self.finish_reason = piece.finish_reason
             end
         end
-        if index == 0 and type(part.content) == "string" then
-            delta = delta .. part.content
+        if index == 0 then
+            delta = delta .. M.text_of(part.content)
         end
     end
     return delta
@@ -109,7 +132,8 @@ local function next_delta(self)
             return nil, self.provider_error(self.ai, self.res, body)
         elseif type(data) ~= "table" then
             return nil, broken(self, { kind = "protocol", retryable = false,
-                message = "openai: an event of the stream is not JSON: " .. tostring(bad and bad.message) })
+                message = bad and "openai: an event of the stream is not JSON: " .. bad.message
+                    or "openai: an event of the stream is no JSON object" })
         end
         local delta = take(self, data)
         if delta ~= "" then

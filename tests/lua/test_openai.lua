@@ -494,4 +494,108 @@ t.test("wrong use is told at once", function()
     t.fails("invalid", leat.openai { base_url = "nonsense" })
 end)
 
+t.test("a text that comes as a list of parts is the text, whole or as a stream", function()
+    local parts = { { type = "thinking", thinking = {} }, { type = "text", text = "one " }, { text = "two" } }
+    local server = serve({ json = { choices = { { message = { content = parts } } } } },
+        events(piece(parts), piece " three", "data: [DONE]"))
+    local text, whole = client(server):chat "x"
+    t.eq({ text, whole.choices[1].message.content }, { "one two", parts })
+    local stream = assert(client(server):stream "x")
+    t.eq(text_of(stream), "one two three")
+    t.eq(stream.reply.choices[1].message.content, "one two three")
+    server:close()
+end)
+
+t.test("tool calls of a stream stand in order, wherever their index begins, whatever was there", function()
+    local function delta(fields)
+        return "data: " .. leat.json.encode { choices = { { index = 0, delta = fields } } }
+    end
+    local function named(index, name, more)
+        return { index = index, id = name and "id-" .. name,
+            ["function"] = { name = name, arguments = more or "" } }
+    end
+    local server = serve(events(delta { content = leat.json.null, tool_calls = leat.json.null },
+        delta { tool_calls = { named(2, "second", "{") } }, delta { tool_calls = { named(1, "first") } },
+        delta { tool_calls = { named(2, nil, "}") } }, piece(leat.json.null, "tool_calls"), "data: [DONE]"))
+    local stream = assert(client(server):stream "x")
+    t.eq(text_of(stream), "")
+    local calls = stream.reply.choices[1].message.tool_calls
+    t.eq({ #calls, calls[1].id, calls[2].id, calls[2]["function"].arguments },
+        { 2, "id-first", "id-second", "{}" })
+    server:close()
+end)
+
+-- Calls use(value) with every value that `value` becomes by replacing one part of it, at any depth.
+local ODD = { json.null, 5, -1, 0.5, 1e9, "x", "", true, json.array {}, json.object {}, { { 1 } } }
+local function each_mutation(value, use, replace)
+    replace = replace or function(v) return v end
+    for _, odd in ipairs(ODD) do
+        use(replace(odd))
+    end
+    if type(value) ~= "table" then
+        return
+    end
+    for key, part in pairs(value) do
+        each_mutation(part, use, function(new)
+            local copy = {}
+            for k, v in pairs(value) do copy[k] = v end
+            copy[key] = new
+            return replace(copy)
+        end)
+    end
+end
+
+t.test("whatever an answer holds, it is understood or a failure, never a bug", function()
+    local body, stream
+    local server = serve(function()
+        return { headers = { ["Content-Type"] = stream and "text/event-stream" or nil }, body = body }
+    end)
+    local odd = client(server, { retry = false })
+    local calls, failures = 0, 0
+    local function try(name, call)
+        calls = calls + 1
+        local ok, value, err = pcall(call)
+        if not ok then value, err = nil, value end
+        t.ok(value ~= nil or type(err) == "table" and err.kind, name .. " " .. body .. ": " .. tostring(err))
+        failures = failures + (value == nil and 1 or 0)
+    end
+    local usage = { prompt_tokens = 1, completion_tokens = 2, total_tokens = 3 }
+    each_mutation({ id = "1", usage = usage, error = { message = "m", code = "c", type = "t" },
+        choices = { { index = 0, message = { role = "assistant", content = "text" }, finish_reason = "x" } },
+    }, function(answer)
+        body = assert(json.encode(answer))
+        try("chat", function() return odd:chat "p" end)
+    end)
+    each_mutation({ data = { { index = 0, embedding = { 1, 2 } } }, usage = usage }, function(answer)
+        body = assert(json.encode(answer))
+        try("embed", function()
+            local vector, err = odd:embed "p"
+            t.ok(vector == nil or type(vector) == "table" or type(vector) == "string", body)
+            return vector, err
+        end)
+    end)
+    each_mutation({ data = { { id = "a" }, { id = "b" } } }, function(answer)
+        body = assert(json.encode(answer))
+        try("models", function()
+            local ids, err = odd:models()
+            for i, id in ipairs(ids or {}) do t.ok(type(id) == "string", body .. i) end
+            return ids, err
+        end)
+    end)
+    stream = true
+    local call = { index = 0, id = "c", ["function"] = { name = "f", arguments = "{}" } }
+    each_mutation({ id = "1", usage = usage, error = json.null, choices = { { index = 0, finish_reason = "x",
+        delta = { role = "assistant", content = "text", tool_calls = { call } } } } }, function(answer)
+        body = "data: " .. assert(json.encode(answer)) .. "\n\ndata: [DONE]\n\n"
+        try("stream", function()
+            local deltas, err = odd:stream "p"
+            if not deltas then return nil, err end
+            for delta in deltas do t.eq(type(delta), "string") end
+            return deltas.reply
+        end)
+    end)
+    t.ok(calls > 500 and failures > 100, calls .. " calls, " .. failures .. " failures")
+    server:close()
+end)
+
 t.done()
