@@ -12,6 +12,8 @@ local script_globals = {
 }
 files["scripts"] = { read_globals = script_globals }
 files["tests"] = { read_globals = script_globals }
+-- What tests/fault/test_rows_memory.c gives to its scripts.
+files["tests/fault/memory"] = { globals = { "kept" }, read_globals = { "expect", "host" } }
 -- os.exit runs clean-ups first.
 files["lua/leat/limited.lua"] = { globals = { "jit", "debug.sethook", "table.sort" } }
 files["lua/leat/printing.lua"] = { globals = { "print", "io.write" } }

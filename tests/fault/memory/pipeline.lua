@@ -2,11 +2,11 @@
 local scratch = ...
 local input, output = scratch .. "/in.jsonl", scratch .. "/out.jsonl"
 
-local rows = assert(leat.jsonl.writer(input))
+local rows = expect(leat.jsonl.writer(input))
 for i = 1, 6 do
-    assert(rows:write { id = i, text = ("é"):rep(i * 10) })
+    expect(rows:write { id = i, text = ("é"):rep(i * 10) })
 end
-assert(rows:close())
+expect(rows:close())
 
 local tries = {}
 local function work(row)
@@ -24,19 +24,19 @@ local pipe = leat.pipeline {
     journal = { path = scratch .. "/pipe.jsonl", key = function(row) return row.id end },
 }
 local list = {}
-for row in assert(leat.jsonl.read(input)) do
+for row in expect(leat.jsonl.read(input)) do
     list[#list + 1] = row
 end
-assert(#list == 6)
+expect(#list == 6)
 local results, stats = pipe:run(list, work)
-assert(results, stats)
-local out = assert(leat.jsonl.writer(output, { sync = true }))
+expect(results, stats)
+local out = expect(leat.jsonl.writer(output, { sync = true }))
 for i = 1, 6 do
-    assert(results[i], results.errors and results.errors[i])
-    assert(results[i].id == i and results[i].n == i * 20)
-    assert(out:write(results[i]))
+    expect(results[i], results.errors and results.errors[i])
+    expect(results[i].id == i and results[i].n == i * 20)
+    expect(out:write(results[i]))
 end
-assert(out:close())
-assert(tostring(stats):find("6", 1, true))
-assert(os.remove(scratch .. "/pipe.jsonl") and os.remove(input) and os.remove(output))
+expect(out:close())
+expect(tostring(stats):find("6", 1, true))
+expect(os.remove(scratch .. "/pipe.jsonl") and os.remove(input) and os.remove(output))
 return true

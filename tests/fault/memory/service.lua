@@ -3,12 +3,12 @@ local scratch = ...
 local journal = scratch .. "/run.jsonl"
 
 local calls = 0
-local server = assert(leat.serve { handler = function(req)
+local server = expect(leat.serve { handler = function(req)
     calls = calls + 1
     if calls % 3 == 1 then
         return { status = 503, headers = { ["Retry-After"] = "0" }, body = "later" }
     end
-    local n = assert(req:json()).n
+    local n = expect(req:json()).n
     return { json = { square = n * n } }
 end })
 
@@ -29,13 +29,13 @@ local function square(n)
     return answer.square
 end
 
-local got = assert(leat.map({ 1, 2, 3 }, square, { limit = 2, journal = journal }))
-assert(got[1] == 1 and got[2] == 4 and got[3] == 9)
-local both = assert(gather { function() return square(5) end, function() return square(6) end })
-assert(both[1] == 25 and both[2] == 36)
+local got = expect(leat.map({ 1, 2, 3 }, square, { limit = 2, journal = journal }))
+expect(got[1] == 1 and got[2] == 4 and got[3] == 9)
+local both = expect(gather { function() return square(5) end, function() return square(6) end })
+expect(both[1] == 25 and both[2] == 36)
 -- What is in the journal is not called again.
-got = assert(leat.map({ 1, 2, 3 }, function() error "it was done" end, { journal = journal }))
-assert(got[1] == 1 and got[2] == 4 and got[3] == 9)
+got = expect(leat.map({ 1, 2, 3 }, function() error "it was done" end, { journal = journal }))
+expect(got[1] == 1 and got[2] == 4 and got[3] == 9)
 server:close()
-assert(os.remove(journal))
+expect(os.remove(journal))
 return true

@@ -2,11 +2,11 @@
 -- sent piece by piece, and one that goes to a file.
 local scratch = ...
 
-local server = assert(leat.serve { handler = function(req)
+local server = expect(leat.serve { handler = function(req)
     if req.path == "/upload" then
         return { json = { got = #req.body } }
     end
-    local out = assert(req:respond { headers = { ["Content-Type"] = "text/event-stream" } })
+    local out = expect(req:respond { headers = { ["Content-Type"] = "text/event-stream" } })
     for i = 1, 4 do
         local ok, err = out:write("id: " .. i .. "\ndata: " .. req.path .. i .. "\n\n")
         if not ok then
@@ -21,6 +21,7 @@ local function open(name)
     if not res then
         return nil, err
     end
+    expect(res.ok, "no memory in the handler")
     return res:events()
 end
 
@@ -28,26 +29,26 @@ local seen = 0
 for event in leat.merge({ "a", "b" }, open, { limit = 2 }) do
     seen = seen + #event.data
 end
-assert(seen == 2 * 4 * #"/a1")
+expect(seen == 2 * 4 * #"/a1")
 
-local res = assert(request { url = server.url .. "/c", stream = true, timeout = 3 })
-assert(assert(res:next_event()).data == "/c1")
+local res = expect(request { url = server.url .. "/c", stream = true, timeout = 3 })
+expect(expect(res:next_event()).data == "/c1")
 res:close()
 
 local n = 0
-res = assert(request { url = server.url .. "/d", stream = true, timeout = 3 })
-assert(res:each_line(function(line) n = n + #line end))
-assert(n > 0)
+res = expect(request { url = server.url .. "/d", stream = true, timeout = 3 })
+expect(res:each_line(function(line) n = n + #line end))
+expect(n > 0)
 
 local piece = 0
-res = assert(request { url = server.url .. "/upload", method = "PUT", timeout = 3, body = function()
+res = expect(request { url = server.url .. "/upload", method = "PUT", timeout = 3, body = function()
     piece = piece + 1
     return piece <= 3 and ("x"):rep(1000) or nil
 end })
-assert(assert(res:json()).got == 3000)
+expect(expect(res:json()).got == 3000)
 
 local path = scratch .. "/sink"
-res = assert(request { url = server.url .. "/e", sink = path, timeout = 3 })
-assert(res.size > 0 and os.remove(path))
+res = expect(request { url = server.url .. "/e", sink = path, timeout = 3 })
+expect(res.size > 0 and os.remove(path))
 server:close()
 return true
