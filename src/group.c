@@ -64,6 +64,8 @@ void group_task_ended(struct group *g, struct task *t)
     list_push_back(&g->finished, &t->group_node);
     g->running_count--;
     group_pass_on(g);
+    if (g->on_end)
+        g->on_end(g->on_end_arg);
 }
 
 void group_pass_on(struct group *g)

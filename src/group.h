@@ -14,6 +14,8 @@ struct group {
     struct list waiters; /* tasks that wait for an end, by wait.node */
     bool adopted;        /* some are not the owner's own children: its cancel does not reach them */
     bool closing;        /* cancelled as a whole, and what is still added with it */
+    void (*on_end)(void *arg); /* told of each member's end; may be NULL */
+    void *on_end_arg;
 };
 
 void group_init(struct group *g, struct task *owner);

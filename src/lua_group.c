@@ -1,6 +1,7 @@
 /* Groups as C objects; gather, map, race and group in lua/leat/gather.lua are loops over them. */
 #include "group.h"
 #include "lua_aux.h"
+#include "lua_sync.h"
 
 static struct group *check_group(lua_State *L)
 {
@@ -197,13 +198,25 @@ static int l_group_count(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},
-                                         {"next_start", l_group_next},
-                                         {"drain_start", l_group_drain},
-                                         {"cancel", l_group_cancel},
-                                         {"count", l_group_count},
-                                         {"adopt", l_group_adopt},
-                                         {NULL, NULL}};
+/* wakes(g, queue): the end of a member wakes who waits for an item. */
+static int l_group_wakes(lua_State *L)
+{
+    struct group *g = check_group(L);
+    void *queue = luaL_checkudata(L, 2, "leat.queue");
+    lua_createtable(L, 1, 0);
+    lua_pushvalue(L, 2);
+    lua_rawseti(L, -2, 1);
+    lua_setfenv(L, 1); /* it lives as long as the group */
+    g->on_end = queue_nudge;
+    g->on_end_arg = queue;
+    return 0;
+}
+
+static const luaL_Reg group_methods[] = {
+    {"spawn", l_group_spawn},       {"next_start", l_group_next},
+    {"drain_start", l_group_drain}, {"cancel", l_group_cancel},
+    {"count", l_group_count},       {"adopt", l_group_adopt},
+    {"wakes", l_group_wakes},       {NULL, NULL}};
 
 void lua_group_register(lua_State *L, struct rt *rt)
 {

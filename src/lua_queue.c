@@ -63,6 +63,13 @@ static void serve_queue(struct queue *q)
         task_wake(CONTAINER_OF(q->getters.next, struct task, wait.node));
 }
 
+void queue_nudge(void *queue)
+{
+    struct queue *q = queue;
+    if (!list_empty(&q->getters))
+        task_wake(CONTAINER_OF(q->getters.next, struct task, wait.node));
+}
+
 static int l_queue_new(lua_State *L)
 {
     int64_t capacity = 0;

@@ -27,6 +27,9 @@ struct sync_class {
 /* Makes the class's metatable; the module table is on top of L. */
 void sync_open_class(lua_State *L, struct rt *rt, const struct sync_class *c);
 
+/* `queue`, a queue's userdata: who waits for an item gets nil, as at the end, if there is none. */
+void queue_nudge(void *queue);
+
 /* Each adds its constructor and class to the module table on top of L. */
 void lua_sema_register(lua_State *L, struct rt *rt);
 void lua_queue_register(lua_State *L, struct rt *rt);

@@ -73,7 +73,7 @@ local function pump(self, key, source, item)
     if not ok then
         mark, err = errors.is(mark) and BROKEN or BUG, mark
     end
-    self:_put(mark, key, err)
+    self:_tell(mark, key, err)
 end
 
 function Merge:_put(value, key, err)
@@ -82,6 +82,12 @@ function Merge:_put(value, key, err)
     local at = self.tail
     self.keys[at], self.errors[at] = key, err
     self.tail = at % AHEAD + 1
+end
+
+-- That a source's task ends.
+function Merge:_tell(mark, key, err)
+    self:_put(mark, key, err)
+    self.told = self.told + 1
 end
 
 -- As many slots as the queue may have items, there from the beginning.
@@ -98,9 +104,9 @@ local function opener(self)
     return function()
         local ok, key, _, item = xpcall(self._next_source, note)
         if not ok then
-            self:_put(BUG, nil, key)
+            self:_tell(BUG, nil, key)
         elseif key == nil then
-            self:_put(ENDED)
+            self:_tell(ENDED)
         else
             self.running = self.running + 1
             return 1, pump, self, key, nil, item
@@ -141,9 +147,19 @@ local function stop(self)
     finish(self)
 end
 
+-- Lets go of a task that has ended; raises what ended it without a word.
+local function let_go(self)
+    local ended, _, _, err = await(self.group:next_start())
+    if err ~= nil then
+        stop(self)
+        error(err, 0)
+    end
+    return ended
+end
+
 local function source_ended(self)
-    await(self.group:next_start()) -- lets go of the task
-    self.running = self.running - 1
+    let_go(self)
+    self.running, self.told = self.running - 1, self.told - 1
     if self.places then
         self.places:_give()
     end
@@ -161,6 +177,22 @@ local function broke(self, err, key)
     end
 end
 
+-- The next of the queue; nil where the merge was closed meanwhile, by another task. The end of each source's
+-- task wakes who waits here: it may have ended for want of memory, so that nothing comes through the queue.
+local function next_value(self)
+    local value
+    repeat
+        value = self.queue:try_get()
+        if value == nil and self.group:count() < self.running - self.told then
+            while let_go(self) do
+            end
+        elseif value == nil then
+            value = self.queue:get()
+        end
+    until value ~= nil or self.closed
+    return value
+end
+
 function Merge:__call()
     while not self.closed do
         fill(self)
@@ -168,8 +200,8 @@ function Merge:__call()
             finish(self)
             return nil
         end
-        local value = self.queue:get()
-        if self.closed then -- meanwhile, by another task
+        local value = next_value(self)
+        if self.closed then
             return nil
         end
         local head = self.head
@@ -296,11 +328,13 @@ function M.merge(sources, open, opts)
     else
         next_source = list_of(sources)
     end
+    local group, queue = task.group(), sync.queue(AHEAD)
+    group:wakes(queue)
     return setmetatable({
-        group = task.group(),
-        queue = sync.queue(AHEAD),
+        group = group,
+        queue = queue,
         keys = slots(), errors = slots(), head = 1, tail = 1,
-        running = 0, more = true, closed = false, broken = 0,
+        running = 0, told = 0, more = true, closed = false, broken = 0,
         open = open,
         _next_source = next_source,
         draws = draws, -- the next item may have to be waited for
