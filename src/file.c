@@ -64,15 +64,17 @@ static void on_chunk(uv_fs_t *request)
     loop_busy_add(r->loop, -1);
     if (r->closed)
         return;
-    if (n < 0)
+    bool again = n == UV_EINTR; /* libuv begins other calls again, but not this one */
+    if (n < 0 && !again)
         finish(r, (int)-n);
     else if (n == 0)
         finish(r, 0);
-    else if (buf_append(&r->data, r->chunk, (size_t)n) != ERR_NONE)
+    else if (n > 0 && buf_append(&r->data, r->chunk, (size_t)n) != ERR_NONE)
         finish(r, ENOMEM);
     if (!r->reading)
         return;
-    r->fn(r, r->arg);
+    if (!again)
+        r->fn(r, r->arg);
     if (r->reading)
         request_chunk(r);
 }

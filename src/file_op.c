@@ -60,15 +60,6 @@ static int64_t write_all(int fd, const char *bytes, size_t len)
     return (int64_t)done;
 }
 
-static int64_t read_some(int fd, char *bytes, size_t len)
-{
-    ssize_t n;
-    do
-        n = read(fd, bytes, len);
-    while (n < 0 && errno == EINTR);
-    return n;
-}
-
 /* A rename is only safe from a power cut when the folder that holds the name is on the disk. */
 static int sync_folder(const char *path)
 {
@@ -86,7 +77,10 @@ static int sync_folder(const char *path)
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return 0; /* it may be renamed in, but not read */
-    int rc = fsync(fd);
+    int rc;
+    do
+        rc = fsync(fd);
+    while (rc != 0 && errno == EINTR);
     int error = errno;
     close(fd);
     return rc == 0 || error == EINVAL || error == EROFS ? 0 : error;
@@ -138,7 +132,7 @@ static int64_t run(struct file_op *op)
             return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
         return open_file(op);
     case FILE_READ:
-        return read_some(op->fd, op->bytes, op->len);
+        return read(op->fd, op->bytes, op->len);
     case FILE_WRITE:
         return write_all(op->fd, op->bytes, op->len);
     case FILE_SYNC:
@@ -165,8 +159,12 @@ static int64_t run(struct file_op *op)
 static void on_work(uv_work_t *work)
 {
     struct file_op *op = CONTAINER_OF(work, struct file_op, work);
-    errno = 0;
-    op->result = run(op);
+    /* A host's signals may come without SA_RESTART, and on any thread. What has an effect of its
+     * own before the call that waits (a rename) knows of EINTR itself. */
+    do {
+        errno = 0;
+        op->result = run(op);
+    } while (op->result < 0 && errno == EINTR);
     op->error = op->result < 0 ? errno : 0;
 }
 

@@ -2,8 +2,11 @@
 
 #include <sys/resource.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <unistd.h>
 
 /* libuv closes everything that is closing in one round of its loop; a few more do no harm. */
 #define CLOSE_ROUNDS_MAX 16
@@ -100,6 +103,22 @@ static enum err_kind uv_failed(struct err *err, const char *what, int rc)
     return kind;
 }
 
+/* libuv aborts the process where its first loop, which has a descriptor by then, cannot have the
+ * pipe for signals. */
+static int open_loop(uv_loop_t *uv)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return uv_translate_sys_error(errno);
+    int third = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+    int rc = third < 0 ? uv_translate_sys_error(errno) : 0;
+    close(ends[0]);
+    close(ends[1]);
+    if (third >= 0)
+        close(third);
+    return rc != 0 ? rc : uv_loop_init(uv);
+}
+
 enum err_kind loop_init(struct loop *l, struct mem *mem, uv_loop_t *host, bool is_virtual,
                         struct err *err)
 {
@@ -113,7 +132,7 @@ enum err_kind loop_init(struct loop *l, struct mem *mem, uv_loop_t *host, bool i
     list_init(&l->hooks);
     atomic_init(&l->woken, false);
     if (l->owns_uv) {
-        int rc = uv_loop_init(l->uv);
+        int rc = open_loop(l->uv);
         if (rc != 0)
             return uv_failed(err, "cannot create an event loop", rc);
     }

@@ -2,10 +2,10 @@
 # What happens to files, pipes and rows of input when something is wrong with them: for each fault either the
 # test that is here, or where else it is tested.
 #
-# 54 no more files        cli/test_files; here the file calls of scripts
+# 54 no more files        cli/test_files; here the file calls of scripts, and every limit from none on
 #    disk full            lua/test_journal (jsonl), lua/test_upload (sinks), cli/test_batch, cli/test_cli;
 #                         here journals, traces, reports, and that no line is half written
-#    read errors          here; interrupted system calls: here
+#    read errors          here; system calls that are interrupted, or do half of what was asked: here
 # 55 closed, slow output  cli/test_ends, cli/test_cli; here writers, and what a slow reader costs
 # 56 Ctrl-C               cli/test_batch, cli/test_cli
 # 57 kill -9              cli/test_batch; lua/test_journal at every length of the file; here each form of journal
@@ -162,6 +162,92 @@ wait $pid || status=$?
 expect_status 0
 expect_equal "$(cat out)" "all"
 expect_equal "$(wc -l <stopped.jsonl)" 301
+
+begin "calls that a signal interrupts, and reads and writes of a part, change nothing"
+cat >badly.lua <<'LUA'
+local piece = ("0123456789"):rep(5000)
+local server = assert(leat.serve { handler = function(req)
+    if req.path ~= "/stream" then
+        return { body = req.body }
+    end
+    local out = assert(req:respond {})
+    for _ = 1, 5 do assert(out:write(piece)) end
+    return out:close()
+end })
+local got = assert(leat.map({ 1, 2, 3, 4, 5, 6 }, function(i)
+    local res = assert(request { url = server.url, body = piece .. i, timeout = 60 })
+    return res.body == piece .. i
+end, { journal = "badly.jsonl", limit = 3 }))
+for i = 1, 6 do assert(got[i] == true) end
+for _, options in ipairs { {}, { sync = true }, { append = true } } do
+    local out = assert(leat.jsonl.writer("rows.badly", options))
+    for i = 1, 10 do assert(out:write { i, piece }) end
+    assert(out:close())
+end
+local sum = 0
+for row in assert(leat.jsonl.read "rows.badly") do
+    assert(row[2] == piece)
+    sum = sum + row[1]
+end
+local res = assert(request { url = server.url, body = { file = "rows.badly" }, timeout = 60 })
+assert(res.body == io.open("rows.badly"):read "*a")
+res = assert(request { url = server.url .. "/stream", sink = "sink.badly", timeout = 60 })
+assert(res.size == 5 * #piece and io.open("sink.badly"):read "*a" == piece:rep(5))
+local length = 0
+for line in leat.stdin:lines() do length = length + #line end
+server:close()
+print(sum, length)
+LUA
+seq 1 20000 >numbers
+badly() { # badly COMMAND...: under the shim
+    env LD_PRELOAD="${LEAT%/*}/tests/badcalls.so" \
+        ASAN_OPTIONS="verify_asan_link_order=0:${ASAN_OPTIONS-}" "$@"
+}
+badly "$LEAT" badly.lua <numbers >out 2>err || fail "$(cat err)"
+expect_equal "$(cat out)" "110	88894"
+rm badly.jsonl
+badly "$LEAT" badly.lua < <(cat numbers) >out 2>err || fail "$(cat err)"
+expect_equal "$(cat out)" "110	88894"
+badly env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" batch rows badly.out -q || fail "leat batch failed"
+expect_equal "$(wc -l <badly.out)" 3
+whole badly.out
+
+begin "with whatever number of files, a script begins and ends, or says what it could not have"
+cat >few.lua <<'LUA'
+local patience = tonumber((...))
+local function try()
+    local server, err = leat.serve { handler = function() return ("x"):rep(1000) end }
+    if not server then return nil, err end
+    local res
+    -- Where the server has none for the connection it waits; for that some patience is enough.
+    res, err = request { url = server.url, sink = "few.sink", timeout = patience }
+    if res then
+        res, err = leat.map({ 1, 2 }, tostring, { journal = "few.jsonl" })
+    end
+    server:close()
+    return res, err
+end
+local done, err = try()
+print(done and "done" or err.kind .. " " .. tostring(err.reason or err))
+LUA
+seen=''
+for files in $(seq 3 40); do
+    rm -f few.jsonl few.sink
+    status=0
+    (
+        ulimit -n "$files"
+        exec timeout --kill-after=5 90 "$LEAT" few.lua $((files < 32 ? 1 : 60))
+    ) >out 2>err || status=$?
+    said=$(cat out err)
+    case "$status $said" in
+    "0 done") seen+=d ;;
+    "0 io "* | "0 timeout "*) seen+=f ;;
+    [12]*"oo many open files"*) seen+=n ;;
+    127*) ;; # no libraries
+    *) fail "$files files: status $status: $said" ;;
+    esac
+done
+[[ $seen =~ ^n+f.*d$ ]] || fail "from few to many: $seen"
 
 begin "a reader that goes away ends a writer of lines with 141, quietly"
 {
