@@ -151,8 +151,12 @@ static const struct wait_ops drain_ops = {.name = "gather",
 static void begin_drain(struct task *t, void *arg)
 {
     struct group *g = arg;
-    while (!list_empty(&g->waiters)) /* they get what is there, or nothing: the drain takes over */
-        task_wake(CONTAINER_OF(g->waiters.next, struct task, wait.node));
+    LIST_FOR(node, &g->waiters)
+    {
+        struct task *w = CONTAINER_OF(node, struct task, wait.node);
+        if (w->wait.ops == &group_ops) /* it gets what is there, or nothing: the drain takes over */
+            task_wake(w);
+    }
     begin_group_next(t, g);
 }
 

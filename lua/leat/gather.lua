@@ -434,12 +434,10 @@ end
 --- Cancels what still runs and waits for it. Done by itself when the task that opened it ends. Raises a bug
 --- of the clean-ups.
 function Arrivals:close()
-    if not self.closed then
-        self.closed = true
-        local bug = drain(self.group, "as_completed was closed")
-        if bug then
-            task.raise_bug(bug)
-        end
+    self.closed = true -- perhaps it is already, and another task still waits for the rest
+    local bug = drain(self.group, "as_completed was closed")
+    if bug then
+        task.raise_bug(bug)
     end
 end
 

@@ -225,9 +225,7 @@ end
 --- Cancels what is still read, closes the sources' streams and waits for that. Done by itself when the task
 --- that opened the merge ends.
 function Merge:close()
-    if not self.closed then
-        stop(self)
-    end
+    stop(self) -- also where another task does it, which still waits for the rest
 end
 
 local function list_of(sources)

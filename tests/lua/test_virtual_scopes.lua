@@ -99,6 +99,37 @@ t.test("close waits for every clean-up, whoever reads the as_completed meanwhile
     end
 end)
 
+t.test("close waits as long where another task has closed it just before, or a bug has", function()
+    for _, how in ipairs { "close", "bug" } do
+        local cleaned = 0
+        local function job(i)
+            leat.finally(function() sleep(i == 1 and how == "bug" and 1 or 100) end, function()
+                sleep(2)
+                cleaned = cleaned + 1
+            end)
+            if i == 1 then
+                error("the bug", 0)
+            end
+        end
+        for _, it in ipairs {
+            leat.as_completed({ 1, 2 }, job),
+            leat.merge({ 1, 2 }, function(i) return function() job(i) end end),
+        } do
+            cleaned = 0
+            local reader = spawn(function() return pcall(it) end)
+            local first = spawn(function()
+                sleep(how == "bug" and 1e6 or 3)
+                it:close()
+            end)
+            sleep(4)
+            it:close()
+            t.eq(cleaned, 2)
+            first:cancel()
+            reader:await()
+        end
+    end
+end)
+
 t.test("two tasks share an as_completed, and each result goes to one of them", function()
     local it = leat.as_completed({ 1, 2, 3, 4, 5, 6 }, function(s) sleep(math.ceil(s / 2)) return s end)
     local seen, ends = {}, 0
