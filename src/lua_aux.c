@@ -38,6 +38,27 @@ void aux_push_err(lua_State *L, const struct err *err)
     lua_setmetatable(L, -2);
 }
 
+void aux_push_text(lua_State *L, bool ask)
+{
+    int type = lua_type(L, -1);
+    if (type == LUA_TSTRING || type == LUA_TNUMBER) {
+        lua_pushvalue(L, -1);
+        lua_tostring(L, -1);
+        return;
+    }
+    if (type == LUA_TBOOLEAN) {
+        lua_pushstring(L, lua_toboolean(L, -1) ? "true" : "false");
+        return;
+    }
+    if (ask && luaL_getmetafield(L, -1, "__tostring")) {
+        lua_pushvalue(L, -2);
+        if (lua_pcall(L, 1, 1, 0) == 0 && lua_isstring(L, -1))
+            return;
+        lua_pop(L, 1);
+    }
+    lua_pushstring(L, luaL_typename(L, -1));
+}
+
 int aux_fail(lua_State *L, const struct err *err)
 {
     lua_pushnil(L);

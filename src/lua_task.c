@@ -610,6 +610,7 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
 int lua_open_task(lua_State *L, struct rt *rt)
 {
     rt->sched.push_err = aux_push_err;
+    rt->sched.push_text = aux_push_text;
     lua_newtable(L); /* module */
     rt_setfuncs(L, rt, functions);
     lua_group_register(L, rt);

@@ -31,6 +31,8 @@ struct sched {
     void *busy_arg;
     /* Pushes an error table; set by the bindings, which own its shape. */
     void (*push_err)(lua_State *L, const struct err *err);
+    /* Pushes the text of the value on top, as tostring would if `ask`: else no Lua runs. */
+    void (*push_text)(lua_State *L, bool ask);
     bool own_state; /* the Lua state is ours: the script's own coroutines may wait */
     bool closing;   /* tasks start no further ones */
     bool outside;   /* a host's own code runs: what it makes ready wakes its poll */

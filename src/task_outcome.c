@@ -27,10 +27,13 @@ static void push_wrapped(lua_State *L, struct task *t)
     if (task_is_err(L, -1))
         return;
     struct err e;
-    const char *text = lua_tostring(L, -1);
-    err_set(&e, ERR_SCRIPT, "%s", text ? text : luaL_typename(L, -1));
+    luaL_checkstack(L, 4, "error");
+    err_set(&e, ERR_SCRIPT, "%s", luaL_typename(L, -1));
     t->sched->push_err(L, &e); /* v err */
     lua_insert(L, -2);         /* err v */
+    /* err v text; not cut, as that of struct err is */
+    t->sched->push_text(L, t->sched->running != NULL);
+    lua_setfield(L, -3, "message");
     lua_setfield(L, -2, "cause");
 }
 
@@ -44,11 +47,10 @@ int task_push_outcome(lua_State *L, struct task *t)
     case OUTCOME_OK: {
         int n = lua_gettop(co);
         luaL_checkstack(L, n, "too many results");
-        if (!lua_checkstack(co, n))
-            luaL_error(L, "not enough memory");
-        for (int i = 1; i <= n; i++)
+        for (int i = 1; i <= n; i++) { /* one by one: there may be no room on it for all of them */
             lua_pushvalue(co, i);
-        lua_xmove(co, L, n);
+            lua_xmove(co, L, 1);
+        }
         return n;
     }
     case OUTCOME_BUG:

@@ -40,28 +40,39 @@ struct task *task_current(lua_State *L, struct sched *s, const char *who)
     return s->running;
 }
 
-/* The function on top of L, called by that name: a wait inside of it is none of its business. */
-static bool passes_waits_on(lua_State *L, const char *name)
+static bool is_global(lua_State *L, const char *name)
 {
-    lua_getglobal(L, "pcall");
-    lua_getglobal(L, "xpcall");
-    bool is = lua_rawequal(L, -3, -2) || lua_rawequal(L, -3, -1) || (name && strstr(name, "pcall"));
-    lua_pop(L, 2);
-    return is;
+    lua_getglobal(L, name);
+    bool same = lua_rawequal(L, -1, -2) != 0;
+    lua_pop(L, 1);
+    return same;
 }
 
 /* The C function whose callback makes this spot unable to wait, for the message. */
 static const char *blocking_function(lua_State *L)
 {
-    static const char *const known[][2] = {{"table", "sort"},
-                                           {"string", "gsub"},
-                                           {"table", "foreach"},
-                                           {"table", "foreachi"},
-                                           {"string", "gmatch"}};
+    static const char *const known[][2] = {
+        {"table", "sort"},    {"string", "gsub"},   {"table", "foreach"}, {"table", "foreachi"},
+        {"string", "gmatch"}, {"string", "format"}, {"_G", "print"}};
+    static const char handler[] = "a message handler of xpcall";
     lua_Debug ar;
+    bool handles = false;
     for (int level = 1; lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Snf", &ar);
-        bool is_c = strcmp(ar.what, "C") == 0 && !passes_waits_on(L, ar.name);
+        bool is_c = strcmp(ar.what, "C") == 0;
+        /* What raises calls nothing but a handler; "take" is where leat raises a cancel. */
+        bool raises = is_c && (is_global(L, "error") || is_global(L, "assert") ||
+                               (ar.name && strcmp(ar.name, "take") == 0));
+        if (raises) {
+            lua_pop(L, 1);
+            return handler;
+        }
+        /* A pcall is left like a function in Lua; what xpcall calls, too, but for its handler. */
+        if (is_c && (is_global(L, "pcall") || is_global(L, "xpcall"))) {
+            handles = handles || is_global(L, "xpcall");
+            lua_pop(L, 1);
+            continue;
+        }
         for (size_t i = 0; is_c && i < ARRAY_LEN(known); i++) {
             int fn = lua_gettop(L);
             lua_getglobal(L, known[i][0]);
@@ -78,7 +89,7 @@ static const char *blocking_function(lua_State *L)
         if (is_c && ar.name)
             return ar.name;
     }
-    return "a C function";
+    return handles ? handler : "a C function";
 }
 
 static void push_refusal(lua_State *L, const char *who)

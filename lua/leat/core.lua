@@ -20,11 +20,11 @@ end
 
 -- A C function that parked hands out PARKED when its task runs again; the result is then taken, or the
 -- cancel raised. One that needed no wait handed out its values.
-local function await(first, ...)
-    if first == PARKED then
+local function await(...)
+    if (...) == PARKED then
         return await(take()) -- the take may find that it must wait on
     end
-    return first, ...
+    return ... -- none, too
 end
 M.await = await
 

@@ -24,11 +24,14 @@ local wait_start, close = Event._wait_start, Queue.close
 M.semaphore = sync.semaphore
 
 local function give_back(sem, stack, ok, ...)
-    for i = #stack, 1, -1 do -- not the last where generators end in another order than they began
-        if stack[i] == sem then
-            table.remove(stack, i)
-            break
-        end
+    local i = #stack
+    while i > 1 and stack[i] ~= sem do -- where generators end in another order than they began
+        i = i - 1
+    end
+    if i == #stack then
+        stack[i] = nil
+    else
+        table.remove(stack, i)
     end
     sem:_give()
     if ok then

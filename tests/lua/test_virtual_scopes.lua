@@ -332,6 +332,25 @@ t.test("the refusal of a wait names what it stands in, not the pcall between", f
     t.ok(tostring(err):find("sleep: cannot wait inside sort", 1, true), tostring(err))
 end)
 
+t.test("a wait in a message handler says that it stands in one", function()
+    local said = {}
+    local function handle(err)
+        said[#said + 1] = select(2, pcall(sleep, 1))
+        return err
+    end
+    xpcall(function() error "raised" end, handle)
+    xpcall(function() assert(false) end, handle)
+    xpcall(function() return nil .. "" end, handle)
+    local task = spawn(xpcall, function() sleep(100) end, handle)
+    sleep(1)
+    task:cancel()
+    task:await()
+    t.eq(#said, 4)
+    for _, err in ipairs(said) do
+        t.ok(tostring(err):find("sleep: cannot wait inside a message handler of xpcall", 1, true), err)
+    end
+end)
+
 t.test("permits taken in generators that end in another order are told apart", function()
     local a, b = semaphore(1), semaphore(1)
     local task = spawn(function()

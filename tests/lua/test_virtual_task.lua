@@ -57,6 +57,21 @@ t.test("await hands over every value, and as often as it is asked", function()
     t.eq(values(task:await()), { n = 5, 4, 1, nil, 3, nil })
 end)
 
+t.test("await hands over no value, and thousands, as they are", function()
+    local many = {}
+    for i = 1, 6000 do
+        many[i] = i
+    end
+    for _, wait in ipairs { 0, 1 } do
+        local function none() sleep(wait) end
+        local function all() sleep(wait) return unpack(many) end
+        t.eq(select("#", spawn(none):await()), 0)
+        t.eq(select("#", wait_for(5, none)), 0)
+        t.eq({ spawn(all):await() }, many)
+        t.eq({ wait_for(5, all) }, many)
+    end
+end)
+
 t.test("nil alone, and false, are values", function()
     local v, err = spawn(function() return nil end):await()
     t.eq(v, nil)
@@ -68,6 +83,21 @@ t.test("nil and a text is a failure like io.open's, wrapped where it crosses a t
     local err = t.fails("script", spawn(io.open, "/nowhere/at/all"):await())
     t.ok(err.message:find("No such file", 1, true))
     t.eq(type(err.cause), "string")
+end)
+
+t.test("whatever stands behind nil is a failure with the text that tostring makes of it", function()
+    local long = ("a long text "):rep(100)
+    local object = setmetatable({ code = 7 }, { __tostring = function(o) return "code " .. o.code end })
+    local broken = setmetatable({}, { __tostring = function() error "broken" end })
+    local slow = setmetatable({}, { __tostring = function() sleep(1) end })
+    for _, case in ipairs {
+        { false, "false" }, { 5, "5" }, { long, long }, { object, "code 7" }, { broken, "table" },
+        { slow, "table" }, { {}, "table" },
+    } do
+        local v, err = spawn(function() return nil, case[1] end):await()
+        t.eq(t.fails("script", v, err).message, case[2])
+        t.ok(rawequal(err.cause, case[1]))
+    end
 end)
 
 t.test("raising an error value is the same as returning it", function()
