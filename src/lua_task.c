@@ -525,7 +525,7 @@ static int l_inherited(lua_State *L)
     return 0;
 }
 
-/* tasks(): an array of {id, name, status, waiting, detail, since, at, parent}. */
+/* tasks(): an array of {id, name, status, waiting, detail, since, at, parent, member}. */
 static int l_tasks(lua_State *L)
 {
     struct sched *s = &rt_of(L)->sched;
@@ -535,7 +535,7 @@ static int l_tasks(lua_State *L)
     LIST_FOR(node, &s->tasks)
     {
         struct task *t = CONTAINER_OF(node, struct task, all);
-        lua_createtable(L, 0, 8);
+        lua_createtable(L, 0, 9);
         lua_pushnumber(L, (double)t->id);
         lua_setfield(L, -2, "id");
         task_push_name(L, t);
@@ -546,6 +546,8 @@ static int l_tasks(lua_State *L)
             lua_pushnumber(L, (double)t->parent->id);
             lua_setfield(L, -2, "parent");
         }
+        lua_pushboolean(L, t->member);
+        lua_setfield(L, -2, "member");
         if (t->wait.ops) {
             lua_pushstring(L, t->wait.ops->name);
             lua_setfield(L, -2, "waiting");

@@ -268,7 +268,7 @@ static int list_tasks(lua_State *L)
     lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
     lua_getfield(L, -1, "tasks");
     lua_call(L, 0, 1);
-    lua_getglobal(L, "tostring");
+    lua_getfield(L, -1, "_stuck");
     lua_insert(L, -2);
     lua_call(L, 1, 1);
     (void)!buf_append_str(&r->report, lua_tostring(L, -1));

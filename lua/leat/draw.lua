@@ -19,6 +19,7 @@ function M.start(group, on_stop, body, ...)
         body(...)
         watch:cancel()
     end, ...)
+    drawing.name = "drawing the items"
 end
 
 -- To be told how the task has ended, unless by a bug.

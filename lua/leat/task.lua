@@ -242,22 +242,32 @@ M.deadline = task.deadline
 local Tasks = {}
 Tasks.__index = Tasks
 
+local function describe(t)
+    local what = t.status
+    if t.waiting then
+        what = ("waiting in %s%s for " .. (t.since < 100 and "%.2f" or "%.0f") .. " s"):format(t.waiting,
+            t.detail ~= "" and " (" .. t.detail .. ")" or "", t.since)
+    end
+    local at = t.at and " at " .. t.at or t.status == "new" and " at its start" or ""
+    return ("task %d (%s)%s: %s"):format(t.id, t.name, at, what)
+end
+
 function Tasks:__tostring()
     local lines = {}
-    for _, t in ipairs(self) do
-        local what = t.status
-        if t.waiting then
-            what = ("waiting in %s%s for " .. (t.since < 100 and "%.2f" or "%.0f") .. " s"):format(t.waiting,
-                t.detail ~= "" and " (" .. t.detail .. ")" or "", t.since)
-        end
-        local at = t.at and " at " .. t.at or t.status == "new" and " at its start" or ""
-        lines[#lines + 1] = ("task %d (%s)%s: %s"):format(t.id, t.name, at, what)
+    for i, t in ipairs(self) do
+        lines[i] = describe(t)
     end
     return table.concat(lines, "\n")
 end
 
+-- Internal: what the runtime tells of a run that cannot go on.
+function Tasks:_stuck()
+    return core.require "leat.stuck"(self, describe)
+end
+
 --- What every live task is doing: the answer to "why is it stuck?".
----@return table list of {id, name, status, waiting, detail, since (s), at ("file:line"), parent}; printable
+---@return table list of {id, name, status, waiting, detail, since (s), at ("file:line"), parent, member (of a
+---gather, a group or the like)}; printable
 --- ```lua
 --- local t = spawn(sleep, 5)
 --- sleep(0)

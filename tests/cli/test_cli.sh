@@ -127,6 +127,40 @@ expect_status 1
 expect_err "stuck.lua:2"
 expect_err "stuck.lua:3"
 
+begin "tasks that wait for each other are named as a circle"
+cat >circle.lua <<'LUA'
+local a, b
+a = spawn(function() sleep(0) b:await() end)
+b = spawn(function() sleep(0) a:await() end)
+a.name, b.name = "alpha", "beta"
+LUA
+try "$LEAT" circle.lua
+expect_status 1
+expect_err "in a circle: task 2 (alpha) waits for task 3 (beta), which waits for task 2"
+cat >circle.lua <<'LUA'
+local sem = semaphore(1)
+spawn(function() leat.event():wait() end)
+sem:with(function()
+    spawn(function() leat.event():wait() end)
+    gather { function() sleep(0) sem:with(print) end }
+end)
+LUA
+try "$LEAT" circle.lua
+expect_status 1
+expect_err "in a circle: task 1 (circle.lua) waits for task 4 (circle.lua:5), which waits for task 1"
+
+begin "a script that thousands of tasks wait in says where, and how many"
+cat >stuck.lua <<'LUA'
+local sem = semaphore(0)
+for _ = 1, 20000 do
+    spawn(function() sem:acquire() end)
+end
+LUA
+try "$LEAT" stuck.lua
+expect_status 1
+expect_err "task 1 (stuck.lua): joining"
+expect_err "and 19997 more (stuck.lua:3) at stuck.lua:3: waiting in acquire"
+
 begin "os.exit sets the status, after clean-ups have run"
 echo 'leat.finally(function() os.exit(7) end, function() sleep(0.01) print("cleaned") end)' >exit.lua
 try "$LEAT" exit.lua
