@@ -51,7 +51,7 @@ static struct hold *hold_new(lua_State *L, struct semaphore *s, struct task *t)
     *h = (struct hold){.hook = {.fn = hold_task_ended}, .sema = s, .task = t, .task_id = t->id};
     list_init(&h->node);
     list_init(&h->hook.node);
-    task_where(L, h->where, sizeof h->where);
+    task_where_in(L, t, h->where, sizeof h->where);
     return h;
 }
 

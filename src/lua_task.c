@@ -114,7 +114,7 @@ static int take_limited_as(lua_State *L, struct task *t, const char *name)
     task_observe(target);
     lua_pushboolean(L, 0);
     task_set_slot(L, t, SLOT_KEEP);
-    task_where(L, where, sizeof where);
+    task_where_in(L, t, where, sizeof where);
     double limit = (double)(t->wait.timer.due_ns - t->wait.since_ns) / 1e9;
     err_set(&e, ERR_TIMEOUT, "%s: no result within %.6g s (limit set at %s)", name, limit, where);
     e.retryable = true;

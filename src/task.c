@@ -77,12 +77,25 @@ void task_unwake(struct task *t)
     t->state = TASK_PARKED;
 }
 
+static void set_reason(struct task *t, const char *reason)
+{
+    char *out = t->cancel_reason;
+    size_t size = sizeof t->cancel_reason;
+    if (reason == out)
+        return;
+    if ((size_t)snprintf(out, size, "%s", reason ? reason : "") < size)
+        return;
+    size_t end = size - sizeof "...";
+    while (end > 0 && (out[end] & 0xc0) == 0x80) /* no half of a character */
+        end--;
+    memcpy(out + end, "...", sizeof "...");
+}
+
 static void cancel_one(struct task *t, const char *reason)
 {
     if (!t->cancel_requested) {
         t->cancel_requested = true;
-        if (reason != t->cancel_reason)
-            snprintf(t->cancel_reason, sizeof t->cancel_reason, "%s", reason ? reason : "");
+        set_reason(t, reason);
     }
     /* The body's values are there, but the task as a whole did not come to its end. */
     if (t->state == TASK_JOINING && t->outcome == OUTCOME_OK)
@@ -145,7 +158,7 @@ void task_cancel(struct task *root, const char *reason)
         return;
     if (s->cancelling) { /* a wait that is being cancelled passes it on, perhaps down a long line */
         if (!root->cancel_requested && !list_linked(&root->doomed)) {
-            snprintf(root->cancel_reason, sizeof root->cancel_reason, "%s", reason ? reason : "");
+            set_reason(root, reason);
             list_push_back(&s->doomed, &root->doomed);
         }
         return;
@@ -275,6 +288,22 @@ void task_where(lua_State *L, char *out, size_t size)
         }
     }
     snprintf(out, size, "?");
+}
+
+void task_where_in(lua_State *L, struct task *t, char *out, size_t size)
+{
+    lua_Debug ar;
+    task_where(L, out, size);
+    if (out[0] != '?' || !lua_checkstack(L, 4))
+        return;
+    task_push_slot(L, t, SLOT_NAME);
+    if (lua_isfunction(L, -1)) {
+        lua_getinfo(L, ">S", &ar);
+        if (ar.linedefined > 0 && strncmp(ar.source, "@leat/", 6) != 0)
+            snprintf(out, size, "%s:%d", ar.short_src, ar.linedefined);
+    } else {
+        lua_pop(L, 1);
+    }
 }
 
 const char *task_status(const struct task *t)

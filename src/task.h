@@ -123,7 +123,7 @@ struct task {
     unsigned swallowed;       /* cancels raised and survived */
     uint64_t cancelled_at_ns; /* first delivery */
     uint64_t born_ns;         /* only where the scheduler is watched */
-    char cancel_reason[48];
+    char cancel_reason[80];   /* a longer one ends in "..." */
 };
 
 /* The wait has its result: the task goes to the end of the ready queue. Harmless if it was woken
@@ -158,5 +158,8 @@ void task_push_name_of(lua_State *L, int index);
 const char *task_status(const struct task *t);
 /* Writes "file:line" of the first frame of `L` outside leat's own modules, or "?". */
 void task_where(lua_State *L, char *out, size_t size);
+/* The same for L within `t`. Where the script's function is gone, having returned what it called,
+ * it is the line that the task's function begins in. */
+void task_where_in(lua_State *L, struct task *t, char *out, size_t size);
 /* Raises a string that begins with the script's own file:line. */
 NORETURN void task_vraise(lua_State *L, const char *fmt, va_list ap);

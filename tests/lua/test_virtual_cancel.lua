@@ -146,6 +146,24 @@ t.test("cancelling twice, or what has ended, or what has not begun, is harmless"
     t.eq(done:await(), "value")
 end)
 
+t.test("a long reason is cut between two characters, and shows it", function()
+    for shift = 0, 1 do
+        local reason = ("x"):rep(shift) .. ("\195\188"):rep(60)
+        local task = spawn(sleep, 10)
+        task:cancel(reason)
+        local v, err = task:await()
+        local message = t.fails("cancelled", v, err).message
+        local kept = message:match "^x?([\195\188]+)%.%.%.$"
+        t.ok(kept and #kept % 2 == 0 and #message > 70, message)
+    end
+    for _, reason in ipairs { "", "%s %d %n", ("x"):rep(79) } do
+        local task = spawn(sleep, 10)
+        task:cancel(reason)
+        local v, err = task:await()
+        t.eq(t.fails("cancelled", v, err).message, reason == "" and "by request" or reason)
+    end
+end)
+
 t.test("a task that cancels itself stops at its next wait", function()
     local reached, went_on
     local me

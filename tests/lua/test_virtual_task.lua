@@ -233,6 +233,20 @@ t.test("wait_for: the values, or a timeout that says how long and where", functi
     t.eq(err.retryable, true)
 end)
 
+t.test("a limit and a permit that a function's return sets or takes say where it begins", function()
+    local line = debug.getinfo(1, "l").currentline
+    local _, err = spawn(function() return wait_for(1, sleep, 5) end):await()
+    t.eq(err.at, "tests/lua/test_virtual_task.lua:" .. line + 1)
+    local sem = semaphore(1)
+    spawn(function() return sem:acquire() end):await()
+    local waiting = spawn(sem.acquire, sem, 5)
+    sleep(0)
+    t.ok(tostring(leat.tasks()):find("since tests/lua/test_virtual_task.lua:" .. line + 4, 1, true))
+    sem:release()
+    waiting:await()
+    sem:release()
+end)
+
 t.test("wait_for waits for the clean-up of what it cancelled", function()
     local cleaned
     local before = leat.now()
