@@ -169,6 +169,10 @@ static int drain(lua_State *L, struct task *t, struct group *g)
         return push_done(L, done);
     if (g->running_count == 0)
         return 0;
+    for (struct task *up = t; up; up = up->parent) {
+        if (up->group == g)
+            aux_raise(L, "close: called by a task that it would wait for");
+    }
     return task_park(L, t->sched, &drain_ops, g, begin_drain, g);
 }
 
@@ -181,12 +185,7 @@ static int take_drain(lua_State *L, struct task *t)
 static int l_group_drain(lua_State *L)
 {
     struct group *g = check_group(L);
-    struct task *t = task_current(L, &rt_of(L)->sched, "gather");
-    for (struct task *up = t; up; up = up->parent) {
-        if (up->group == g)
-            aux_raise(L, "close: called by a task that it would wait for");
-    }
-    return drain(L, t, g);
+    return drain(L, task_current(L, &rt_of(L)->sched, "gather"), g);
 }
 
 static int l_group_cancel(lua_State *L)

@@ -45,6 +45,17 @@ t.test("a gather, map or group of 3,000 ends with its cancel, or its limit, like
     end
 end)
 
+t.test("a gather nested 20,000 deep ends with its limit, and with the failure at its bottom", function()
+    local function nest(depth, leaf)
+        if depth == 0 then
+            return leaf()
+        end
+        return gather { function() return nest(depth - 1, leaf) end }
+    end
+    t.fails("timeout", wait_for(1, nest, 20000, function() sleep(100) end))
+    t.fails("io", nest(20000, function() return nil, leat.error { kind = "io" } end))
+end)
+
 t.test("a bug that 20,000 clean-ups share leaves none of them out, and the first one is told", function()
     local cleaned = 0
     local ok, raised = pcall(function()
