@@ -6,8 +6,8 @@
 
 /* Pushes the error table of `err` (metatable "leat.error"). */
 void aux_push_err(lua_State *L, const struct err *err);
-/* Pushes the text of the value on top. Its __tostring is called if `ask`; where there is none, or it
- * fails, the text is the type. */
+/* Pushes the text of the value on top. Its __tostring is called if `ask`; where there is none, or
+ * it fails, the text is the type. */
 void aux_push_text(lua_State *L, bool ask);
 /* Pushes nil and the error table; returns 2. */
 int aux_fail(lua_State *L, const struct err *err);
