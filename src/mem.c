@@ -16,6 +16,7 @@ void mem_init(struct mem *m, size_t limit_bytes)
     atomic_init(&m->peak_bytes, 0);
     atomic_init(&m->blocks, 0);
     atomic_init(&m->fail_in, -1);
+    atomic_init(&m->fail_more, 0);
     m->limit_bytes = limit_bytes;
     atomic_init(&m->lua_bytes, 0);
     m->host = NULL;
@@ -48,8 +49,13 @@ static bool told_to_fail(struct mem *m)
 {
     long left = atomic_load_explicit(&m->fail_in, memory_order_relaxed);
     while (left >= 0) {
-        if (atomic_compare_exchange_weak(&m->fail_in, &left, left - 1))
-            return left == 0;
+        if (!atomic_compare_exchange_weak(&m->fail_in, &left, left - 1))
+            continue;
+        if (left > 0)
+            return false;
+        if (atomic_fetch_sub(&m->fail_more, 1) > 0)
+            atomic_store(&m->fail_in, 0);
+        return true;
     }
     return false;
 }

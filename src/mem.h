@@ -26,7 +26,8 @@ struct mem {
      * ends at the first n that is still >= 0 after the run). Negative: never. Lua's count as well.
      */
     _Atomic long fail_in;
-    mem_host_fn host; /* NULL: malloc and its kin */
+    _Atomic long fail_more; /* tests: so many behind that one fail as well */
+    mem_host_fn host;       /* NULL: malloc and its kin */
     void *host_arg;
     struct mem_reserve *reserve; /* see mem_open_reserve */
 };

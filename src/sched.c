@@ -153,10 +153,15 @@ static void make_room(struct sched *s, struct task *t)
     size_t cap = m->limit_bytes;
     if (cap != 0)
         m->limit_bytes = cap + COLLECT_BYTES;
-    if (t && lua_cpcall(s->L, release, t) != 0)
+    bool kept = t && lua_cpcall(s->L, release, t) != 0;
+    if (kept)
         lua_pop(s->L, 1);
     if (lua_cpcall(s->L, collect, NULL) != 0)
         lua_pop(s->L, 1);
+    if (kept && lua_cpcall(s->L, release, t) != 0) {
+        lua_pop(s->L, 1);
+        t->broken = true;
+    }
     m->limit_bytes = cap;
     m->lua_refused = false;
 }
@@ -317,12 +322,27 @@ static int start_cleanup(lua_State *L)
     struct task *t = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_CLEANUP);
     task_push_slot(L, t, SLOT_CLEANUPS);
-    if (!lua_isfunction(L, -2) || !lua_istable(L, -1))
+    if (!lua_isfunction(L, -2) || !lua_istable(L, -1) || lua_objlen(L, -1) == 0)
         return 0;
     struct task *child = task_spawn(L, t->sched, t, 1);
     child->shielded = true;
     child->cancel_requested = false;
     return 0;
+}
+
+/* What it had registered, in a task of its own. */
+static void run_cleanups(struct task *t)
+{
+    struct sched *s = t->sched;
+    for (int tries = 2; lua_cpcall(s->L, start_cleanup, t) != 0; tries--) {
+        lua_pop(s->L, 1);
+        if (tries == 1) {
+            log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of task %llu",
+                      (unsigned long long)t->id);
+            break;
+        }
+        make_room(s, NULL);
+    }
 }
 
 /* Its coroutine is never resumed again; what it had registered for this case runs in a new task. */
@@ -340,14 +360,7 @@ static void abandon(struct task *t)
                   (unsigned long long)t->id, t->swallowed);
     LIST_FOR(node, &t->children) /* nobody is left to hold their shields' limits */
     CONTAINER_OF(node, struct task, sibling)->shielded = false;
-    for (int tries = 2; lua_cpcall(s->L, start_cleanup, t) != 0; tries--) {
-        lua_pop(s->L, 1);
-        if (tries == 1) {
-            log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of an abandoned task");
-            break;
-        }
-        make_room(s, NULL);
-    }
+    run_cleanups(t);
     end_body(t, OUTCOME_FAILED);
 }
 
@@ -392,7 +405,9 @@ static bool resume(struct sched *s, struct task *t)
     if (rc != LUA_YIELD || t->stopped)
         task_unpark(s);
     s->running = NULL;
-    if (!t->stopped && ran_out_of_memory(t, rc))
+    bool out = ran_out_of_memory(t, rc);
+    t->starved = t->starved || out || s->loop->mem->lua_refused;
+    if (out && !t->stopped)
         make_room(s, t);
     else if (s->loop->mem->lua_refused)
         make_room(s, NULL);
@@ -401,6 +416,8 @@ static bool resume(struct sched *s, struct task *t)
         return false;
     }
     if (rc != LUA_YIELD) {
+        if (t->starved) /* a `with` or `finally` may have had no memory to come back to its end */
+            run_cleanups(t);
         end_body(t, classify(t, rc));
         return false;
     }

@@ -113,6 +113,8 @@ struct task {
     bool awaited;   /* someone waited for it when it ended */
     bool observed;  /* someone has taken its outcome */
     bool sliced;    /* yielded by the step's end: it goes on first of all, where it was */
+    bool starved;   /* memory ran out in it, and it may have left clean-ups undone */
+    bool broken;    /* ended by that, and without memory to put its coroutine away: see resume */
     bool stopped;   /* computed beyond its limit: never resumed again, whatever it catches */
     bool abandoned; /* swallowed its cancel for too long: never resumed again */
     bool refused;   /* its wait could not be; SLOT_KEEP says why, and the take raises that */

@@ -213,7 +213,8 @@ void task_push_trace(lua_State *L, struct task *t)
     struct trace tr = {.len = 0};
     while (t->outcome_from)
         t = t->outcome_from;
-    if (t->stray_yield) {
+    /* Of a coroutine that memory has run out in, LuaJIT may have overwritten a frame. */
+    if (t->stray_yield || t->broken) {
         lua_pushliteral(L, "");
         return;
     }

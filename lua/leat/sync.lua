@@ -11,7 +11,7 @@ local M = {}
 local Semaphore, Queue, Event = sync.semaphore_methods, sync.queue_methods, sync.event_methods
 -- Called as functions, so that they can say what is wrong with `self`.
 local acquire_start, put_start, get_start = Semaphore._acquire_start, Queue._put_start, Queue._get_start
-local wait_start, close = Event._wait_start, Queue.close
+local wait_start, close, give = Event._wait_start, Queue.close, Semaphore._give
 
 --- A counting semaphore; those who wait are served first come, first served.
 ---@param n integer permits, 0 or more
@@ -24,16 +24,15 @@ local wait_start, close = Event._wait_start, Queue.close
 M.semaphore = sync.semaphore
 
 local function give_back(sem, stack, ok, ...)
-    local i = #stack
+    give(sem)
+    -- After that: where there is no memory for the call, the end of the task gives it back.
+    local i, n = #stack, #stack
     while i > 1 and stack[i] ~= sem do -- where generators end in another order than they began
         i = i - 1
     end
-    if i == #stack then
-        stack[i] = nil
-    else
-        table.remove(stack, i)
+    for k = i, n do
+        stack[k] = stack[k + 1]
     end
-    sem:_give()
     if ok then
         return ...
     end

@@ -122,7 +122,7 @@ local function pop(stack, entry)
 end
 
 local function begin(entry)
-    entry.begun = true
+    entry.begun = true -- before it waits: an abandoned task's are not run twice
     return entry.fn()
 end
 
@@ -142,8 +142,10 @@ local function clean_up(entry)
 end
 
 local function conclude(entry, stack, n, ok, first, second, ...)
-    pop(stack, entry)
     local cleaned, value, err = clean_up(entry)
+    if entry.begun then -- else it is left to the end of the task
+        pop(stack, entry)
+    end
     local bug = not cleaned and not errors.is(value)
     if bug and (ok or errors.is(first)) then -- not even a cancel hides a bug
         error(task.note(value), 0)
@@ -202,17 +204,18 @@ function M.finally(fn, cleanup, grace)
     return count_and_conclude(entry, stack, xpcall(fn, task.note))
 end
 
--- What the scheduler runs for an abandoned task: its clean-ups, last first.
+-- What the scheduler runs for a task that was abandoned, or had no memory: what is left of its clean-ups,
+-- last first.
 task.set_cleanup_runner(function(stack)
     for i = #stack, 1, -1 do
         local entry = stack[i]
-        if type(entry) == "table" then
+        if type(entry) ~= "table" then
+            pcall(entry._give, entry) -- a semaphore held by `with`
+        elseif not entry.begun then
             local ok, value, err = clean_up(entry)
             if not ok or value == nil and err ~= nil then
                 log("a clean-up of an abandoned task failed: " .. tostring(ok and err or value))
             end
-        else
-            pcall(entry._give, entry) -- a semaphore held by `with`
         end
     end
 end)

@@ -71,6 +71,7 @@ struct scenario {
     bool virtual_time; /* no socket, and no waiting */
     unsigned network_threads;
     bool sandbox;
+    long more; /* allocations behind the first that fail too */
 };
 
 /* ---- what scripts get of the host */
@@ -256,10 +257,12 @@ static long play(const void *scenario, long n)
         complain("no runtime", err.message);
         return n;
     }
+    mem_of(r)->fail_more = s->more;
     mem_of(r)->fail_in = n;
     enum leat_status status = run(r, frame, script_args, report, sizeof report);
-    long rest = mem_of(r)->fail_in;
+    long rest = mem_of(r)->fail_more < s->more ? -1 : mem_of(r)->fail_in;
     mem_of(r)->fail_in = -1;
+    mem_of(r)->fail_more = 0;
     if (status != LEAT_OK && (rest >= 0 || !strstr(report, "memory") ||
                               (strstr(report, "for no want of") && !left.memory_told)))
         complain("the script", report);
@@ -291,6 +294,7 @@ static void sweep_script(const char *name, const struct scenario *s)
 #define ON_VIRTUAL_TIME .virtual_time = true
 #define ON_SOCKETS .virtual_time = false
 #define ON_A_NETWORK_THREAD .network_threads = 1
+#define IN_A_ROW .more = 3
 
 SCENARIO(gather, gather, ON_VIRTUAL_TIME)
 SCENARIO(map, map, ON_VIRTUAL_TIME)
@@ -306,6 +310,10 @@ SCENARIO(openai, openai, ON_VIRTUAL_TIME)
 SCENARIO(seeing, seeing, ON_VIRTUAL_TIME)
 SCENARIO(sandbox, sandbox, .sandbox = true)
 SCENARIO(host_functions, host, ON_SOCKETS)
+SCENARIO(gather_in_a_row, gather, ON_VIRTUAL_TIME, IN_A_ROW)
+SCENARIO(limits_in_a_row, limits, ON_VIRTUAL_TIME, IN_A_ROW)
+SCENARIO(sync_in_a_row, sync, ON_VIRTUAL_TIME, IN_A_ROW)
+SCENARIO(policies_in_a_row, policies, ON_VIRTUAL_TIME, IN_A_ROW)
 SCENARIO(pipeline, pipeline, ON_SOCKETS)
 SCENARIO(journal, journal, ON_SOCKETS)
 SCENARIO(service, service, ON_SOCKETS)
