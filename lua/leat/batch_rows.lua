@@ -1,4 +1,5 @@
 -- The rows that `leat batch` reads, and the requests that they stand for. Internal.
+local check = require "leat.check"
 local errors = require "leat.error"
 local json = require "leat.json"
 local keyset = require "leat.keyset"
@@ -51,11 +52,11 @@ local function of_object(row, opts)
         if is_list(row.body) then
             return bad "the body must be an object"
         elseif row.method ~= nil and row.method ~= "POST" then
-            return bad(("the method must be POST, got %s"):format(tostring(row.method)))
+            return bad(("the method must be POST, got %s"):format(check.picture(row.method)))
         end
         local url = path_of(row.url or CHAT)
         if not url then
-            return bad(("the url must be a path such as %s, got %s"):format(CHAT, tostring(row.url)))
+            return bad(("the url must be a path such as %s, got %s"):format(CHAT, check.picture(row.url)))
         end
         return row.body, url
     elseif type(row.messages) == "table" then

@@ -56,9 +56,12 @@ local function check_message(m, i)
     elseif m.role == nil then
         return invalid(at .. ".role", ("Missing required parameter: '%s.role'."):format(at),
             "missing_required_parameter")
+    elseif type(m.role) ~= "string" then
+        return invalid(at .. ".role", ("Invalid type for '%s.role': expected a string."):format(at),
+            "invalid_type")
     elseif not ROLES[m.role] then
         return invalid(at .. ".role", ("Invalid value: '%s'. Supported values are: 'system', 'developer', "
-            .. "'user', 'assistant', 'tool', and 'function'."):format(tostring(m.role)), "invalid_value")
+            .. "'user', 'assistant', 'tool', and 'function'."):format(m.role), "invalid_value")
     elseif type(m.content) ~= "string" and not is_list(m.content)
         and not (m.role == "assistant" and (m.content == nil or m.content == json.null)) then
         return invalid(at .. ".content", ("Invalid type for '%s.content': expected a string or an array of "

@@ -112,6 +112,41 @@ expect_status 1
 expect_err "cannot open nothing"
 [ ! -e nothing.out ] || fail "there is an OUT"
 
+begin "whatever a row holds, it is sent, or told by its line; never both, and nothing ends the run"
+cat >odd.lua <<'LUA'
+local ODD = { json.null, 5, -1, 0.5, 1e9, "x", "", true, json.array {}, json.object {}, { { 1 } } }
+local function each_mutation(value, use, replace)
+    replace = replace or function(v) return v end
+    for _, odd in ipairs(ODD) do use(replace(odd)) end
+    for key, part in pairs(type(value) == "table" and value or {}) do
+        each_mutation(part, use, function(new)
+            local copy = {}
+            for k, v in pairs(value) do copy[k] = v end
+            copy[key] = new
+            return replace(copy)
+        end)
+    end
+end
+local n = 0
+local function write(row)
+    n = n + 1
+    if type(row) == "table" and row.custom_id == "id" then row.custom_id = "id" .. n end
+    print(json.encode(row))
+end
+local messages = { { role = "user", content = "hi" } }
+each_mutation({ custom_id = "id", method = "POST", url = "/v1/chat/completions",
+    body = { model = "m", messages = messages } }, write)
+each_mutation({ custom_id = "id", prompt = "p", model = "x" }, write)
+each_mutation({ messages = messages, temperature = 1 }, write)
+LUA
+"$LEAT" odd.lua >odd
+try "$LEAT" batch odd odd.out -q --retries 0 --model m
+expect_status 4
+expect_equal "$(cat odd.out odd.out.errors | wc -l)" "$(wc -l <odd)"
+[ "$(wc -l <odd.out)" -gt 50 ] || fail "only $(wc -l <odd.out) were answered"
+expect_err "the method must be POST, got a table"
+expect_equal "$(grep -cE '0x[0-9a-f]{8}|traceback' err odd.out.errors | cut -d: -f2 | tr '\n' ' ')" "0 0 "
+
 begin "wrong use is one line and status 2"
 for words in "" "in" "in o x" "in o --rmp 3" "in o --rpm" "in o --rpm 0" "in o --rpm nan" "in o --concurrency few" \
     "in o --limit 1.5" "in o --dry-run=no" "in -- --rpm 3" "in in" "in o --errors in" "in o --errors o"; do
