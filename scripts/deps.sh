@@ -1,5 +1,5 @@
 #!/bin/bash
-# scripts/deps.sh [build|test|hosts|valgrind|bench|peers]...
+# scripts/deps.sh [build|test|hosts|valgrind|coverage|bench|peers]...
 #
 # Installs the Debian packages that building (the default), testing (hosts: inside of other programs) or
 # benchmarking (peers: beside other clients) needs, and only those that are missing: with nothing missing it
@@ -19,13 +19,14 @@ for use in "$@"; do
         ;;
     hosts) wanted="$wanted neovim love chromium" ;;
     valgrind) wanted="$wanted valgrind" ;;
+    coverage) wanted="$wanted gcovr" ;;
     bench) wanted="$wanted nginx-light curl" ;;
     peers)
         wanted="$wanted python3-httpx python3-aiohttp"
         command -v node >/dev/null || wanted="$wanted nodejs"
         ;;
     *)
-        echo "usage: scripts/deps.sh [build|test|hosts|valgrind|bench|peers]..." >&2
+        echo "usage: scripts/deps.sh [build|test|hosts|valgrind|coverage|bench|peers]..." >&2
         exit 2
         ;;
     esac

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tests/run.sh [--asan | --all | --valgrind] [--quick] [--filter TEXT]
+# tests/run.sh [--asan | --all | --valgrind | --coverage] [--quick] [--filter TEXT]
 #
 # Installs what is missing, builds and runs every test; the last line is `N passed, N failed`.
 #
@@ -7,6 +7,7 @@
 #   --asan       under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
 #   --all        both, one after the other, with the programs that host leat.so: what CI runs
 #   --valgrind   the build in build/ under valgrind
+#   --coverage   a build that counts, in build-coverage/; then the lines of src/ that were never reached, by file
 #   --quick      no installing, no linters
 #   --filter T   only programs with T in their name
 set -u
@@ -18,13 +19,14 @@ while [ $# -gt 0 ]; do
     --asan) modes=asan ;;
     --all) modes="plain asan" ;;
     --valgrind) modes=valgrind ;;
+    --coverage) modes=coverage ;;
     --quick) quick=yes ;;
     --filter)
         filter=${2-}
         shift
         ;;
     *)
-        sed -n '2,11s/^# \{0,1\}//p' "$0"
+        sed -n '2,12s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
     esac
@@ -136,6 +138,7 @@ if [ -z "$quick" ]; then
     packages='test'
     [ "$modes" = "plain asan" ] && packages="test hosts"
     [ "$modes" = valgrind ] && packages="test valgrind"
+    [ "$modes" = coverage ] && packages="test coverage"
     # shellcheck disable=SC2086 # a list of words
     scripts/deps.sh $packages || exit 1
     run house/layers luajit tests/house_test.lua .
@@ -160,6 +163,14 @@ for mode in $modes; do
         limit=900
         build build && programs valgrind build valgrind -q --error-exitcode=99 --leak-check=full \
             --errors-for-leak-kinds=definite --fair-sched=yes
+        ;;
+    coverage)
+        # Lower bounds: what ends by a signal takes its counts with it.
+        limit=300
+        find build-coverage -name '*.gcda' -delete 2>/dev/null
+        build build-coverage -DCMAKE_BUILD_TYPE=Debug \
+            "-DCMAKE_C_FLAGS=--coverage -fprofile-update=atomic" && programs coverage build-coverage
+        gcovr -r . --object-directory build-coverage -f 'src/.*' --gcov-ignore-parse-errors -s 2>/dev/null
         ;;
     esac
 done
