@@ -1,5 +1,5 @@
 -- A server whose clients leave, whose handlers fail, answer late, stream, and are stopped with it.
-local left = 0
+local begun, left = 0, 0
 local server = expect(leat.serve { max_body = 5000, handler = function(req)
     local path = req.path
     if path == "/fails" then
@@ -12,6 +12,7 @@ local server = expect(leat.serve { max_body = 5000, handler = function(req)
         return nil
     elseif path == "/endless" then
         return leat.finally(function()
+            begun = begun + 1
             local out = expect(req:respond { headers = { ["X-Way"] = "endless" } })
             while true do
                 local ok, err = out:write(("x"):rep(20000))
@@ -60,12 +61,14 @@ local reader = spawn(function()
     end
     return nil, err
 end)
-sleep(0.002)
+while begun < 3 and reader:status():find "^[nrw]" do -- new, ready, waiting
+    sleep(0.001)
+end
 expect(server:stats().requests >= 7)
 server:close(0.001)
 local none, err = reader:await()
 expect(none == nil and err.kind == "closed", err)
 local again, why = ask "/echo"
-expect(left == 3, "a handler is left")
+expect(left >= begun, "a handler is left")
 expect(again == nil and why.kind == "connect", why)
 return true
