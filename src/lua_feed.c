@@ -55,8 +55,32 @@ static int l_feed(lua_State *L)
 static int l_feed_end(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);
+    s->fed = true;
     if (s->t && !s->done)
         engine_feed_end(s->rt->engine, s->t);
+    return 0;
+}
+
+/* The server would wait for the rest. */
+static void feeding_ended(struct task_hook *hook, struct task *t)
+{
+    UNUSED(t);
+    struct stream *s = CONTAINER_OF(hook, struct stream, feeding_hook);
+    if (!s->t || s->done || s->fed)
+        return;
+    s->failed = true;
+    err_set(&s->err, ERR_MEMORY, "not enough memory to send the body");
+    engine_cancel(s->rt->engine, s->t);
+}
+
+/* fed_by(handle, task): where that ends without feed_end or give_up, for want of memory, the
+ * request fails. */
+static int l_fed_by(lua_State *L)
+{
+    struct stream *s = stream_check(L, 1);
+    struct task *t = luaL_checkudata(L, 2, "leat.task");
+    s->feeding_hook.fn = feeding_ended;
+    task_hook_add(t, &s->feeding_hook);
     return 0;
 }
 
@@ -67,6 +91,7 @@ static int l_give_up(lua_State *L)
     lua_getfenv(L, 1);
     lua_pushvalue(L, 2);
     lua_rawseti(L, -2, 1);
+    s->fed = true;
     if (s->t && !s->done)
         engine_cancel(s->rt->engine, s->t);
     return 0;
@@ -74,7 +99,10 @@ static int l_give_up(lua_State *L)
 
 void stream_register_feed(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg functions[] = {
-        {"feed", l_feed}, {"feed_end", l_feed_end}, {"give_up", l_give_up}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"feed", l_feed},
+                                         {"feed_end", l_feed_end},
+                                         {"give_up", l_give_up},
+                                         {"fed_by", l_fed_by},
+                                         {NULL, NULL}};
     rt_setfuncs(L, rt, functions);
 }

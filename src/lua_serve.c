@@ -174,10 +174,12 @@ static void begin_accept(struct task *t, void *arg)
     list_push_back(&((struct server *)arg)->acceptors, &t->wait.node);
 }
 
-/* accept(): the next request; nil when the server is closed; false: ask again. */
+/* accept(): the next request, which must be bound before the one after it is asked for; nil when
+ * the server is closed; false: ask again. */
 static int l_server_accept(lua_State *L)
 {
     struct server *s = check_server(L);
+    server_lose_taken(s);
     if (!server_open(s)) {
         lua_pushnil(L);
         return 1;
@@ -243,6 +245,8 @@ int lua_open_serve(lua_State *L, struct rt *rt)
     rt_setfuncs(L, rt, functions);
 
     rt_newmetatable(L, rt, SERVER_META, server_methods, l_server_gc); /* M mt */
+    lua_getfield(L, -1, "__index");
+    lua_setfield(L, -3, "server_methods");
     lua_pushlightuserdata(L, rt);
     lua_getfield(L, -2, "__index");
     lua_pushcclosure(L, l_server_index, 2);

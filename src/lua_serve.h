@@ -32,14 +32,15 @@ struct server {
     struct simulation *simulation; /* NULL: stopped, or on sockets */
     uv_poll_t daemon_poll;         /* the library's epoll set */
     uv_poll_t watch_poll;          /* ours, see below */
-    int watch_fd;          /* an epoll set of all connections, asked for their disconnect only */
-    struct timer timer;    /* the library's own deadlines */
-    bool run_soon;         /* the timer stands at "next turn" */
-    struct list requests;  /* all that the library holds, by node */
-    struct list pending;   /* requests in line, by queue_node */
-    struct list acceptors; /* tasks, by wait.node */
-    struct list idlers;    /* tasks that wait until no request is open, by wait.node */
-    struct list heads;     /* connections that owe the head of a request, by due_ns */
+    int watch_fd;           /* an epoll set of all connections, asked for their disconnect only */
+    struct timer timer;     /* the library's own deadlines */
+    bool run_soon;          /* the timer stands at "next turn" */
+    struct list requests;   /* all that the library holds, by node */
+    struct list pending;    /* requests in line, by queue_node */
+    struct incoming *taken; /* the one that was accepted last, until it is bound; NULL: it is */
+    struct list acceptors;  /* tasks, by wait.node */
+    struct list idlers;     /* tasks that wait until no request is open, by wait.node */
+    struct list heads;      /* connections that owe the head of a request, by due_ns */
     struct timer head_timer;
     double timeout_s; /* for a head; and without a byte in a body or of a response */
     size_t max_body;
@@ -194,8 +195,9 @@ void incoming_finish(struct incoming *r);
  * response is complete. */
 void incoming_abort(struct incoming *r);
 
-/* The same for want of memory, which is logged. */
-void incoming_lose(struct incoming *r);
+/* The same for want of memory, which is logged: the request that was taken last, where nobody was
+ * bound to it. */
+void server_lose_taken(struct server *s);
 /* Loses the next request in line. False: there is none. */
 bool server_drop(struct server *s);
 void server_log_lost(struct server *s);

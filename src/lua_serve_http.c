@@ -23,6 +23,8 @@
 void incoming_free(struct incoming *r)
 {
     struct mem *mem = &r->server->rt->mem;
+    if (r->server->taken == r)
+        r->server->taken = NULL;
     task_hook_remove(&r->bound_hook);
     if (r->response)
         MHD_destroy_response(r->response);
@@ -96,17 +98,24 @@ void server_log_lost(struct server *s)
     log_write(&s->rt->log, LOG_ERROR, "serve: a request cannot be served: not enough memory");
 }
 
-void incoming_lose(struct incoming *r)
+static void lose(struct incoming *r)
 {
     server_log_lost(r->server);
     incoming_abort(r);
+}
+
+void server_lose_taken(struct server *s)
+{
+    if (s->taken)
+        lose(s->taken);
+    s->taken = NULL;
 }
 
 bool server_drop(struct server *s)
 {
     if (list_empty(&s->pending))
         return false;
-    incoming_lose(CONTAINER_OF(s->pending.next, struct incoming, queue_node));
+    lose(CONTAINER_OF(s->pending.next, struct incoming, queue_node));
     return true;
 }
 
@@ -135,6 +144,8 @@ void incoming_bind(struct incoming *r, struct task *t)
 {
     task_hook_remove(&r->bound_hook);
     r->bound = t;
+    if (r->server->taken == r)
+        r->server->taken = NULL;
     r->bound_hook.fn = bound_ended;
     task_hook_add(t, &r->bound_hook);
     if (r->gone)
@@ -506,6 +517,7 @@ struct incoming *server_take(struct server *s)
     struct incoming *r = CONTAINER_OF(s->pending.next, struct incoming, queue_node);
     leave_line(r);
     r->held_by_lua = true;
+    s->taken = r;
     return r;
 }
 

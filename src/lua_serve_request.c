@@ -491,12 +491,6 @@ static int l_abort(lua_State *L)
     return 0;
 }
 
-static int l_lose(lua_State *L)
-{
-    incoming_lose(check_request(L));
-    return 0;
-}
-
 /* ---- opening ---- */
 
 static const luaL_Reg request_methods[] = {{"header_values", l_header_values},
@@ -507,7 +501,6 @@ static const luaL_Reg request_methods[] = {{"header_values", l_header_values},
                                            {"write_start", l_write},
                                            {"finish", l_finish},
                                            {"abort", l_abort},
-                                           {"lose", l_lose},
                                            {NULL, NULL}};
 
 void server_open_request(lua_State *L, struct rt *rt)

@@ -35,6 +35,7 @@ void stream_close(struct stream *s)
     struct transfer *t = s->t;
     s->closed = true;
     disown(s);
+    task_hook_remove(&s->feeding_hook);
     fini_parser(s);
     list_unlink(&s->node);
     s->t = NULL;
@@ -129,6 +130,7 @@ static int l_handle(lua_State *L)
     *s = (struct stream){.rt = rt, .owner_hook = {.fn = owner_ended}};
     list_init(&s->node);
     list_init(&s->owner_hook.node);
+    list_init(&s->feeding_hook.node);
     luaL_getmetatable(L, "leat.stream");
     lua_setmetatable(L, -2);
     lua_newtable(L);

@@ -23,6 +23,8 @@ struct stream {
     struct task *opener, *reader, *feeder; /* who waits: NULL nobody */
     struct task *owner;                    /* whose end closes it; NULL: nobody's */
     struct task_hook owner_hook;
+    struct task_hook feeding_hook; /* of the task that sends the body */
+    bool fed;                      /* it has said how that ended */
     const void *response; /* the table that stands for it, to find it among a task's results */
     enum stream_form form;
     size_t asked; /* what the parked reader called read with; 0: for whatever is there */

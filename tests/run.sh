@@ -161,6 +161,7 @@ for mode in $modes; do
         ;;
     valgrind)
         limit=900
+        export LEAT_POINTS=10
         build build && programs valgrind build valgrind -q --error-exitcode=99 --leak-check=full \
             --errors-for-leak-kinds=definite --fair-sched=yes
         ;;

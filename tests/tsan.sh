@@ -60,6 +60,7 @@ for name in mem loop resolver file; do
     program=$(find build-tsan -name "test_$name" -type f | head -n 1)
     [ -n "$program" ] && run "$program"
 done
+run env LEAT_POINTS=60 build-tsan/tests/unit/test_rows_memory_net on_a_thread
 # The Lua tests of the network, with its work on threads of its own.
 for name in http http_cancel task upload routes; do
     LUA_PATH="tests/lua/?.lua" BUILD=$PWD/build-tsan run tests/with_faultd.sh build-tsan/leat --network-threads 3 \

@@ -17,6 +17,9 @@ local M = {}
 -- Seconds that responses which are complete get to be sent before the connections are closed.
 local FLUSH = 2
 
+-- How often a server tries in vain to take up a request before it closes.
+local TRIES = 100
+
 -- ---- requests
 
 local Request = serve.request_methods
@@ -226,21 +229,32 @@ local function next_request(self)
     return await(self.core:accept_start())
 end
 
--- Where there is no memory for a request, that is lost, not the server.
+local drop = serve.server_methods.drop
+
+local function pause()
+    await(task.sleep(0))
+end
+
+-- Where there is no memory for a request, that is lost, not the server: one that is still in line, or was
+-- taken and not bound. Whatever fails here may fail again.
 local function accept(self)
-    local server, again = self.core, false
+    local vain = 0
     while true do
         local ok, req = pcall(next_request, self)
-        if not ok then
-            if errors.is(req) or not server:drop() and again then
-                error(req, 0) -- the cancel; or it was none of the requests
-            end
-        elseif req == nil then
+        if ok and req == nil then
             return
-        elseif req and not pcall(take_up, self, req) then
-            req:lose()
+        elseif ok then
+            vain = 0
+            if req then
+                pcall(take_up, self, req)
+            end
+        elseif errors.is(req) or vain == TRIES then
+            error(req, 0) -- the cancel; or it will not get better
+        else
+            vain = vain + 1
+            pcall(drop, self.core)
+            pcall(pause) -- garbage is collected then
         end
-        again = not ok
     end
 end
 

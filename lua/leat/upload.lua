@@ -292,6 +292,7 @@ end
 function M.perform(source, handle, streaming, spec, defaults, url, method, content_type, auth, jar)
     local trouble = {}
     local feeding = task.spawn(feeder, handle, source, trouble)
+    core.fed_by(handle, feeding)
     return finish(feeding, source, trouble, streaming, handle, await(core.start(spec, defaults, url, method,
         nil, content_type, auth, handle, source.length, jar)))
 end

@@ -39,8 +39,8 @@ local function cancelled(after, fn, ...)
 end
 
 cancelled(0, ask, "/silent")
-cancelled(3, ask, "/silent")
-cancelled(3, ask, "/away")
+cancelled(1, ask, "/silent")
+cancelled(1, ask, "/away")
 cancelled(0, request, "http://localhost:1/")
 local held = { spawn(ask, "/silent"), spawn(ask, "/silent") }
 sleep(0)
@@ -60,7 +60,7 @@ for _, task in ipairs(held) do
     task:cancel()
     task:await()
 end
-cancelled(2, ask, "/", { body = function() sleep(0.01) return ("y"):rep(1000) end })
+cancelled(1, ask, "/", { body = function() sleep(0.002) return ("y"):rep(1000) end })
 cancelled(0, function()
     local res = expect(ask("/stream", { stream = true }))
     while res:read() do
@@ -69,15 +69,15 @@ cancelled(0, function()
     return "it ended"
 end)
 local res = expect(ask("/stream", { stream = true }))
-expect(res:read(2500))
-none, err = wait_for(0.005, function()
+expect(res:read(1500))
+none, err = wait_for(0.001, function()
     while true do
         expect(res:read())
     end
 end)
 expect(none == nil and err.kind == "timeout", err)
 none, err = gather { function() return ask "/silent" end, function() return ask "/stream" end,
-    function() sleep(0.002) return nil, leat.error { kind = "io", message = "no" } end }
+    function() sleep(0.001) return nil, leat.error { kind = "io", message = "no" } end }
 expect(none == nil and err.kind == "io", err)
 expect(expect(ask "/").body == "ok")
 server:close()

@@ -1,5 +1,5 @@
 -- A server whose clients leave, whose handlers fail, answer late, stream, and are stopped with it.
-local begun, left = 0, 0
+local left = 0
 local server = expect(leat.serve { max_body = 5000, handler = function(req)
     local path = req.path
     if path == "/fails" then
@@ -12,14 +12,12 @@ local server = expect(leat.serve { max_body = 5000, handler = function(req)
         return nil
     elseif path == "/endless" then
         return leat.finally(function()
-            begun = begun + 1
             local out = expect(req:respond { headers = { ["X-Way"] = "endless" } })
             while true do
-                local ok, err = out:write(("x"):rep(20000))
+                local ok, err = out:write(("x"):rep(200000)) -- waits for who reads
                 if not ok then
                     return nil, err
                 end
-                sleep(0)
             end
         end, function() left = left + 1 end)
     end
@@ -49,7 +47,8 @@ for _ = 1, 2 do
     expect(res:read(30000))
     res:close()
 end
-local reader = spawn(function()
+local reading, closing = leat.event(), leat.event()
+local reader = spawn(leat.finally, function()
     local stream, err = ask("/endless", { stream = true })
     while stream do
         local piece
@@ -57,18 +56,18 @@ local reader = spawn(function()
         if not piece then
             return nil, err or "it ended"
         end
-        sleep(0)
+        reading:set()
+        closing:wait(30)
     end
     return nil, err
-end)
-while begun < 3 and reader:status():find "^[nrw]" do -- new, ready, waiting
-    sleep(0.001)
-end
+end, function() reading:set() end)
+expect(reading:wait(30))
 expect(server:stats().requests >= 7)
+closing:set()
 server:close(0.001)
 local none, err = reader:await()
 expect(none == nil and err.kind == "closed", err)
 local again, why = ask "/echo"
-expect(left >= begun, "a handler is left")
+expect(left == 3, "a handler is left")
 expect(again == nil and why.kind == "connect", why)
 return true
