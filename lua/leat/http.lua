@@ -4,6 +4,7 @@ local check = require "leat.check"
 local core = require "leat.core.request"
 local error_value = require "leat.error"
 local json = require "leat.json"
+local unseen = require "leat.unseen"
 local url_of = require "leat.url"
 
 local start = core.start
@@ -114,6 +115,10 @@ function Response.__index(res, name)
     if handle and moving[name] then
         return moving[name](handle, res)
     end
+    if name == "status" or name == "ok" then -- hidden until somebody asks
+        unseen.looked(res)
+        return rawget(res, name)
+    end
     local make = lazy[name]
     if make then
         local value = make(res)
@@ -195,6 +200,9 @@ local function respond(status, reason, body, url, version, attempts, head, tail,
     end
     if harmful and status >= 400 then
         res.idempotent = false -- for retry: it was one that must not be sent twice
+    end
+    if not res.ok then
+        unseen.hide(res)
     end
     return res
 end
@@ -298,7 +306,7 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
         return nil, err
     elseif spec.sink == nil then
         return res
-    elseif res.ok then
+    elseif rawget(res, "ok") then -- rawget: this is not the script's look at it
         return require("leat.upload").sink(res, spec.sink)
     end
     return require("leat.upload").whole(res)

@@ -124,7 +124,8 @@ local function show_by_tostring(st, value)
 end
 
 local function is_response(v)
-    return rawget(v, "status") and rawget(v, "_head") and rawget(v, "_times") ~= nil
+    return (rawget(v, "status") or rawget(v, "_status")) and rawget(v, "_head")
+        and rawget(v, "_times") ~= nil
 end
 
 local function show_response(st, res)

@@ -164,7 +164,7 @@ function M.whole(self, job, fn, ...)
     job.calls = 0
     move(job, "pending")
     -- What is called within, from whatever task: it neither retries by itself, and tells what it learns.
-    local scope = { retries = true, outer = policy.scope(), tell = function(headers, usage)
+    local scope = { retries = true, item = self.at, outer = policy.scope(), tell = function(headers, usage)
         job.usage = usage and sum(job.usage, usage) or job.usage
         if headers and self.limiter and self.limiter.learns then
             self.limiter:learn(headers)

@@ -122,8 +122,12 @@ end
 
 -- The status if `value` looks like a response (of ours, or a table with status and headers).
 function M.status(value)
-    if type(value) == "table" and type(value.status) == "number" and type(value.headers) == "table" then
-        return value.status
+    if type(value) ~= "table" then
+        return nil
+    end
+    local status = rawget(value, "_status") or value.status -- not the script's look at it: see leat.unseen
+    if type(status) == "number" and type(value.headers) == "table" then
+        return status
     end
 end
 

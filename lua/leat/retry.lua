@@ -8,6 +8,7 @@ local pauses = require "leat.retry_pause"
 local policy = require "leat.policy"
 local rules = require "leat.retry_rules"
 local task = require "leat.task"
+local unseen = require "leat.unseen"
 
 local huge, max, min = math.huge, math.max, math.min
 local random = require("leat.core.runtime").random or math.random -- a host's own is left alone
@@ -180,6 +181,7 @@ function Retry:call(fn, ...)
         if not pauses.wait(self, key, at, heeded) then
             return give_up(values, attempt, "deadline")
         end
+        unseen.looked(value) -- this response never gets to the script
         self.retries = self.retries + 1
     end
 end

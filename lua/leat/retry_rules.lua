@@ -39,6 +39,15 @@ local function harmful(idempotent, outcome)
     return outcome.idempotent == false
 end
 
+-- Whether the server wants to be asked again, or may answer otherwise then.
+function M.asked(res, status)
+    local asked = policy.header(res.headers, "x-should-retry")
+    if asked == "true" or asked == "false" then
+        return asked == "true"
+    end
+    return passing(status)
+end
+
 -- Whether what ended like this may go well at another time. `idempotent`: what the caller says, or nil.
 function M.worth_trying(idempotent, value, err, status, hint)
     if err then

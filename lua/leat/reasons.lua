@@ -1,0 +1,126 @@
+-- Why items failed, counted by reason: "430 × status 503, 6 × timeout (first_byte)". Internal.
+local M = {}
+
+local Reasons = {}
+Reasons.__index = Reasons
+
+-- Reasons that are told apart; all further ones count as OTHER, so that memory is bounded.
+local MOST_LABELS = 50
+local OTHER = "other reasons"
+local LONGEST = 60 -- bytes of a script's own message
+
+M.OTHER = OTHER
+
+function M.new()
+    return setmetatable({ n = 0, labels = 0, counts = {} }, Reasons)
+end
+
+-- A script's own words, on one line and not too long.
+local function words(message)
+    local text = tostring(message):gsub("%s+", " ")
+    if #text > LONGEST then
+        text = text:sub(1, LONGEST):gsub("[\192-\255]?[\128-\191]*$", "") .. "..."
+    end
+    return text
+end
+
+-- What retry did not do, or could not do any more.
+local GAVE_UP = {
+    retry_budget = "not retried: the retry budget was used up",
+    retry_after = "not retried: the wait that the server asked for is too long",
+    deadline = "not retried: no time left before the deadline",
+}
+
+local function detail_of(err)
+    local kind = err.kind
+    if kind == "timeout" then
+        return err.phase or err.reason
+    elseif kind == "script" or kind == "raised" then
+        return words(err.message)
+    elseif kind == "http" then
+        return err.code == "insufficient_quota" and err.code or nil
+    elseif err.reason ~= "retry_budget" then
+        return err.reason
+    end
+end
+
+-- The reason of a failure in a few words: "status 503", "timeout (first_byte)", "connect (refused)".
+function M.of(err)
+    if type(err) ~= "table" or err.kind == nil then
+        return words(err)
+    end
+    local label = err.kind
+    if (label == "http" or label == "rate_limited") and type(err.status) == "number" then
+        label = ("status %d"):format(err.status)
+    end
+    local detail = detail_of(err)
+    if detail and detail ~= "" and detail ~= err.kind then
+        label = ("%s (%s)"):format(label, tostring(detail))
+    end
+    local why = err.not_retried and "not retried: " .. err.not_retried or GAVE_UP[err.gave_up]
+    return why and label .. ", " .. why or label
+end
+
+function Reasons:add_label(label)
+    local count = self.counts[label]
+    if not count then
+        if self.labels >= MOST_LABELS then
+            label = OTHER
+            count = self.counts[OTHER] or 0
+        else
+            self.labels, count = self.labels + 1, 0
+        end
+    end
+    self.counts[label] = count + 1
+    self.n = self.n + 1
+end
+
+function Reasons:remove_label(label)
+    local counts = self.counts
+    label = counts[label] and label or OTHER
+    self.n, counts[label] = self.n - 1, counts[label] - 1
+    if counts[label] == 0 then
+        counts[label] = nil
+        self.labels = self.labels - (label ~= OTHER and 1 or 0)
+    end
+end
+
+-- Counts a failure, whatever it is.
+function Reasons:add(err)
+    self:add_label(M.of(err))
+end
+
+-- {reason=, count=} each, the most frequent first.
+function Reasons:list()
+    local list = {}
+    for label, count in pairs(self.counts) do
+        list[#list + 1] = { reason = label, count = count }
+    end
+    table.sort(list, function(a, b)
+        return a.count > b.count or a.count == b.count and a.reason < b.reason
+    end)
+    return list
+end
+
+-- A list as Reasons:list gives it, as text: at most `most` reasons (5), the rest as one.
+function M.text(list, most)
+    most = most or 5
+    local parts, rest = {}, 0
+    for i, entry in ipairs(list) do
+        if (i <= most or #list == most + 1) and entry.reason ~= OTHER then
+            parts[#parts + 1] = ("%d × %s"):format(entry.count, entry.reason)
+        else
+            rest = rest + entry.count
+        end
+    end
+    if rest > 0 then
+        parts[#parts + 1] = ("%d × %s"):format(rest, OTHER)
+    end
+    return table.concat(parts, ", ")
+end
+
+function Reasons:text(most)
+    return M.text(self:list(), most)
+end
+
+return M
