@@ -304,4 +304,4 @@ local function inspect(value, opts)
     return (show(st, value))
 end
 
-return { inspect = inspect }
+return { inspect = inspect, character = character }

@@ -4,6 +4,7 @@ local errors = require "leat.error"
 local http = require "leat.http"
 local json = require "leat.json"
 local policy = require "leat.policy"
+local reply_error = require "leat.reply_error"
 local rules = require "leat.retry_rules"
 local runtime = require "leat.core.runtime"
 local util = require "leat.util"
@@ -79,41 +80,30 @@ end
 
 -- ---- errors
 
-local LIMITED = { rate_limit_exceeded = true, rate_limit_error = true, tokens = true, requests = true }
-local PASSING = { server_error = true, overloaded_error = true, api_error = true, timeout = true }
+-- The wait that the server asks for. Headers go before the body.
+local function wait_of(res, said)
+    local hint = rules.hint(res)
+    return hint and hint > 0 and hint or said.retry_after or hint
+end
 
--- The error that a provider's answer stands for. `body` is its JSON, or anything else.
-local function provider_error(self, res, body)
-    local said = type(body) == "table" and body.error
-    local of = type(said) == "table" and said or {}
-    local message = of.message or type(said) == "string" and said or nil
-    local status = res.status
-    local number = tonumber(of.code) or tonumber(of.status)
-    if res.ok and number and number >= 400 and number < 600 then
-        status = number -- what was passed on by another server
-    elseif res.ok and (LIMITED[of.type] or LIMITED[of.code]) then
-        status = 429
-    end
-    local retryable = status == 408 or status == 429 or status >= 500
-    if res.ok and status == res.status then
-        retryable = PASSING[of.type] or PASSING[of.code] or false
-    end
+-- The error that a provider's answer stands for. `value` is its JSON, where it is decoded already; `text` is
+-- the answer where that is not res.body.
+local function provider_error(self, res, value, text)
+    local said = reply_error.read(text or res.body, { value = value, redact = self._redact })
+    local status = res.ok and said.status or res.status
+    local retryable = rules.passing(status)
     local asked = policy.header(res.headers, "x-should-retry")
-    if of.code == "insufficient_quota" then
+    if said.final then
         retryable = false -- a 429 that no wait helps against
     elseif asked == "true" or asked == "false" then
         retryable = asked == "true"
     end
-    message = type(message) == "string" and message ~= "" and message
-        or ("the server answered with status %d%s"):format(res.status,
-            res.reason ~= "" and " " .. res.reason or "")
-    local function word(v)
-        return type(v) == "string" and self._redact(v) or nil
-    end
+    local message = said.message or ("the server answered with status %d%s"):format(res.status,
+        res.reason ~= "" and " " .. res.reason or "")
     return errors.new {
-        kind = "http", message = ("%s (status %d)"):format(self._redact(message), status),
-        status = status, retryable = retryable, retry_after = rules.hint(res),
-        type = word(of.type), code = word(of.code), param = word(of.param),
+        kind = "http", message = ("%s (status %d)"):format(message, status),
+        status = status, retryable = retryable, retry_after = wait_of(res, said),
+        type = said.type, code = said.code, param = said.param, body = said.body,
         request_id = policy.header(res.headers, "x-request-id"), url = redact("url", res.url),
     }
 end

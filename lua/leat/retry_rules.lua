@@ -22,7 +22,8 @@ local function never_sent(err)
         or err.kind == "timeout" and BEFORE_SENDING[err.phase] == true
 end
 
-local function passing(status)
+-- Whether what failed with this status may go well at another time.
+function M.passing(status)
     return status == 408 or status == 429 or status >= 500 and status ~= 501 and status ~= 505
 end
 
@@ -56,7 +57,7 @@ function M.worth_trying(idempotent, value, err, status, hint)
         elseif harmful(idempotent, err) then
             return never_sent(err) and err.retryable ~= false or status ~= nil and turned_away(status, hint)
         elseif err.retryable == nil then
-            return status ~= nil and passing(status)
+            return status ~= nil and M.passing(status)
         end
         return err.retryable
     elseif not status or status < 400 then
@@ -66,7 +67,7 @@ function M.worth_trying(idempotent, value, err, status, hint)
     if asked == "true" or asked == "false" then
         return asked == "true"
     end
-    return passing(status) and (not harmful(idempotent, value) or turned_away(status, hint))
+    return M.passing(status) and (not harmful(idempotent, value) or turned_away(status, hint))
 end
 
 -- ---- hints
