@@ -46,7 +46,7 @@ function M.asked(res, status)
     if asked == "true" or asked == "false" then
         return asked == "true"
     end
-    return passing(status)
+    return M.passing(status)
 end
 
 -- Whether what ended like this may go well at another time. `idempotent`: what the caller says, or nil.
