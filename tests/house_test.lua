@@ -344,6 +344,21 @@ tests["each kind of error, and each reason, is asserted by name in some test"] =
     end
 end
 
+-- Between two readings of the clock time passes: `sleep(at - now())` raises where `at` has just gone by.
+tests["no wait is computed from a second reading of the clock"] = function(complain)
+    for _, name in ipairs(list_files("lua/leat", "%.lua$")) do
+        for number, line in each_line(read(root .. "/lua/leat/" .. name)) do
+            local code = line:gsub("%-%-.*$", "")
+            for call, arguments in code:gmatch "([%w_]+)(%b())" do
+                local waits = call == "sleep" or call == "shield" or call:find "wait" or call:find "acquire"
+                if waits and arguments:find "%-%s*[%w_.]*now%(%)" then
+                    complain("lua/leat/" .. name, number, "use task.sleep_until")
+                end
+            end
+        end
+    end
+end
+
 -- ---- run
 
 local names, passed, failed = {}, 0, 0

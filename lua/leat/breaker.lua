@@ -48,16 +48,19 @@ local function change(self, state)
     end
 end
 
--- The time alone makes an open circuit half-open.
+-- The time alone makes an open circuit half-open. Returns the state, and if it is open the seconds until
+-- then.
 local function refresh(self)
-    if self.current == "open" and now() >= self.since + self.reset then
+    local left = self.current == "open" and self.since + self.reset - now()
+    if left and left <= 0 then
         change(self, "half-open")
+        return self.current
     end
-    return self.current
+    return self.current, left or nil
 end
 
 function Breaker:__tostring()
-    return "breaker (" .. refresh(self) .. ")"
+    return "breaker (" .. (refresh(self)) .. ")"
 end
 
 --- The state of the circuit.
@@ -67,7 +70,7 @@ end
 --- ```
 function Breaker:state()
     policy.own(self, Breaker, "breaker:state")
-    return refresh(self)
+    return (refresh(self))
 end
 
 -- A lease for a probe, or nil and the seconds until the oldest may be taken over: a probe that hangs must not
@@ -148,11 +151,11 @@ end
 function Breaker:call(fn, ...)
     policy.own(self, Breaker, "breaker:call")
     check.callable("breaker:call", "the first argument", fn)
-    local state, probe = refresh(self), nil
+    local state, left = refresh(self)
+    local probe
     if state == "open" then
-        return refused(self, self.since + self.reset - now())
+        return refused(self, left)
     elseif state == "half-open" then
-        local left
         probe, left = lease(self)
         if not probe then
             return refused(self, left)

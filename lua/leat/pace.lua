@@ -99,9 +99,9 @@ end
 -- Waits for the turn of a call; called by one after the other. Returns whether it had to wait.
 function Pace:wait()
     local waited = false
-    while self.due > now() + 1e-9 do
+    while self.due > now() + 1e-9 do -- again after each wait: a pause may have begun meanwhile
         waited = true
-        task.sleep(self.due - now())
+        task.sleep_until(self.due)
     end
     self.started = self.started + 1
     if waited then

@@ -11,6 +11,7 @@ local function move(job, state)
     local from = job.state
     if from ~= state then
         job.state = state
+        job.stage = state ~= "between" and state or job.stage
         for i = 1, #job.tallies do
             job.tallies[i]:move(from, state)
         end
@@ -59,7 +60,8 @@ local function attempt(self, job, fn, ...)
     end
     job.usage = nil
     local began = now()
-    local function ended(_, value, second)
+    local function ended(answered, value, second)
+        job.stage = answered and "answered" or job.stage
         local usage = job.usage or usage_in(value) or usage_in(second)
         job.usage = usage
         for i = 1, #job.tallies do
@@ -128,9 +130,10 @@ local function once(self, job, fn, ...)
         run.between = run.between - 1
         move(job, "pending")
     end
-    return policy.run(function(_, value, err)
+    return policy.run(function(ended, value, err)
         run.between = run.between + 1
         move(job, "between")
+        job.stage = ended and "between" or job.stage
         local status = policy.status(value)
         if run.nudge and (value == nil and err ~= nil or status and status >= 400) then
             run:nudge() -- its place is free for another item while it waits

@@ -5,6 +5,7 @@ local draw = require "leat.draw"
 local errors = require "leat.error"
 local gather = require "leat.gather"
 local items = require "leat.pipeline_item"
+local logger = require "leat.log"
 local policy = require "leat.policy"
 local progress = require "leat.progress"
 local sync = require "leat.sync"
@@ -143,6 +144,23 @@ local function draw_all(self)
     end
 end
 
+-- Where an item was whose task raised, unless that was in the script's own function.
+local POLICY = {
+    pending = "retry or the breaker", rate = "rate limiter", slot = "concurrency limit",
+    answered = "policies, after the answer,", between = "retry",
+}
+
+-- A bug ends the run. Its traceback shows only lines of the script: this says the row and the policy.
+local function warn_of_bug(self, index)
+    local job = self.jobs[index]
+    local where = job and POLICY[job.stage]
+    if where then
+        local id = type(job.item) == "table" and job.item.custom_id -- a row of `leat batch`
+        logger.warn(("pipeline: a bug in the %s ended the run, at item %d%s"):format(where, index,
+            type(id) == "string" and (" (%s)"):format(id:sub(1, 80)) or ""))
+    end
+end
+
 local function item_ended(self, index, status, value)
     local job = self.jobs[index]
     self.jobs[index] = nil
@@ -162,6 +180,7 @@ local function loop(g, self)
         if not t then
             return nil
         elseif status == "raised" then
+            warn_of_bug(self, index)
             return t
         elseif index > 0 then
             self.running = self.running - 1

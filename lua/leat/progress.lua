@@ -117,12 +117,12 @@ end
 
 -- Something has changed. What comes too soon after the last line is shown when its time has come.
 function Progress:poke()
-    local due = self.last + self.interval - task.now()
-    if due <= 0 then
+    local due = self.last + self.interval
+    if task.now() >= due then
         show(self)
     elseif not self.timer then
         self.timer = task.spawn(function()
-            task.sleep(due)
+            task.sleep_until(due)
             self.timer = nil
             show(self)
         end)

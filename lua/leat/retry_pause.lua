@@ -50,10 +50,7 @@ function M.wait(self, key, at, heeded)
         if M.past_deadline(at) then
             return false
         end
-        local left = at - now() -- read once: it may pass meanwhile
-        if left > 0 then
-            task.sleep(left)
-        end
+        task.sleep_until(at)
         local p = self.paused[key]
         if not p or p == heeded then
             return true

@@ -25,6 +25,17 @@ function M.sleep(seconds)
     return await(task.sleep(seconds))
 end
 
+--- Internal. Waits until the clock of `now` shows `at`; returns at once if it does already. The policies wait
+--- by this only. `sleep(at - now())` is wrong wherever `at` was compared with an earlier reading of the
+--- clock: time may pass between the two readings, and the difference is then negative.
+---@param at number
+function M.sleep_until(at)
+    local left = at - task.now()
+    if left > 0 then
+        M.sleep(left)
+    end
+end
+
 --- Starts `fn(...)` as a child of the running task. It begins when the running task next waits.
 ---@param fn function
 ---@param ... any its arguments
