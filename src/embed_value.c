@@ -2,6 +2,7 @@
 #include "embed.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <string.h>
 
 /* Deeper than any message that is meant to be read; a table that holds itself ends here. */
@@ -196,7 +197,7 @@ enum leat_type leat_type_of(const leat_value *v)
 
 bool leat_to_boolean(const leat_value *v)
 {
-    return v && (v->type != LEAT_BOOLEAN || v->as.boolean);
+    return leat_type_of(v) != LEAT_NIL && (v->type != LEAT_BOOLEAN || v->as.boolean);
 }
 
 double leat_to_number(const leat_value *v, double otherwise)
@@ -299,9 +300,34 @@ static bool charge(struct taking *c, size_t bytes)
 
 static bool take(lua_State *L, int index, int depth, struct taking *c, leat_value **out);
 
-static bool take_table(lua_State *L, int index, int depth, struct taking *c, leat_value *table)
+/* What our own metatables say of a table that crosses. */
+struct crossing_form {
+    bool holes;    /* results: an item may be missing */
+    bool numbered; /* json.object: whole numbers are names */
+    bool is_error; /* its response stays behind */
+};
+
+static struct crossing_form form_of(lua_State *L, int index)
 {
-    size_t n = lua_objlen(L, index);
+    struct crossing_form form = {false, false, false};
+    if (!lua_getmetatable(L, index))
+        return form;
+    lua_pushliteral(L, JSON_FORM_FIELD);
+    lua_rawget(L, -2); // metatable form
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        const char *name = lua_tostring(L, -1);
+        form.holes = strcmp(name, "list") == 0;
+        form.numbered = strcmp(name, "object") == 0;
+        form.is_error = strcmp(name, "error") == 0;
+    }
+    lua_pop(L, 2);
+    return form;
+}
+
+/* The items from 1 to n. */
+static bool take_items(lua_State *L, int index, int depth, struct taking *c, leat_value *table,
+                       size_t n, bool holes)
+{
     for (size_t i = 1; i <= n; i++) {
         leat_value *item = NULL;
         lua_rawgeti(L, index, (int)i);
@@ -309,29 +335,58 @@ static bool take_table(lua_State *L, int index, int depth, struct taking *c, lea
         lua_pop(L, 1);
         if (!ok)
             return false;
-        if (!item)
+        if (!item && holes && charge(c, 0))
+            item = new_value(LEAT_NIL);
+        else if (!item && !holes)
             c->why = "a list with a hole in it";
-        else if (!leat_append(table, item))
+        if (!c->why && !leat_append(table, item))
             c->why = "not enough memory";
         if (c->why)
             return false;
     }
+    return true;
+}
+
+/* The value on top of the stack, as a field of that name. */
+static void take_field(lua_State *L, const char *name, size_t len, int depth, struct taking *c,
+                       leat_value *table)
+{
+    leat_value *item = NULL;
+    if (strlen(name) != len)
+        c->why = "a field whose name holds a NUL byte";
+    else if (charge(c, len) && take(L, lua_gettop(L), depth + 1, c, &item) && item &&
+             !add_field(table, name, item))
+        c->why = "not enough memory";
+}
+
+static bool take_table(lua_State *L, int index, int depth, struct taking *c, leat_value *table)
+{
+    struct crossing_form form = form_of(L, index);
+    size_t n = form.numbered ? 0 : lua_objlen(L, index);
+    if (form.holes) {
+        lua_pushliteral(L, "n");
+        lua_rawget(L, index);
+        double given = lua_tonumber(L, -1);
+        lua_pop(L, 1);
+        if (given > (double)n && given < INT_MAX)
+            n = (size_t)given;
+    }
+    if (!take_items(L, index, depth, c, table, n, form.holes))
+        return false;
     lua_pushnil(L);
     while (lua_next(L, index)) {
-        leat_value *item = NULL;
+        double key = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
+        char digits[32];
+        size_t len;
         if (lua_type(L, -2) == LUA_TSTRING) {
-            size_t len;
             const char *name = lua_tolstring(L, -2, &len);
-            if (strlen(name) != len)
-                c->why = "a field whose name holds a NUL byte";
-            else if (charge(c, len) && take(L, lua_gettop(L), depth + 1, c, &item) &&
-                     !add_field(table, name, item))
-                c->why = "not enough memory";
-        } else {
-            double key = lua_tonumber(L, -2);
-            if (lua_type(L, -2) != LUA_TNUMBER || key < 1 || key > (double)n ||
-                key != (double)(size_t)key)
-                c->why = "a table with keys that are neither texts nor those of a list";
+            if (!form.is_error || strcmp(name, "response") != 0)
+                take_field(L, name, len, depth, c, table);
+        } else if (form.numbered && lua_type(L, -2) == LUA_TNUMBER) {
+            take_field(L, digits, (size_t)snprintf(digits, sizeof digits, "%.14g", key), depth, c,
+                       table);
+        } else if (key < 1 || key > (double)n || key != (double)(size_t)key) {
+            c->why = "a table with keys that are neither texts nor those of a list";
         }
         lua_pop(L, 1);
         if (c->why) {
@@ -375,6 +430,13 @@ static bool take(lua_State *L, int index, int depth, struct taking *c, leat_valu
             return false;
         }
         break;
+    case LUA_TLIGHTUSERDATA:
+        if (lua_touserdata(L, index) == NULL) { /* json.null */
+            *out = new_value(LEAT_NIL);
+            break;
+        }
+        c->why = "a userdata";
+        return false;
     default:
         c->why = "a function, a userdata or a coroutine";
         return false;

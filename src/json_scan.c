@@ -18,6 +18,7 @@ void json_scan_init(struct json_scan *s, const char *text, size_t len, unsigned 
     s->token_len = 0;
     s->escaped = s->integer = false;
     s->depth = 0;
+    s->halves = JSON_HALVES_REFUSED;
     s->fault = NULL;
     s->offset = 0;
     s->text = s->at = text;
@@ -121,23 +122,31 @@ size_t json_utf8_valid(const char *text, size_t len)
     return (size_t)(at - start);
 }
 
+/* The second half of a surrogate pair, as an escape at `at`; -1: there is none. */
+static int second_half(const char *at, const char *end)
+{
+    if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
+        return -1;
+    int unit = hex4(at + 2, end);
+    return unit >= 0xdc00 && unit <= 0xdfff ? unit : -1;
+}
+
 /* `at`: behind the backslash. Returns what follows the escape; NULL: it is not one. */
-static const char *skip_escape(const char *at, const char *end)
+static const char *skip_escape(const char *at, const char *end, bool halves)
 {
     if (at == end)
         return NULL;
     if (*at != 'u')
         return memchr("\"\\/bfnrt", *at, 8) ? at + 1 : NULL;
     int unit = hex4(at + 1, end);
-    if (unit < 0 || (unit >= 0xdc00 && unit <= 0xdfff))
+    if (unit < 0)
         return NULL;
     at += 5;
-    if (unit < 0xd800 || unit > 0xdbff)
+    if (unit < 0xd800 || unit > 0xdfff)
         return at;
-    if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
-        return NULL;
-    unit = hex4(at + 2, end);
-    return unit >= 0xdc00 && unit <= 0xdfff ? at + 6 : NULL;
+    if (unit <= 0xdbff && second_half(at, end) >= 0)
+        return at + 6;
+    return halves ? at : NULL;
 }
 
 /* Bytes of a string that need no look: 1 for all but quote, backslash, controls and non-ASCII. */
@@ -199,7 +208,7 @@ static bool scan_string(struct json_scan *s)
             return true;
         }
         if (c == '\\') {
-            const char *next = skip_escape(at + 1, end);
+            const char *next = skip_escape(at + 1, end, s->halves != JSON_HALVES_REFUSED);
             if (next == NULL) {
                 fail_at(s, at, "a bad escape in a string");
                 return false;
@@ -413,7 +422,7 @@ static char *put_utf8(char *out, unsigned code)
     return out;
 }
 
-size_t json_unescape(char *out, const char *token, size_t len)
+size_t json_unescape(char *out, const char *token, size_t len, enum json_halves halves)
 {
     char *start = out;
     const char *at = token, *end = token + len;
@@ -444,10 +453,14 @@ size_t json_unescape(char *out, const char *token, size_t len)
         case 'u': {
             unsigned code = (unsigned)hex4(at, end);
             at += 4;
-            if (code >= 0xd800 && code <= 0xdbff) {
-                unsigned low = (unsigned)hex4(at + 2, end);
-                code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-                at += 6;
+            if (code >= 0xd800 && code <= 0xdfff) {
+                int low = code <= 0xdbff ? second_half(at, end) : -1;
+                if (low >= 0) {
+                    code = 0x10000 + ((code - 0xd800) << 10) + ((unsigned)low - 0xdc00);
+                    at += 6;
+                } else if (halves != JSON_HALVES_KEPT) {
+                    code = 0xfffd;
+                }
             }
             out = put_utf8(out, code);
             break;

@@ -25,6 +25,14 @@ enum json_token {
     JSON_NULL
 };
 
+/* What becomes of half a surrogate pair (\ud83d without its \ude00). No UTF-8 text can hold one. */
+enum json_halves {
+    JSON_HALVES_REFUSED,
+    JSON_HALVES_REPLACED, /* by U+FFFD */
+    JSON_HALVES_KEPT, /* as the three bytes that UTF-8 would have for it, so that it can be joined
+                       */
+};
+
 struct json_scan {
     /* read-only: the token that was returned last. Strings without their quotes, numbers as they
      * are written; both point into the text. */
@@ -35,6 +43,9 @@ struct json_scan {
     unsigned depth;
     const char *fault; /* after JSON_ERROR: what was expected or found; static text */
     size_t offset;     /* after JSON_ERROR: of the offending byte, from 0 */
+
+    /* Set it behind json_scan_init. */
+    enum json_halves halves;
 
     /* private */
     const char *text, *at, *end;
@@ -49,8 +60,9 @@ void json_scan_init(struct json_scan *s, const char *text, size_t len, unsigned 
 enum json_token json_scan_next(struct json_scan *s);
 
 /* Writes what an escaped string stands for, in UTF-8, and returns its length, which is never over
- * `len`. For tokens of json_scan_next only: the escapes are not checked again. */
-size_t json_unescape(char *out, const char *token, size_t len);
+ * `len`. For tokens of json_scan_next only: the escapes are not checked again. `halves`: those of
+ * the scan. */
+size_t json_unescape(char *out, const char *token, size_t len, enum json_halves halves);
 
 /* Fills an ERR_INVALID that says where (line, column, byte, all from 1) and what. */
 enum err_kind json_scan_err(const struct json_scan *s, struct err *err);

@@ -243,7 +243,9 @@ LEAT_API const char *leat_field_name(const leat_value *table, size_t index);
  * leat_step, leat_run or leat_free, or the host's uv_run; from them only values, leat_complete,
  * leat_interrupt, leat_call, leat_eval and leat_cancel may be used, and what only tells something,
  * leat_report excepted. What crosses may be nested 32 deep, and what a script hands over be no
- * larger than memory_limit; functions, userdata and coroutines cannot cross. */
+ * larger than memory_limit; functions, userdata and coroutines cannot cross. Whole numbers as keys
+ * of what json.object has marked cross as field names; json.null, and a result that is missing in
+ * what gather, map and pipelines return, as a value of type LEAT_NIL. */
 
 /* A started call has ended: its results (64 at most), or what went wrong in *err (NULL where it did
  * well; of kind "raised" for a bug). Both are borrowed for the callback. */

@@ -125,6 +125,19 @@ static void read_encode_options(lua_State *L, int index, struct json_encode_opti
     }
 }
 
+static enum json_halves read_halves(lua_State *L, int value)
+{
+    if (is_key(L, value, "strict"))
+        return JSON_HALVES_REFUSED;
+    if (is_key(L, value, "replace"))
+        return JSON_HALVES_REPLACED;
+    if (is_key(L, value, "keep"))
+        return JSON_HALVES_KEPT;
+    char picture[64];
+    aux_raise(L, "json.decode: surrogates must be 'strict', 'replace' or 'keep', not %s",
+              aux_picture(L, value, picture, sizeof picture));
+}
+
 static void read_decode_options(lua_State *L, int index, struct json_decode_options *options,
                                 bool *cjson)
 {
@@ -139,6 +152,8 @@ static void read_decode_options(lua_State *L, int index, struct json_decode_opti
                 aux_raise(L, "json.decode: big must be 'number' or 'string', not %s",
                           aux_picture(L, value, picture, sizeof picture));
             options->big_as_string = is_key(L, value, "string");
+        } else if (is_key(L, key, "surrogates")) {
+            options->halves = read_halves(L, value);
         } else if (is_key(L, key, "max_depth")) {
             options->max_depth =
                 (unsigned)aux_check_integer(L, value, "json.decode: max_depth", 1, JSON_MAX_DEPTH);
@@ -148,7 +163,7 @@ static void read_decode_options(lua_State *L, int index, struct json_decode_opti
                           aux_picture(L, value, picture, sizeof picture));
             *cjson = is_key(L, value, "cjson");
         } else {
-            unknown_option(L, key, "json.decode", "big, max_depth, builder");
+            unknown_option(L, key, "json.decode", "big, surrogates, max_depth, builder");
         }
         lua_pop(L, 1);
     }
@@ -176,11 +191,13 @@ static int encode(lua_State *L)
 
 /* One strict pass. True in *lossless: lua-cjson builds the same value as json_build does. It knows
  * no mark for empty arrays, and cannot tell text from number where a number is large. */
-static enum err_kind check_text(const char *text, size_t len, unsigned max_depth, bool *lossless,
+static enum err_kind check_text(const char *text, size_t len,
+                                const struct json_decode_options *options, bool *lossless,
                                 struct err *err, size_t *offset)
 {
     struct json_scan s;
-    json_scan_init(&s, text, len, max_depth);
+    json_scan_init(&s, text, len, options->max_depth);
+    s.halves = options->halves;
     *lossless = len <= CJSON_MAX_BYTES;
     enum json_token before = JSON_END;
     for (;;) {
@@ -192,6 +209,9 @@ static enum err_kind check_text(const char *text, size_t len, unsigned max_depth
             return json_scan_err(&s, err);
         }
         if (token == JSON_ARRAY_END && before == JSON_ARRAY)
+            *lossless = false;
+        if ((token == JSON_STRING || token == JSON_KEY) && s.escaped &&
+            options->halves != JSON_HALVES_REFUSED)
             *lossless = false;
         if (token == JSON_NUMBER &&
             (s.integer ? s.token_len > 15
@@ -231,7 +251,7 @@ static int decode(lua_State *L)
     err.kind = ERR_NONE;
     if (cjson) {
         bool lossless;
-        if (check_text(text, len, options.max_depth, &lossless, &err, &offset) != ERR_NONE)
+        if (check_text(text, len, &options, &lossless, &err, &offset) != ERR_NONE)
             return fail_decode(L, &err, offset);
         if (lossless) {
             lua_pushvalue(L, lua_upvalueindex(UP_CJSON)); // cjson.decode
@@ -283,11 +303,13 @@ static int object(lua_State *L)
 }
 
 /* Pushes a metatable that does nothing but name what it marks. */
-static const void *push_mark(lua_State *L, const char *name)
+static const void *push_mark(lua_State *L, const char *name, const char *form)
 {
-    lua_createtable(L, 0, 1);
+    lua_createtable(L, 0, 2);
     lua_pushstring(L, name);
     lua_setfield(L, -2, "__name");
+    lua_pushstring(L, form);
+    lua_setfield(L, -2, JSON_FORM_FIELD);
     return lua_topointer(L, -1);
 }
 
@@ -320,8 +342,8 @@ int lua_open_json(lua_State *L, struct rt *rt)
     lua_pop(L, 1); // core
     lua_pushlightuserdata(L, rt);
     struct json_state *st = new_state(L, rt);
-    st->array_mark = push_mark(L, "json.array");
-    st->object_mark = push_mark(L, "json.object");
+    st->array_mark = push_mark(L, "json.array", "array");
+    st->object_mark = push_mark(L, "json.object", "object");
     push_cjson_decode(L); // core rt state array_mark object_mark cjson
     for (const luaL_Reg *f = functions; f->name != NULL; f++) {
         for (int i = 1; i <= UP_COUNT; i++)

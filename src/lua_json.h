@@ -25,6 +25,7 @@ struct json_encode_options {
 
 struct json_decode_options {
     bool big_as_string;
+    enum json_halves halves;
     unsigned max_depth;
 };
 

@@ -148,7 +148,8 @@ static enum err_kind push_string(struct builder *b)
     enum err_kind kind = buf_reserve(scratch, len);
     if (kind != ERR_NONE)
         return kind;
-    lua_pushlstring(b->L, scratch->data, json_unescape(scratch->data, token, len));
+    lua_pushlstring(b->L, scratch->data,
+                    json_unescape(scratch->data, token, len, b->options->halves));
     return ERR_NONE;
 }
 
@@ -188,6 +189,7 @@ enum err_kind json_build(lua_State *L, struct json_state *st, const char *text, 
     b.array_mark = array_mark;
     b.text = text;
     json_scan_init(&b.scan, text, len, options->max_depth);
+    b.scan.halves = options->halves;
     int base = lua_gettop(L);
     for (;;) {
         enum json_token token = json_scan_next(&b.scan);

@@ -1,5 +1,6 @@
 /* Writes a Lua value as JSON text. Reads tables raw, runs no Lua code, and on a value that JSON
  * cannot hold says which and where: "json: a function at .tools[2].run". */
+#include "json_put.h"
 #include "lua_json.h"
 
 #include <math.h>
@@ -12,6 +13,7 @@ struct frame {
     const char *key; /* NULL: an array, at `index` */
     size_t key_len;
     int index;
+    bool is_error; /* the table is an error value */
 };
 
 struct encoder {
@@ -71,169 +73,32 @@ static enum err_kind fail_out(struct encoder *e, enum err_kind kind)
     return err_set(e->err, kind, "json: no memory for the text");
 }
 
-static inline enum err_kind put(struct encoder *e, const char *bytes, size_t len)
+static enum err_kind put(struct encoder *e, const char *bytes, size_t len)
 {
-    struct buf *out = e->out;
-    if (len != 0 && len <= out->cap - out->len && out->data != NULL) {
-        memcpy(out->data + out->len, bytes, len);
-        buf_commit(out, len);
-        return ERR_NONE;
-    }
-    enum err_kind kind = buf_append(e->out, bytes, len);
+    enum err_kind kind = json_put(e->out, bytes, len);
     return kind == ERR_NONE ? kind : fail_out(e, kind);
-}
-
-/* ---- Numbers */
-
-static enum err_kind write_integer(struct encoder *e, int64_t value)
-{
-    char digits[24];
-    char *at = digits + sizeof digits;
-    uint64_t rest = value < 0 ? (uint64_t)-value : (uint64_t)value;
-    do {
-        *--at = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest != 0);
-    if (value < 0)
-        *--at = '-';
-    return put(e, at, (size_t)(digits + sizeof digits - at));
-}
-
-/* Few decimals, the common case (0.7, 12.25), without printf: where `value` is exactly the quotient
- * of a whole number and a power of ten, those digits read back as `value`. Returns the length or 0.
- */
-static size_t short_decimal(char *out, double value)
-{
-    static const double powers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
-    double size = fabs(value);
-    if (size >= 1e9 || size < 1e-3)
-        return 0;
-    for (int places = 1; places <= 6; places++) {
-        double scaled = nearbyint(size * powers[places]);
-        if (scaled / powers[places] != size)
-            continue;
-        uint64_t all = (uint64_t)scaled;
-        char digits[24];
-        char *at = digits + sizeof digits;
-        for (int i = 0; i < places || all != 0 || i == places; i++) {
-            if (i == places)
-                *--at = '.';
-            *--at = (char)('0' + all % 10);
-            all /= 10;
-        }
-        if (value < 0)
-            *--at = '-';
-        size_t len = (size_t)(digits + sizeof digits - at);
-        memcpy(out, at, len);
-        return len;
-    }
-    return 0;
 }
 
 static enum err_kind write_number(struct encoder *e, const struct frame *up, double value)
 {
-    const double exact = 9007199254740992.0; /* 2^53 */
-    if (value >= -exact && value <= exact && (double)(int64_t)value == value &&
-        !(value == 0 && signbit(value)))
-        return write_integer(e, (int64_t)value);
     if (isnan(value))
         return fail(e, up, "NaN, which JSON cannot hold,");
     if (isinf(value))
         return fail(e, up, "an infinite number, which JSON cannot hold,");
-    char text[40];
-    size_t len = short_decimal(text, value);
-    if (len != 0)
-        return put(e, text, len);
-    for (int digits = 15; digits <= 17; digits++) {
-        len = (size_t)snprintf(text, sizeof text, "%.*g", digits, value);
-        if (digits == 17 || strtod(text, NULL) == value)
-            break;
-    }
-    /* The host's locale may write something else than a point. */
-    for (size_t i = 0; i < len; i++)
-        if (strchr("0123456789+-eE", text[i]) == NULL)
-            text[i] = '.';
-    return put(e, text, len);
+    enum err_kind kind = json_put_number(e->out, value);
+    return kind == ERR_NONE ? kind : fail_out(e, kind);
 }
 
-/* ---- Strings */
-
-/* What stands behind the backslash; 'u': four hex digits follow; 0: no escape needed. */
-static char escape_of(unsigned char c)
-{
-    switch (c) {
-    case '"':
-    case '\\':
-        return (char)c;
-    case '\b':
-        return 'b';
-    case '\f':
-        return 'f';
-    case '\n':
-        return 'n';
-    case '\r':
-        return 'r';
-    case '\t':
-        return 't';
-    default:
-        return c < 0x20 ? 'u' : 0;
-    }
-}
-
-/* False: the string is not UTF-8. Room for the worst case (6 bytes for one) is not taken at once,
- * so that a large string of text does not cost six times itself. */
+/* False in *valid: the string is not UTF-8. */
 static enum err_kind write_string(struct encoder *e, const char *text, size_t len, bool *valid)
 {
-    *valid = true;
-    enum err_kind kind = buf_reserve(e->out, len > SIZE_MAX - 2 ? len : len + 2);
-    if (kind != ERR_NONE)
-        return fail_out(e, kind);
-    size_t run = 0, i = json_plain_run(text, len);
-    if (i == len) { /* nothing to escape, as nearly always */
-        char *out = e->out->data + e->out->len;
-        out[0] = '"';
-        memcpy(out + 1, text, len);
-        out[len + 1] = '"';
-        buf_commit(e->out, len + 2);
-        return ERR_NONE;
-    }
-    kind = put(e, "\"", 1);
-    while (kind == ERR_NONE && (i += json_plain_run(text + i, len - i)) < len) {
-        unsigned char c = (unsigned char)text[i];
-        if (c >= 0x80) {
-            /* One character at a time would be slow for text in other scripts: to the end of the
-             * run. */
-            size_t end = i + 1;
-            while (end < len && (unsigned char)text[end] >= 0x80)
-                end++;
-            if (json_utf8_valid(text + i, end - i) != end - i) {
-                *valid = false;
-                return ERR_INVALID;
-            }
-            i = end;
-            continue;
-        }
-        char escape = escape_of(c);
-        char bytes[8] = {'\\', escape};
-        size_t escape_len = 2;
-        if (escape == 'u') {
-            static const char hex[] = "0123456789abcdef";
-            memcpy(bytes, "\\u00", 4);
-            bytes[4] = hex[c >> 4];
-            bytes[5] = hex[c & 15];
-            escape_len = 6;
-        }
-        kind = put(e, text + run, i - run);
-        if (kind == ERR_NONE)
-            kind = put(e, bytes, escape_len);
-        run = ++i;
-    }
-    if (kind == ERR_NONE)
-        kind = put(e, text + run, len - run);
-    return kind == ERR_NONE ? put(e, "\"", 1) : kind;
+    enum err_kind kind = json_put_string(e->out, text, len, valid);
+    return kind == ERR_NONE || !*valid ? kind : fail_out(e, kind);
 }
 
 /* ---- Tables */
+
+#define JSON_MAX_RESULTS 1e8
 
 #define MIXED_KEYS "a table with both string and number keys,"
 #define BAD_KEY "a table with a key that is neither a string nor an index,"
@@ -311,20 +176,32 @@ static enum err_kind close_object(struct encoder *e, bool empty)
     return kind == ERR_NONE ? put(e, "}", 1) : kind;
 }
 
-/* A whole number as a key of a table that was marked as an object. */
-static enum err_kind number_key(struct encoder *e, struct frame *frame, int table, double key,
-                                char *out, size_t size)
+/* What is left out of an object: `response` of an error, which is no data. */
+static bool left_out(const struct frame *frame, const char *key, size_t len)
 {
+    return frame->is_error && len == 8 && memcmp(key, "response", 8) == 0;
+}
+
+/* Pushes the text of a whole number that is a key of a table marked as an object. */
+static enum err_kind number_key(struct encoder *e, const struct frame *frame, int table, double key)
+{
+    char digits[32];
     if (floor(key) != key || fabs(key) > 9007199254740992.0)
         return fail(e, frame->up,
                     "a key that is neither a string nor a whole number, in the object");
-    snprintf(out, size, "%.0f", key);
-    lua_pushstring(e->L, out); // text
-    lua_rawget(e->L, table);   // value or nil
+    snprintf(digits, sizeof digits, "%.0f", key);
+    lua_pushstring(e->L, digits); // text
+    lua_pushvalue(e->L, -1);
+    lua_rawget(e->L, table); // text value
     bool twice = !lua_isnil(e->L, -1);
-    lua_pop(e->L, 1);
+    lua_pop(e->L, 1); // text
     return twice ? fail(e, frame->up, "a key twice, as a number and as a string, in the object")
                  : ERR_NONE;
+}
+
+static enum err_kind bad_key(struct encoder *e, const struct frame *frame, int key)
+{
+    return fail(e, frame->up, lua_type(e->L, key) == LUA_TNUMBER ? MIXED_KEYS : BAD_KEY);
 }
 
 static enum err_kind write_object_unsorted(struct encoder *e, struct frame *frame, int table,
@@ -334,24 +211,27 @@ static enum err_kind write_object_unsorted(struct encoder *e, struct frame *fram
     lua_pushnil(e->L);              // key
     while (lua_next(e->L, table)) { // key value
         enum err_kind kind = ERR_NONE;
-        char digits[32] = "";
+        int key = lua_gettop(e->L) - 1;
         size_t len = 0;
-        const char *key = digits;
-        int type = lua_type(e->L, -2);
-        if (type == LUA_TSTRING) {
-            key = lua_tolstring(e->L, -2, &len);
-        } else if (marked && type == LUA_TNUMBER) {
-            kind = number_key(e, frame, table, lua_tonumber(e->L, -2), digits, sizeof digits);
-            len = strlen(digits);
+        const char *text = NULL;
+        if (lua_type(e->L, key) == LUA_TSTRING) {
+            text = lua_tolstring(e->L, key, &len);
+        } else if (marked && lua_type(e->L, key) == LUA_TNUMBER) {
+            kind = number_key(e, frame, table, lua_tonumber(e->L, key)); // key value text
+            if (kind == ERR_NONE) {
+                text = lua_tolstring(e->L, -1, &len);
+                lua_insert(e->L, -2); // key text value
+            }
         } else {
-            kind = fail(e, frame->up, type == LUA_TNUMBER ? MIXED_KEYS : BAD_KEY);
+            kind = bad_key(e, frame, key);
         }
-        if (kind == ERR_NONE)
-            kind = write_pair(e, frame, key, len, first);
+        if (kind == ERR_NONE && !left_out(frame, text, len)) {
+            kind = write_pair(e, frame, text, len, first);
+            first = false;
+        }
         if (kind != ERR_NONE)
             return kind;
-        first = false;
-        lua_pop(e->L, 1); // key
+        lua_settop(e->L, key); // key
     }
     return close_object(e, first);
 }
@@ -363,44 +243,7 @@ static int compare_keys(const void *a, const void *b)
     return order != 0 ? order : (left->len > right->len) - (left->len < right->len);
 }
 
-/* The keys of all open objects lie one behind the other in st->keys, this object's from `from` on:
- * an index, because the rows move when an inner object adds its own. */
-static enum err_kind write_object_sorted(struct encoder *e, struct frame *frame, int table,
-                                         bool marked)
-{
-    struct buf *keys = &e->st->keys;
-    size_t from = keys->len;
-    lua_pushnil(e->L);              // key
-    while (lua_next(e->L, table)) { // key value
-        lua_pop(e->L, 1);           // key
-        if (lua_type(e->L, -1) != LUA_TSTRING)
-            return fail(e, frame->up,
-                        !marked && lua_type(e->L, -1) == LUA_TNUMBER
-                            ? MIXED_KEYS
-                            : "a key that is not a string (with sorted=true), in the object");
-        struct sort_key row;
-        row.text = lua_tolstring(e->L, -1, &row.len);
-        enum err_kind kind = buf_append(keys, &row, sizeof row);
-        if (kind != ERR_NONE)
-            return fail_out(e, kind);
-    }
-    size_t count = (keys->len - from) / sizeof(struct sort_key);
-    if (count > 0)
-        qsort(keys->data + from, count, sizeof(struct sort_key), compare_keys);
-    for (size_t i = 0; i < count; i++) {
-        struct sort_key row;
-        memcpy(&row, keys->data + from + i * sizeof row, sizeof row);
-        lua_pushlstring(e->L, row.text, row.len); // key
-        lua_rawget(e->L, table);                  // value
-        enum err_kind kind = write_pair(e, frame, row.text, row.len, i == 0);
-        if (kind != ERR_NONE)
-            return kind;
-        lua_pop(e->L, 1);
-    }
-    keys->len = from;
-    return close_object(e, count == 0);
-}
-
+/* Whether all keys are strings. */
 static bool names_only(lua_State *L, int table)
 {
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
@@ -412,12 +255,78 @@ static bool names_only(lua_State *L, int table)
     return true;
 }
 
+/* Adds a row to st->keys for the key on top of the stack. `numbers`: a table from the text of a
+ * number to that number, which also keeps the text alive; 0: numbers may not be keys. */
+static enum err_kind note_key(struct encoder *e, const struct frame *frame, int table, int numbers)
+{
+    int key = lua_gettop(e->L);
+    struct sort_key row;
+    if (lua_type(e->L, key) == LUA_TSTRING) {
+        row.text = lua_tolstring(e->L, key, &row.len);
+        if (left_out(frame, row.text, row.len))
+            return ERR_NONE;
+    } else if (numbers != 0 && lua_type(e->L, key) == LUA_TNUMBER) {
+        enum err_kind kind = number_key(e, frame, table, lua_tonumber(e->L, key)); // key text
+        if (kind != ERR_NONE)
+            return kind;
+        row.text = lua_tolstring(e->L, -1, &row.len);
+        lua_pushvalue(e->L, key);  // key text key
+        lua_rawset(e->L, numbers); // key
+    } else {
+        return bad_key(e, frame, key);
+    }
+    enum err_kind kind = buf_append(&e->st->keys, &row, sizeof row);
+    return kind == ERR_NONE ? kind : fail_out(e, kind);
+}
+
+/* The keys of all open objects lie one behind the other in st->keys, this object's from `from` on:
+ * an index, because the rows move when an inner object adds its own. */
+static enum err_kind write_object_sorted(struct encoder *e, struct frame *frame, int table,
+                                         bool marked)
+{
+    struct buf *keys = &e->st->keys;
+    size_t from = keys->len;
+    int numbers = 0;
+    if (marked && !names_only(e->L, table)) {
+        lua_newtable(e->L);
+        numbers = lua_gettop(e->L);
+    }
+    lua_pushnil(e->L);              // key
+    while (lua_next(e->L, table)) { // key value
+        lua_pop(e->L, 1);           // key
+        enum err_kind kind = note_key(e, frame, table, numbers);
+        if (kind != ERR_NONE)
+            return kind;
+    }
+    size_t count = (keys->len - from) / sizeof(struct sort_key);
+    if (count > 0)
+        qsort(keys->data + from, count, sizeof(struct sort_key), compare_keys);
+    for (size_t i = 0; i < count; i++) {
+        struct sort_key row;
+        memcpy(&row, keys->data + from + i * sizeof row, sizeof row);
+        lua_pushlstring(e->L, row.text, row.len); // key
+        if (numbers != 0) {
+            lua_pushvalue(e->L, -1);
+            lua_rawget(e->L, numbers); // key number or nil
+            lua_remove(e->L, lua_isnil(e->L, -1) ? -1 : -2);
+        }
+        lua_rawget(e->L, table); // value
+        enum err_kind kind = write_pair(e, frame, row.text, row.len, i == 0);
+        if (kind != ERR_NONE)
+            return kind;
+        lua_pop(e->L, 1);
+    }
+    if (numbers != 0)
+        lua_pop(e->L, 1);
+    keys->len = from;
+    return close_object(e, count == 0);
+}
+
 /* `marked`: by json.object, so that numbers may be keys. */
 static enum err_kind write_object(struct encoder *e, struct frame *frame, int table, bool marked)
 {
     e->depth++;
-    bool sorted = e->options->sorted || (e->options->stable && names_only(e->L, table));
-    if (!sorted)
+    if (!e->options->sorted && !e->options->stable)
         return write_object_unsorted(e, frame, table, marked);
     return write_object_sorted(e, frame, table, marked);
 }
@@ -460,44 +369,77 @@ static enum shape shape_of(lua_State *L, int table, int *count)
     return strings != 0 ? SHAPE_OBJECT : SHAPE_EMPTY;
 }
 
-static enum err_kind write_table(struct encoder *e, const struct frame *up, int table)
+/* The first `n` of a list with holes, or as many as there are: what gather and its like return. */
+static enum err_kind write_results(struct encoder *e, struct frame *frame, int table)
 {
-    struct frame frame = {.up = up, .table = lua_topointer(e->L, table)};
-    if (e->depth >= e->options->max_depth) {
-        /* Only here, so that a table without a cycle pays nothing for the question. The place to
-         * name is the one where the table first comes back. */
-        const struct frame *first = NULL, *second = &frame;
-        for (const struct frame *f = up; f != NULL; f = f->up) {
-            if (f->table != frame.table)
-                continue;
-            if (first != NULL)
-                second = first;
-            first = f;
-        }
+    double count = 0;
+    lua_pushnil(e->L);              // key
+    while (lua_next(e->L, table)) { // key value
+        const char *name = lua_type(e->L, -2) == LUA_TSTRING ? lua_tostring(e->L, -2) : NULL;
+        double index = name != NULL ? 0 : lua_tonumber(e->L, -2);
+        if (name != NULL && strcmp(name, "n") == 0)
+            index = lua_tonumber(e->L, -1);
+        else if (name != NULL && strcmp(name, "errors") != 0)
+            return fail(e, frame->up, MIXED_KEYS);
+        count = MAX(count, index);
+        lua_pop(e->L, 1); // key
+    }
+    /* More would be no results, and a loop without end. */
+    if (!(count <= JSON_MAX_RESULTS))
+        return fail(e, frame->up, "results with an 'n' that is too large,");
+    return write_array(e, frame, table, (int)count);
+}
+
+static enum err_kind too_deep(struct encoder *e, const struct frame *up, const struct frame *frame)
+{
+    /* Only here, so that a table without a cycle pays nothing for the question. The place to
+     * name is the one where the table first comes back. */
+    const struct frame *first = NULL, *second = frame;
+    for (const struct frame *f = up; f != NULL; f = f->up) {
+        if (f->table != frame->table)
+            continue;
         if (first != NULL)
-            return fail(e, second->up, "a table that contains itself,");
-        return fail(e, up, "nested too deep,");
+            second = first;
+        first = f;
     }
-    luaL_checkstack(e->L, 8, "json");
-    const void *mark = NULL;
-    if (lua_getmetatable(e->L, table)) { // metatable
-        mark = lua_topointer(e->L, -1);
-        lua_pop(e->L, 1);
+    if (first != NULL)
+        return fail(e, second->up, "a table that contains itself,");
+    return fail(e, up, "nested too deep,");
+}
+
+/* How the metatable of a table of our own says that it is to be written. */
+enum own_form { OWN_NONE, OWN_LIST, OWN_OBJECT, OWN_ERROR, OWN_REFUSED };
+
+/* The metatable is on top of the stack. `why`: of OWN_REFUSED, alive as long as the metatable. */
+static enum own_form own_form(lua_State *L, const char **why)
+{
+    enum own_form form = OWN_NONE;
+    lua_pushliteral(L, JSON_FORM_FIELD);
+    lua_rawget(L, -2); // metatable form
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        *why = lua_tostring(L, -1);
+        form = strcmp(*why, "list") == 0     ? OWN_LIST
+               : strcmp(*why, "object") == 0 ? OWN_OBJECT
+               : strcmp(*why, "error") == 0  ? OWN_ERROR
+                                             : OWN_REFUSED;
     }
-    if (mark != NULL && mark == e->st->object_mark)
-        return write_object(e, &frame, table, true);
+    lua_pop(L, 1); // metatable
+    return form;
+}
+
+static enum err_kind write_unmarked(struct encoder *e, const struct frame *up, struct frame *frame,
+                                    int table, bool is_array)
+{
     int count = 0;
-    enum shape shape = shape_of(e->L, table, &count);
-    bool marked = mark != NULL && mark == e->st->array_mark;
-    switch (shape) {
+    switch (shape_of(e->L, table, &count)) {
     case SHAPE_EMPTY:
-        return put(e, marked ? "[]" : "{}", 2);
+        return put(e, is_array ? "[]" : "{}", 2);
     case SHAPE_ARRAY:
-        return write_array(e, &frame, table, count);
+        return write_array(e, frame, table, count);
     case SHAPE_OBJECT:
-        if (marked)
+        if (is_array)
             return fail(e, up, "string keys in what json.array marked,");
-        return write_object(e, &frame, table, false);
+        return write_object(e, frame, table, false);
     case SHAPE_HOLES:
         return fail(e, up, "a list with holes (fill them with json.null, or use json.object),");
     case SHAPE_MIXED:
@@ -506,6 +448,33 @@ static enum err_kind write_table(struct encoder *e, const struct frame *up, int 
         break;
     }
     return fail(e, up, BAD_KEY);
+}
+
+static enum err_kind write_table(struct encoder *e, const struct frame *up, int table)
+{
+    struct frame frame = {.up = up, .table = lua_topointer(e->L, table)};
+    if (e->depth >= e->options->max_depth)
+        return too_deep(e, up, &frame);
+    luaL_checkstack(e->L, 8, "json");
+    const void *mark = NULL;
+    const char *why = NULL;
+    enum own_form form = OWN_NONE;
+    if (lua_getmetatable(e->L, table)) { // metatable
+        mark = lua_topointer(e->L, -1);
+        if (mark == e->st->object_mark)
+            form = OWN_OBJECT;
+        else if (mark != e->st->array_mark)
+            form = own_form(e->L, &why);
+        lua_pop(e->L, 1);
+    }
+    frame.is_error = form == OWN_ERROR;
+    if (form == OWN_LIST)
+        return write_results(e, &frame, table);
+    if (form == OWN_OBJECT)
+        return write_object(e, &frame, table, true);
+    if (form == OWN_REFUSED)
+        return fail(e, up, why);
+    return write_unmarked(e, up, &frame, table, mark != NULL && mark == e->st->array_mark);
 }
 
 static enum err_kind write_value(struct encoder *e, const struct frame *up, int index)

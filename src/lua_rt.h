@@ -10,6 +10,11 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+/* The field of our own metatables that says what their tables are as data, for JSON and for a host:
+ * "array", "list" (`n` items, some of which may be missing), "object" (whole numbers may be keys),
+ * "error" (its `response` is no data); else why they are none. */
+#define JSON_FORM_FIELD "__leat_json"
+
 struct rt {
     struct mem mem;
     struct log log;

@@ -2,6 +2,7 @@
 local check = require "leat.check"
 local gather = require "leat.gather"
 local policy = require "leat.policy"
+local results = require "leat.results"
 local task = require "leat.task"
 
 local M = {}
@@ -28,7 +29,7 @@ local function call(job)
 end
 
 local function run(journal, next_job, size, interval, settle, on_batch)
-    local all, last, number = {}, 0, 0
+    local all, last, number = results.list {}, 0, 0
     local function put(index, slot)
         all[index] = slot
         last = math.max(last, index)
@@ -44,15 +45,15 @@ local function run(journal, next_job, size, interval, settle, on_batch)
     local slice = next_slice(next_job, size)
     local err
     while slice and not err do
-        local results
-        results, err = gather.map(slice, call, { limit = size, settle = settle })
-        local slots = results or err.partial
+        local part
+        part, err = gather.map(slice, call, { limit = size, settle = settle })
+        local slots = part or err.partial
         for i = 1, #slice do
             put(slice[i].index, slots[i])
         end
         number = number + 1
         if not err and on_batch then
-            on_batch(number, results)
+            on_batch(number, part)
         end
         slice = not err and next_slice(next_job, size)
         if slice then

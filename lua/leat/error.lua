@@ -19,6 +19,8 @@ end
 
 local text_of = M.text
 
+meta.__leat_json = "error" -- as json.encode writes it: its fields, without the response
+
 function meta.__tostring(e)
     local text = text_of(e.kind) .. ": " .. text_of(e.message)
     if e.cleanup ~= nil then

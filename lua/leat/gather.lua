@@ -5,6 +5,7 @@ local task = require "leat.core.task"
 local check = require "leat.check"
 local draw = require "leat.draw"
 local errors = require "leat.error"
+local results_of = require "leat.results"
 
 local await = core.await
 local note = task.note
@@ -223,6 +224,7 @@ local function collect(results, settle, on_result)
 end
 
 local function finish(results, err, count)
+    results_of.list(results)
     results.n = count()
     if err ~= nil then
         err.partial = results
@@ -486,7 +488,7 @@ function M.race(list)
     if n == 0 then
         check.fail("race: the list is empty: nothing can win")
     end
-    local causes = {}
+    local causes = results_of.failures {}
     local won = run(next_job, math.huge, function(index, status, value, t)
         if status == "raised" then
             return t

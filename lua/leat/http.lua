@@ -4,6 +4,7 @@ local check = require "leat.check"
 local core = require "leat.core.request"
 local error_value = require "leat.error"
 local json = require "leat.json"
+local redact = require("leat.core.util").redact
 local unseen = require "leat.unseen"
 local url_of = require "leat.url"
 
@@ -14,7 +15,7 @@ local M = {}
 -- ---- headers
 
 -- Rows are "name\0value\0" in order of arrival. The table has lower-case names and joined values.
-local Headers = {}
+local Headers = { __shown_whole = true }
 
 function Headers.__index(t, name)
     if type(name) == "string" then
@@ -23,6 +24,15 @@ function Headers.__index(t, name)
             return rawget(t, lower)
         end
     end
+end
+
+function Headers.__tostring(t)
+    local lines = {}
+    for name, value in pairs(t) do
+        lines[#lines + 1] = name .. ": " .. redact(name, value)
+    end
+    table.sort(lines)
+    return table.concat(lines, "\n")
 end
 
 local function headers_from(rows)
@@ -58,7 +68,7 @@ end
 --- each_chunk, each_line and each_event; complete is nil while it goes on, then true, "unknown", or false if
 --- it broke; incomplete is the event that the stream ended in; trailers are there at the end.
 ---@class leat.response
-local Response = {}
+local Response = { __leat_json = "a response, which JSON cannot hold (use res.body or res:json())," }
 local methods = {}
 
 -- Made when asked for: most scripts look at neither.
@@ -416,7 +426,7 @@ end
 -- ---- clients
 
 ---@class leat.client
-local Client = {}
+local Client = { __leat_json = "a client, which JSON cannot hold," }
 Client.__index = Client
 
 function Client:__tostring()

@@ -267,7 +267,8 @@ function show(st, v)
             if ok then
                 return text, width
             end
-        elseif type(mt) == "table" and rawget(mt, "__tostring") ~= nil then
+        elseif type(mt) == "table" and rawget(mt, "__tostring") ~= nil
+            and not rawget(mt, "__shown_whole") then
             return show_by_tostring(st, v)
         end
         return show_table(st, v)

@@ -11,8 +11,11 @@ local M = {}
 M.null = core.null
 
 --- The JSON text of a value. Tables with the keys 1 to n become arrays, tables with string keys objects,
---- an empty table `{}` unless json.array or decode marked it. Tables are read raw: metatables do not
---- matter. Strings must be UTF-8. Numbers come out exact, in as few digits as read back the same.
+--- an empty table `{}` unless json.array or decode marked it. What gather, map, batch and pipelines return
+--- becomes an array of its n results: a result that is missing is null, and the `errors` of a pipeline are
+--- left out (encode them on their own: an object by index). An error value becomes an object of its fields,
+--- without `response`. Other tables are read raw: metatables do not matter. Strings must be UTF-8. Numbers
+--- come out exact, in as few digits as read back the same.
 ---@param value any
 ---@param opts? table sorted=true (keys in byte order, as they always are under a seed or virtual time),
 ---indent=n (spaces a level, 0 to 16), max_depth=n (512; at most 1000)
@@ -26,6 +29,7 @@ M.null = core.null
 --- assert(json.encode({ b = 2, a = { 1, 0.1 } }, { sorted = true }) == '{"a":[1,0.1],"b":2}')
 --- local text, err = json.encode { tools = { { run = print } } }
 --- assert(text == nil and err.kind == "invalid" and err.message:find(".tools[1].run", 1, true))
+--- assert(json.encode(leat.map({ 1, 2, 3 }, function(x) return x ~= 2 and x or nil end)) == "[1,null,3]")
 --- ```
 function M.encode(value, opts)
     return core.encode(value, opts)
@@ -35,8 +39,10 @@ end
 --- array is marked, so that encode writes `[]` again. Of a repeated key the last value counts.
 ---@param text string
 ---@param opts? table big="string" hands numbers that a Lua number cannot hold over as text (whole ones
----over 2^53, and those that would be infinite); max_depth=n (512; at most 1000); builder="cjson" lets
----lua-cjson build the value where that loses nothing (the result is the same, slower)
+---over 2^53, and those that would be infinite); surrogates: what half a surrogate pair becomes, such as
+---`\ud83d` where a text was cut: "replace": U+FFFD, "keep": three bytes that are not UTF-8, so that it can be
+---joined with its other half, "strict" (the default): an error; max_depth=n (512; at most 1000);
+---builder="cjson" lets lua-cjson build the value where that loses nothing (the result is the same, slower)
 ---@return any value nil only beside an err: the text `null` gives json.null
 ---@return table? err
 ---kind "invalid"; its message has line, column and byte, and err.offset the byte, counted from 1
@@ -44,6 +50,7 @@ end
 --- Raises if `text` is not a string, or for an option that it does not know.
 --- ```lua
 --- assert(json.decode('{"n": 12345678901234567890}', { big = "string" }).n == "12345678901234567890")
+--- assert(json.decode('"\\ud83d"', { surrogates = "replace" }) == "\239\191\189")
 --- local value, err = json.decode '{"a": 01}'
 --- assert(value == nil and err.kind == "invalid" and err.offset == 8)
 --- ```
@@ -61,7 +68,7 @@ function M.array(t)
     return core.array(t)
 end
 
---- Marks a table as an object: whole numbers as keys are then written as text.
+--- Marks a table as an object: whole numbers as keys are then written as text (as in `logit_bias`).
 ---@param t? table changed in place; must not have a metatable of its own (raises)
 ---@return table t
 --- ```lua

@@ -8,6 +8,7 @@ local items = require "leat.pipeline_item"
 local logger = require "leat.log"
 local policy = require "leat.policy"
 local progress = require "leat.progress"
+local results_of = require "leat.results"
 local sync = require "leat.sync"
 local tally = require "leat.tally"
 local task = require "leat.task"
@@ -215,7 +216,8 @@ function M.execute(self, journal, next_one, total, fn, keep)
         pipe = self, fn = fn, journal = journal, draw = next_one, total = total,
         tallies = { own, self.tally }, on_result = on_result,
         group = group(), room = sync.event(), running = 0, between = 0, drawn = 0,
-        in_batch = 0, jobs = {}, results = keep and { errors = {} } or nil,
+        in_batch = 0, jobs = {},
+        results = keep and results_of.list { errors = results_of.failures {} } or nil,
     }, Run)
     if self.progress then
         run.progress = progress.new(self.progress, own, total)

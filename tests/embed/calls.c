@@ -108,6 +108,23 @@ static leat_value *sum(void *arg, const leat_value *const *args, size_t count,
     return t;
 }
 
+/* How many items came, how many of them are nil, and the field "50256". */
+static leat_value *parts(void *arg, const leat_value *const *args, size_t count,
+                         struct leat_error *err)
+{
+    (void)arg;
+    (void)count;
+    (void)err;
+    size_t n = leat_length(args[0]), nils = 0;
+    for (size_t i = 0; i < n; i++)
+        nils +=
+            leat_type_of(leat_at(args[0], i)) == LEAT_NIL && !leat_to_boolean(leat_at(args[0], i));
+    char text[64];
+    snprintf(text, sizeof text, "%zu items, %zu nil, %g", n, nils,
+             leat_to_number(leat_field(args[0], "50256"), 0));
+    return leat_string(text, SIZE_MAX);
+}
+
 static void test_functions(void)
 {
     double factor = 2;
@@ -118,6 +135,7 @@ static void test_functions(void)
     CHECK(leat_register(rt, "sum", sum, &factor, &err));
     CHECK(!leat_register(rt, "a.b.c", sum, &factor, &err) && strcmp(err.kind, "invalid") == 0);
     CHECK(!leat_register(rt, "print.x", sum, &factor, &err));
+    CHECK(leat_register(rt, "parts", parts, NULL, &err));
     struct seen s = eval(rt, "local r = game.sum { 1, 2, 3, tag = 'x' } return r.total, r.echo");
     CHECK(s.calls == 1 && s.status == LEAT_OK && s.count == 2 && s.number == 12);
     s = eval(rt, "local v, err = sum() return err.kind .. ': ' .. err.message");
@@ -129,6 +147,14 @@ static void test_functions(void)
         s = eval(rt, bad[i]);
         CHECK(s.status == LEAT_RAISED && strstr(s.text, "sum: "));
     }
+    s = eval(rt, "return parts(json.object { [50256] = -100, [1] = 1 })");
+    CHECK(strcmp(s.text, "0 items, 0 nil, -100") == 0);
+    s = eval(rt, "return parts(leat.map({ 1, 2, 3 }, function(x) return x < 2 and x or nil end))");
+    CHECK(strcmp(s.text, "3 items, 2 nil, 0") == 0);
+    s = eval(rt, "return parts { json.null, 1 }");
+    CHECK(strcmp(s.text, "2 items, 1 nil, 0") == 0);
+    s = eval(rt, "return parts(leat.map({}, print))");
+    CHECK(strcmp(s.text, "0 items, 0 nil, 0") == 0);
     leat_free(rt);
 }
 

@@ -8,10 +8,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_tokens(const char *text, size_t len)
+static void check_tokens(const char *text, size_t len, enum json_halves halves)
 {
     struct json_scan s;
     json_scan_init(&s, text, len, 64);
+    s.halves = halves;
     for (;;) {
         enum json_token token = json_scan_next(&s);
         ASSERT(s.depth <= 64);
@@ -29,8 +30,9 @@ static void check_tokens(const char *text, size_t len)
             continue;
         char *out = malloc(s.token_len + 1);
         ASSERT(out != NULL);
-        size_t n = json_unescape(out, s.token, s.token_len);
-        ASSERT(n <= s.token_len && json_utf8_valid(out, n) == n);
+        size_t n = json_unescape(out, s.token, s.token_len, halves);
+        ASSERT(n <= s.token_len);
+        ASSERT(halves == JSON_HALVES_KEPT || json_utf8_valid(out, n) == n);
         free(out);
     }
 }
@@ -99,7 +101,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ASSERT(text != NULL);
     if (size)
         memcpy(text, data, size);
-    check_tokens(text, size);
+    check_tokens(text, size, JSON_HALVES_REFUSED);
+    check_tokens(text, size, JSON_HALVES_REPLACED);
+    check_tokens(text, size, JSON_HALVES_KEPT);
     lua_pushcfunction(L, round_trip);
     lua_pushlightuserdata(L, text);
     lua_pushlightuserdata(L, &size);

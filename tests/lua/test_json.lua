@@ -337,6 +337,123 @@ t.test("the depth limit is the one that was asked for", function()
     t.fails("invalid", json.encode({ { {} } }, { max_depth = 2 }))
 end)
 
+-- ---- halves of surrogate pairs
+
+t.test("half a surrogate pair is an error, or U+FFFD, or kept for its other half", function()
+    local lone = { '"\\ud83d"', '"\\ude00"', '"a\\udBFFz"', '"\\ude00\\ud83d"', '"\\ud83d\\u0041"' }
+    local shown = { "\239\191\189", "\239\191\189", "a\239\191\189z", "\239\191\189\239\191\189",
+        "\239\191\189A" }
+    for i, text in ipairs(lone) do
+        t.fails("invalid", json.decode(text))
+        t.fails("invalid", json.decode(text, { surrogates = "strict" }))
+        for _, builder in ipairs { "leat", "cjson" } do
+            t.eq(json.decode(text, { surrogates = "replace", builder = builder }), shown[i])
+        end
+        t.ok(json.encode(json.decode(text, { surrogates = "replace" })))
+    end
+    t.eq(json.decode('{"\\ud83d": 1}', { surrogates = "replace" }), { ["\239\191\189"] = 1 })
+    t.eq(json.decode('"\\ud83d\\ude00"', { surrogates = "replace" }), "\240\159\152\128")
+    t.eq(json.decode('"\\ud83d\\ud83d\\ude00"', { surrogates = "replace" }),
+        "\239\191\189\240\159\152\128")
+    for _, text in ipairs { '"\\ud8"', '"\\ud83d\\u"', '"\\ud83d\\x"', '"\237\160\189"' } do
+        t.fails("invalid", json.decode(text, { surrogates = "replace" })) -- nothing but halves is let pass
+    end
+end)
+
+t.test("halves that were kept are joined where they meet", function()
+    local halves = require "leat.surrogates"
+    local function kept(text)
+        return json.decode(text, { surrogates = "keep" })
+    end
+    local first, second = kept '"one \\ud83d"', kept '"\\ude00 two"'
+    t.fails("invalid", json.encode(first))
+    t.eq(#halves.tail(first), 3)
+    t.ok(not halves.tail(second) and not halves.tail "one")
+    t.eq(halves.join(first .. second), "one \240\159\152\128 two")
+    t.eq(halves.join(first), "one \239\191\189")
+    t.eq(halves.join(second .. first), "\239\191\189 twoone \239\191\189")
+    t.eq(halves.join "\237\159\191 plain", "\237\159\191 plain")
+    for _, code in ipairs { 0x10000, 0x1f600, 0x20000, 0x10ffff } do
+        local high, low = 0xd800 + math.floor((code - 0x10000) / 1024), 0xdc00 + (code - 0x10000) % 1024
+        local pair = json.decode(('"\\u%04x\\u%04x"'):format(high, low))
+        t.eq(halves.join(kept(('"\\u%04x"'):format(high)) .. kept(('"\\u%04x"'):format(low))), pair)
+    end
+end)
+
+-- ---- what gather, map and pipelines return
+
+local function even(x)
+    return x % 2 == 0 and x or nil
+end
+
+local function odd_fails(x)
+    if x % 2 == 1 then
+        return nil, "odd"
+    end
+    return x
+end
+
+t.test("json.encode takes what gather, map, batch and pipelines return", function()
+    for _, opts in ipairs { {}, { sorted = true } } do
+        local function encode(v)
+            return json.encode(v, opts)
+        end
+        t.eq(encode(leat.gather { function() return 1 end, function() end }), "[1,null]")
+        t.eq(encode(leat.gather {}), "[]")
+        t.eq(encode(leat.map({ 1, 3 }, even)), "[null,null]")
+        t.eq(encode(leat.map({ 1, 2, 3 }, even)), "[null,2,null]")
+        t.eq(encode { pages = leat.map({ 2 }, function() return leat.map({ 1, 2 }, even) end) },
+            '{"pages":[[null,2]]}')
+        local results = leat.pipeline { retry = false }:run({ 1, 2, 3 }, odd_fails)
+        t.eq(encode(results), "[null,2,null]")
+        t.eq(json.decode(encode(results.errors))["3"].message, "odd")
+        t.eq(encode(leat.pipeline { retry = false }:run({ 2 }, odd_fails).errors), "{}")
+        local settled = json.decode(encode(leat.map({ 1, 2 }, odd_fails, { settle = true })))
+        t.eq({ settled[1].ok, settled[1].err.kind }, { false, "script" })
+        t.eq(settled[2], { ok = true, value = 2 })
+        local batch = json.decode(encode(leat.batch({ 2 }, { interval = 0 }, odd_fails)))
+        t.eq(batch, { { ok = true, value = 2 } })
+        local _, err = leat.map({ 2, 1 }, odd_fails)
+        t.eq(encode(err.partial), "[2,null]")
+        local _, lost = leat.race { function() return nil, "a" end }
+        t.eq(json.decode(encode(lost.causes))["1"].message, "a")
+    end
+end)
+
+t.test("results that a script has added to are written whole, or refused", function()
+    local results = leat.map({ 2, 4 }, even)
+    results[3] = "more"
+    t.eq(json.encode(results), '[2,4,"more"]')
+    results.title = "x"
+    t.fails("invalid", json.encode(results))
+    results.title, results.n = nil, 1e300
+    t.fails("invalid", json.encode(results))
+    t.fails("invalid", json.encode { 1, 2, n = 2 }) -- not one of ours: nobody knows what n means
+    t.eq(json.encode { n = 2 }, '{"n":2}')
+end)
+
+t.test("an error is written without its response", function()
+    local res = { body = "\255", read = print }
+    t.eq(json.encode(leat.error { message = "m", response = res, status = 404 }, { sorted = true }),
+        '{"kind":"script","message":"m","status":404}')
+end)
+
+t.test("whole numbers are keys of an object however it is written", function()
+    for _, opts in ipairs { {}, { sorted = true }, { sorted = true, indent = 2 } } do
+        local text = json.encode({ bias = json.object { [50256] = -100, [9] = { 1 }, a = 2 } }, opts)
+        t.eq(json.decode(text), { bias = { ["50256"] = -100, ["9"] = { 1 }, a = 2 } })
+        t.fails("invalid", json.encode(json.object { [5] = 1, ["5"] = 2 }, opts))
+        t.fails("invalid", json.encode(json.object { [0.5] = 1 }, opts))
+        t.fails("invalid", json.encode(json.object { [true] = 1 }, opts))
+    end
+    t.eq(json.encode(json.object { [10] = 1, [9] = 2, [-1] = 3 }, { sorted = true }),
+        '{"-1":3,"10":1,"9":2}')
+    local many = json.object()
+    for i = 1, 3000 do many[i * 7] = i end
+    local back = json.decode(json.encode(many, { sorted = true }))
+    t.eq({ back["7"], back["21000"] }, { 1, 3000 })
+end)
+
 t.test("an error says line, column and byte", function()
     local _, err = json.decode('{\n  "é": tru\n}')
     t.eq(err.offset, 11)
@@ -348,6 +465,8 @@ t.test("wrong use raises and names the argument", function()
     t.raises("json.decode: text must be a string, not nil", json.decode)
     t.raises("json.decode: text must be a string, not 12", json.decode, 12)
     t.raises("unknown option 'bigs'", json.decode, "1", { bigs = 1 })
+    t.raises("surrogates must be 'strict', 'replace' or 'keep', not true", json.decode, "1",
+        { surrogates = true })
     t.raises("big must be 'number' or 'string', not 3", json.decode, "1", { big = 3 })
     t.raises("options must be a table, not 'x'", json.decode, "1", "x")
     t.raises("unknown option 'sort'", json.encode, {}, { sort = true })

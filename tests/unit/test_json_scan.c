@@ -124,9 +124,32 @@ TEST(objects_and_arrays_are_told_apart_at_every_depth)
 
 static size_t unescape(const char *token, char *out)
 {
-    size_t len = json_unescape(out, token, strlen(token));
+    size_t len = json_unescape(out, token, strlen(token), JSON_HALVES_REFUSED);
     out[len] = '\0';
     return len;
+}
+
+TEST(half_a_pair_is_refused_replaced_or_kept)
+{
+    static const char *const texts[] = {"\"\\ud83d\"", "\"\\ude00x\"", "\"\\ud83d\\n\"",
+                                        "\"\\ud83d\\ud83d\\ude00\""};
+    static const char *const replaced[] = {"\xef\xbf\xbd", "\xef\xbf\xbdx", "\xef\xbf\xbd\n",
+                                           "\xef\xbf\xbd\xf0\x9f\x98\x80"};
+    static const char *const kept[] = {"\xed\xa0\xbd", "\xed\xb8\x80x", "\xed\xa0\xbd\n",
+                                       "\xed\xa0\xbd\xf0\x9f\x98\x80"};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct json_scan s;
+        char out[32];
+        json_scan_init(&s, texts[i], strlen(texts[i]), 0);
+        CHECK_EQ(json_scan_next(&s), JSON_ERROR);
+        json_scan_init(&s, texts[i], strlen(texts[i]), 0);
+        s.halves = JSON_HALVES_REPLACED;
+        CHECK_EQ(json_scan_next(&s), JSON_STRING);
+        out[json_unescape(out, s.token, s.token_len, JSON_HALVES_REPLACED)] = '\0';
+        CHECK_STR(out, replaced[i]);
+        out[json_unescape(out, s.token, s.token_len, JSON_HALVES_KEPT)] = '\0';
+        CHECK_STR(out, kept[i]);
+    }
 }
 
 TEST(escapes_become_utf8)

@@ -1,0 +1,66 @@
+-- What gather, map, batch and pipelines return: a list with n, where a hole is an item without a value; and
+-- the failures beside it. Their metatables make print and json.encode show what is in them. Internal.
+local text_of = require("leat.error").text
+
+local M = {}
+
+local MOST_SHOWN = 3
+
+local Failures = { __leat_json = "object", __shown_whole = true }
+
+local function sorted_indexes(t)
+    local indexes = {}
+    for index in pairs(t) do
+        if type(index) == "number" then
+            indexes[#indexes + 1] = index
+        end
+    end
+    table.sort(indexes)
+    return indexes
+end
+
+function Failures:__tostring()
+    local indexes, lines = sorted_indexes(self), {}
+    for i = 1, math.min(#indexes, MOST_SHOWN) do
+        lines[i] = ("[%d] %s"):format(indexes[i], text_of(self[indexes[i]]))
+    end
+    if #indexes > MOST_SHOWN then
+        lines[#lines + 1] = ("and %d more"):format(#indexes - MOST_SHOWN)
+    end
+    return ("%d failed%s%s"):format(#indexes, #lines > 0 and ": " or "", table.concat(lines, "; "))
+end
+
+local Results = { __leat_json = "list", __shown_whole = true }
+
+-- Only what errors hold or settle has marked has failed: a hole may be a function that returns nothing.
+local function failures_of(results)
+    local errors = rawget(results, "errors")
+    local failures = {}
+    for i = 1, results.n or #results do
+        local value = results[i]
+        if type(errors) == "table" then
+            failures[i] = errors[i]
+        elseif type(value) == "table" and rawget(value, "ok") == false then
+            failures[i] = rawget(value, "err")
+        end
+    end
+    return setmetatable(failures, Failures)
+end
+
+function Results:__tostring()
+    local failures, n = failures_of(self), self.n or #self
+    local text = ("results of %d item%s"):format(n, n == 1 and "" or "s")
+    return next(failures) ~= nil and text .. ", " .. tostring(failures) or text
+end
+
+-- Marks a list that has n, or will have.
+function M.list(t)
+    return setmetatable(t, Results)
+end
+
+-- Marks a table of errors by index.
+function M.failures(t)
+    return setmetatable(t, Failures)
+end
+
+return M
