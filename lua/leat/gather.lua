@@ -6,6 +6,7 @@ local check = require "leat.check"
 local draw = require "leat.draw"
 local errors = require "leat.error"
 local results_of = require "leat.results"
+local sync = require "leat.sync"
 
 local await = core.await
 local note = task.note
@@ -323,15 +324,16 @@ function M.map(items, fn, opts)
     return with_journal("map", opts, true, function(journal)
         local next_job, count = counted(jobs)
         local results = {}
-        local on_result, on_stop = opts.on_result, nil
+        local on_result, on_stop, fed = opts.on_result, nil, sync._is_fed(items)
         if journal and not total then
-            on_result, on_stop = on_result and draw.serial(on_result), journal:interrupter()
+            on_result = on_result and draw.serial(on_result)
+            on_stop = not fed and journal:interrupter()
         end
         local on_end = collect(results, opts.settle, on_result)
         if journal then
             next_job = journal:jobs(next_job, function(index, value)
                 on_end(index, "ok", value)
-            end)
+            end, fed)
         end
         local err = run(next_job, limit, on_end, total, on_stop)
         return finish(results, err or journal and journal:stopped(), count)
@@ -361,10 +363,11 @@ function M.each(items, fn, opts)
     return with_journal("each", opts, false, function(journal)
         local jobs, on_stop = next_job, nil
         if journal then
-            counts.resumed, on_stop = 0, journal:interrupter()
+            local fed = sync._is_fed(items)
+            counts.resumed, on_stop = 0, not fed and journal:interrupter()
             jobs = journal:jobs(jobs, function()
                 counts.resumed = counts.resumed + 1
-            end)
+            end, fed)
         end
         run(jobs, limit, function(_, status, value, t)
             if status == "raised" then

@@ -29,6 +29,7 @@ local lazy = {
     queue = { "leat.sync", "queue" },
     event = { "leat.sync", "event" },
     stopping = { "leat.sync", "stopping" },
+    is_stopping = { "leat.sync", "is_stopping" },
     request = { "leat.http", "request" },
     client = { "leat.http", "client" },
     retry = { "leat.retry", "retry" },

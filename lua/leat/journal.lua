@@ -281,8 +281,9 @@ end
 -- ---- runs
 
 -- What hands out jobs (index, fn, item, index) with a journal behind it: items that are done go to
--- on_known(index, value) instead; nothing more is handed out once the run is to stop.
-function Journal:jobs(next_job, on_known)
+-- on_known(index, value) instead; nothing more is handed out once the run is to stop, unless it is `fed` by a
+-- queue.
+function Journal:jobs(next_job, on_known, fed)
     local function kept(key, fn)
         return function(item, index)
             return self:keep(key, fn, item, index)
@@ -290,7 +291,7 @@ function Journal:jobs(next_job, on_known)
     end
     return function()
         while not self.broken do
-            if sync.stopping:is_set() then
+            if not fed and sync.stopping:is_set() then
                 self.interrupted = true
                 return nil
             end

@@ -81,7 +81,7 @@ end
 local function next_item(self)
     local journal = self.journal
     while self.drawn ~= self.total do
-        if sync.stopping:is_set() or journal and journal.broken then
+        if not self.fed and sync.stopping:is_set() or journal and journal.broken then
             self.interrupted = true
             return nil
         end
@@ -173,7 +173,7 @@ local function item_ended(self, index, status, value)
 end
 
 local function loop(g, self)
-    draw.start(g, function()
+    draw.start(g, not self.fed and function()
         self.interrupted = true
     end, draw_all, self)
     while true do
@@ -213,7 +213,7 @@ function M.execute(self, journal, next_one, total, fn, keep)
         on_result = draw.serial(on_result)
     end
     local run = setmetatable({
-        pipe = self, fn = fn, journal = journal, draw = next_one, total = total,
+        pipe = self, fn = fn, journal = journal, draw = next_one, total = total, fed = sync._is_fed(next_one),
         tallies = { own, self.tally }, on_result = on_result,
         group = group(), room = sync.event(), running = 0, between = 0, drawn = 0,
         in_batch = 0, jobs = {},

@@ -176,8 +176,8 @@ local function collect(what)
 end
 
 local PUBLIC = "sleep spawn wait_for shield finally now time deadline tasks stats error gather map each"
-    .. " as_completed merge race group semaphore queue event stopping request client retry breaker limiter"
-    .. " adaptive batch openai pipeline json uuid base64 sha256 hmac inspect log version"
+    .. " as_completed merge race group semaphore queue event stopping is_stopping request client retry"
+    .. " breaker limiter adaptive batch openai pipeline json uuid base64 sha256 hmac inspect log version"
 
 -- A copy of leat's table, filled as it is used: without stdin and serve.
 local function public(leat)

@@ -161,16 +161,42 @@ function Queue:close(err)
     close(self, err)
 end
 
+local iterators = setmetatable({}, { __mode = "k" })
+
 --- Iterates over the items until the queue is closed and drained. Raises the error it was closed with.
 ---@return function iterator
+---
+--- A pipeline, map or each that draws from this iterator goes on after the first Ctrl-C until the queue is
+--- closed and empty. So two pipelines that are joined by a queue end in order: the first one starts nothing
+--- new and ends, the queue is closed, and the second one works off what is left.
+--- ```lua
+--- local fetch, store, q = leat.pipeline {}, leat.pipeline {}, leat.queue(10)
+--- local _, stored = unpack(gather {
+---     function()
+---         return leat.finally(function()
+---             return fetch:each({ 1, 2, 3 }, function(x) return q:put(x * x) end)
+---         end, function() q:close() end)
+---     end,
+---     function() return store:each(q:iter(), function(x) return x end) end,
+--- })
+--- assert(stored.ok == 3)
+--- ```
 function Queue:iter()
-    return function()
+    local function iterator()
         local item, err = self:get()
         if item == nil and err ~= nil then
             error(err, 0)
         end
         return item
     end
+    iterators[iterator] = true
+    return iterator
+end
+
+-- Internal: whether `items` is an iterator over a queue. Whoever puts the items in closes it after a Ctrl-C,
+-- so who draws from it goes on until then.
+function M._is_fed(items)
+    return iterators[items] == true
 end
 
 --- A flag to wait for.
@@ -206,9 +232,27 @@ M.event = sync.event
 --- ```
 -- Event:is_set is in C.
 
---- An event: set by the first Ctrl-C. Long work that watches it can stop starting new things and come to an
---- end.
+--- An event that the first Ctrl-C sets. Long work waits for it, or asks `leat.is_stopping`, to start nothing
+--- new and come to an end. As a condition it is always true, because it is an object.
+--- ```lua
+--- local stopped, err = leat.stopping:wait(0.01) -- a sleep that the first Ctrl-C ends
+--- assert(stopped == nil and err.kind == "timeout")
+--- ```
 M.stopping = sync.event(true)
+
+--- Whether the first Ctrl-C has come.
+---@return boolean
+--- ```lua
+--- local rounds = 0
+--- while not leat.is_stopping() and rounds < 3 do
+---     rounds = rounds + 1
+---     sleep(0.01)
+--- end
+--- assert(rounds == 3)
+--- ```
+function M.is_stopping()
+    return M.stopping:is_set()
+end
 
 --- Waits until the event is set.
 ---@param timeout? number seconds

@@ -55,7 +55,8 @@ t.test("nothing that a script reaches leads out", function()
     local objects = run [[
         local list = { _G, string, table, math, leat, ("").rep, sleep }
         for name in ("error gather map each as_completed merge race group semaphore queue event stopping"
-            .. " request client retry breaker limiter adaptive batch openai pipeline json uuid base64 sha256"
+            .. " is_stopping request client retry breaker limiter adaptive batch openai pipeline json uuid"
+            .. " base64 sha256"
             .. " hmac inspect log version tasks stats"):gmatch "[%w_]+" do
             list[name] = assert(leat[name], name)
         end

@@ -501,6 +501,58 @@ t.test("what is no item is counted with the rest, and a run that is over has rea
     t.ok(out[#out - 1]:find("\r13/13  2/s  0 in flight  p50 1.01 s p95 1.01 s  in 5 s", 1, true))
 end)
 
+-- Two stages that are joined by a queue, stopped after a while: how many each has done.
+local function two_stages(stage_two)
+    local fetch, q = leat.pipeline { concurrency = 5 }, leat.queue(2)
+    local stop = spawn(function() sleep(1) leat.stopping:set() end)
+    local counts = assert(gather {
+        function()
+            return leat.finally(function()
+                return fetch:each(numbers(1000), function(i) sleep(0.07) return q:put(i) end)
+            end, function() q:close() end)
+        end,
+        function() return stage_two(q:iter(), function(i) sleep(0.1) return i end) end,
+    })
+    stop:await()
+    leat.stopping:clear()
+    return counts[1], counts[2]
+end
+
+t.test("two stages joined by a queue end in order when they are stopped: nothing is left behind", function()
+    local path = os.tmpname()
+    local stages = {
+        pipeline = function(items, fn) return leat.pipeline { concurrency = 2 }:each(items, fn) end,
+        journalled = function(items, fn)
+            return leat.pipeline { concurrency = 2, journal = path .. "1" }:each(items, fn)
+        end,
+        each = function(items, fn) return leat.each(items, fn, { limit = 2, journal = path .. "2" }) end,
+        map = function(items, fn)
+            local results = assert(leat.map(items, fn, { limit = 2, journal = path .. "3" }))
+            return { ok = results.n }
+        end,
+    }
+    for name, stage in pairs(stages) do
+        local one, two = two_stages(stage)
+        t.ok(one.interrupted and one.ok >= 10 and one.ok < 50, name .. ": " .. one.ok)
+        t.eq(two.ok, one.ok, name)
+        t.ok(not two.interrupted, name)
+    end
+    for _, ending in ipairs { "", "1", "2", "3" } do
+        os.remove(path .. ending)
+    end
+end)
+
+t.test("a stage whose items come from elsewhere starts nothing new when it is stopped", function()
+    local i = 0
+    local function draw() sleep(0.01) i = i + 1 return i end
+    local stop = spawn(function() sleep(1) leat.stopping:set() end)
+    local stats = leat.pipeline { concurrency = 2 }:each(draw, function() sleep(0.1) return true end)
+    stop:await()
+    t.ok(leat.is_stopping() and stats.interrupted)
+    leat.stopping:clear()
+    t.ok(not leat.is_stopping() and stats.ok < 30)
+end)
+
 t.test("NO_COLOR is heeded", function()
     ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
     local function fail() sleep(1) return nil, "no" end

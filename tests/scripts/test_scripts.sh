@@ -185,6 +185,28 @@ expect_out "40 items: 40 ok, 0 failed, 0 skipped"
 expect_err "40/40 "
 [ "$(witness peak_in_flight)" -le 5 ] || fail "more than five at once"
 
+begin "two_stages: all that is asked is translated"
+start_mock --latency 0.01-0.03 --seed 1
+export OPENAI_BASE_URL=$mock_url/v1
+try "$LEAT" "$root/scripts/two_stages.lua"
+expect_status 0
+expect_equal "$(cat out)" "asked: 30, translated: 30"
+
+begin "two_stages: at Ctrl-C the first stage starts nothing new, the second one works off the queue"
+start_mock --latency 0.1 --seed 1
+export OPENAI_BASE_URL=$mock_url/v1
+env --default-signal=INT "$LEAT" "$root/scripts/two_stages.lua" 1000 >out 2>err &
+pid=$!
+until [ "$(witness requests)" -ge 20 ]; do read -rt 0.01 <> <(:) || :; done
+kill -INT $pid
+status=0
+wait $pid || status=$?
+expect_status 130
+asked=$(sed -n 's/^asked: \([0-9]*\), .*/\1/p' out)
+expect_equal "$(cat out)" "asked: $asked, translated: $asked"
+{ [ "$asked" -ge 10 ] && [ "$asked" -lt 1000 ]; } || fail "$asked were asked"
+expect_equal "$(witness requests)" $((2 * asked))
+
 begin "outage: an hour takes no time, and a seed gives the same hour again"
 try "$LEAT" --virtual-time --seed 1 "$root/scripts/outage.lua"
 expect_status 0
