@@ -61,20 +61,24 @@ static int l_feed_end(lua_State *L)
     return 0;
 }
 
-/* The server would wait for the rest. */
+/* Without this the server would wait for the rest of the body. */
 static void feeding_ended(struct task_hook *hook, struct task *t)
 {
-    UNUSED(t);
     struct stream *s = CONTAINER_OF(hook, struct stream, feeding_hook);
     if (!s->t || s->done || s->fed)
         return;
     s->failed = true;
-    err_set(&s->err, ERR_MEMORY, "not enough memory to send the body");
+    if (t->stopped)
+        err_set(&s->err, ERR_BUDGET, "time limit: the body's function computed for too long");
+    else if (t->abandoned)
+        err_set(&s->err, ERR_INTERNAL, "the body's function did not end when it was cancelled");
+    else
+        err_set(&s->err, ERR_MEMORY, "not enough memory to send the body");
     engine_cancel(s->rt->engine, s->t);
 }
 
-/* fed_by(handle, task): where that ends without feed_end or give_up, for want of memory, the
- * request fails. */
+/* fed_by(handle, task): where the task ends without feed_end or give_up (its time or its memory
+ * ran out), the request fails. */
 static int l_fed_by(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);

@@ -118,9 +118,9 @@ static bool ran_out_of_memory(struct task *t, int rc)
 {
     if (rc == LUA_ERRMEM)
         return true;
-    /* Through a coroutine of the script's own it comes as a plain error. */
-    return rc == LUA_ERRRUN && t->sched->loop->mem->lua_refused &&
-           lua_type(t->co, -1) == LUA_TSTRING &&
+    /* Where something caught it and raised it again, later or in another task, it is a plain
+     * error with LuaJIT's own words. */
+    return rc == LUA_ERRRUN && lua_type(t->co, -1) == LUA_TSTRING &&
            strcmp(lua_tostring(t->co, -1), "not enough memory") == 0;
 }
 

@@ -183,7 +183,7 @@ local function observe(self, t, _, status, value)
             log.error(line)
         end
     elseif status == "failed" then
-        log.error(("%s: a handler's child failed: %s"):format(self.name, tostring(value)))
+        log.error(("%s: a handler or a task that it started failed: %s"):format(self.name, tostring(value)))
     end
 end
 

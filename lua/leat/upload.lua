@@ -266,6 +266,8 @@ local function feeder(handle, source, trouble)
     source.close()
     if not ok and errors.is(done) then
         core.give_up(handle, done) -- no harm if this task was cancelled: so was the request
+    elseif done == "not enough memory" then
+        give_up(handle, "memory", "not enough memory in the body's function")
     elseif not ok or not done then
         trouble.bug, trouble.wrong_use = done, wrong_use
         core.give_up(handle, errors.raised(wrong_use or done))
@@ -277,8 +279,11 @@ local function finish(feeding, source, trouble, streaming, handle, ...)
     if not streaming or (...) == nil then
         core.close(handle)
         feeding:cancel "the request is over"
-        feeding:await()
+        local _, ended_by = feeding:await()
         source.close()
+        if (...) == nil and ended_by and ended_by.kind == "budget" then
+            return nil, ended_by -- the same as the request's own, and it says where
+        end
     end
     if trouble.wrong_use then
         check.fail(trouble.wrong_use)
