@@ -1,5 +1,5 @@
 -- feeds.lua HOW PLACE: a function of the script that something else waits for goes wrong. HOW is loop (no
--- end), bomb (memory), or bug; PLACE is where the function stands. Without arguments: the names of all places.
+-- end), bomb (memory), or bug; PLACE is where the function stands. Without arguments it lists the places.
 -- Prints what the one that waits for it gets: "failure KIND", "raised", or "value ...".
 local leat = require "leat"
 local how, place = arg[1], arg[2]
@@ -13,8 +13,7 @@ local bad = ({
         end
     end,
     bug = function()
-        local t
-        return t.x
+        return no_such_table.x -- luacheck: ignore
     end,
 })[how]
 
@@ -87,9 +86,8 @@ local places = {
     end,
     gather = function() return gather { bad, function() sleep(60) end } end,
     as_completed = function()
-        for _, _, err in leat.as_completed({ 1, 2 }, bad) do
-            return nil, err
-        end
+        local _, _, err = leat.as_completed({ 1, 2 }, bad)()
+        return nil, err
     end,
     race = function() return leat.race { bad, bad } end,
     group = function()
