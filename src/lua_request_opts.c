@@ -398,6 +398,7 @@ static const struct option options[] = {
     {"cert", IN_BOTH, LUA_TSTRING, NULL, FIELD(cert)},
     {"compressed", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(compressed)},
     {"cookies", IN_CLIENT, LUA_TBOOLEAN, NULL, 0},
+    {"expect", IN_BOTH, LUA_TNONE, NULL, 0},
     {"follow", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(follow)},
     {"form", IN_REQUEST, LUA_TTABLE, NULL, 0},
     {"headers", IN_BOTH, LUA_TTABLE, set_headers, 0},

@@ -3,6 +3,7 @@
 local check = require "leat.check"
 local errors = require "leat.error"
 local policy = require "leat.policy"
+local reply_error = require "leat.reply_error"
 local rules = require "leat.retry_rules"
 local unseen = require "leat.unseen"
 
@@ -78,38 +79,44 @@ end
 
 -- ---- the failure
 
-local MOST_BODY = 2048 -- bytes of err.body
-local MOST_WORDS = 200 -- bytes of the body in a message
+-- Bytes that are no text: nothing of them is shown.
+local function is_binary(res, body)
+    local kind = policy.header(res.headers, "content-type") or ""
+    return res.encoded or body:sub(1, 512):find "%z" or kind:find "^image/" or kind:find "^audio/"
+        or kind:find "^video/"
+end
 
--- The beginning of the text, cut between two characters.
-local function head(text, most)
-    if #text <= most then
-        return text
+local function said_of(res, body, redact_text)
+    if type(body) ~= "string" or body == "" then
+        return {}
+    elseif is_binary(res, body) then
+        return { message = ("%d bytes that are not text"):format(#body) }
     end
-    return (text:sub(1, most):gsub("[\192-\255][\128-\191]*$", ""))
+    return reply_error.read(body, { redact = redact_text })
 end
 
-local function words(body)
-    local text = head(body, MOST_WORDS):gsub("[%s%c]+", " "):gsub("^ ", ""):gsub(" $", "")
-    return #body > MOST_WORDS and text .. "..." or text
-end
-
--- The failure of kind "http" that a response stands for. `body`: its beginning, if that is not in res.body.
-function M.failure(res, body)
+-- The failure of kind "http" that a response stands for. `body`: its beginning, if that is not in res.body;
+-- `redact_text`: a function that takes the caller's secrets out of a text, if any are known.
+function M.failure(res, body, redact_text)
     local status = policy.status(res)
     unseen.looked(res)
-    body = body or res.body
-    body = type(body) == "string" and head(body, MOST_BODY) or nil
+    local said = said_of(res, body or res.body, redact_text)
     local reason = type(res.reason) == "string" and res.reason ~= "" and " " .. res.reason or ""
-    local said = body and words(body) or ""
+    local hint, asked = rules.hint(res), policy.header(res.headers, "x-should-retry")
+    local idempotent = res.idempotent
+    if asked == "true" then
+        idempotent = nil -- the server itself says that it may be sent again
+    end
     return errors.new {
-        kind = "http", status = status, response = res, body = body,
+        kind = "http", status = status, response = res, body = said.body,
+        type = said.type, code = said.code, param = said.param,
         url = type(res.url) == "string" and redact("url", res.url) or nil,
-        retryable = rules.asked(res, status), retry_after = rules.hint(res),
-        idempotent = res.idempotent, attempts = res.attempts, gave_up = res.gave_up,
+        retryable = not said.final and rules.asked(res, status),
+        retry_after = hint and hint > 0 and hint or said.retry_after or hint,
+        idempotent = idempotent, attempts = res.attempts, gave_up = res.gave_up,
         not_retried = res.not_retried,
         message = ("the server answered with status %d%s%s"):format(status, reason,
-            said ~= "" and ": " .. said or ""),
+            said.message and ": " .. said.message or ""),
     }
 end
 

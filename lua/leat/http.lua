@@ -3,6 +3,7 @@ local await = require("leat.core").await
 local check = require "leat.check"
 local core = require "leat.core.request"
 local error_value = require "leat.error"
+local expected = require "leat.expected"
 local json = require "leat.json"
 local redact = require("leat.core.util").redact
 local unseen = require "leat.unseen"
@@ -294,8 +295,36 @@ local function encode_body(spec)
     return body, "application/json"
 end
 
+-- ---- what the caller expects
+
+local compiled = {} -- by statuses such as "2xx"
+
+-- A function that tells whether a response is one that the caller expects.
+local function expectation(who, value)
+    if type(value) ~= "string" and type(value) ~= "number" then
+        return expected.compile(value, who, "expect")
+    end
+    compiled[value] = compiled[value] or expected.compile(value, who, "expect")
+    return compiled[value]
+end
+
+-- Of a stream that nobody will read so much is read, for at most so long.
+local HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 5
+
+-- The failure that a response stands for which the caller does not expect.
+local function unexpected(res, spec, client, url)
+    local body = rawget(res, "body")
+    if rawget(res, "_stream") then
+        local whole
+        body, whole = require("leat.stream").head(res, HEAD_BYTES, HEAD_SECONDS)
+        res.body, res.complete, res._stream = body, whole, nil
+    end
+    local redact_text = require("leat.redactor").new(url, { spec, client and client._options }, 2)
+    return expected.failure(res, body, redact_text)
+end
+
 -- The requests that are not over with one wait: streams, uploads and sinks.
-local function perform_long(spec, defaults, url, method, body, content_type, auth, jar)
+local function perform_long(spec, defaults, url, method, body, content_type, auth, jar, expects, client)
     local handle = core.handle()
     local streaming = spec.stream or spec.sink ~= nil
     local res, err
@@ -314,6 +343,8 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
     end
     if not res then
         return nil, err
+    elseif expects and not expects(res) then
+        return nil, unexpected(res, spec, client, url)
     elseif spec.sink == nil then
         return res
     elseif rawget(res, "ok") then -- rawget: this is not the script's look at it
@@ -324,15 +355,18 @@ end
 
 -- Sends what `spec` (a table or nil) asks for. `client` may be nil.
 local function perform(spec, client, method, url)
-    local body, content_type, auth, defaults, jar, err
+    local body, content_type, auth, defaults, jar, expects, err
     if type(url) ~= "string" then
         check.fail("request: option 'url' must be a string, got " .. check.picture(url))
     end
     if client then
         url, defaults = client:_aim(url)
-        jar = client._jar
+        jar, expects = client._jar, client._expects
     end
     if spec then
+        if spec.expect ~= nil then
+            expects = spec.expect and expectation("request", spec.expect)
+        end
         if spec.query ~= nil then
             url = url_of.with_query(url, check_table("query", spec.query))
         end
@@ -350,10 +384,20 @@ local function perform(spec, client, method, url)
             end
         end
         if spec.stream or spec.sink ~= nil or type(body) == "table" then
-            return perform_long(spec, defaults, url, method, body, content_type, auth, jar)
+            return perform_long(spec, defaults, url, method, body, content_type, auth, jar, expects, client)
         end
     end
-    return respond(await(start(spec, defaults, url, method, body, content_type, auth, nil, nil, jar)))
+    if not expects then
+        return respond(await(start(spec, defaults, url, method, body, content_type, auth, nil, nil, jar)))
+    end
+    local res
+    res, err = respond(await(start(spec, defaults, url, method, body, content_type, auth, nil, nil, jar)))
+    if not res then
+        return nil, err
+    elseif not expects(res) then
+        return nil, unexpected(res, spec, client, url)
+    end
+    return res
 end
 
 --- One HTTP exchange, waited for.
@@ -372,6 +416,11 @@ end
 --- * `sink` path: the body is written to that file and not kept: to a temporary name beside it first, renamed
 ---   when it is complete and on the disk. The response has `sink` and `size`. If the status is not 2xx the
 ---   file is left alone, and the body is in res.body as ever.
+--- * `expect`: the statuses that are a success: "2xx", a number, a list of both, or a function of the
+---   response. Any other final response (after redirects) is a failure of kind `http`: nil, err with
+---   err.status, err.response, err.body (the head of the body, without your secrets), and a message with what
+---   the server said. Of a stream the beginning is read, then it is closed; a sink is not written. A policy
+---   around the request sees err.status, so a 503 is tried again. false: whatever the client expects.
 --- * `auth` {bearer="token"} or {basic={"user", "password"}}.
 --- * `timeout` seconds for the whole, or {queue, connect, first_byte, idle, total}; unless said connect 10,
 ---   first_byte 120, idle 120, no total, no queue limit. They start when the request leaves the queue; an
@@ -390,8 +439,8 @@ end
 ---   user:password@ if need be; "" for none, whatever the environment says.
 --- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a
 ---   look-up; the name stays what it is for TLS and the Host header.
----@return leat.response|nil res whatever its status
----@return table? err kinds: invalid (the URL, a header ... cannot be sent), timeout (err.phase, err.limit),
+---@return leat.response|nil res whatever its status, unless `expect` says which are a success
+---@return table? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ... cannot be sent), timeout (err.phase, err.limit),
 ---connect, dns, tls, closed (reason "reset" or "truncated"), protocol, too_large, denied, memory; with
 ---err.url, err.retryable, err.elapsed, err.idempotent (false if sending the request again may do harm), and
 ---err.partial if a part of the body came
@@ -410,6 +459,9 @@ end
 ---
 --- local none, err = request "no-scheme.example/"
 --- assert(none == nil and err.kind == "invalid")
+---
+--- none, err = request { url = url .. "/status?code=404", expect = "2xx" }
+--- assert(none == nil and err.kind == "http" and err.status == 404 and err.response.status == 404)
 --- ```
 function M.request(target, extra)
     if type(target) == "table" and getmetatable(target) == nil then
@@ -487,7 +539,10 @@ function M.client(options)
         check.fail("client: expected a table of options, got " .. check.picture(options))
     end
     local base = options.base_url
-    local self = setmetatable({ _base = base }, Client)
+    local self = setmetatable({ _base = base, _options = options }, Client)
+    if options.expect then
+        self._expects = expectation("client", options.expect)
+    end
     local auth, err
     -- All of the options, so that what is wrong with them is told here.
     self._defaults, err = core.prepare(options, type(base) == "string" and base or "http://localhost/")

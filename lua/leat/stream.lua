@@ -3,6 +3,7 @@ local await = require("leat.core").await
 local check = require "leat.check"
 local core = require "leat.core.request"
 local task = require "leat.core.task"
+local wait_for = require("leat.task").wait_for
 
 local next_piece, read_bytes = core.next, core.read
 
@@ -138,6 +139,23 @@ end
 --- Closes the stream: aborts what is still under way and frees its place. Harmless when that is done.
 function M.close(self)
     core.close(handle_of(self, "close"))
+end
+
+-- Internal: at most so many bytes from the front, and whether that is the whole body; the stream is closed.
+function M.head(self, most, seconds)
+    local parts, size = {}, 0
+    local _, err = wait_for(seconds, function()
+        while size < most do
+            local bytes, broken = M.read(self)
+            if bytes == nil then
+                return nil, broken
+            end
+            parts[#parts + 1], size = bytes, size + #bytes
+        end
+    end)
+    local whole = err == nil and self.complete ~= nil and self.complete
+    M.close(self)
+    return table.concat(parts), whole
 end
 
 local function read_all(step, handle, fn)
