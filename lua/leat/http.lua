@@ -440,9 +440,9 @@ end
 --- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a
 ---   look-up; the name stays what it is for TLS and the Host header.
 ---@return leat.response|nil res whatever its status, unless `expect` says which are a success
----@return table? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ... cannot
----be sent), timeout (err.phase, err.limit), connect, dns, tls, closed (reason "reset" or "truncated"), protocol,
----too_large, denied, memory; with
+---@return table? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ...
+---cannot be sent), timeout (err.phase, err.limit), connect, dns, tls, closed (reason "reset" or "truncated"),
+---protocol, too_large, denied, memory; with
 ---err.url, err.retryable, err.elapsed, err.idempotent (false if sending the request again may do harm), and
 ---err.partial if a part of the body came
 ---
