@@ -3,6 +3,7 @@
 #include "cli_alloc.h"
 #include "cli_see.h"
 #include "leat.h"
+#include "lua_lines.h"
 #include "repl.h"
 #include "runtime_modules.h"
 
@@ -26,6 +27,8 @@ enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_SIGINT = 130, EXIT_SIGPIPE = 141, E
 
 /* Seconds that clean-ups have after the second Ctrl-C. */
 #define LAST_GRACE_S 5
+/* Seconds that the very end may take. */
+#define RESCUE_S 3
 
 static const char usage_text[] =
     "usage: leat [options] script.lua [args]    run a script\n"
@@ -106,9 +109,24 @@ static int print_version(void)
     return 0;
 }
 
-static void end_process(int status)
+static void on_last_alarm(int sig)
 {
+    UNUSED(sig);
+    _exit(128 + atomic_load(&interrupt_signal));
+}
+
+/* From a handler of `sig`. What was given to writers of lines goes into their files; this takes 3 s
+ * at most. Only the runtime's own thread can do that: another one sends the signal there. */
+static void end_process(int sig, int status)
+{
+    leat_runtime *rt = atomic_load(&signalled_runtime);
     struct repl *repl = atomic_load(&signalled_repl);
+    if (rt && !lua_lines_is_here(runtime_inside(rt), sig))
+        return;
+    signal(SIGALRM, on_last_alarm);
+    alarm(RESCUE_S);
+    if (rt)
+        lua_lines_rescue(runtime_inside(rt));
     if (repl)
         repl_restore_terminal(repl);
     _exit(status);
@@ -135,7 +153,7 @@ static void on_interrupt(int sig)
     unsigned n = atomic_fetch_add(&interrupt_count, 1) + 1;
     atomic_store(&interrupt_signal, sig);
     if (n >= 3)
-        end_process(128 + sig);
+        end_process(sig, 128 + sig);
     if (n == 2)
         alarm(LAST_GRACE_S);
     leat_runtime *rt = atomic_load(&signalled_runtime);
@@ -146,8 +164,7 @@ static void on_interrupt(int sig)
 
 static void on_alarm(int sig)
 {
-    UNUSED(sig);
-    end_process(128 + atomic_load(&interrupt_signal));
+    end_process(sig, 128 + atomic_load(&interrupt_signal));
 }
 
 /* A socket that broke is the engine's business; a broken standard output ends the program quietly.
@@ -170,7 +187,9 @@ static void handle_signals(void)
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
     sa.sa_handler = on_alarm;
+    sa.sa_flags = SA_RESTART | SA_NODEFER; /* its end has an alarm of its own */
     sigaction(SIGALRM, &sa, NULL);
+    sa.sa_flags = SA_RESTART;
     sa.sa_handler = on_sigpipe;
     sigaction(SIGPIPE, &sa, NULL);
     sa.sa_handler = on_terminal_change;

@@ -95,6 +95,8 @@ static int finish(lua_State *L)
 int see_end(struct see *s, leat_runtime *rt, int status)
 {
     struct rt *inside = runtime_inside(rt);
+    if (status == 0 && inside->lost > 0)
+        status = 1;
     if (status == 0 && inside->missed > 0)
         status = 3;
     if (!s->record)

@@ -1,6 +1,7 @@
 #include "file_op.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -30,34 +31,55 @@ void file_op_free(struct file_op *op)
 }
 
 /* Of a write whose rest did not fit, takes back what is behind its last whole line, where that is
- * the end of a file: half a line is worse than none. */
-static void take_back(int fd, const char *bytes, size_t done)
+ * the end of a file: half a line is worse than none. Returns how much of it stays. */
+static size_t take_back(int fd, const char *bytes, size_t done)
 {
-    int error = errno;
     struct stat st;
     const char *eol = memrchr(bytes, '\n', done);
-    done -= eol ? (size_t)(eol + 1 - bytes) : 0;
+    size_t whole = eol ? (size_t)(eol + 1 - bytes) : 0, half = done - whole;
     off_t end = lseek(fd, 0, SEEK_CUR);
-    if (done > 0 && end >= (off_t)done && fstat(fd, &st) == 0 && st.st_size == end &&
-        ftruncate(fd, end - (off_t)done) == 0)
-        (void)!lseek(fd, end - (off_t)done, SEEK_SET);
-    errno = error;
+    if (half == 0 || end < (off_t)half || fstat(fd, &st) != 0 || st.st_size != end ||
+        ftruncate(fd, end - (off_t)half) != 0)
+        return done;
+    (void)!lseek(fd, end - (off_t)half, SEEK_SET);
+    return whole;
 }
 
-static int64_t write_all(int fd, const char *bytes, size_t len)
+int file_write_lines(int fd, const char *bytes, size_t len, size_t *kept)
 {
     size_t done = 0;
     while (done < len) {
         ssize_t n = write(fd, bytes + done, len - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            take_back(fd, bytes, done);
-            return -1;
+        if (n >= 0) {
+            done += (size_t)n;
+        } else if (errno == EAGAIN) { /* a pipe that someone else has made so */
+            struct pollfd room = {.fd = fd, .events = POLLOUT};
+            (void)!poll(&room, 1, -1);
+        } else if (errno != EINTR) {
+            int error = errno;
+            *kept = take_back(fd, bytes, done);
+            return error;
         }
-        done += (size_t)n;
     }
-    return (int64_t)done;
+    *kept = len;
+    return 0;
+}
+
+int file_sync(int fd)
+{
+    int rc;
+    do
+        rc = fdatasync(fd);
+    while (rc != 0 && errno == EINTR);
+    /* Pipes and devices cannot be synced, and need not. */
+    return rc == 0 || errno == EINVAL || errno == EROFS ? 0 : errno;
+}
+
+static int64_t write_all(int fd, const char *bytes, size_t len)
+{
+    size_t kept;
+    errno = file_write_lines(fd, bytes, len, &kept);
+    return errno ? -1 : (int64_t)len;
 }
 
 /* A rename is only safe from a power cut when the folder that holds the name is on the disk. */
@@ -136,8 +158,8 @@ static int64_t run(struct file_op *op)
     case FILE_WRITE:
         return write_all(op->fd, op->bytes, op->len);
     case FILE_SYNC:
-        /* Pipes and devices cannot be synced, and need not. */
-        return fdatasync(op->fd) == 0 || errno == EINVAL || errno == EROFS ? 0 : -1;
+        errno = file_sync(op->fd);
+        return errno ? -1 : 0;
     case FILE_CLOSE:
         return close(op->fd) == 0 || errno == EINTR ? 0 : -1;
     case FILE_TRUNCATE:
@@ -188,20 +210,26 @@ void file_op_start(struct file_op *op, struct loop *loop)
     ASSERT(rc == 0); /* it fails only without a function */
 }
 
+enum err_kind file_error(int error, const char *verb, const char *name, struct err *err)
+{
+    char detail[128];
+    const char *why = strerror_r(error, detail, sizeof detail);
+    err_set(err, error == ENOMEM ? ERR_MEMORY : ERR_IO, "%s %.150s: %s", verb, name, why);
+    err->code = error;
+    if (error == ENOENT)
+        err_reason(err, "not_found");
+    else if (error == ENOSPC || error == EDQUOT)
+        err_reason(err, "disk_full");
+    else if (error == EMFILE || error == ENFILE)
+        err_reason(err, "too_many_files");
+    return err->kind;
+}
+
 enum err_kind file_op_error(const struct file_op *op, const char *verb, const char *name,
                             struct err *err)
 {
-    char detail[128];
-    const char *why = strerror_r(op->error, detail, sizeof detail);
-    err_set(err, op->error == ENOMEM ? ERR_MEMORY : ERR_IO, "%s %.150s: %s", verb, name, why);
-    err->code = op->error;
-    if (op->error == ENOENT)
-        err_reason(err, "not_found");
-    else if (op->error == EWOULDBLOCK && op->kind == FILE_LOCK)
+    file_error(op->error, verb, name, err);
+    if (op->error == EWOULDBLOCK && op->kind == FILE_LOCK)
         err_reason(err, "locked");
-    else if (op->error == ENOSPC)
-        err_reason(err, "disk_full");
-    else if (op->error == EMFILE || op->error == ENFILE)
-        err_reason(err, "too_many_files");
     return err->kind;
 }

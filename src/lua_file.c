@@ -2,6 +2,7 @@
  */
 #include "file_op.h"
 #include "lua_aux.h"
+#include "lua_lines.h"
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -424,6 +425,22 @@ static int l_unlink_now(lua_State *L)
 {
     lua_pushboolean(L, unlink(luaL_checkstring(L, 1)) == 0);
     return 1;
+}
+
+int lua_file_take(lua_State *L, int index, const char **name)
+{
+    struct file *f = lua_touserdata(L, index);
+    struct shared_fd *shared = f->shared;
+    if (!shared || shared->busy)
+        aux_raise(L, "file: it is closed, or another task is at work on it");
+    lua_getfenv(L, index);
+    lua_rawgeti(L, -1, 1); // env name
+    *name = lua_tostring(L, -1);
+    int fd = shared->fd;
+    shared->fd = -1;
+    unref(shared);
+    f->shared = NULL;
+    return fd;
 }
 
 static int file_gc(lua_State *L)

@@ -25,10 +25,12 @@ struct rt {
     struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
     struct list spare;      /* transfers kept for the next requests, by event_node */
     unsigned spare_count;
-    struct list streams;    /* lua_stream.c: those that have a transfer */
-    struct list servers;    /* lua_serve.c: open servers, closed with the runtime */
-    unsigned virtual_ports; /* lua_serve_listen.c: given out under virtual time */
-    size_t file_calls;      /* lua_file.c: under way on libuv's threads */
+    struct list streams;     /* lua_stream.c: those that have a transfer */
+    struct list servers;     /* lua_serve.c: open servers, closed with the runtime */
+    unsigned virtual_ports;  /* lua_serve_listen.c: given out under virtual time */
+    size_t file_calls;       /* lua_file.c: under way on libuv's threads */
+    struct lua_lines *lines; /* lua_lines.c: the writers; NULL: none was ever wanted */
+    size_t lost;             /* writers that could not write what they had taken */
     size_t drains;         /* runs that end in good order by themselves once leat.stopping is set */
     struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
     struct record *record; /* NULL: nothing is recorded */
@@ -83,6 +85,7 @@ int lua_open_json(lua_State *L, struct rt *rt);
 int lua_open_pattern(lua_State *L, struct rt *rt);
 int lua_open_util(lua_State *L, struct rt *rt);
 int lua_open_file(lua_State *L, struct rt *rt);
+int lua_open_lines(lua_State *L, struct rt *rt);
 int lua_open_serve(lua_State *L, struct rt *rt);
 /* Frees what the requests keep for reuse; nothing may be in the engine. */
 void lua_request_close(struct rt *rt);

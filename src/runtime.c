@@ -2,6 +2,7 @@
 #include "leat.h"
 
 #include "lua_aux.h"
+#include "lua_lines.h"
 #include "lua_stream.h"
 #include "runtime_host.h"
 #include "runtime_impl.h"
@@ -372,6 +373,7 @@ enum leat_status leat_run(leat_runtime *r)
     limit_step(&r->limit, NEVER_NS);
     while (runtime_turn(r, true, NEVER_NS)) {
     }
+    lua_lines_settle(&r->rt);
     go_out(r);
     return leat_result(r);
 }
@@ -492,6 +494,7 @@ void runtime_close(struct leat_runtime *r)
 #endif
     lua_util_close(rt);
     lua_file_close(rt);
+    lua_lines_close(rt);
     engine_close(rt->engine);
     lua_request_close(rt);
     limit_close(&r->limit, rt->L);

@@ -146,7 +146,7 @@ static const struct {
     {"leat.core.util", lua_open_util},       {"leat.core.pattern", lua_open_pattern},
     {"leat.core.file", lua_open_file},       {"leat.core.record", lua_open_record},
     {"leat.core.serve", lua_open_serve},     {"leat.core.runtime", open_runtime},
-    {"leat.core.version", open_version}};
+    {"leat.core.lines", lua_open_lines},     {"leat.core.version", open_version}};
 
 /* Into package.preload; `hosted`: without "leat" itself, which leat.so is. */
 static void preload(lua_State *L, struct rt *rt, bool hosted)

@@ -111,7 +111,10 @@ function M.open(path, errors_path, opts)
         return nil, err
     end
     self.before = self.done.count
-    self.writer = lines.writer(f, true)
+    self.writer, err = lines.writer(f, true, true)
+    if not self.writer then
+        return nil, err
+    end
     local old = errors_path and file.identity(errors_path)
     if old and old == file.identity(path) then -- two ways to write the name of one new file
         return nil, errors.new { kind = "invalid", reason = "same_file",
@@ -156,7 +159,10 @@ end
 
 local function open_errors(path)
     local f, err = file.open(path, "w")
-    return f and lines.writer(f), err
+    if not f then
+        return nil, err
+    end
+    return lines.writer(f)
 end
 
 local function write_failure(self, record)

@@ -195,7 +195,10 @@ local function load(self)
             return nil, err
         end
     end
-    self.writer = lines.writer(f, true)
+    self.writer, err = lines.writer(f, true, true)
+    if not self.writer then
+        return nil, err
+    end
     return begin(self, fresh)
 end
 

@@ -77,7 +77,11 @@ Writer.__index = Writer
 ---@return true|nil
 ---@return table? err kind "invalid" (no JSON; nothing is written), "io" (reason "disk_full" and others)
 ---
---- Short lines are gathered: they are surely in the file after `flush` or `close`, with `sync=true` at once.
+--- The line is written at once, while the script goes on. It is in the file however the program ends (an
+--- error, os.exit, Ctrl-C, a limit; all but kill -9), also if the writer is not closed. After `flush` or
+--- `close`, and with `sync=true` after each write, it is also on the disk, where a power cut leaves it. If
+--- lines could not be written that `write` had taken, an error is logged, and a run that did well otherwise
+--- ends with status 1.
 --- ```lua
 --- local path = os.tmpname()
 --- local out = assert(leat.jsonl.writer(path, { sync = true }))
@@ -94,7 +98,7 @@ function Writer:write(value)
     return self._lines:line(text)
 end
 
---- Waits until everything that was written so far is in the file.
+--- Waits until everything that was written so far is on the disk.
 ---@return true|nil
 ---@return table? err kind "io"
 --- ```lua
@@ -143,7 +147,12 @@ function M.writer(path, opts)
     if not f then
         return nil, err
     end
-    return setmetatable({ _lines = lines.writer(f, opts.sync) }, Writer)
+    local out
+    out, err = lines.writer(f, opts.sync)
+    if not out then
+        return nil, err
+    end
+    return setmetatable({ _lines = out }, Writer)
 end
 
 return M

@@ -1,16 +1,16 @@
 -- Files of lines: read piece by piece, written whole, off the loop's thread. Internal.
+local await = require("leat.core").await
 local check = require "leat.check"
+local core = require "leat.core.lines"
 local errors = require "leat.error"
 local file = require "leat.file"
-local sync = require "leat.sync"
 local task = require "leat.task"
 
 local M = {}
 
 local PIECE = 64 * 1024
 local MAX_LINE = 16 * 1024 * 1024
-local MOST_WAITING = 1024 * 1024 -- bytes that may wait for the disk before a writer waits, too
-local DISK_TIME = 60             -- seconds that a cancel waits for the disk, so that no line is torn
+local DISK_TIME = 60 -- seconds that a cancel waits for the disk
 
 -- ---- reading
 
@@ -105,86 +105,73 @@ end
 local Writer = {}
 Writer.__index = Writer
 
-local function new_batch()
-    return { lines = {}, bytes = 0, out = false, ended = sync.event() }
-end
-
--- A writer of whole lines on an open file. `durable`: a line counts as written when it is on the
--- disk. Many tasks may write: what gathers while the disk is busy goes out as one.
-function M.writer(f, durable)
-    return setmetatable({ _file = f, _durable = durable, _next = new_batch() }, Writer)
-end
-
-local function put(self, batch)
-    local ok, err = self._file:write(table.concat(batch.lines))
-    if ok and self._durable then
-        ok, err = self._file:sync()
+-- A writer of whole lines on an open file, which it takes over. A line is written at once by another thread,
+-- and is in the file at every end of the process that is not kill -9. `durable`: a line counts as written
+-- when it is on the disk. `again`: a line that counted as failed may still be written by `close`.
+function M.writer(f, durable, again)
+    local out, err = core.new(f, durable, again)
+    if not out then
+        return nil, err
     end
-    batch.out = ok
-    self._broken = not ok and err or nil
-    return ok, err
+    return setmetatable({ _out = out, _durable = durable }, Writer)
 end
 
--- Waits until everything up to now is out, and brings it there unless another task is at it. A cancel waits
--- for the disk: half a line would be worse.
-local function push_out(self)
-    local batch = #self._next.lines > 0 and self._next or self._writing
-    while batch and not batch.out and not self._broken do
-        if self._writing then
-            self._writing.ended:wait()
-        else
-            self._writing, self._next = batch, new_batch()
-            -- Whatever is raised (memory), those who wait for this batch must be told.
-            local ran, ok, err = pcall(task.shield, DISK_TIME, put, self, batch)
-            if not ran then
-                err = ok
-            end
-            if not (ran and ok) and not batch.out then
-                self._broken = self._broken or errors.wrap(err)
-            end
-            self._writing = nil
-            batch.ended:set()
-            if not ran then
-                error(err, 0)
-            end
-        end
-    end
-    if self._broken then
-        return nil, self._broken
-    end
-    return true
+local function wait(self)
+    return await(core.wait(self._out))
 end
 
--- Adds a line (its end is added here); returns when it is out (or on the disk).
+-- Adds a line (its end is added here). Returns when it is on the disk for a durable writer, else at once: the
+-- task waits only where much waits for the file already.
 function Writer:line(text)
     if self._closed then
         check.fail "jsonl: the writer is closed"
-    elseif self._broken then
-        return nil, self._broken
     end
-    local batch = self._next
-    batch.lines[#batch.lines + 1] = text .. "\n"
-    batch.bytes = batch.bytes + #text + 1
-    if self._durable or batch.bytes >= PIECE and not self._writing or batch.bytes >= MOST_WAITING then
-        return push_out(self)
+    local done, err = core.add(self._out, text)
+    if done then
+        return true
+    elseif done == nil then
+        return nil, err
+    elseif self._durable then
+        return task.shield(DISK_TIME, wait, self) -- a cancel must not make it unknown what became of it
     end
-    return true
+    return wait(self)
 end
 
--- Waits until everything so far is out.
+-- Waits until everything so far is on the disk.
 function Writer:flush()
-    return self._closed or push_out(self)
+    if self._closed then
+        return true
+    end
+    return await(core.sync(self._out))
 end
 
--- Flushes and closes; a second time does nothing.
+-- Writes everything, puts it onto the disk and closes; a second time does nothing. What could not be written
+-- is then in `_rest`.
 function Writer:close()
     if self._closed then
         return true
     end
-    local ok, err = push_out(self)
+    local out, retried, closed, why = self._out, false, "busy", nil
+    local ok, err = await(core.sync(out))
+    while closed == "busy" do -- other tasks may add to it, or close it, until then
+        if not self._closed then
+            await(core.idle(out))
+        end
+        if self._closed then
+            return ok, err
+        elseif not ok and not retried and core.retry(out) then -- the disk may have room again
+            retried = true
+            await(core.sync(out))
+        else
+            self._rest = not ok and core.rest(out) or nil
+            closed, why = core.shut(out)
+        end
+    end
     self._closed = true
-    self._file:close()
-    return ok, err
+    if ok and closed then
+        return true
+    end
+    return nil, err or why
 end
 
 return M

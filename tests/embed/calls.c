@@ -460,8 +460,34 @@ static void test_misuse(void)
     leat_free(rt);
 }
 
+/* A writer of lines that nobody closed: leat_free writes what it was given, and waits for it. */
+static void test_lines(void)
+{
+    char path[] = "/tmp/leat-lines.XXXXXX", code[256];
+    int fd = mkstemp(path), lines = 0;
+    CHECK(fd >= 0);
+    leat_runtime *rt = new_runtime(NULL);
+    int len = snprintf(code, sizeof code,
+                       "local w = assert(require 'leat'.jsonl.writer('%s')) "
+                       "for i = 1, 20000 do assert(w:write { i = i }) end sleep(1000)",
+                       path);
+    struct leat_error err;
+    CHECK(leat_start_string(rt, "=lines", code, (size_t)len, NULL, &err));
+    for (int i = 0; i < 3; i++)
+        leat_step(rt, 100000);
+    leat_free(rt);
+    FILE *f = fdopen(fd, "r");
+    for (int c = f ? getc(f) : EOF; c != EOF; c = getc(f))
+        lines += c == '\n';
+    CHECK(lines == 20000);
+    if (f)
+        fclose(f);
+    unlink(path);
+}
+
 int main(void)
 {
+    test_lines();
     test_values();
     test_functions();
     test_calls();
