@@ -1,5 +1,7 @@
 #include "log.h"
 
+#include "secret.h"
+
 #include <stdarg.h>
 #include <string.h>
 #include <strings.h>
@@ -201,19 +203,23 @@ static void put_rest(struct writer *w, const char *s, size_t len)
         while (i < len && strchr(in_path ? "=&;?#/" : "=&;?#", s[i]) == NULL)
             i++;
         if (i == len || s[i] != '=') {
+            size_t end = i;
             if (i < len) {
                 if (s[i] == '?' || s[i] == '#')
                     in_path = false;
                 i++;
             }
-            put(w, s + name, i - name);
+            bool hidden = secret_segment(s + name, end - name);
+            put(w, hidden ? "***" : s + name, hidden ? 3 : end - name);
+            put(w, s + end, i - end);
             continue;
         }
         size_t value = ++i;
         while (i < len && strchr(in_path ? "&;?#/" : "&#", s[i]) == NULL)
             i++;
         put(w, s + name, value - name);
-        if (i > value && secret_pair(s + name, value - 1 - name, s + value, i - value)) {
+        if (i > value && (secret_pair(s + name, value - 1 - name, s + value, i - value) ||
+                          secret_segment(s + value, i - value))) {
             put(w, "***", 3);
         } else if (memchr(s + value, ';', i - value) != NULL ||
                    memchr(s + value, '?', i - value) != NULL) {

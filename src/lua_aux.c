@@ -1,5 +1,7 @@
 #include "lua_aux.h"
 
+#include "log.h"
+#include "secret.h"
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -95,9 +97,67 @@ void aux_raise(lua_State *L, const char *fmt, ...)
     task_vraise(L, fmt, ap);
 }
 
-const char *aux_picture(lua_State *L, int index, char *out, size_t size)
+/* `'text'` with what is no text in it replaced, cut between characters. */
+static void picture_text(const char *s, size_t len, char *out, size_t size)
+{
+    enum { SHOWN_MAX = 40 };
+    char text[SHOWN_MAX + 1];
+    size_t n = MIN(len, (size_t)SHOWN_MAX);
+    while (n < len && n > 0 && ((unsigned char)s[n] & 0xC0) == 0x80)
+        n--;
+    for (size_t i = 0; i < n; i++)
+        text[i] = (unsigned char)s[i] < 0x20 || s[i] == 0x7f ? '?' : s[i];
+    text[n] = '\0';
+    snprintf(out, size, n < len ? "'%s...'" : "'%s'", text);
+}
+
+static void picture_string(lua_State *L, int index, const char *name, char *out, size_t size)
 {
     size_t len;
+    const char *s = lua_tolstring(L, index, &len);
+    if ((name && len > 0 && secret_place(name, strlen(name))) || secret_text(s, len)) {
+        snprintf(out, size, "a string (not shown: it may hold a secret)");
+        return;
+    }
+    char url[256]; /* the values of key-like parameters */
+    if (memchr(s, '=', len)) {
+        redact_url(url, sizeof url, s, len);
+        s = url;
+        len = strlen(url);
+    }
+    picture_text(s, len, out, size);
+    size_t used = strlen(out);
+    if (lua_isnumber(L, index))
+        snprintf(out + used, size - used, " (a string)");
+}
+
+/* "a response" for the classes of leat, which name themselves; "a table" and the like for the rest.
+ */
+static void picture_object(lua_State *L, int index, char *out, size_t size)
+{
+    const char *class = NULL;
+    if (lua_islightuserdata(L, index) && !lua_touserdata(L, index)) {
+        snprintf(out, size, "json.null (a JSON null; it counts as true in a condition)");
+        return;
+    }
+    int top = lua_gettop(L);
+    if (lua_getmetatable(L, index)) { // metatable
+        const char *const fields[] = {"__name", "__metatable"};
+        for (size_t i = 0; i < ARRAY_LEN(fields) && !class; i++) {
+            lua_pushstring(L, fields[i]);
+            lua_rawget(L, top + 1);
+            if (lua_type(L, -1) == LUA_TSTRING && strncmp(lua_tostring(L, -1), "leat.", 5) == 0)
+                class = lua_tostring(L, -1) + 5; // anchored by the metatable
+        }
+    }
+    if (!class)
+        class = luaL_typename(L, index);
+    snprintf(out, size, "%s %.60s", strchr("aeiou", class[0]) ? "an" : "a", class);
+    lua_settop(L, top);
+}
+
+const char *aux_picture(lua_State *L, int index, const char *name, char *out, size_t size)
+{
     switch (lua_type(L, index)) {
     case LUA_TNONE:
         snprintf(out, size, "nothing");
@@ -109,31 +169,32 @@ const char *aux_picture(lua_State *L, int index, char *out, size_t size)
         snprintf(out, size, "%s", lua_toboolean(L, index) ? "true" : "false");
         break;
     case LUA_TNUMBER:
-        if (isnan(lua_tonumber(L, index))) /* libc may print its sign */
+        /* Smaller numbers are no PINs. */
+        if (name && fabs(lua_tonumber(L, index)) >= 1000 && secret_place(name, strlen(name)))
+            snprintf(out, size, "a number (not shown: it may hold a secret)");
+        else if (isnan(lua_tonumber(L, index))) /* libc may print its sign */
             snprintf(out, size, "nan");
         else
             snprintf(out, size, "%.14g", lua_tonumber(L, index));
         break;
-    case LUA_TSTRING: {
-        const char *s = lua_tolstring(L, index, &len);
-        snprintf(out, size, len > 40 ? "'%.40s...'" : "'%.40s'", s);
+    case LUA_TSTRING:
+        picture_string(L, index, name, out, size);
         break;
-    }
     default:
-        snprintf(out, size, "a %s", luaL_typename(L, index));
+        picture_object(L, index, out, size);
     }
     return out;
 }
 
 double aux_check_seconds(lua_State *L, int index, const char *what)
 {
-    char given[64];
-    aux_picture(L, index, given, sizeof given);
-    if (lua_type(L, index) != LUA_TNUMBER)
-        aux_raise(L, "%s must be a number of seconds, got %s", what, given);
-    double s = lua_tonumber(L, index);
+    char given[AUX_PICTURE_SIZE];
+    double s = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : -1;
     if (isnan(s) || s < 0)
-        aux_raise(L, "%s must be 0 or more seconds, got %s", what, given);
+        aux_raise(L,
+                  lua_type(L, index) == LUA_TNUMBER ? "%s must be 0 or more seconds, got %s"
+                                                    : "%s must be a number of seconds, got %s",
+                  what, aux_picture(L, index, what, given, sizeof given));
     return s > 10 * 366 * 86400.0 ? (double)INFINITY : s;
 }
 
@@ -144,10 +205,10 @@ double aux_opt_seconds(lua_State *L, int index, const char *what, double absent)
 
 int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min, int64_t max)
 {
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     double d = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : (double)NAN;
     if (!(d >= (double)min && d <= (double)max) || d != floor(d)) {
-        aux_picture(L, index, given, sizeof given);
+        aux_picture(L, index, what, given, sizeof given);
         if (max >= INT64_C(1) << 53)
             aux_raise(L, "%s must be a whole number of at least %d, got %s", what, (int)min, given);
         aux_raise(L, "%s must be a whole number from %d to %f, got %s", what, (int)min, (double)max,
@@ -159,14 +220,14 @@ int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min
 size_t aux_check_list(lua_State *L, int index, const char *what)
 {
     size_t n = lua_objlen(L, index);
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     luaL_checkstack(L, 2, what);
     lua_pushnil(L);
     while (lua_next(L, index)) { // key value
         double at = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
         if (at != floor(at) || at < 1 || at > (double)n)
             aux_raise(L, "%s must be a list without holes, got one with the key %s", what,
-                      aux_picture(L, -2, given, sizeof given));
+                      aux_picture(L, -2, NULL, given, sizeof given));
         lua_pop(L, 1);
     }
     return n;
@@ -174,14 +235,14 @@ size_t aux_check_list(lua_State *L, int index, const char *what)
 
 void aux_check_callable(lua_State *L, int index, const char *what)
 {
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     if (lua_isfunction(L, index))
         return;
     if (luaL_getmetafield(L, index, "__call")) {
         lua_pop(L, 1);
         return;
     }
-    aux_picture(L, index, given, sizeof given);
+    aux_picture(L, index, what, given, sizeof given);
     /* spawn(f(x)) has called f already, and hands over what that came to. */
     bool result = lua_isnil(L, index) || lua_istable(L, index) ||
                   (lua_isboolean(L, index) && lua_toboolean(L, index));
@@ -189,6 +250,23 @@ void aux_check_callable(lua_State *L, int index, const char *what)
               result ? " (pass the function itself and its arguments, not what a call of it has "
                        "returned)"
                      : "");
+}
+
+void aux_raise_unknown(lua_State *L, const char *who, int key, const char *names)
+{
+    char given[AUX_PICTURE_SIZE];
+    luaL_checkstack(L, 8, who);
+    lua_pushvalue(L, key); // key
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "leat.check"); // key loaded check
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "unknown"); // key loaded check unknown
+        lua_pushstring(L, who);
+        lua_pushvalue(L, -5);
+        lua_pushstring(L, names);
+        lua_call(L, 3, 0);
+    }
+    aux_raise(L, "%s: unknown option %s", who, aux_picture(L, key, who, given, sizeof given));
 }
 
 struct rt *aux_open_rt(lua_State *L, const char *who)
@@ -209,10 +287,11 @@ void *aux_check_self(lua_State *L, const char *tname)
         if (same)
             return self;
     }
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     const char *noun = tname + strlen("leat.");
     aux_raise(L, "expected %s %s, got %s (its methods are called with a colon: %s:method())",
-              noun[0] == 'e' ? "an" : "a", noun, aux_picture(L, 1, given, sizeof given), noun);
+              noun[0] == 'e' ? "an" : "a", noun, aux_picture(L, 1, NULL, given, sizeof given),
+              noun);
 }
 
 void aux_push_parked(lua_State *L)

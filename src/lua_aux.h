@@ -39,11 +39,18 @@ int64_t aux_check_integer(lua_State *L, int index, const char *what, int64_t min
 size_t aux_check_list(lua_State *L, int index, const char *what);
 /* Raises unless the value at `index` can be called. `what` begins the message. */
 void aux_check_callable(lua_State *L, int index, const char *what);
+/* Raises for an option that `who` does not have: its name is at `key`. `names`: those that there
+ * are, with a space between. The text is that of lua/leat/check.lua. */
+NORETURN void aux_raise_unknown(lua_State *L, const char *who, int key, const char *names);
 /* The userdata at index 1, of the class "leat.<noun>"; raises if a method was called on anything
  * else (mostly with a point for the colon). */
 void *aux_check_self(lua_State *L, const char *tname);
-/* A short picture of the value at `index` for messages: `'text'` (cut), `12`, `nil`, `a table`. */
-const char *aux_picture(lua_State *L, int index, char *out, size_t size);
+/* A short picture of the value at `index` for messages: `'text'` (cut), `12`, `nil`, `a table`,
+ * `a response`. What may hold a secret is not shown: neither text nor number where `name` (of the
+ * argument, or the sentence that names it; NULL: none) says so, nor any text that looks like one.
+ */
+const char *aux_picture(lua_State *L, int index, const char *name, char *out, size_t size);
+enum { AUX_PICTURE_SIZE = 96 }; /* of an `out` that holds every picture */
 
 /* The sentinel that a parked C function returns when its task runs again (see lua/leat/core.lua:
  * await). Pushes it. */

@@ -79,18 +79,11 @@ static bool is_key(lua_State *L, int index, const char *name)
 static bool check_bool(lua_State *L, int index, const char *what)
 {
     if (!lua_isboolean(L, index)) {
-        char picture[64];
+        char picture[AUX_PICTURE_SIZE];
         aux_raise(L, "%s must be true or false, not %s", what,
-                  aux_picture(L, index, picture, sizeof picture));
+                  aux_picture(L, index, what, picture, sizeof picture));
     }
     return lua_toboolean(L, index);
-}
-
-NORETURN static void unknown_option(lua_State *L, int key, const char *who, const char *accepted)
-{
-    char picture[64];
-    aux_raise(L, "%s: unknown option %s (there are: %s)", who,
-              aux_picture(L, key, picture, sizeof picture), accepted);
 }
 
 static bool has_options(lua_State *L, int index, const char *who)
@@ -98,9 +91,9 @@ static bool has_options(lua_State *L, int index, const char *who)
     if (lua_isnoneornil(L, index))
         return false;
     if (!lua_istable(L, index)) {
-        char picture[64];
+        char picture[AUX_PICTURE_SIZE];
         aux_raise(L, "%s: options must be a table, not %s", who,
-                  aux_picture(L, index, picture, sizeof picture));
+                  aux_picture(L, index, who, picture, sizeof picture));
     }
     return true;
 }
@@ -120,7 +113,7 @@ static void read_encode_options(lua_State *L, int index, struct json_encode_opti
             options->max_depth =
                 (unsigned)aux_check_integer(L, value, "json.encode: max_depth", 1, JSON_MAX_DEPTH);
         else
-            unknown_option(L, key, "json.encode", "sorted, indent, max_depth");
+            aux_raise_unknown(L, "json.encode", key, "sorted indent max_depth");
         lua_pop(L, 1);
     }
 }
@@ -133,9 +126,9 @@ static enum json_halves read_halves(lua_State *L, int value)
         return JSON_HALVES_REPLACED;
     if (is_key(L, value, "keep"))
         return JSON_HALVES_KEPT;
-    char picture[64];
+    char picture[AUX_PICTURE_SIZE];
     aux_raise(L, "json.decode: surrogates must be 'strict', 'replace' or 'keep', not %s",
-              aux_picture(L, value, picture, sizeof picture));
+              aux_picture(L, value, NULL, picture, sizeof picture));
 }
 
 static void read_decode_options(lua_State *L, int index, struct json_decode_options *options,
@@ -146,11 +139,11 @@ static void read_decode_options(lua_State *L, int index, struct json_decode_opti
     lua_pushnil(L);
     while (lua_next(L, index)) { // key value
         int value = lua_gettop(L), key = value - 1;
-        char picture[64];
+        char picture[AUX_PICTURE_SIZE];
         if (is_key(L, key, "big")) {
             if (!is_key(L, value, "string") && !is_key(L, value, "number"))
                 aux_raise(L, "json.decode: big must be 'number' or 'string', not %s",
-                          aux_picture(L, value, picture, sizeof picture));
+                          aux_picture(L, value, NULL, picture, sizeof picture));
             options->big_as_string = is_key(L, value, "string");
         } else if (is_key(L, key, "surrogates")) {
             options->halves = read_halves(L, value);
@@ -160,10 +153,10 @@ static void read_decode_options(lua_State *L, int index, struct json_decode_opti
         } else if (is_key(L, key, "builder")) {
             if (!is_key(L, value, "leat") && !is_key(L, value, "cjson"))
                 aux_raise(L, "json.decode: builder must be 'leat' or 'cjson', not %s",
-                          aux_picture(L, value, picture, sizeof picture));
+                          aux_picture(L, value, NULL, picture, sizeof picture));
             *cjson = is_key(L, value, "cjson");
         } else {
-            unknown_option(L, key, "json.decode", "big, surrogates, max_depth, builder");
+            aux_raise_unknown(L, "json.decode", key, "big surrogates max_depth builder");
         }
         lua_pop(L, 1);
     }
@@ -235,9 +228,9 @@ static int fail_decode(lua_State *L, const struct err *err, size_t offset)
 static int decode(lua_State *L)
 {
     if (lua_type(L, 1) != LUA_TSTRING) {
-        char picture[64];
+        char picture[AUX_PICTURE_SIZE];
         aux_raise(L, "json.decode: text must be a string, not %s",
-                  aux_picture(L, 1, picture, sizeof picture));
+                  aux_picture(L, 1, NULL, picture, sizeof picture));
     }
     struct json_decode_options options = {.max_depth = JSON_DEFAULT_DEPTH};
     bool cjson = false;
@@ -276,9 +269,9 @@ static int mark(lua_State *L, const char *who, enum upvalue which)
         lua_newtable(L);
         lua_replace(L, 1);
     } else if (!lua_istable(L, 1)) {
-        char picture[64];
+        char picture[AUX_PICTURE_SIZE];
         aux_raise(L, "%s: expected a table, not %s", who,
-                  aux_picture(L, 1, picture, sizeof picture));
+                  aux_picture(L, 1, NULL, picture, sizeof picture));
     }
     if (lua_getmetatable(L, 1)) {
         const struct json_state *st = lua_touserdata(L, lua_upvalueindex(UP_STATE));

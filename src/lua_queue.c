@@ -323,7 +323,7 @@ static int l_queue_index(lua_State *L)
         lua_pushboolean(L, q->closed);
     else {
         lua_pushvalue(L, 2);
-        lua_rawget(L, lua_upvalueindex(2));
+        lua_gettable(L, lua_upvalueindex(2)); /* raises for methods of other libraries */
     }
     return 1;
 }

@@ -1,6 +1,7 @@
 #include "lua_request.h"
 
 #include "lua_aux.h"
+#include "secret.h"
 #include <arpa/inet.h>
 #include <math.h>
 #include <string.h>
@@ -8,7 +9,6 @@
 
 enum {
     MAX_REDIRECTS_DEFAULT = 5,
-    NAME_MAX_BYTES = 32, /* of an option's name, for "did you mean" */
 };
 
 enum scope { IN_REQUEST = 1, IN_CLIENT = 2, IN_BOTH = 3 };
@@ -100,10 +100,10 @@ static enum err_kind add_mapping(struct request_reader *r, struct buf *lines, co
                 strcspn(host, "[]/@ ") == strlen(host);
     if (!good)
         return err_set(err, ERR_INVALID, "%s: resolve: '%.100s' is not a host or host:port", r->who,
-                       host);
+                       secret_hidden(host));
     if (!v6 && inet_pton(AF_INET, address, bytes) != 1)
         return err_set(err, ERR_INVALID, "%s: resolve: '%.100s' is not an address", r->who,
-                       address);
+                       secret_hidden(address));
     enum err_kind rc = buf_printf(lines, v6 ? "%.*s:%s:[%.*s]:" : "%.*s:%s:%.*s:", (int)host_len,
                                   host, port, (int)len, address);
     if (rc == ERR_NONE)
@@ -117,13 +117,13 @@ static enum err_kind set_resolve(struct request_reader *r, int index, struct err
     struct transfer_spec *spec = &r->t->spec;
     struct buf lines;
     enum err_kind rc = ERR_NONE;
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     lua_pushnil(L);
     while (lua_next(L, index)) { /* looked at before anything is held that a raise would leak */
         if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
             aux_raise(L,
                       "%s: resolve must be a table such as {[\"host:443\"] = \"10.1.2.3\"}, got %s",
-                      r->who, aux_picture(L, -1, given, sizeof given));
+                      r->who, aux_picture(L, -1, "resolve", given, sizeof given));
         lua_pop(L, 1);
     }
     buf_init(&lines, r->t->mem, 64 * 1024);
@@ -151,9 +151,9 @@ static enum err_kind set_http_version(struct request_reader *r, int index, struc
     } else if (strcmp(s, "2-prior") == 0) {
         r->t->spec.http_version = HTTP_VERSION_2_PRIOR;
     } else {
-        char given[64];
+        char given[AUX_PICTURE_SIZE];
         aux_raise(r->L, "%s: option 'http_version' must be '1.1', '2' or '2-prior', got %s", r->who,
-                  aux_picture(r->L, index, given, sizeof given));
+                  aux_picture(r->L, index, NULL, given, sizeof given));
     }
     return ERR_NONE;
 }
@@ -185,63 +185,6 @@ static enum err_kind set_max_per_host(struct request_reader *r, int index, struc
     UNUSED(err);
     r->t->spec.max_per_host = (unsigned)integer(r, index, "max_per_host", 1, 1000000);
     return ERR_NONE;
-}
-
-/* ---- "did you mean" */
-
-static size_t edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-    size_t row[NAME_MAX_BYTES + 1];
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t up = row[j];
-            size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-            row[j] = MIN(replaced, MIN(up, row[j - 1]) + 1);
-            diagonal = up;
-        }
-    }
-    return row[b_len];
-}
-
-struct suggestion {
-    const char *word;
-    size_t len;
-    const char *best; /* NULL: nothing is near */
-    size_t distance;
-};
-
-static void consider(struct suggestion *s, const char *name)
-{
-    size_t len = strlen(name);
-    if (s->len > NAME_MAX_BYTES || len > NAME_MAX_BYTES)
-        return;
-    size_t d = edit_distance(s->word, s->len, name, len);
-    if (d < s->distance) {
-        s->distance = d;
-        s->best = name;
-    }
-}
-
-NORETURN static void raise_unknown(struct request_reader *r, int key, const char *what,
-                                   struct suggestion *s)
-{
-    char given[64];
-    aux_picture(r->L, key, given, sizeof given);
-    if (s->best)
-        aux_raise(r->L, "%s: unknown %s %s (did you mean '%s'?)", r->who, what, given, s->best);
-    aux_raise(r->L, "%s: unknown %s %s", r->who, what, given);
-}
-
-static struct suggestion suggestion_for(lua_State *L, int key)
-{
-    struct suggestion s = {.word = "", .distance = 3};
-    if (lua_type(L, key) == LUA_TSTRING)
-        s.word = lua_tolstring(L, key, &s.len);
-    return s;
 }
 
 /* ---- limits */
@@ -290,10 +233,8 @@ static enum err_kind set_timeout(struct request_reader *r, int index, struct err
         while (i < ARRAY_LEN(limits) && strcmp(limits[i].name, key) != 0)
             i++;
         if (i == ARRAY_LEN(limits)) {
-            struct suggestion s = suggestion_for(L, value - 1);
-            for (i = 0; i < ARRAY_LEN(limits); i++)
-                consider(&s, limits[i].name);
-            raise_unknown(r, value - 1, "timeout", &s);
+            snprintf(what, sizeof what, "%s: timeout", r->who);
+            aux_raise_unknown(L, what, value - 1, "connect first_byte idle queue total");
         }
         snprintf(what, sizeof what, "%s: timeout.%s", r->who, key);
         set_limit(r, i, value, what);
@@ -338,7 +279,7 @@ static enum err_kind add_value(struct request_reader *r, const char *name, size_
                                int index, struct err *err)
 {
     lua_State *L = r->L;
-    char text[64];
+    char text[AUX_PICTURE_SIZE];
     size_t len;
     if (lua_type(L, index) == LUA_TSTRING) {
         const char *value = lua_tolstring(L, index, &len);
@@ -346,7 +287,7 @@ static enum err_kind add_value(struct request_reader *r, const char *name, size_
     }
     if (lua_type(L, index) != LUA_TNUMBER) {
         aux_raise(L, "%s: header '%s' must be a string, a number or a list of them, got %s", r->who,
-                  name, aux_picture(L, index, text, sizeof text));
+                  secret_hidden(name), aux_picture(L, index, "header", text, sizeof text));
     }
     double d = lua_tonumber(L, index);
     bool whole = d == floor(d) && fabs(d) < 0x1p53;
@@ -357,20 +298,20 @@ static enum err_kind add_value(struct request_reader *r, const char *name, size_
 static enum err_kind set_headers(struct request_reader *r, int index, struct err *err)
 {
     lua_State *L = r->L;
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     enum err_kind rc = ERR_NONE;
     lua_pushnil(L);
     while (rc == ERR_NONE && lua_next(L, index)) { // name value
         int value = lua_gettop(L);
         if (lua_type(L, value - 1) != LUA_TSTRING) {
             aux_raise(L, "%s: the name of a header must be a string, got %s", r->who,
-                      aux_picture(L, value - 1, given, sizeof given));
+                      aux_picture(L, value - 1, "headers", given, sizeof given));
         }
         size_t len;
         const char *name = lua_tolstring(L, value - 1, &len);
         if (lua_type(L, value) == LUA_TTABLE) {
             char what[128];
-            snprintf(what, sizeof what, "%s: header '%.80s'", r->who, name);
+            snprintf(what, sizeof what, "%s: header '%.80s'", r->who, secret_hidden(name));
             size_t n = aux_check_list(L, value, what);
             for (size_t i = 1; rc == ERR_NONE && i <= n; i++) {
                 lua_rawgeti(L, value, (int)i); // name values value
@@ -450,6 +391,21 @@ static const struct option *find_option(const char *name)
     return NULL;
 }
 
+/* The names of the options in `scope`, for a message; leaves them on the stack. */
+static const char *push_names(lua_State *L, enum scope scope)
+{
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        if (options[i].scope & scope) {
+            luaL_addstring(&b, options[i].name);
+            luaL_addchar(&b, ' ');
+        }
+    }
+    luaL_pushresult(&b);
+    return lua_tostring(L, -1);
+}
+
 static enum err_kind set_field(struct request_reader *r, const struct option *o, int index,
                                struct err *err)
 {
@@ -481,7 +437,7 @@ enum err_kind request_read(struct request_reader *r, int index, struct err *err)
     lua_State *L = r->L;
     enum scope scope = r->client ? IN_CLIENT : IN_REQUEST;
     enum err_kind rc = ERR_NONE;
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     r->own_headers = r->t->spec.headers.count;
     lua_pushnil(L);
     while (rc == ERR_NONE && lua_next(L, index)) { // key value
@@ -490,16 +446,12 @@ enum err_kind request_read(struct request_reader *r, int index, struct err *err)
         if (lua_type(L, value - 1) == LUA_TSTRING)
             o = find_option(lua_tostring(L, value - 1));
         if (!o || !(o->scope & scope)) {
-            struct suggestion s = suggestion_for(L, value - 1);
-            for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-                if (options[i].scope & scope)
-                    consider(&s, options[i].name);
-            }
-            raise_unknown(r, value - 1, "option", &s);
+            aux_raise_unknown(L, r->who, value - 1, push_names(L, scope));
         }
         if (o->type != LUA_TNONE && lua_type(L, value) != o->type) {
             aux_raise(L, "%s: option '%s' must be a %s, got %s", r->who, o->name,
-                      lua_typename(L, o->type), aux_picture(L, value, given, sizeof given));
+                      lua_typename(L, o->type),
+                      aux_picture(L, value, o->name, given, sizeof given));
         }
         if (rt_of(L)->restricted && names_a_file(o)) {
             rc = err_set(err, ERR_DENIED, "%s: option '%s' is not allowed in the sandbox", r->who,

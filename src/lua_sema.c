@@ -272,7 +272,7 @@ static int l_sema_index(lua_State *L)
         lua_pushnumber(L, (double)sema_waiting(&s->sema));
     else {
         lua_pushvalue(L, 2);
-        lua_rawget(L, lua_upvalueindex(2));
+        lua_gettable(L, lua_upvalueindex(2)); /* raises for methods of other libraries */
     }
     return 1;
 }

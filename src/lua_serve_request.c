@@ -2,6 +2,7 @@
 #include "lua_serve.h"
 
 #include "lua_aux.h"
+#include "secret.h"
 #include <string.h>
 #include <strings.h>
 
@@ -268,48 +269,52 @@ static enum err_kind add_header(lua_State *L, struct incoming *r, const char *na
                                 struct err *err)
 {
     size_t len;
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     if (!lua_isstring(L, -1))
         aux_raise(L, "respond: header '%s' must be a string, a number or a list of them, got %s",
-                  name, aux_picture(L, -1, given, sizeof given));
+                  secret_hidden(name), aux_picture(L, -1, "header", given, sizeof given));
     const char *value = lua_tolstring(L, -1, &len);
     if (!header_name_valid(name, name_len))
-        return err_set(err, ERR_INVALID, "respond: '%s' is not a header name", name);
+        return err_set(err, ERR_INVALID, "respond: '%.60s' is not a header name",
+                       secret_hidden(name));
     if (!header_value_valid(value, len))
         return err_set(err, ERR_INVALID,
                        "respond: the value of header '%s' holds a line end or a control character",
-                       name);
+                       secret_hidden(name));
     if (is_framing(name, value))
         return ERR_NONE;
     r->head_len += name_len + len + 4;
     if (r->head_len + ANSWER_HEAD_BYTES > r->head_room)
         return err_set(err, ERR_TOO_LARGE,
                        "respond: the headers are too large: %zu bytes up to '%s', %zu may be",
-                       r->head_len, name, MAX(r->head_room, ANSWER_HEAD_BYTES) - ANSWER_HEAD_BYTES);
+                       r->head_len, secret_hidden(name),
+                       MAX(r->head_room, ANSWER_HEAD_BYTES) - ANSWER_HEAD_BYTES);
     bool added = r->call ? headers_add(&r->answer, name, name_len, value, len) == ERR_NONE
                          : MHD_add_response_header(r->response, name, value) == MHD_YES;
     if (!added)
-        return err_set(err, ERR_INVALID, "respond: header '%s: %s' was refused", name, value);
+        return err_set(err, ERR_INVALID, "respond: header '%s' was refused", secret_hidden(name));
     return ERR_NONE;
 }
 
 static enum err_kind add_headers(lua_State *L, struct incoming *r, int index, struct err *err)
 {
+    char given[AUX_PICTURE_SIZE];
     if (lua_isnoneornil(L, index))
         return ERR_NONE;
     if (!lua_istable(L, index))
-        aux_raise(L, "respond: headers must be a table, got a %s", luaL_typename(L, index));
+        aux_raise(L, "respond: headers must be a table, got %s",
+                  aux_picture(L, index, "headers", given, sizeof given));
     enum err_kind rc = ERR_NONE;
     lua_pushnil(L);
     while (rc == ERR_NONE && lua_next(L, index)) { /* name value */
         size_t len;
         if (lua_type(L, -2) != LUA_TSTRING)
-            aux_raise(L, "respond: headers must be named by strings, got a %s as a name",
-                      luaL_typename(L, -2));
+            aux_raise(L, "respond: the name of a header must be a string, got %s",
+                      aux_picture(L, -2, NULL, given, sizeof given));
         const char *name = lua_tolstring(L, -2, &len);
         if (lua_istable(L, -1)) {
             char what[128];
-            snprintf(what, sizeof what, "respond: header '%.80s'", name);
+            snprintf(what, sizeof what, "respond: header '%.80s'", secret_hidden(name));
             size_t n = aux_check_list(L, lua_gettop(L), what);
             for (size_t i = 1; rc == ERR_NONE && i <= n; i++) {
                 lua_rawgeti(L, -1, (int)i);
@@ -455,10 +460,10 @@ static int l_write(lua_State *L)
 {
     struct incoming *r = check_request(L);
     size_t len;
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     if (lua_type(L, 2) != LUA_TSTRING)
         aux_raise(L, "write: the chunk must be a string, got %s",
-                  aux_picture(L, 2, given, sizeof given));
+                  aux_picture(L, 2, NULL, given, sizeof given));
     const char *chunk = lua_tolstring(L, 2, &len);
     if (r->state != INCOMING_STREAM || r->finished)
         aux_raise(L, "write: this response is not a stream, or is closed");

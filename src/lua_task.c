@@ -11,7 +11,7 @@ static struct task *running(lua_State *L, const char *who)
 
 static struct task *check_task(lua_State *L, int index, const char *who)
 {
-    char given[64];
+    char given[AUX_PICTURE_SIZE];
     void *p = lua_touserdata(L, index);
     if (p && lua_getmetatable(L, index)) {
         luaL_getmetatable(L, "leat.task");
@@ -20,8 +20,8 @@ static struct task *check_task(lua_State *L, int index, const char *who)
         if (same)
             return p;
     }
-    aux_picture(L, index, given, sizeof given);
-    aux_raise(L, "%s: expected a task, got %s", who, given);
+    aux_raise(L, "%s: expected a task, got %s", who,
+              aux_picture(L, index, NULL, given, sizeof given));
 }
 
 /* ---- sleep ---- */
@@ -237,9 +237,20 @@ static int l_join(lua_State *L)
     return wait_for_end(L, "gather", &wait_for_ops);
 }
 
+/* wait_for(fn, 5) is the order of other libraries. */
+static double check_limit(lua_State *L, const char *who, const char *what)
+{
+    char given[AUX_PICTURE_SIZE];
+    if ((lua_isfunction(L, 1) || lua_isuserdata(L, 1)) && lua_isnumber(L, 2))
+        aux_raise(
+            L, "%s must be a number of seconds, got %s (the seconds come first: %s(5, function))",
+            what, aux_picture(L, 1, NULL, given, sizeof given), who);
+    return aux_check_seconds(L, 1, what);
+}
+
 static int l_wait_for(lua_State *L)
 {
-    double seconds = aux_check_seconds(L, 1, "wait_for: seconds");
+    double seconds = check_limit(L, "wait_for", "wait_for: seconds");
     struct task *t = running(L, "wait_for");
     task_check_can_wait(L, t->sched, "wait_for");
     struct limit limit = {.seconds = seconds};
@@ -257,7 +268,7 @@ static int l_wait_for(lua_State *L)
 
 static int l_shield(lua_State *L)
 {
-    double seconds = aux_check_seconds(L, 1, "shield: seconds");
+    double seconds = check_limit(L, "shield", "shield: seconds");
     aux_check_callable(L, 2, "shield: the second argument");
     struct task *t = running(L, "shield");
     task_check_can_wait(L, t->sched, "shield");

@@ -2,6 +2,7 @@
 #include "lua_util.h"
 
 #include "lua_aux.h"
+#include "secret.h"
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -168,6 +169,54 @@ static int redact(lua_State *L)
     return 1;
 }
 
+/* (value, name or nil) -> a short picture of it, for messages */
+static int picture(lua_State *L)
+{
+    char out[AUX_PICTURE_SIZE];
+    const char *name = lua_tostring(L, 2);
+    lua_pushstring(L, aux_picture(L, 1, name, out, sizeof out));
+    return 1;
+}
+
+/* () -> "file:line" of the script, or "?" */
+static int where(lua_State *L)
+{
+    char out[128];
+    task_blame(L, out, sizeof out);
+    lua_pushstring(L, out);
+    return 1;
+}
+
+/* (text) -> whether it looks like a secret */
+static int looks_secret(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    lua_pushboolean(L, secret_shape(text, len));
+    return 1;
+}
+
+/* (word) -> whether it looks like a secret and does not merely name something, as a UUID does */
+static int secret_token(lua_State *L)
+{
+    size_t len;
+    const char *word = luaL_checklstring(L, 1, &len);
+    lua_pushboolean(L, secret_segment(word, len));
+    return 1;
+}
+
+/* (text) -> the text, or "***" if it holds a secret */
+static int hidden(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (secret_text(text, len))
+        lua_pushliteral(L, "***");
+    else
+        lua_pushvalue(L, 1);
+    return 1;
+}
+
 static int is_terminal(lua_State *L)
 {
     lua_pushboolean(L, isatty(luaL_checkint(L, 1)) == 1);
@@ -184,6 +233,11 @@ int lua_open_util(lua_State *L, struct rt *rt)
                                          {"log_is_hosts", log_is_hosts},
                                          {"line_open", line_open},
                                          {"redact", redact},
+                                         {"picture", picture},
+                                         {"where", where},
+                                         {"looks_secret", looks_secret},
+                                         {"hidden", hidden},
+                                         {"secret_token", secret_token},
                                          {"isatty", is_terminal},
                                          {NULL, NULL}};
     lua_newtable(L);

@@ -26,6 +26,8 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     lua_setfield(L, -2, "__mode");
     lua_setmetatable(L, -2);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_BUGS);
+    lua_pushlightuserdata(L, s);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_SELF);
     luaL_newmetatable(L, "leat.task"); /* filled by the bindings */
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_TASK_META);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&parked_mark);

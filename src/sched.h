@@ -116,5 +116,6 @@ enum {
     SCHED_KEY_ERR_META,
     SCHED_KEY_PARKED,
     SCHED_KEY_CLEANUP,
-    SCHED_KEY_STOP /* the error of the task that has computed for too long */
+    SCHED_KEY_SELF, /* the struct sched, as light userdata */
+    SCHED_KEY_STOP  /* the error of the task that has computed for too long */
 };

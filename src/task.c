@@ -290,19 +290,45 @@ void task_where(lua_State *L, char *out, size_t size)
     snprintf(out, size, "?");
 }
 
-void task_where_in(lua_State *L, struct task *t, char *out, size_t size)
+/* The place where the task's function was written, if the script wrote it. */
+static bool where_written(lua_State *L, struct task *t, char *out, size_t size)
 {
     lua_Debug ar;
-    task_where(L, out, size);
-    if (out[0] != '?' || !lua_checkstack(L, 4))
-        return;
+    if (!lua_checkstack(L, 4))
+        return false;
+    int top = lua_gettop(L);
+    bool found = false;
     task_push_slot(L, t, SLOT_NAME);
     if (lua_isfunction(L, -1)) {
         lua_getinfo(L, ">S", &ar);
-        if (ar.linedefined > 0 && strncmp(ar.source, "@leat/", 6) != 0)
+        found = ar.linedefined > 0 && strncmp(ar.source, "@leat/", 6) != 0;
+        if (found)
             snprintf(out, size, "%s:%d", ar.short_src, ar.linedefined);
-    } else {
-        lua_pop(L, 1);
+    }
+    lua_settop(L, top);
+    return found;
+}
+
+void task_where_in(lua_State *L, struct task *t, char *out, size_t size)
+{
+    task_where(L, out, size);
+    if (out[0] == '?')
+        where_written(L, t, out, size);
+}
+
+void task_blame(lua_State *L, char *out, size_t size)
+{
+    task_where(L, out, size);
+    if (out[0] != '?' || !lua_checkstack(L, 4))
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_SELF);
+    const struct sched *s = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    for (struct task *t = s ? s->running : NULL; t; t = t->parent) {
+        if (!t->broken)
+            task_where(t->co, out, size);
+        if (out[0] != '?' || where_written(L, t, out, size))
+            return;
     }
 }
 

@@ -163,5 +163,9 @@ void task_where(lua_State *L, char *out, size_t size);
 /* The same for L within `t`. Where the script's function is gone, having returned what it called,
  * it is the line that the task's function begins in. */
 void task_where_in(lua_State *L, struct task *t, char *out, size_t size);
+/* The place to name in a message about wrong use: as task_where, but if L has no frame of the
+ * script's, as in a task of spawn(sleep, "x"), the place where the function of the task was
+ * written, or where the task above it is. */
+void task_blame(lua_State *L, char *out, size_t size);
 /* Raises a string that begins with the script's own file:line. */
 NORETURN void task_vraise(lua_State *L, const char *fmt, va_list ap);

@@ -13,7 +13,7 @@
 void task_vraise(lua_State *L, const char *fmt, va_list ap)
 {
     char where[128];
-    task_where(L, where, sizeof where);
+    task_blame(L, where, sizeof where);
     lua_pushfstring(L, where[0] == '?' ? "" : "%s: ", where);
     lua_pushvfstring(L, fmt, ap);
     lua_concat(L, 2);

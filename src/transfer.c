@@ -1,5 +1,6 @@
 #include "transfer.h"
 #include "log.h"
+#include "secret.h"
 #include <curl/curl.h>
 #include <string.h>
 #include <strings.h>
@@ -302,7 +303,8 @@ static enum err_kind check_url(struct transfer *t, struct err *err)
     if (scheme_len == 0) {
         char shown[100];
         redact_url(shown, sizeof shown, url, strlen(url));
-        return err_set(err, ERR_INVALID, "url: must begin with http:// or https:// (%s)", shown);
+        return err_set(err, ERR_INVALID, "url: must begin with http:// or https:// (%s)",
+                       secret_hidden(shown));
     }
     /* Readers of URLs disagree on these, so they could be led to another host than the one that was
      * checked. */
@@ -339,7 +341,7 @@ static enum err_kind check_headers(const struct headers *h, struct err *err)
             return err_set(err, ERR_INVALID, "headers: a name is empty or has a forbidden byte");
         if (!header_value_valid(headers_value(h, i), h->rows[i].value_len))
             return err_set(err, ERR_INVALID, "headers: the value of '%.60s' has a control byte",
-                           name);
+                           secret_hidden(name));
         for (size_t k = 0; k < ARRAY_LEN(ours); k++) {
             if (strcasecmp(name, ours[k]) == 0)
                 return err_set(err, ERR_INVALID, "headers: '%s' is set by the runtime", ours[k]);

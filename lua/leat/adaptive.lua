@@ -32,7 +32,7 @@ local function classify(value, err)
     end
 end
 
-local Adaptive = {}
+local Adaptive = check.class({}, "adaptive")
 Adaptive.__index = Adaptive
 
 function Adaptive:__tostring()

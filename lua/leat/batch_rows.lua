@@ -52,11 +52,12 @@ local function of_object(row, opts)
         if is_list(row.body) then
             return bad "the body must be an object"
         elseif row.method ~= nil and row.method ~= "POST" then
-            return bad(("the method must be POST, got %s"):format(check.picture(row.method)))
+            return bad(("the method must be POST, got %s"):format(check.picture(row.method, "method")))
         end
         local url = path_of(row.url or CHAT)
         if not url then
-            return bad(("the url must be a path such as %s, got %s"):format(CHAT, check.picture(row.url)))
+            return bad(("the url must be a path such as %s, got %s"):format(CHAT,
+                check.picture(row.url, "url")))
         end
         return row.body, url
     elseif type(row.messages) == "table" then

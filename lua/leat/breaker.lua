@@ -34,7 +34,7 @@ end
 
 -- ---- the three states
 
-local Breaker = {}
+local Breaker = check.class({}, "breaker")
 Breaker.__index = Breaker
 
 -- Each change begins an epoch: what was started in an earlier one says nothing about this one.
@@ -209,7 +209,8 @@ function M.breaker(opts)
     opts = check.options("breaker", opts, ROWS)
     local rate = policy.number("breaker", opts, "failure_rate")
     if rate and (rate == 0 or rate > 1) then
-        check.fail("breaker: option 'failure_rate' must be a share such as 0.5, got " .. check.picture(rate))
+        check.fail("breaker: option 'failure_rate' must be a share such as 0.5, got "
+            .. check.picture(rate, "failure_rate"))
     end
     local seconds = policy.number("breaker", opts, "window", 60)
     local reset = policy.number("breaker", opts, "reset", 30)

@@ -1,40 +1,23 @@
 -- Checks of arguments. Wrong use raises at the script's own line, and says what was given and what is
 -- accepted. Internal.
-local getinfo = debug.getinfo
+local core = require "leat.core.util"
 
 local M = {}
 
-function M.picture(v)
-    if type(v) == "string" then
-        return #v > 40 and "'" .. v:sub(1, 40) .. "...'" or "'" .. v .. "'"
-    elseif type(v) == "number" or type(v) == "boolean" or v == nil then
-        return tostring(v)
-    end
-    return "a " .. type(v)
-end
+--- picture(value, name): a short picture of a value for a message. `name` is the argument's, or a sentence
+--- that names it; where it may hold a secret (auth, headers, key ...), and where a text looks like one, what
+--- is given is not shown.
+M.picture = core.picture
 
--- The level of the first frame outside leat's own modules, so that messages point at the script.
-local function script_level()
-    for level = 3, 20 do
-        local info = getinfo(level, "S")
-        if not info then
-            break
-        end
-        if info.what ~= "C" and info.source:sub(1, 6) ~= "@leat/" then
-            return level - 1
-        end
-    end
-    return 2
-end
+-- hidden(text): the text, or "***" if it holds a secret; for names in messages.
+M.hidden = core.hidden
 
--- "file:line" of the script's own line, or "?".
-function M.where()
-    local info = getinfo(script_level(), "Sl")
-    return info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline) or "?"
-end
+-- where(): "file:line" of the script's own line, or "?".
+M.where = core.where
 
 function M.fail(message)
-    error(message, script_level())
+    local where = core.where()
+    error(where == "?" and message or where .. ": " .. message, 0)
 end
 
 -- Levenshtein distance, for "did you mean".
@@ -56,6 +39,10 @@ local function distance(a, b)
     return row[#b]
 end
 
+local function plain(name)
+    return (name:lower():gsub("[_%-]", ""))
+end
+
 function M.suggest(word, candidates)
     local best, least = nil, 3
     for candidate in pairs(candidates) do
@@ -67,6 +54,43 @@ function M.suggest(word, candidates)
     return best
 end
 
+local function letters(word)
+    local list = { word:byte(1, -1) }
+    table.sort(list)
+    return table.concat(list, " ")
+end
+
+-- How far apart two names are; 0: spelt in another way, 3: not near.
+local function farness(word, candidate)
+    local a, b = plain(word), plain(candidate)
+    if a == b then
+        return 0
+    elseif letters(a) == letters(b) then
+        return 1
+    end
+    local d = distance(word, candidate)
+    if d > 2 and #a > 3 and #b > 3 and (a:find(b, 1, true) or b:find(a, 1, true)) then
+        return 2
+    end
+    return d < 3 and d < #word and d or 3
+end
+
+-- The nearest candidates, three at most, as text.
+local function near_ones(word, candidates)
+    local least, found = 3, {}
+    for candidate in pairs(candidates) do
+        local d = farness(word, candidate)
+        if d < least then
+            least, found = d, {}
+        end
+        if d == least and d < 3 then
+            found[#found + 1] = "'" .. candidate .. "'"
+        end
+    end
+    table.sort(found)
+    return table.concat(found, " or ", 1, math.min(#found, 3)), least
+end
+
 local function sorted(candidates)
     local names = {}
     for name in pairs(candidates) do
@@ -76,23 +100,92 @@ local function sorted(candidates)
     return table.concat(names, ", ")
 end
 
+-- Raises for an option that `who` does not have. `rows`: what it has, as keys or as words of a text. The
+-- message names what is near, or what to write for the name that another library uses, and the whole list.
+function M.unknown(who, name, rows)
+    if type(rows) == "string" then
+        local words = rows
+        rows = {}
+        for word in words:gmatch "%S+" do
+            rows[word] = true
+        end
+    end
+    local near, instead = "", nil
+    if type(name) == "string" and #name <= 40 then
+        local far
+        near, far = near_ones(name, rows)
+        instead = far > 1 and require("leat.foreign").option(name, rows)
+    end
+    local list = sorted(rows)
+    if instead then
+        M.fail(("%s: unknown option %s: write %s. Options: %s"):format(who, M.picture(name), instead, list))
+    elseif near ~= "" then
+        M.fail(("%s: unknown option %s (did you mean %s?). Options: %s"):format(who, M.picture(name), near,
+            list))
+    end
+    M.fail(("%s: unknown option %s (options: %s)"):format(who, M.picture(name, who), list))
+end
+
+-- An __index for what a class does not have: it raises for the names that other libraries use, and gives nil
+-- for the rest.
+function M.foreign(class, shown)
+    return function(_, name)
+        local instead = type(name) == "string" and name:byte() ~= 95 -- "_"
+            and require("leat.foreign").member(class, name)
+        if instead then
+            M.fail(("%s has no '%s': %s"):format(shown or "a " .. class, name, instead))
+        end
+    end
+end
+
+-- Names the objects of a metatable for messages: "a client". `methods`: their methods, which are told apart
+-- from those of other libraries.
+function M.class(metatable, name, methods)
+    metatable.__name = "leat." .. name
+    if methods then
+        setmetatable(methods, { __index = M.foreign(name) })
+    end
+    return metatable
+end
+
+-- These are often given the key itself instead of a table with it in it.
+local GIVEN_KEYS = { openai = true, client = true, request = true, ["request: auth"] = true }
+
+local EXAMPLES = {
+    adaptive = "leat.adaptive{max=20}", breaker = "leat.breaker{threshold=5}",
+    client = "leat.client{base_url=\"https://...\"}", limiter = "leat.limiter{rpm=60}",
+    openai = "leat.openai{api_key=\"...\", model=\"...\"}", pipeline = "leat.pipeline{concurrency=5}",
+    retry = "leat.retry{attempts=3}", gather = "gather({ f, g }, {limit=5})",
+    map = "leat.map(items, function, {limit=5})", each = "leat.each(items, function, {limit=5})",
+    as_completed = "leat.as_completed(items, function, {limit=5})",
+    merge = "leat.merge(items, open, {limit=5})", batch = "leat.batch(items, {size=20}, function)",
+    ["json.encode"] = "json.encode(value, {indent=2})", reserve = "limit:reserve{tokens=500}",
+}
+
+function M.table(who, what, value)
+    if type(value) ~= "table" then
+        local place = GIVEN_KEYS[who] and "auth" or what
+        local example = EXAMPLES[who]
+        M.fail(("%s: %s must be a table, got %s%s"):format(who, what, M.picture(value, place),
+            example and what == "options" and " (as in " .. example .. ")" or ""))
+    end
+    return value
+end
+
 -- Raises for an option that `rows` (name -> type name, or true for any) does not have, or of another
 -- type. `who` is the public function's name.
 function M.options(who, opts, rows)
     if opts == nil then
         return {}
     end
-    if type(opts) ~= "table" then
-        M.fail(who .. ": options must be a table, got " .. M.picture(opts))
-    end
+    M.table(who, "options", opts)
     for name, value in pairs(opts) do
         local want = rows[name]
         if not want then
-            local near = type(name) == "string" and M.suggest(name, rows)
-            M.fail(("%s: unknown option %s (%s)"):format(who, M.picture(name),
-                near and "did you mean '" .. near .. "'?" or "options: " .. sorted(rows)))
+            M.unknown(who, name, rows)
         elseif want ~= true and type(value) ~= want then
-            M.fail(("%s: option '%s' must be a %s, got %s"):format(who, name, want, M.picture(value)))
+            M.fail(("%s: option '%s' must be a %s, got %s"):format(who, name, want, M.picture(value,
+                who .. " " .. name)))
         end
     end
     return opts
@@ -103,7 +196,8 @@ function M.list(what, list)
     local n = #list
     for key in pairs(list) do
         if type(key) ~= "number" or key < 1 or key > n or key % 1 ~= 0 then
-            M.fail(("%s must be a list without holes, got one with the key %s"):format(what, M.picture(key)))
+            M.fail(("%s must be a list without holes, got one with the key %s"):format(what,
+                M.picture(key)))
         end
     end
 end
@@ -113,7 +207,7 @@ function M.count(who, name, value, min)
     if type(value) ~= "number" or value ~= value or value < min or value % 1 ~= 0
         and value ~= math.huge then
         M.fail(("%s: %s must be a whole number of at least %d, got %s"):format(who, name, min,
-            M.picture(value)))
+            M.picture(value, name)))
     end
     return value
 end
@@ -125,7 +219,7 @@ function M.callable(who, what, f)
     local mt = type(f) ~= "function" and getmetatable(f)
     if type(f) ~= "function" and not (type(mt) == "table" and mt.__call) then
         local result = f == nil or f == true or type(f) == "table"
-        M.fail(("%s: %s must be a function, got %s%s"):format(who, what, M.picture(f),
+        M.fail(("%s: %s must be a function, got %s%s"):format(who, what, M.picture(f, what),
             result and RESULT or ""))
     end
     return f

@@ -1,6 +1,8 @@
 -- Error values: what a failed operation returns beside nil.
 local meta = require("leat.core.task").error_meta
 
+meta.__name = "leat.error"
+
 local M = {}
 
 local KINDS = {}

@@ -33,8 +33,8 @@ end
 
 local function wrong(who, option, value)
     local number = type(value) == "string" and value:find "^%d%d%d$" and " (write it as a number)" or ""
-    check.fail(("%s: option '%s' must be %s, got %s%s"):format(who, option, FORMS, check.picture(value),
-        number))
+    check.fail(("%s: option '%s' must be %s, got %s%s"):format(who, option, FORMS,
+        check.picture(value, option), number))
 end
 
 local function callable(value)

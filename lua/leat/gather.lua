@@ -139,12 +139,20 @@ local function run(next_job, limit, on_end, total, on_stop, tasks)
         total and pump or slow_pump, next_job, limit, on_end, on_stop, tasks)
 end
 
+-- Raises unless `list` is a list: gather(f, g) and gather(request(a), request(b)) are the usual slips.
+local function check_list(who, list)
+    if type(list) == "table" and (getmetatable(list) == nil or check.picture(list) == "a table") then
+        return
+    end
+    local called = list == nil or list == true or type(list) == "table"
+    check.fail(("%s takes one list of functions: %s{ f, g }; got %s%s"):format(who, who, check.picture(list),
+        called and (" (write the functions, not what calls of them have returned: "
+        .. "%s{ function() return f(x) end, ... })"):format(who) or ""))
+end
+
 -- The functions of a list as jobs, how many entries there are, and the tasks among them, {index, task} each.
 local function list_jobs(who, list)
-    if type(list) ~= "table" then
-        check.fail(("%s: expected a list of functions and tasks, got %s"):format(who,
-            check.picture(list)))
-    end
+    check_list(who, list)
     local n, tasks = #list, {}
     for i = 1, n do
         local f = list[i]
@@ -166,8 +174,26 @@ local function list_jobs(who, list)
     end, n, tasks
 end
 
-local function item_jobs(who, items, fn)
+local function is_function(f)
+    local mt = getmetatable(f)
+    return type(f) == "function" or type(mt) == "table" and mt.__call ~= nil
+end
+
+-- The second argument is no function. What was meant instead?
+local function wrong_function(who, items, fn)
+    if is_function(items) and type(fn) == "table" then
+        check.fail(("%s takes the items first: %s(items, function)"):format(who, who))
+    elseif fn == nil and type(items) == "table" and is_function(items[1]) then
+        check.fail(("%s takes the items and one function for all of them: %s(items, function(item) ... end); "
+            .. "gather{ f, g } runs a list of functions"):format(who, who))
+    end
     check.callable(who, "the second argument", fn)
+end
+
+local function item_jobs(who, items, fn)
+    if type(fn) ~= "function" then
+        wrong_function(who, items, fn)
+    end
     local i = 0
     if type(items) == "table" and not (getmetatable(items) or {}).__call then
         local n = #items
@@ -265,6 +291,7 @@ local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
 --- assert(s[1].ok == false and s[1].err.kind == "script")
 --- ```
 function M.gather(list, opts)
+    check_list("gather", list)
     opts = check.options("gather", opts, GATHER)
     local next_job, n, tasks = list_jobs("gather", list)
     local results = {}
@@ -318,8 +345,8 @@ local MAP = {
 --- assert(os.remove(path))
 --- ```
 function M.map(items, fn, opts)
-    opts = check.options("map", opts, MAP)
     local jobs, total = item_jobs("map", items, fn)
+    opts = check.options("map", opts, MAP)
     local limit = limit_of("map", opts, DEFAULT_LIMIT)
     return with_journal("map", opts, true, function(journal)
         local next_job, count = counted(jobs)
@@ -461,8 +488,8 @@ end
 --- assert(order[1] == 2 and order[2] == 1)
 --- ```
 function M.as_completed(items, fn, opts)
-    opts = check.options("as_completed", opts, ARRIVALS)
     local next_job, total = item_jobs("as_completed", items, fn)
+    opts = check.options("as_completed", opts, ARRIVALS)
     local limit = limit_of("as_completed", opts, DEFAULT_LIMIT)
     local self = setmetatable({
         group = task.group(), running = 0, more = true, next_job = next_job, limit = limit,

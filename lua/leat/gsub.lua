@@ -38,7 +38,7 @@ local function value_of(repl, is_function, whole, capture, ...)
     end
     if type(value) ~= "string" and type(value) ~= "number" then
         check.fail("gsub: the replacement must be a string, a number, nil or false, got "
-            .. check.picture(value))
+            .. check.picture(value, "replacement"))
     end
     return value
 end

@@ -16,13 +16,17 @@ local M = {}
 -- ---- headers
 
 -- Rows are "name\0value\0" in order of arrival. The table has lower-case names and joined values.
-local Headers = { __shown_whole = true }
+local Headers = check.class({ __shown_whole = true }, "headers")
+local foreign_header = check.foreign("headers", "the table of headers")
+local HEADER_METHODS = { get = true, get_all = true, has = true }
 
 function Headers.__index(t, name)
     if type(name) == "string" then
         local lower = name:lower()
         if lower ~= name then
             return rawget(t, lower)
+        elseif HEADER_METHODS[name] then
+            foreign_header(t, name)
         end
     end
 end
@@ -69,7 +73,9 @@ end
 --- each_chunk, each_line and each_event; complete is nil while it goes on, then true, "unknown", or false if
 --- it broke; incomplete is the event that the stream ended in; trailers are there at the end.
 ---@class leat.response
-local Response = { __leat_json = "a response, which JSON cannot hold (use res.body or res:json())," }
+local Response = check.class({
+    __leat_json = "a response, which JSON cannot hold (use res.body or res:json()),",
+}, "response")
 local methods = {}
 
 -- Made when asked for: most scripts look at neither.
@@ -117,6 +123,13 @@ for _, name in ipairs { "read", "chunks", "lines", "events", "next_event", "clos
     end
 end
 
+-- What many responses do not have, so that it is nil at once.
+local ABSENT = {
+    body = true, idempotent = true, encoded = true, incomplete = true, complete = true, sink = true,
+    size = true, _stream = true, _tail = true, _head = true, _times = true,
+}
+local foreign_field = check.foreign "response"
+
 function Response.__index(res, name)
     local method = methods[name]
     if method then
@@ -135,6 +148,8 @@ function Response.__index(res, name)
         local value = make(res)
         rawset(res, name, value)
         return value
+    elseif not ABSENT[name] then
+        foreign_field(res, name)
     end
 end
 
@@ -154,7 +169,7 @@ end
 --- ```
 function methods:header_values(name)
     if type(name) ~= "string" then
-        check.fail("header_values: the name must be a string, got " .. check.picture(name))
+        check.fail("header_values: the name must be a string, got " .. check.picture(name, "name"))
     end
     name = name:lower()
     local values = {}
@@ -235,7 +250,7 @@ local AUTH = { bearer = "string", basic = true }
 -- The header that `auth` stands for.
 local function authorization(auth)
     if type(auth) ~= "table" then
-        check.fail("request: option 'auth' must be a table, got " .. check.picture(auth))
+        check.fail("request: option 'auth' must be a table, got " .. check.picture(auth, "auth"))
     end
     check.options("request: auth", auth, AUTH)
     if (auth.bearer == nil) == (auth.basic == nil) then
@@ -273,7 +288,7 @@ end
 
 local function check_table(name, value)
     if type(value) ~= "table" then
-        check.fail(("request: option '%s' must be a table, got %s"):format(name, check.picture(value)))
+        check.fail(("request: option '%s' must be a table, got %s"):format(name, check.picture(value, name)))
     end
     return value
 end
@@ -357,7 +372,7 @@ end
 local function perform(spec, client, method, url)
     local body, content_type, auth, defaults, jar, expects, err
     if type(url) ~= "string" then
-        check.fail("request: option 'url' must be a string, got " .. check.picture(url))
+        check.fail("request: option 'url' must be a string, got " .. check.picture(url, "url"))
     end
     if client then
         url, defaults = client:_aim(url)
@@ -469,7 +484,7 @@ function M.request(target, extra)
         return perform(target, nil, nil, target.url)
     elseif type(target) ~= "string" then
         check.fail("request: expected a URL or a table such as {url=\"https://...\"}, got "
-            .. check.picture(target))
+            .. check.picture(target, "target"))
     elseif type(extra) == "table" then -- anything else comes from map and its like
         check.fail "request: options go into one table with the URL: request{url=..., ...}"
     end
@@ -479,8 +494,9 @@ end
 -- ---- clients
 
 ---@class leat.client
-local Client = { __leat_json = "a client, which JSON cannot hold," }
+local Client = check.class({ __leat_json = "a client, which JSON cannot hold," }, "client")
 Client.__index = Client
+setmetatable(Client, { __index = check.foreign "client" })
 
 function Client:__tostring()
     return "client" .. (self._origin and " of " .. self._origin or "")
@@ -536,9 +552,7 @@ end
 --- assert(api:get("/status", { query = { code = 404 } }).status == 404)
 --- ```
 function M.client(options)
-    if type(options) ~= "table" then
-        check.fail("client: expected a table of options, got " .. check.picture(options))
-    end
+    check.table("client", "options", options)
     local base = options.base_url
     local self = setmetatable({ _base = base, _options = options }, Client)
     if options.expect then
@@ -594,9 +608,11 @@ local function verb(name)
     Client[name] = function(self, url, options)
         check_client(self, name)
         if type(url) ~= "string" then
-            check.fail(("client:%s: the URL must be a string, got %s"):format(name, check.picture(url)))
+            check.fail(("client:%s: the URL must be a string, got %s"):format(name,
+                check.picture(url, "url")))
         elseif options ~= nil and type(options) ~= "table" then
-            check.fail(("client:%s: options must be a table, got %s"):format(name, check.picture(options)))
+            check.fail(("client:%s: options must be a table, got %s (as in api:%s(url, {json={...}}))")
+                :format(name, check.picture(options, "auth"), name))
         elseif options and (options.url ~= nil or options.method ~= nil) then
             check.fail(("client:%s: the options must not have a url or a method"):format(name))
         end

@@ -62,7 +62,7 @@ setmetatable(leat, {
     __index = function(t, name)
         local where = lazy[name]
         if not where then
-            return nil
+            return core.require "leat.check".foreign("leat", "leat")(t, name)
         end
         local value = core.require(where[1])
         if where[2] then

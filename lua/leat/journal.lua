@@ -213,7 +213,7 @@ function Journal:key(item, index)
             text = ("%.17g"):format(text)
         elseif type(text) ~= "string" or text == "" then
             check.fail(("journal: key(item, index) must return a text, got %s for item %d"):format(
-                check.picture(text), index))
+                check.picture(text, "text"), index))
         end
     else
         local content, err = json.encode(item, SORTED)

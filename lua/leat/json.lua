@@ -78,4 +78,6 @@ function M.object(t)
     return core.object(t)
 end
 
+setmetatable(M, { __index = require("leat.check").foreign("json", "json") })
+
 return M

@@ -30,7 +30,7 @@ local READ = { max_line = "number", on_error = true }
 --- ```
 function M.read(path, opts)
     if type(path) ~= "string" then
-        check.fail("jsonl.read: expected a path, got " .. check.picture(path))
+        check.fail("jsonl.read: expected a path, got " .. check.picture(path, "path"))
     end
     opts = check.options("jsonl.read", opts, READ)
     if opts.on_error ~= nil then
@@ -69,7 +69,7 @@ end
 
 -- ---- writing
 
-local Writer = {}
+local Writer = check.class({}, "writer")
 Writer.__index = Writer
 
 --- Adds a value as a line.
@@ -140,7 +140,7 @@ local WRITE = { append = "boolean", sync = "boolean" }
 --- ```
 function M.writer(path, opts)
     if type(path) ~= "string" then
-        check.fail("jsonl.writer: expected a path, got " .. check.picture(path))
+        check.fail("jsonl.writer: expected a path, got " .. check.picture(path, "path"))
     end
     opts = check.options("jsonl.writer", opts, WRITE)
     local f, err = file.open(path, opts.append and "a" or "w")

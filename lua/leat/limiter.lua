@@ -14,7 +14,7 @@ local M = {}
 
 -- ---- waiting
 
-local Limiter = {}
+local Limiter = check.class({}, "limiter")
 Limiter.__index = Limiter
 
 function Limiter:__tostring()
@@ -180,7 +180,8 @@ end
 function Limiter:learn(headers)
     policy.own(self, Limiter, "limiter:learn")
     if type(headers) ~= "table" then
-        check.fail("limiter:learn: expected the headers of a response, got " .. check.picture(headers))
+        check.fail("limiter:learn: expected the headers of a response, got "
+            .. check.picture(headers, "headers"))
     end
     local learned = false
     for _, what in ipairs { "requests", "tokens" } do

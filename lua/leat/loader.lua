@@ -76,7 +76,7 @@ end
 -- Replaces the global dofile: what it runs may wait.
 local function dofile_waiting(path)
     if type(path) ~= "string" then
-        check.fail("dofile: the file's name must be a string, got " .. check.picture(path))
+        check.fail("dofile: the file's name must be a string, got " .. check.picture(path, "path"))
     end
     local text = read(path)
     if not text then
@@ -107,7 +107,8 @@ end
 local function text_only(raw, who)
     return function(source, name, mode, env)
         if type(source) ~= "string" and type(source) ~= "function" then
-            check.fail(who .. ": the source must be a string or a function, got " .. check.picture(source))
+            check.fail(who .. ": the source must be a string or a function, got "
+                .. check.picture(source, "source"))
         end
         return loaded_or(raw(source, name, text_mode(mode), env))
     end
@@ -118,7 +119,7 @@ function M.requirer(loaded, find_module)
     local loading = {}
     local function require_module(name)
         if type(name) ~= "string" then
-            check.fail("require: the module's name must be a string, got " .. check.picture(name))
+            check.fail("require: the module's name must be a string, got " .. check.picture(name, "module"))
         end
         if loaded[name] ~= nil then
             return loaded[name]

@@ -2,6 +2,7 @@
 local check = require "leat.check"
 local core = require "leat.core.util"
 local errors = require "leat.error"
+local secrets = require "leat.secrets"
 
 local M = {}
 
@@ -18,7 +19,7 @@ local function flat(text)
 end
 
 local function field(name, value)
-    local text = core.redact(name, errors.text(value))
+    local text = secrets.scrubbed(core.redact(name, errors.text(value)))
     if text == "" or text:find '[%s"=]' then
         text = '"' .. text:gsub('[\\"]', "\\%0") .. '"'
     end
@@ -27,12 +28,12 @@ end
 
 local function write(who, level, message, fields)
     if fields ~= nil and type(fields) ~= "table" then
-        check.fail(("log.%s: fields must be a table, got %s"):format(who, check.picture(fields)))
+        check.fail(("log.%s: fields must be a table, got %s"):format(who, check.picture(fields, "fields")))
     end
     if not core.log_enabled(level) then
         return
     end
-    local line, names, values = { errors.text(message) }, {}, {}
+    local line, names, values = { secrets.scrubbed(errors.text(message)) }, {}, {}
     for name, value in pairs(fields or {}) do
         local text = errors.text(name)
         names[#names + 1], values[text] = text, value

@@ -15,7 +15,7 @@ local DEFAULT_LIMIT = 100
 
 local M = {}
 
-local Merge = {}
+local Merge = check.class({}, "merge")
 Merge.__index = Merge
 
 -- What comes through the queue besides items.
@@ -35,7 +35,7 @@ local function reader_of(source, who)
         return source:iter()
     end
     check.fail(("%s must be an iterator function, a streamed response or a queue, got %s"):format(who,
-        check.picture(source)))
+        check.picture(source, who)))
 end
 
 local function drain_source(self, key, source, item)
@@ -314,10 +314,12 @@ function M.merge(sources, open, opts)
     if on_error ~= "raise" and on_error ~= "skip" then
         check.callable("merge", "option 'on_error', unless \"raise\" or \"skip\",", on_error)
     end
-    if open ~= nil then
+    local list = type(sources) == "table" and check.picture(sources) == "a table"
+    if not list and type(open) ~= "function" then
+        check.fail("merge takes one list of sources: merge{ a, b }; got "
+            .. check.picture(sources, "sources"))
+    elseif open ~= nil then
         check.callable("merge", "the second argument (open)", open)
-    elseif type(sources) ~= "table" then
-        check.fail("merge: expected a table of sources, got " .. check.picture(sources))
     end
     local limit = opts.limit or opts.concurrency or open and DEFAULT_LIMIT or math.huge
     local next_source, draws

@@ -162,7 +162,7 @@ local START = {
 
 local function share(name, value)
     if value ~= nil and not (value >= 0 and value <= 1) then
-        check.fail(("mock: %s must be a share from 0 to 1, got %s"):format(name, check.picture(value)))
+        check.fail(("mock: %s must be a share from 0 to 1, got %s"):format(name, check.picture(value, name)))
     end
     return value or 0
 end
@@ -195,7 +195,7 @@ function M.start(opts)
     local latency = draw.latency(opts.latency or 0, random)
     if not latency then
         check.fail("mock: latency must be seconds (1.5), a range (\"0.5-2\") or a long tail (\"tail:1.5\"), "
-            .. "got " .. check.picture(opts.latency))
+            .. "got " .. check.picture(opts.latency, "latency"))
     end
     local self = {
         random = random,

@@ -49,7 +49,7 @@ local function bucket_of(opts, name, burst_name)
     if rate == nil then
         return nil
     elseif not (rate > 0 and rate < huge) then
-        check.fail(("mock: %s must be over 0, got %s"):format(name, check.picture(rate)))
+        check.fail(("mock: %s must be over 0, got %s"):format(name, check.picture(rate, name)))
     end
     return M.bucket(rate, burst or max(1, floor(rate / 60)))
 end

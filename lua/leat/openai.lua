@@ -180,7 +180,7 @@ local function call(self, step, path, body, options)
     local scope = retrying_scope()
     if options.headers ~= nil and type(options.headers) ~= "table" then
         check.fail("openai: option 'headers' of a call must be a table, got "
-            .. check.picture(options.headers))
+            .. check.picture(options.headers, "headers"))
     end
     for name, value in pairs(options.headers or {}) do
         spec.headers[name] = value
@@ -204,8 +204,9 @@ end
 
 -- ---- chat
 
-local Client = {}
+local Client = check.class({}, "openai")
 Client.__index = Client
+setmetatable(Client, { __index = check.foreign("openai", "a client of leat.openai") })
 
 function Client:__tostring()
     return ("openai (%s%s)"):format(self.base_url, self.model and ", " .. self.model or "")
@@ -244,7 +245,8 @@ local function chat_body(self, who, prompt, opts)
     elseif type(prompt) == "table" and prompt.messages == nil and prompt[1] ~= nil then
         input = { messages = prompt }
     elseif type(prompt) ~= "table" or type(prompt.messages) ~= "table" then
-        check.fail(("%s: expected a prompt or {messages={...}}, got %s"):format(who, check.picture(prompt)))
+        check.fail(("%s: expected a prompt or {messages={...}}, got %s"):format(who,
+            check.picture(prompt, "prompt")))
     end
     return compose(self, who, input, opts)
 end
@@ -375,7 +377,7 @@ function Client:embed(input, opts)
     check_self(self, "embed")
     local list = type(input) == "table"
     if not list and type(input) ~= "string" then
-        check.fail("embed: expected a text or a list of texts, got " .. check.picture(input))
+        check.fail("embed: expected a text or a list of texts, got " .. check.picture(input, "input"))
     elseif list and #input == 0 then
         return {}, { data = {} }
     end
@@ -481,7 +483,7 @@ function M.openai(opts)
         retry = require("leat.retry").retry(type(retry) == "table" and retry or nil)
     elseif retry and (type(retry) ~= "table" or not retry.call) then
         check.fail("openai: option 'retry' must be a table of options, a retry policy or false, got "
-            .. check.picture(retry))
+            .. check.picture(retry, "retry"))
     end
     return setmetatable({
         base_url = redact("url", (base:gsub("//[^/]*@", "//"))), model = opts.model or env "OPENAI_MODEL",

@@ -12,7 +12,7 @@ local tally = require "leat.tally"
 
 local M = {}
 
-local Pipeline = {}
+local Pipeline = check.class({}, "pipeline")
 Pipeline.__index = Pipeline
 
 function Pipeline:__tostring()
@@ -131,7 +131,7 @@ local function policy_of(name, given, method, make)
         return make(given)
     end
     check.fail(("pipeline: option '%s' must be a table of options, a policy or a boolean, got %s")
-        :format(name, check.picture(given)))
+        :format(name, check.picture(given, "option")))
 end
 
 local function lazy(module)
@@ -151,7 +151,7 @@ local function set_concurrency(self, given)
         self.adaptive = policy_of("concurrency", given, "call", lazy "adaptive")
     else
         check.fail("pipeline: option 'concurrency' must be a number, \"adaptive\" or {min=, start=, max=}, "
-            .. "got " .. check.picture(given))
+            .. "got " .. check.picture(given, "option"))
     end
 end
 

@@ -16,7 +16,7 @@ function M.number(who, opts, name, default, min)
     end
     if type(value) ~= "number" or not (value >= (min or 0)) then
         check.fail(("%s: option '%s' must be a number of at least %g, got %s"):format(who, name, min or 0,
-            check.picture(value)))
+            check.picture(value, name)))
     end
     return value
 end

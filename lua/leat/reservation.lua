@@ -4,7 +4,7 @@ local policy = require "leat.policy"
 
 local M = {}
 
-local Reservation = {}
+local Reservation = check.class({}, "reservation")
 Reservation.__index = Reservation
 
 --- Corrects a reservation: the tokens that the call has really used. What was too much is given back, what
@@ -19,7 +19,8 @@ Reservation.__index = Reservation
 function Reservation:settle(tokens)
     policy.own(self, Reservation, "reservation:settle")
     if type(tokens) ~= "number" or not (tokens >= 0 and tokens < math.huge) then
-        check.fail("settle: the tokens must be a number of at least 0, got " .. check.picture(tokens))
+        check.fail("settle: the tokens must be a number of at least 0, got "
+            .. check.picture(tokens, "tokens"))
     end
     local limiter = self.limiter
     limiter.tokens:charge(tokens - self.tokens)

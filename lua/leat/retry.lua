@@ -86,7 +86,7 @@ local function out_of_budget(values, attempt)
     return give_up(values, attempt, "retry_budget")
 end
 
-local Retry = {}
+local Retry = check.class({}, "retry policy")
 Retry.__index = Retry
 
 function Retry:__tostring()
@@ -228,7 +228,8 @@ local ROWS = {
 function M.retry(opts)
     opts = check.options("retry", opts, ROWS)
     if opts.jitter and opts.jitter ~= "full" and opts.jitter ~= "none" then
-        check.fail("retry: option 'jitter' must be \"full\" or \"none\", got " .. check.picture(opts.jitter))
+        check.fail("retry: option 'jitter' must be \"full\" or \"none\", got "
+            .. check.picture(opts.jitter, "jitter"))
     end
     local base = policy.number("retry", opts, "base", 1)
     return setmetatable({

@@ -138,7 +138,8 @@ end
 local function loaders(env, directory, allow_modules)
     local function compile(source, name, mode, given)
         if type(source) ~= "string" and type(source) ~= "function" then
-            check.fail("load: the source must be a string or a function, got " .. check.picture(source))
+            check.fail("load: the source must be a string or a function, got "
+                .. check.picture(source, "source"))
         elseif mode ~= nil and not tostring(mode):find("t", 1, true) then
             return nil, "only text is loaded"
         end

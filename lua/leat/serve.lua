@@ -148,7 +148,7 @@ local function finish(self, req, res, err)
         elseif type(res) ~= "table" then
             check.fail(("%s: the handler must return a response such as {status=200, body=\"...\"}, a "
                 .. "string, or nil and an error, or call req:respond; got %s"):format(self.name,
-                check.picture(res)))
+                check.picture(res, "response")))
         end
         check.options("respond", res, RESPONSE)
         local ok, refused = answer(req, res)
@@ -292,7 +292,7 @@ end
 
 -- ---- servers
 
-local Server = {}
+local Server = check.class({}, "server")
 Server.__index = Server
 
 function Server:__tostring()
@@ -306,7 +306,7 @@ end
 --- Called by a handler, it does not wait (the handler is one of those that are cancelled).
 function Server:close(grace)
     if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
-        check.fail("close: the grace must be 0 or more seconds, got " .. check.picture(grace))
+        check.fail("close: the grace must be 0 or more seconds, got " .. check.picture(grace, "grace"))
     end
     self.core:quiesce()
     if grace and grace > 0 then
@@ -375,7 +375,7 @@ local SERVE = { port = "number", host = "string", handler = true, max_body = "nu
 function M.serve(opts)
     if type(opts) ~= "table" then
         check.fail("serve: expected a table such as {port=0, handler=function(req) ... end}, got "
-            .. check.picture(opts))
+            .. check.picture(opts, "options"))
     end
     check.options("serve", opts, SERVE)
     check.callable("serve", "option 'handler'", opts.handler)
@@ -416,7 +416,7 @@ local SIMULATE = { handler = true, max_body = "number", name = "string" }
 function M.simulate(base_url, handler)
     if type(base_url) ~= "string" then
         check.fail("simulate: the first argument must be a URL such as \"https://api.example.com\", got "
-            .. check.picture(base_url))
+            .. check.picture(base_url, "base_url"))
     end
     local opts = handler
     if type(handler) == "table" and not (getmetatable(handler) or {}).__call then

@@ -36,7 +36,7 @@ function M:read(what, max_bytes)
     elseif what == "a" then
         return await(core.stdin_read("a", size("stdin:read", max_bytes, MAX_ALL)))
     elseif type(what) ~= "number" then
-        check.fail("stdin:read: expected 'l', 'a' or a number of bytes, got " .. check.picture(what))
+        check.fail("stdin:read: expected 'l', 'a' or a number of bytes, got " .. check.picture(what, "what"))
     end
     return await(core.stdin_read("n", size("stdin:read", what)))
 end

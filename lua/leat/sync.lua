@@ -9,6 +9,9 @@ local await = core.await
 local M = {}
 
 local Semaphore, Queue, Event = sync.semaphore_methods, sync.queue_methods, sync.event_methods
+setmetatable(Semaphore, { __index = check.foreign "semaphore" })
+setmetatable(Queue, { __index = check.foreign "queue" })
+setmetatable(Event, { __index = check.foreign("event", "an event") })
 -- Called as functions, so that they can say what is wrong with `self`.
 local acquire_start, put_start, get_start = Semaphore._acquire_start, Queue._put_start, Queue._get_start
 local wait_start, close, give = Event._wait_start, Queue.close, Semaphore._give

@@ -124,7 +124,7 @@ end
 
 -- ---- the summary
 
-local Stats = {}
+local Stats = check.class({}, "statistics")
 Stats.__index = Stats
 
 local function plural(n, word)

@@ -207,7 +207,7 @@ function M.finally(fn, cleanup, grace)
     check.callable("finally", "the first argument", fn)
     check.callable("finally", "the clean-up", cleanup)
     if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
-        check.fail("finally: the grace must be 0 or more seconds, got " .. check.picture(grace))
+        check.fail("finally: the grace must be 0 or more seconds, got " .. check.picture(grace, "grace"))
     end
     local stack = task.cleanups()
     local entry = { fn = cleanup, grace = grace or 5, begun = false }

@@ -98,15 +98,16 @@ local function part_of(name, value)
         return { name = name, content = value }
     elseif kind ~= "table" then
         check.fail(("request: multipart '%s' must be a string, a number, a boolean or a table such as "
-            .. "{file=path}, got %s"):format(name, check.picture(value)))
+            .. "{file=path}, got %s"):format(check.hidden(name), check.picture(value, "multipart")))
     end
-    check.options("request: multipart '" .. name .. "'", value, PART)
+    check.options("request: multipart '" .. check.hidden(name) .. "'", value, PART)
     if (value.file == nil) == (value.content == nil) then
-        check.fail(("request: multipart '%s' must have either file=path or content=text"):format(name))
+        check.fail(("request: multipart '%s' must have either file=path or content=text"):format(
+            check.hidden(name)))
     end
     if value.type and value.type:find "[%z\1-\31\127]" then
-        return nil, errors.new { kind = "invalid", message = "multipart: the type of '" .. quoted(name)
-            .. "' holds a control byte" }
+        return nil, errors.new { kind = "invalid", message = "multipart: the type of '"
+            .. quoted(check.hidden(name)) .. "' holds a control byte" }
     end
     return {
         name = name, content = value.content, file = value.file, type = value.type,
@@ -125,7 +126,7 @@ local function parts_of(form)
         local pair = form[i]
         if type(pair) ~= "table" or type(pair[1]) ~= "string" or pair[2] == nil then
             check.fail(("request: multipart field %d must be a pair such as {\"name\", value}, got %s")
-                :format(i, check.picture(pair)))
+                :format(i, check.picture(pair, "multipart")))
         end
         local part, err = add(pair[1], pair[2])
         if not part then
@@ -137,14 +138,15 @@ local function parts_of(form)
         if type(name) == "string" then
             names[#names + 1] = name
         elseif type(name) ~= "number" or name < 1 or name > #form or name % 1 ~= 0 then
-            check.fail("request: the name of a multipart field must be a string, got " .. check.picture(name))
+            check.fail("request: the name of a multipart field must be a string, got "
+                .. check.picture(name, "multipart"))
         end
     end
     table.sort(names)
     for _, name in ipairs(names) do
         local value = form[name]
         local several = type(value) == "table" and value[1] ~= nil and value or { value }
-        check.list("request: multipart '" .. name .. "'", several)
+        check.list("request: multipart '" .. check.hidden(name) .. "'", several)
         for _, one in ipairs(several) do
             local part, err = add(name, one)
             if not part then
@@ -212,7 +214,7 @@ function M.source(body)
     local name = type(body) == "table" and next(body)
     if not (name and (body.file or type(name) == "string" and check.suggest(name, FILE))) then
         check.fail("request: option 'body' must be a string, {file=path} or a function, got "
-            .. check.picture(body) .. (type(body) == "table" and " (json= and form= take one)" or ""))
+            .. check.picture(body, "body") .. (type(body) == "table" and " (json= and form= take one)" or ""))
     end
     check.options("request: body", body, FILE)
     return of_file(body.file)
@@ -241,7 +243,7 @@ local function feed_all(handle, source)
             return true
         elseif type(bytes) ~= "string" then
             return false, "request: the body's function must return strings, and nil at the end; got "
-                .. check.picture(bytes)
+                .. check.picture(bytes, "bytes")
         end
         sent = sent + #bytes
         if sent > source.length then

@@ -119,7 +119,7 @@ local function text_of(what, name, v)
         return tostring(v)
     end
     check.fail(("request: %s '%s' must be a string, a number, a boolean or a list of them, got %s"):format(
-        what, tostring(name), check.picture(v)))
+        what, check.hidden(tostring(name)), check.picture(v, what)))
 end
 
 -- "a=1&b=2" of {a=1, b=2} (by name, a list repeated) or of {{"b", 2}, {"a", 1}} (as it stands).
@@ -133,7 +133,7 @@ local function pairs_of(what, t, encode)
         local pair = t[i]
         if type(pair) ~= "table" or type(pair[1]) ~= "string" or pair[2] == nil or pair[3] ~= nil then
             check.fail(("request: %s %d must be a pair such as {\"name\", \"value\"}, got %s"):format(what, i,
-                check.picture(pair)))
+                check.picture(pair, what)))
         end
         add(pair[1], pair[2])
     end
@@ -143,14 +143,14 @@ local function pairs_of(what, t, encode)
             names[#names + 1] = name
         elseif type(name) ~= "number" or name < 1 or name > #t or name % 1 ~= 0 then
             check.fail(("request: the name of a %s must be a string, got %s"):format(what,
-                check.picture(name)))
+                check.picture(name, what)))
         end
     end
     table.sort(names)
     for _, name in ipairs(names) do
         local value = t[name]
         if type(value) == "table" then
-            check.list(("request: %s '%s'"):format(what, name), value)
+            check.list(("request: %s '%s'"):format(what, check.hidden(name)), value)
             for i = 1, #value do
                 add(name, value[i])
             end

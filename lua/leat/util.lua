@@ -6,7 +6,7 @@ local M = {}
 
 local function text_of(who, what, value)
     if type(value) ~= "string" then
-        check.fail(("%s: %s must be a string, got %s"):format(who, what, check.picture(value)))
+        check.fail(("%s: %s must be a string, got %s"):format(who, what, check.picture(value, what)))
     end
     return value
 end
@@ -96,7 +96,7 @@ function M.hmac(key, bytes, opts)
     local algorithm = opts and opts.algorithm or "sha256"
     if not ALGORITHMS[algorithm] then
         check.fail("hmac: algorithm must be sha1, sha256, sha384 or sha512, got "
-            .. check.picture(algorithm))
+            .. check.picture(algorithm, "algorithm"))
     end
     return core.hmac(key, bytes, algorithm, raw)
 end

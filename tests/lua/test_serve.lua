@@ -303,7 +303,7 @@ t.test("what a response cannot be is told by name, in the log and to the handler
         { { body = 5 }, "respond: option 'body' must be a string, got 5" },
         { { json = { print } }, "invalid: json: a function, which JSON cannot hold" },
         { { status = 100 }, "respond: the status must be a whole number from 200 to 999, got 100" },
-        { { headers = { "x" } }, "respond: headers must be named by strings, got a number as a name" },
+        { { headers = { "x" } }, "respond: the name of a header must be a string, got 1" },
         { { headers = { A = true } }, "header 'A' must be a string, a number or a list of them, got true" },
         { { headers = { A = { "1", [3] = "3" } } }, "respond: header 'A' must be a list without holes" },
     }

@@ -53,7 +53,7 @@ refused("functions", {
     ["spawn: the first argument must be a function, got 'print'"] = { spawn, "print" },
     ["wait_for: the second argument must be a function, got nil"] = { wait_for, 1 },
     ["wait_for: the second argument must be a function, got 5"] = { wait_for, 1, 5 },
-    ["wait_for: expected a task, got a userdata"] = { wait_for, 1, sem },
+    ["wait_for: expected a task, got a semaphore"] = { wait_for, 1, sem },
     ["shield: the second argument must be a function, got nil"] = { leat.shield, 1 },
     ["finally: the first argument must be a function, got nil"] = { leat.finally },
     ["finally: the clean-up must be a function, got nil"] = { leat.finally, print },
@@ -62,8 +62,8 @@ refused("functions", {
 })
 
 refused("lists and options", {
-    ["gather: expected a list of functions and tasks, got nil"] = { gather },
-    ["gather: expected a list of functions and tasks, got a function"] = { gather, print },
+    ["gather takes one list of functions: gather{ f, g }; got nil"] = { gather },
+    ["gather takes one list of functions: gather{ f, g }; got a function"] = { gather, print },
     ["gather: item 2 must be a function, got 5"] = { gather, { print, 5 } },
     ["gather: item 1 must be a function, got a table"] = { gather, { {} } },
     ["gather: options must be a table, got 5"] = { gather, {}, 5 },
@@ -89,7 +89,7 @@ refused("lists and options", {
     ["as_completed: the second argument must be a function, got 5"] = { leat.as_completed, {}, 5 },
     ["as_completed: unknown option 'on_result'"] = { leat.as_completed, {}, print, { on_result = print } },
     ["race: the list is empty"] = { leat.race, {} },
-    ["race: expected a list of functions and tasks, got 'x'"] = { leat.race, "x" },
+    ["race takes one list of functions: race{ f, g }; got 'x'"] = { leat.race, "x" },
 })
 
 refused("semaphore, queue and event", {
@@ -102,7 +102,7 @@ refused("semaphore, queue and event", {
     ["release: all 1 permits of this semaphore are back already"] = { sem.release, sem },
     ["expected a semaphore, got 5 (its methods are called with a colon"] = { sem.acquire, 5 },
     ["expected a semaphore, got nothing"] = { sem.release },
-    ["expected a semaphore, got a userdata"] = { sem.try_acquire, q },
+    ["expected a semaphore, got a queue"] = { sem.try_acquire, q },
     ["queue: the capacity must be a whole number of at least 1, got 0"] = { leat.queue, 0 },
     ["queue: the capacity must be a whole number of at least 1, got 'x'"] = { leat.queue, "x" },
     ["put: nil cannot be put into a queue"] = { q.put, q },
@@ -121,7 +121,7 @@ refused("tasks", {
     ["await: expected a task, got nil"] = { ended.await },
     ["cancel: expected a task, got nil"] = { ended.cancel, nil, n = 2 },
     ["cancel: the reason must be a string"] = { ended.cancel, ended, {} },
-    ["status: expected a task, got a userdata"] = { ended.status, sem },
+    ["status: expected a task, got a semaphore"] = { ended.status, sem },
     ["task: only 'name' can be set, not 'nme'"] = { function() ended.nme = "x" end },
     ["task: the name must be a string"] = { function() ended.name = {} end },
     ["error: expected a table"] = { leat.error, "text" },

@@ -337,7 +337,7 @@ t.test("group: cancel ends its members, not its body", function()
 end)
 
 t.test("wrong use names the argument, what was given and what is accepted", function()
-    t.raises("gather: expected a list of functions and tasks, got 5", gather, 5)
+    t.raises("gather takes one list of functions: gather{ f, g }; got 5", gather, 5)
     t.raises("gather: item 2 must be a function, got 'x'", gather, { print, "x" })
     t.raises("gather: unknown option 'limt' (did you mean 'limit'?)", gather, {}, { limt = 1 })
     t.raises("gather: limit must be a whole number of at least 1, got 0", gather, {}, { limit = 0 })

@@ -214,7 +214,7 @@ t.test("a queue is a source too", function()
 end)
 
 t.test("wrong use says what is accepted", function()
-    t.raises("merge: expected a table of sources, got nil", leat.merge)
+    t.raises("merge takes one list of sources: merge{ a, b }; got nil", leat.merge)
     t.raises("merge: source a must be an iterator function, a streamed response or a queue, got 5",
         leat.merge, { a = 5 })
     t.raises("merge: unknown option 'limt' (did you mean 'limit'?)", leat.merge, {}, { limt = 1 })
