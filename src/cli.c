@@ -61,7 +61,8 @@ static const char usage_text[] =
     "  leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500\n"
     "\n"
     "exit status: 0 ok, 1 the script failed, 2 wrong usage, 3 a stated threshold was\n"
-    "             missed, 4 some rows of a batch failed, 130 and 143 interrupted\n";
+    "             missed, 4 some rows of a batch or all items of a pipeline failed,\n"
+    "             130 and 143 interrupted\n";
 
 struct options {
     bool virtual_time, quiet, verbose, run_word;
@@ -474,6 +475,7 @@ int main(int argc, char **argv)
     atomic_store(&signalled_runtime, rt);
     if (atomic_load(&interrupt_count) > 0) /* it came when there was no runtime to tell */
         leat_interrupt(rt);
+    o.see.repl = repl != NULL;
     o.see.title = o.script ? o.script : o.title ? o.title : "leat";
     if (!see_begin(&o.see, rt)) {
         rc = EXIT_USAGE;

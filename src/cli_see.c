@@ -92,13 +92,32 @@ static int finish(lua_State *L)
     return 0;
 }
 
+/* Fills the number of pipelines of which every item has failed. */
+static int conclude(lua_State *L)
+{
+    int *all_failed = lua_touserdata(L, 1);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
+    lua_getfield(L, -1, "leat.outcomes");          /* there is none without a pipeline */
+    if (!lua_istable(L, -1))
+        return 0;
+    lua_getfield(L, -1, "conclude");
+    lua_call(L, 0, 1);
+    *all_failed = (int)lua_tointeger(L, -1);
+    return 0;
+}
+
 int see_end(struct see *s, leat_runtime *rt, int status)
 {
     struct rt *inside = runtime_inside(rt);
+    int all_failed = 0;
+    if (!s->repl && lua_cpcall(inside->L, conclude, &all_failed) != 0)
+        lua_pop(inside->L, 1);
     if (status == 0 && inside->lost > 0)
         status = 1;
     if (status == 0 && inside->missed > 0)
         status = 3;
+    else if (status == 0 && all_failed > 0 && !inside->exit_requested)
+        status = 4; /* a script that calls os.exit has chosen its status */
     if (!s->record)
         return status;
     struct finish f = {.see = s, .status = status};

@@ -1,4 +1,5 @@
-/* --trace, --report and --stats of the leat command. */
+/* What is said at the end of a run: --trace, --report and --stats of the leat command, and the
+ * outcomes of the script's pipelines. */
 #pragma once
 
 #include "leat.h"
@@ -6,6 +7,7 @@
 struct see {
     const char *trace, *report, *stats; /* paths; stats "" is standard error; NULL: not wanted */
     const char *title;
+    bool repl; /* whose user has seen what came of each line */
     struct record *record;
 };
 

@@ -129,7 +129,7 @@ void local_submit(struct engine *e, struct transfer *t)
     }
     x->transfer = t;
     t->exchange = x;
-    x->method = t->spec.method ? t->spec.method : "GET";
+    x->method = transfer_method(t);
     x->started_ns = x->queued_ns = x->resolved_ns = x->first_byte_ns = 0;
     x->foreign = x->drop_body = x->discards = false;
     t->result.redirects = t->result.wire_attempts = 0;

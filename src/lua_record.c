@@ -289,8 +289,7 @@ static void name_request(const struct transfer *t, struct listed *x)
     char url[1024];
     const char *full = t->result.url ? t->result.url : t->spec.url;
     redact_url(url, sizeof url, full, strlen(full));
-    snprintf(x->label, sizeof x->label, "%.16s %.100s", t->spec.method ? t->spec.method : "GET",
-             url);
+    snprintf(x->label, sizeof x->label, "%.16s %.100s", transfer_method(t), url);
 }
 
 void record_request(struct record *r, const struct transfer *t)

@@ -91,7 +91,7 @@ static void describe_request(struct task *task, char *out, size_t size)
     out[0] = '\0';
     if (!t)
         return;
-    int n = snprintf(out, size, "%s ", t->spec.method ? t->spec.method : "GET");
+    int n = snprintf(out, size, "%s ", transfer_method(t));
     if (n > 0 && (size_t)n < size)
         redact_url(out + n, size - (size_t)n, t->spec.url, strlen(t->spec.url));
 }
@@ -308,6 +308,8 @@ void request_push_failure(lua_State *L, const struct transfer *t)
     if (!transfer_idempotent(t)) { /* for retry */
         lua_pushboolean(L, 0);
         lua_setfield(L, -2, "idempotent");
+        lua_pushstring(L, transfer_method(t));
+        lua_setfield(L, -2, "method");
     }
     if (strcmp(res->err.reason, "truncated") == 0) {
         set_number(L, "got", (double)res->got_bytes);
@@ -356,7 +358,10 @@ int request_push_response(lua_State *L, const struct transfer *t)
         lua_pushboolean(L, res->complete_unknown);
     }
     lua_pushboolean(L, res->encoding_unknown);
-    lua_pushboolean(L, !transfer_idempotent(t));
+    if (transfer_idempotent(t))
+        lua_pushboolean(L, false);
+    else
+        lua_pushstring(L, transfer_method(t));
     return 12;
 }
 

@@ -381,6 +381,11 @@ enum err_kind transfer_prepare(struct transfer *t, struct err *err)
     return check_url(t, err);
 }
 
+const char *transfer_method(const struct transfer *t)
+{
+    return t->spec.method ? t->spec.method : "GET";
+}
+
 bool transfer_idempotent_as(const struct transfer *t, const char *method)
 {
     static const char *const methods[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"};
@@ -393,5 +398,5 @@ bool transfer_idempotent_as(const struct transfer *t, const char *method)
 
 bool transfer_idempotent(const struct transfer *t)
 {
-    return transfer_idempotent_as(t, t->spec.method ? t->spec.method : "GET");
+    return transfer_idempotent_as(t, transfer_method(t));
 }

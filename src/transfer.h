@@ -131,6 +131,9 @@ void transfer_free(struct transfer *t);
  * message that names the part. Call before engine_submit, on the asker's thread. */
 NODISCARD enum err_kind transfer_prepare(struct transfer *t, struct err *err);
 
+/* GET unless another was asked for. */
+const char *transfer_method(const struct transfer *t);
+
 /* Sending it twice does no more than sending it once: by its method (RFC 9110, 9.2.2), by an
  * Idempotency-Key, or because the caller says so. */
 bool transfer_idempotent(const struct transfer *t);

@@ -99,7 +99,11 @@ function M.batch(items, opts, fn)
     local settle = opts.settle ~= false
     local next_job = gather.item_jobs("batch", items, fn)
     return gather.with_journal("batch", opts, true, function(journal)
-        return run(journal, next_job, size, interval, settle, opts.on_batch)
+        local all, err = run(journal, next_job, size, interval, settle, opts.on_batch)
+        if all and not opts.on_batch then
+            require("leat.no_result").look("batch", fn, all, settle)
+        end
+        return all, err
     end)
 end
 

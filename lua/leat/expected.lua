@@ -115,9 +115,41 @@ function M.failure(res, body, redact_text)
         retry_after = hint and hint > 0 and hint or said.retry_after or hint,
         idempotent = idempotent, attempts = res.attempts, gave_up = res.gave_up,
         not_retried = res.not_retried,
-        message = ("the server answered with status %d%s%s"):format(status, reason,
-            said.message and ": " .. said.message or ""),
+        message = ("the server answered with status %d%s%s%s"):format(status, reason,
+            said.message and ": " .. said.message or "",
+            res.not_retried and " (not retried: " .. res.not_retried .. ")" or ""),
     }
+end
+
+-- Of a stream that nobody will read so much is read, for at most so long.
+local HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 5
+
+-- The failure that a response stands for which the caller does not take for a success. A stream is closed;
+-- its beginning is read before that, unless `at_once`.
+function M.refusal(res, at_once)
+    local body, asked = rawget(res, "body"), rawget(res, "_asked")
+    if rawget(res, "_stream") and at_once then
+        res:close()
+    elseif rawget(res, "_stream") then
+        local whole
+        body, whole = require("leat.stream").head(res, HEAD_BYTES, HEAD_SECONDS)
+        res.body, res.complete, res._stream = body, whole, nil
+    end
+    return M.failure(res, body, asked and require("leat.redactor").new(asked.url, asked, 2))
+end
+
+-- Whether a value is a response that is neither ok nor one that accept(response) allows.
+function M.refuses(accept, value)
+    local status = policy.status(value)
+    return status ~= nil and (status < 200 or status > 299) and not (accept and accept(value))
+end
+
+-- The values of a function, unless the first is such a response: then nil, err.
+function M.judged(accept, value, ...)
+    if M.refuses(accept, value) then
+        return nil, M.refusal(value)
+    end
+    return value, ...
 end
 
 return M

@@ -5,6 +5,9 @@ local task = require "leat.core.task"
 local check = require "leat.check"
 local draw = require "leat.draw"
 local errors = require "leat.error"
+local expected = require "leat.expected"
+local policy = require "leat.policy"
+local reasons = require "leat.reasons"
 local results_of = require "leat.results"
 local sync = require "leat.sync"
 
@@ -362,29 +365,46 @@ function M.map(items, fn, opts)
                 on_end(index, "ok", value)
             end, fed)
         end
-        local err = run(next_job, limit, on_end, total, on_stop)
-        return finish(results, err or journal and journal:stopped(), count)
+        local err = run(next_job, limit, on_end, total, on_stop) or journal and journal:stopped()
+        results, err = finish(results, err, count)
+        if results and not opts.on_result then
+            require("leat.no_result").look("map", fn, results, opts.settle)
+        end
+        return results, err
     end)
 end
 
-local EACH = { limit = "number", concurrency = "number", journal = true }
+-- Jobs whose results are judged where a journal is to keep them.
+local function judged_jobs(next_job, accept)
+    return function()
+        local index, fn, item, i = next_job()
+        return index, fn and function(...)
+            return expected.judged(accept, fn(...))
+        end, item, i
+    end
+end
+
+local EACH = { limit = "number", concurrency = "number", journal = true, accept = true }
 
 --- Like map, but keeps no results and does not stop at a failure: constant memory over millions of items.
 ---@param items table|function
 ---@param fn function
----@param opts? table limit (alias concurrency; default 100); journal as for map
----@return table counts {ok=, failed=, first_error=}, with a journal also resumed (how many of them an earlier
----run had done; they are not in ok) and interrupted (Ctrl-C has ended it early); or nil, err for a journal
----that cannot be used
+---@param opts? table limit (alias concurrency; default 100); journal as for map; accept as for leat.pipeline
+---@return table counts {ok=, failed=, first_error=, why_failed={{reason=, count=}, ...}}, with a journal also
+---resumed (how many of them an earlier run had done; they are not in ok) and interrupted (Ctrl-C has ended it
+---early); or nil, err for a journal that cannot be used
 ---
---- A bug is raised. A journal takes 50 bytes of memory for an item.
+--- An item whose result is a response that is not ok has failed (kind "http"), unless `accept` allows it. A
+--- bug is raised. A journal takes 50 bytes of memory for an item.
 --- ```lua
 --- local c = leat.each({ 1, 2, 3 }, function(x) if x == 2 then return nil, "two" end return true end)
 --- assert(c.ok == 2 and c.failed == 1 and c.first_error.message == "two")
 --- ```
 function M.each(items, fn, opts)
     opts = check.options("each", opts, EACH)
-    local counts = { ok = 0, failed = 0 }
+    local accept = opts.accept ~= nil and expected.compile(opts.accept, "each", "accept") or nil
+    local at = check.where()
+    local counts, why = { ok = 0, failed = 0 }, reasons.new()
     local next_job, total = item_jobs("each", items, fn)
     local limit = limit_of("each", opts, DEFAULT_LIMIT)
     return with_journal("each", opts, false, function(journal)
@@ -392,17 +412,24 @@ function M.each(items, fn, opts)
         if journal then
             local fed = sync._is_fed(items)
             counts.resumed, on_stop = 0, not fed and journal:interrupter()
-            jobs = journal:jobs(jobs, function()
+            jobs = journal:jobs(judged_jobs(jobs, accept), function()
                 counts.resumed = counts.resumed + 1
             end, fed)
         end
-        run(jobs, limit, function(_, status, value, t)
+        -- Responses that the items receive are to be looked at: see leat.unseen.
+        policy.within({ item = at, outer = policy.scope() }, run, jobs, limit, function(_, status, value, t)
             if status == "raised" then
                 return t
-            elseif status == "ok" then
+            end
+            local failed = status ~= "ok"
+            if not failed and expected.refuses(accept, value) then
+                failed, value = true, expected.refusal(value, true)
+            end
+            if not failed then
                 counts.ok = counts.ok + 1
             else
                 counts.failed = counts.failed + 1
+                why:add(value)
                 counts.first_error = counts.first_error or value
             end
         end, total, on_stop)
@@ -410,6 +437,7 @@ function M.each(items, fn, opts)
             return nil, journal.broken
         end
         counts.interrupted = journal and journal.interrupted
+        counts.why_failed = why:list()
         return counts
     end)
 end

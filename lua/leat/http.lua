@@ -61,9 +61,9 @@ end
 --- (requests that went on the wire: redirects and re-sends count), headers (any spelling of a name finds
 --- it; repeats are joined by ", ", of set-cookie there is the first), trailers (likewise), timing (seconds
 --- since the request left the queue: dns, connect, tls, first_byte, total; and queued, the time in it; what
---- did not happen is nil), idempotent (false if the status is 400 or more and sending it again may do harm;
---- else nil), complete (true; "unknown" if the server told the end only by closing), encoded
---- (the content-encoding that the body is still in because we do not know it, else nil).
+--- did not happen is nil), idempotent (false, and method is then there too, if the status is 400 or more and
+--- sending it again may do harm; else nil), complete (true; "unknown" if the server told the end only by
+--- closing), encoded (the content-encoding that the body is still in because we do not know it, else nil).
 --- ```lua
 --- local res = assert(request(url .. "/ok"))
 --- assert(res.status == 200 and res.ok and res.headers["Content-Length"] == "3")
@@ -224,8 +224,8 @@ local function respond(status, reason, body, url, version, attempts, head, tail,
     if unknown_encoding then
         res.encoded = res.headers["content-encoding"] or "?"
     end
-    if harmful and status >= 400 then
-        res.idempotent = false -- for retry: it was one that must not be sent twice
+    if harmful and status >= 400 then -- for retry: a request of this method must not be sent twice
+        res.idempotent, res.method = false, harmful
     end
     if not res.ok then
         unseen.hide(res)
@@ -323,19 +323,12 @@ local function expectation(who, value)
     return compiled[value]
 end
 
--- Of a stream that nobody will read so much is read, for at most so long.
-local HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 5
-
--- The failure that a response stands for which the caller does not expect.
-local function unexpected(res, spec, client, url)
-    local body = rawget(res, "body")
-    if rawget(res, "_stream") then
-        local whole
-        body, whole = require("leat.stream").head(res, HEAD_BYTES, HEAD_SECONDS)
-        res.body, res.complete, res._stream = body, whole, nil
+-- Keeps with a response that is not ok what was asked for, so that a failure made of it shows no secret.
+local function asked(spec, client, url, res, err)
+    if res and not rawget(res, "ok") then
+        res._asked = { url = url, spec, client and client._options }
     end
-    local redact_text = require("leat.redactor").new(url, { spec, client and client._options }, 2)
-    return expected.failure(res, body, redact_text)
+    return res, err
 end
 
 -- The requests that are not over with one wait: streams, uploads and sinks.
@@ -350,16 +343,16 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
             end
             return respond(...)
         end
-        res, err = respond_here(require("leat.upload").perform(body, handle, streaming, spec, defaults, url,
-            method, content_type, auth, jar))
+        res, err = asked(spec, client, url, respond_here(require("leat.upload").perform(body, handle,
+            streaming, spec, defaults, url, method, content_type, auth, jar)))
     else
-        res, err = respond_stream(handle, await(start(spec, defaults, url, method, body, content_type, auth,
-            handle, nil, jar)))
+        res, err = asked(spec, client, url, respond_stream(handle, await(start(spec, defaults, url, method,
+            body, content_type, auth, handle, nil, jar))))
     end
     if not res then
         return nil, err
     elseif expects and not expects(res) then
-        return nil, unexpected(res, spec, client, url)
+        return nil, expected.refusal(res)
     elseif spec.sink == nil then
         return res
     elseif rawget(res, "ok") then -- rawget: this is not the script's look at it
@@ -402,17 +395,13 @@ local function perform(spec, client, method, url)
             return perform_long(spec, defaults, url, method, body, content_type, auth, jar, expects, client)
         end
     end
-    if not expects then
-        return respond(await(start(spec, defaults, url, method, body, content_type, auth, nil, nil, jar)))
-    end
     local res
-    res, err = respond(await(start(spec, defaults, url, method, body, content_type, auth, nil, nil, jar)))
-    if not res then
-        return nil, err
-    elseif not expects(res) then
-        return nil, unexpected(res, spec, client, url)
+    res, err = asked(spec, client, url, respond(await(start(spec, defaults, url, method, body, content_type,
+        auth, nil, nil, jar))))
+    if res and expects and not expects(res) then
+        return nil, expected.refusal(res)
     end
-    return res
+    return res, err
 end
 
 --- One HTTP exchange, waited for.

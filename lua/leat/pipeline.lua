@@ -2,8 +2,10 @@
 local check = require "leat.check"
 local core = require "leat.core"
 local drain = require "leat.drain"
+local expected = require "leat.expected"
 local gather = require "leat.gather"
 local item = require "leat.pipeline_item"
+local outcomes = require "leat.outcomes"
 local policy = require "leat.policy"
 local progress = require "leat.progress"
 local runs = require "leat.pipeline_run"
@@ -23,7 +25,8 @@ end
 --- Calls `fn(...)` through all of the policies: deadline, retry, breaker, rate, a slot, timeout.
 ---@param fn function
 ---@param ... any its arguments
----@return any ... fn's values, or nil, err: of fn, or of the policy that has refused it
+---@return any ... fn's values, or nil, err: of fn, or of the policy that has refused it; also for a response
+---that is not ok after all attempts, unless the pipeline accepts it (kind "http", with err.response)
 --- ```lua
 --- local pipe = leat.pipeline { concurrency = 2, timeout = 5 }
 --- local res = assert(pipe:call(request, url .. "/ok"))
@@ -32,10 +35,10 @@ end
 function Pipeline:call(fn, ...)
     policy.own(self, Pipeline, "pipeline:call")
     check.callable("pipeline:call", "the first argument", fn)
-    local job = { run = { between = 0 }, tallies = { self.tally }, calls = 0 }
+    local job = { run = { between = 0 }, tallies = { self.tally }, outcomes = self.outcomes, calls = 0 }
     return policy.run(function(ended, value, err)
         if ended then
-            item.book(job, value == nil and err ~= nil)
+            item.book(job, value == nil and err or nil)
         end
     end, item.whole, self, job, fn, ...)
 end
@@ -44,7 +47,10 @@ end
 ---@return table stats
 ---
 --- * items, and of these ok, failed, skipped (never called: the circuit was open, the time was up, or it was
----   interrupted); calls, and of these retried (not the first of their item); in_flight.
+---   interrupted); calls, and of these retried (not the first of their item); in_flight. An item may make
+---   several requests, or none: --report and --stats count those.
+--- * why_failed, why_skipped: lists of {reason=, count=}, such as {reason="status 503", count=430}, the most
+---   frequent first.
 --- * tokens, prompt_tokens, completion_tokens, where the calls tell (leat.openai does, and a `usage` in the
 ---   first two results).
 --- * wall: seconds in which something was under way or an item waited for; serial: what the calls would have
@@ -62,6 +68,10 @@ end
 --- local stats = pipe:stats()
 --- assert(stats.ok == 7 and stats.p50 > 0.009 and stats.bottleneck == "concurrency")
 --- assert(tostring(stats):find "7 items: 7 ok, 0 failed")
+---
+--- stats = pipe:each({ "/status?code=404", "/ok" }, function(path) return request(url .. path) end)
+--- assert(stats.failed == 1 and stats.why_failed[1].reason == "status 404")
+--- assert(tostring(stats):find "1 failed: 1 × status 404")
 --- ```
 function Pipeline:stats()
     policy.own(self, Pipeline, "pipeline:stats")
@@ -84,6 +94,10 @@ end
 ---@return table results fn's first results by index, with n (the number of items); and `errors`: the err of
 ---each item that has none, by index too. So item i has succeeded if results.errors[i] is nil
 ---@return table stats of this run, as from pipe:stats; and interrupted: Ctrl-C has ended it early
+---
+--- An item whose result is a response that is not ok after all attempts has failed, unless the pipeline's
+--- `accept` allows it: its err has kind "http", status, response, and body (its beginning). If all results
+--- are nil, a warning names fn: its `return` may be missing.
 ---
 --- A failure stops nothing; what stands in the way of a whole service is for the breaker. A bug in fn is
 --- raised, after the others have been cancelled and waited for. At the first Ctrl-C nothing more is started
@@ -172,7 +186,7 @@ local ADAPTIVE_ATTEMPTS = 5
 
 local ROWS = {
     concurrency = true, rate = true, timeout = "number", deadline = "number", retry = true, breaker = true,
-    batch = true, progress = true, on_result = "function", journal = true, price = "table",
+    batch = true, progress = true, on_result = "function", journal = true, price = "table", accept = true,
 }
 
 --- A pipeline: policies that every item goes through, always in this order: deadline, retry, breaker, rate,
@@ -191,12 +205,15 @@ local ROWS = {
 ---   the last of them has ended. Without it the next starts as soon as one has ended, which is faster.
 --- * `progress` true: a live line on a terminal, a line now and then elsewhere, on stderr; a function of
 ---   text: there instead.
+--- * `accept`: responses that are not ok and no failures either: "4xx", a status, a list of these, or a
+---   function of the response. They are tried again like others, if `retry` says so.
 --- * `on_result(index, value, err, item)` is told of each item as it ends.
 --- * `journal`: what has ended is on the disk and is not called again, as for leat.map.
 --- * `price` {prompt=, completion=} of a million tokens: stats then has the cost.
 ---@return table pipeline with run, each, call, stats
 ---
---- What retries by itself (leat.openai) does not within. Raises for an unknown option or a wrong one.
+--- What retries by itself (leat.openai) does not within. Raises for an unknown option or a wrong one. If no
+--- item of its runs has succeeded at the end of a script, the `leat` program says so, and ends with status 4.
 --- ```lua
 --- local pipe = leat.pipeline {
 ---     concurrency = 5, timeout = 15, retry = { attempts = 3, base = 1 }, breaker = { threshold = 5 },
@@ -219,12 +236,14 @@ function M.pipeline(opts)
     if retry == nil then
         retry = true
     end
+    local at = check.where()
     local self = setmetatable({
+        accept = opts.accept ~= nil and expected.compile(opts.accept, "pipeline", "accept") or nil,
         timeout = timeout, deadline = deadline, batch = batch_of(opts.batch),
         retry = policy_of("retry", retry, "call", lazy "retry"),
         breaker = policy_of("breaker", opts.breaker, "call", lazy "breaker"),
         limiter = policy_of("rate", opts.rate, "reserve", lazy "limiter"),
-        at = check.where(), progress = shows or nil, on_result = opts.on_result,
+        at = at, outcomes = outcomes.at(at), progress = shows or nil, on_result = opts.on_result,
         tally = tally.new(opts.price), mean_tokens = 0, journal = opts.journal, price = opts.price,
     }, Pipeline)
     set_concurrency(self, opts.concurrency)

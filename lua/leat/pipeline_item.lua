@@ -1,7 +1,10 @@
 -- One item of a pipeline on its way through the policies, from the call outwards. `self` is the pipeline,
 -- `job` says where the item stands. Internal.
+local expected = require "leat.expected"
 local policy = require "leat.policy"
+local reasons = require "leat.reasons"
 local task = require "leat.task"
+local unseen = require "leat.unseen"
 
 local now = task.now
 
@@ -135,6 +138,7 @@ local function once(self, job, fn, ...)
         move(job, "between")
         job.stage = ended and "between" or job.stage
         local status = policy.status(value)
+        unseen.looked(value) -- the pipeline judges it
         if run.nudge and (value == nil and err ~= nil or status and status >= 400) then
             run:nudge() -- its place is free for another item while it waits
         end
@@ -163,6 +167,11 @@ local function sum(a, b)
     return total
 end
 
+-- What has come of all attempts, as the item's result.
+local function judged(self, job, fn, ...)
+    return expected.judged(self.accept, within(self, "deadline", with_retry, self, job, fn, ...))
+end
+
 function M.whole(self, job, fn, ...)
     job.calls = 0
     move(job, "pending")
@@ -178,12 +187,17 @@ function M.whole(self, job, fn, ...)
             job.run.between = job.run.between - 1
         end
         move(job, nil)
-    end, policy.within, scope, within, self, "deadline", with_retry, self, job, fn, ...)
+    end, policy.within, scope, judged, self, job, fn, ...)
 end
 
--- How an item ended: "ok", "failed", or "skipped" if it was not called at all.
-function M.book(job, failed)
-    M.count(job, failed and (job.calls > 0 and "failed" or "skipped") or "ok")
+-- Counts an item that has ended: "ok", "failed", or "skipped" if it was not called at all.
+function M.book(job, err)
+    local name = err == nil and "ok" or job.calls > 0 and "failed" or "skipped"
+    local reason = err ~= nil and reasons.of(err) or nil
+    for i = 1, #job.tallies do
+        job.tallies[i]:ended(name, reason)
+    end
+    job.outcomes:ended(name, reason)
 end
 
 return M

@@ -6,6 +6,7 @@ local errors = require "leat.error"
 local gather = require "leat.gather"
 local items = require "leat.pipeline_item"
 local logger = require "leat.log"
+local no_result = require "leat.no_result"
 local policy = require "leat.policy"
 local progress = require "leat.progress"
 local results_of = require "leat.results"
@@ -14,8 +15,6 @@ local tally = require "leat.tally"
 local task = require "leat.task"
 
 local await, group = core.await, require("leat.core.task").group
-local count = items.count
-
 -- Items between two attempts hold no place; but not without end.
 local MOST_BETWEEN = 1000
 
@@ -65,6 +64,7 @@ local function tell(self, index, ok, value, item)
     local results = self.results
     if results and ok then
         results[index] = value
+        self.has_value = self.has_value or value ~= nil
     elseif results then
         results.errors[index] = value
     end
@@ -99,13 +99,16 @@ local function next_item(self)
         if not done then
             return index, item, key
         end
-        count({ tallies = self.tallies }, "resumed")
+        for _, t in ipairs(self.tallies) do
+            t:ended "resumed"
+        end
+        self.pipe.outcomes:ended "resumed"
         tell(self, index, true, value, item)
     end
 end
 
 local function start(self, item, index, key)
-    local job = { run = self, tallies = self.tallies, calls = 0, item = item }
+    local job = { run = self, tallies = self.tallies, outcomes = self.pipe.outcomes, calls = 0, item = item }
     self.in_batch = self.in_batch + 1
     self.jobs[index] = job
     self.running = self.running + 1
@@ -165,7 +168,7 @@ end
 local function item_ended(self, index, status, value)
     local job = self.jobs[index]
     self.jobs[index] = nil
-    items.book(job, status ~= "ok")
+    items.book(job, status ~= "ok" and value or nil)
     tell(self, index, status == "ok", value, job.item)
     if self.progress then
         self.progress:poke()
@@ -196,11 +199,12 @@ end
 -- What an interrupt has left of a list.
 local function skip_rest(self)
     for i = self.drawn + 1, self.total or 0 do
+        local err = errors.new { kind = "cancelled", reason = "stopping",
+            message = "not started: the run was interrupted" }
         if self.results then
-            self.results.errors[i] = errors.new { kind = "cancelled", reason = "stopping",
-                message = "not started: the run was interrupted" }
+            self.results.errors[i] = err
         end
-        count(self, "skipped")
+        items.book({ tallies = self.tallies, outcomes = self.pipe.outcomes, calls = 0 }, err)
         self.drawn = i
     end
 end
@@ -219,6 +223,7 @@ function M.execute(self, journal, next_one, total, fn, keep)
         in_batch = 0, jobs = {},
         results = keep and results_of.list { errors = results_of.failures {} } or nil,
     }, Run)
+    self.outcomes.runs = self.outcomes.runs + 1
     if self.progress then
         run.progress = progress.new(self.progress, own, total)
         run.progress:begin()
@@ -237,6 +242,10 @@ function M.execute(self, journal, next_one, total, fn, keep)
     local results = run.results
     if results then
         results.n = run.drawn
+        if own.ok > 0 and not run.has_value and not on_result then
+            no_result.warn("pipeline:run", fn, own.ok,
+                "pipeline:each, and a pipeline's on_result, are for functions without one")
+        end
     end
     if journal and journal.broken then
         journal.broken.partial = results

@@ -87,7 +87,8 @@ local function line_of(self)
         parts[#parts + 1] = c.retried == 1 and "1 retry" or ("%d retries"):format(c.retried)
     end
     if c.failed > 0 then
-        parts[#parts + 1] = ("%d failed"):format(c.failed)
+        local why = self.ended and not self.terminal and ": " .. c.why_failed:text() or ""
+        parts[#parts + 1] = ("%d failed%s"):format(c.failed, why)
     end
     local left = self.total and self.total - done
     if self.ended or left == 0 then -- it may have ended before the last: interrupted, or rows that are none
@@ -149,6 +150,9 @@ function Progress:finish(whole)
     if self.terminal then
         show(self)
         self.sink "\n"
+        if self.counts.failed > 0 then -- the line itself is too short for that
+            self.sink(("%d failed: %s\n"):format(self.counts.failed, self.counts.why_failed:text()))
+        end
     elseif self.shown ~= line_of(self) then
         show(self)
     end

@@ -24,11 +24,11 @@ local function words(message)
     return text
 end
 
--- What retry did not do, or could not do any more.
+-- Why retry has not tried again.
 local GAVE_UP = {
-    retry_budget = "not retried: the retry budget was used up",
-    retry_after = "not retried: the wait that the server asked for is too long",
-    deadline = "not retried: no time left before the deadline",
+    retry_budget = "not retried: retry budget used up",
+    retry_after = "not retried: the server asked for too long a wait",
+    deadline = "not retried: no time left",
 }
 
 local function detail_of(err)
@@ -44,7 +44,8 @@ local function detail_of(err)
     end
 end
 
--- The reason of a failure in a few words: "status 503", "timeout (first_byte)", "connect (refused)".
+-- The reason of a failure in a few words: "status 503", "timeout (first_byte)", "connect (refused)",
+-- "status 503 (not retried: POST without idempotency key)".
 function M.of(err)
     if type(err) ~= "table" or err.kind == nil then
         return words(err)
@@ -54,25 +55,34 @@ function M.of(err)
         label = ("status %d"):format(err.status)
     end
     local detail = detail_of(err)
-    if detail and detail ~= "" and detail ~= err.kind then
-        label = ("%s (%s)"):format(label, tostring(detail))
+    local why = err.not_retried and "not retried: " .. tostring(err.not_retried) or GAVE_UP[err.gave_up]
+    if detail == nil or detail == "" or detail == err.kind then
+        detail = why
+    elseif why then
+        detail = tostring(detail) .. "; " .. why
     end
-    local why = err.not_retried and "not retried: " .. err.not_retried or GAVE_UP[err.gave_up]
-    return why and label .. ", " .. why or label
+    return detail and ("%s (%s)"):format(label, tostring(detail)) or label
 end
 
-function Reasons:add_label(label)
+-- times: 1 unless said.
+function Reasons:add_label(label, times)
     local count = self.counts[label]
     if not count then
-        if self.labels >= MOST_LABELS then
+        if self.labels >= MOST_LABELS or label == OTHER then
             label = OTHER
             count = self.counts[OTHER] or 0
         else
             self.labels, count = self.labels + 1, 0
         end
     end
-    self.counts[label] = count + 1
-    self.n = self.n + 1
+    self.counts[label] = count + (times or 1)
+    self.n = self.n + (times or 1)
+end
+
+function Reasons:merge(other)
+    for label, count in pairs(other.counts) do
+        self:add_label(label, count)
+    end
 end
 
 function Reasons:remove_label(label)

@@ -59,6 +59,20 @@ local function give_up(values, attempt, why)
     return unpack(values, 1, values.n)
 end
 
+-- The same for an outcome that is not worth another attempt, unless only the request itself forbids that.
+local function refuse(self, values, attempt, status, hint)
+    local value, err = values[1], values[1] == nil and values[2] or nil
+    local why = not self.when and self.attempts > 1 and (err or status)
+        and rules.not_retried(self.idempotent, value, err, status, hint)
+    if not why then
+        return give_up(values, attempt)
+    elseif err and not err.not_retried then
+        err.message = ("%s (not retried: %s)"):format(err.message, why)
+    end
+    (err or value).not_retried = why
+    return give_up(values, attempt, "not_idempotent")
+end
+
 local function too_long(self, value, err, hint, attempt)
     if not err then
         err = errors.new {
@@ -101,7 +115,8 @@ end
 ---500 is that response, `res.ok` false, with `res.attempts` 3 and `res.gave_up` "attempts". A failure is
 ---`nil, err`, with err.attempts, and err.gave_up if it was one to try again: "attempts", "deadline",
 ---"retry_budget" (err.reason too; err.cause is the failure itself), "retry_after" (the wait that was asked
----for, err.retry_after, is longer than max_retry_after; a response is made an error of kind rate_limited)
+---for, err.retry_after, is longer than max_retry_after; a response is made an error of kind rate_limited),
+---"not_idempotent" (sending it again may do harm; err.not_retried, or that of the response, says why)
 ---
 --- A cancel and a bug are raised at once. What retries by itself (leat.openai) does not within fn: attempts
 --- are not multiplied. Raises if fn is not a function.
@@ -151,7 +166,7 @@ function Retry:call(fn, ...)
             again = self.when(value, err, again)
         end
         if not again then
-            return give_up(values, attempt)
+            return refuse(self, values, attempt, status, hint)
         end
         local theirs = hint and status -- the server's word, not that of something on this side
         if theirs and hint <= self.max_retry_after then

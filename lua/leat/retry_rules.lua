@@ -70,6 +70,17 @@ function M.worth_trying(idempotent, value, err, status, hint)
     return M.passing(status) and (not harmful(idempotent, value) or turned_away(status, hint))
 end
 
+-- Why what worth_trying has refused is not tried again, if the only reason is that it may do harm; or nil.
+function M.not_retried(idempotent, value, err, status, hint)
+    local outcome = err or value
+    if not harmful(idempotent, outcome) or not M.worth_trying(true, value, err, status, hint) then
+        return nil
+    elseif idempotent == false then
+        return "retry's option idempotent is false"
+    end
+    return (type(outcome.method) == "string" and outcome.method or "a request") .. " without idempotency key"
+end
+
 -- ---- hints
 
 local function number_in(text)

@@ -1,6 +1,8 @@
 -- What a pipeline counts and measures, and the summary made of it. Internal.
 local check = require "leat.check"
 local logger = require "leat.log"
+local outcomes = require "leat.outcomes"
+local reasons = require "leat.reasons"
 local record = require "leat.core.record"
 local task = require "leat.task"
 
@@ -30,6 +32,7 @@ function M.new(price)
     local self = {
         ok = 0, failed = 0, skipped = 0, resumed = 0, retried = 0, calls = 0, price = price,
         tokens = 0, prompt_tokens = 0, completion_tokens = 0,
+        why_failed = reasons.new(), why_skipped = reasons.new(),
         call_seconds = 0, wall = 0, buckets = {}, live = 0, at = now(),
         -- Seconds of the wall time by what held it up.
         bounds = { concurrency = 0, rate = 0, retry = 0, batch = 0, items = 0, service = 0 },
@@ -85,6 +88,8 @@ function Tally:block(why)
     account(self)
     self.blocked = why
 end
+
+Tally.ended = outcomes.ended
 
 function Tally:called(seconds)
     self.call_seconds = self.call_seconds + seconds
@@ -158,9 +163,14 @@ function Stats:__tostring()
             self.tokens > 0 and "; " .. plural(self.tokens, "token") or "",
             self.cost and ("; cost %.4g"):format(self.cost) or ""),
     }
+    for _, name in ipairs { "failed", "skipped" } do
+        if self[name] > 0 then
+            lines[#lines + 1] = ("%d %s: %s"):format(self[name], name, reasons.text(self["why_" .. name]))
+        end
+    end
     if self.calls > 0 then -- what was done side by side; where waits came between, that says nothing
         local times = self.wall > 0 and self.serial / self.wall or 0
-        lines[2] = ("%s, %s items/s%s"):format(seconds(self.wall), M.figure(self.rate), times >= 1.05
+        lines[#lines + 1] = ("%s, %s items/s%s"):format(seconds(self.wall), M.figure(self.rate), times >= 1.05
             and ("; one after the other %s (%s times as long)"):format(seconds(self.serial), M.figure(times))
             or "")
     end
@@ -231,6 +241,7 @@ function Tally:stats()
         calls = self.calls, in_flight = self.call, tokens = self.tokens, prompt_tokens = self.prompt_tokens,
         completion_tokens = self.completion_tokens, wall = self.wall, serial = self.call_seconds,
         rate = self.wall > 0 and called / self.wall or 0, bounds = {},
+        why_failed = self.why_failed:list(), why_skipped = self.why_skipped:list(),
     }
     local price = self.price
     if price then

@@ -56,9 +56,8 @@ function M.warn()
         local one = place.n == 1
         logger.warn(("%s: %s not ok (%s), and nothing looked at %s ok or status, so %s may count as ok. "
             .. "Check res.ok, or give the request expect=\"2xx\""):format(at,
-            one and "a response that an item received here was"
-            or place.n .. " responses that items received here were",
-            place:text(), one and "its" or "their", one and "that item" or "such items"))
+            one and "a response received here was" or place.n .. " responses received here were",
+            place:text(), one and "its" or "their", one and "its item" or "their items"))
     end
 end
 

@@ -394,6 +394,7 @@ t.test("the summary says it all", function()
     end)
     t.eq(tostring(stats), [[
 100 items: 97 ok, 3 failed, 0 skipped; 100 calls, 0 of them retries; 194 tokens
+3 failed: 3 × closed
 30 s, 3.33 items/s; one after the other 2:30 min (5 times as long)
 calls: p50 1.5 s, p95 1.5 s, p99 1.5 s
 bottleneck: concurrency (95 % of the time)]])
