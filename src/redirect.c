@@ -1,5 +1,10 @@
 #include "exchange.h"
+#include "reference.h"
 #include <string.h>
+#include <strings.h>
+
+/* Of an absolute URL; a header line is shorter, and so is a base that came in one. */
+#define REFERENCE_BYTES_MAX ((size_t)1 << 20)
 
 bool redirect_wanted(const struct exchange *x)
 {
@@ -45,13 +50,36 @@ static void target_fini(struct target *t)
         curl_url_cleanup(t->handle);
 }
 
-static CURLUcode resolve(struct target *t, CURLU *base, const char *location)
+/* The library (7.88) loses the last segment and the query where only a fragment, or nothing, is
+ * given, and empty segments; so it gets the absolute form. */
+static CURLUcode set_url(CURLU *handle, CURLU *base, const char *location, struct mem *mem)
 {
-    t->handle = curl_url_dup(base);
+    char *from = NULL;
+    struct buf absolute;
+    buf_init(&absolute, mem, REFERENCE_BYTES_MAX);
+    CURLUcode code = curl_url_get(base, CURLUPART_URL, &from, 0);
+    if (code == CURLUE_OK) {
+        enum err_kind kind = reference_resolve(&absolute, from, location);
+        code = kind == ERR_NONE     ? CURLUE_OK
+               : kind == ERR_MEMORY ? CURLUE_OUT_OF_MEMORY
+                                    : CURLUE_MALFORMED_INPUT;
+    }
+    if (code == CURLUE_OK && strncasecmp(absolute.data, "http:", 5) != 0 &&
+        strncasecmp(absolute.data, "https:", 6) != 0)
+        code = CURLUE_UNSUPPORTED_SCHEME;
+    if (code == CURLUE_OK)
+        code = curl_url_set(handle, CURLUPART_URL, absolute.data, CURLU_URLENCODE);
+    curl_free(from);
+    buf_fini(&absolute);
+    return code;
+}
+
+static CURLUcode resolve(struct target *t, CURLU *base, const char *location, struct mem *mem)
+{
+    t->handle = curl_url();
     if (!t->handle)
         return CURLUE_OUT_OF_MEMORY;
-    CURLUcode code = curl_url_set(t->handle, CURLUPART_URL, location,
-                                  CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME);
+    CURLUcode code = set_url(t->handle, base, location, mem);
     /* Credentials that a server hands out in a redirect are not ours to use. */
     if (code == CURLUE_OK)
         code = curl_url_set(t->handle, CURLUPART_USER, NULL, 0);
@@ -61,8 +89,6 @@ static CURLUcode resolve(struct target *t, CURLU *base, const char *location)
         code = curl_url_get(t->handle, CURLUPART_SCHEME, &t->scheme, 0);
     if (code != CURLUE_OK)
         return code;
-    if (strcmp(t->scheme, "http") != 0 && strcmp(t->scheme, "https") != 0)
-        return CURLUE_UNSUPPORTED_SCHEME;
     code = curl_url_get(t->handle, CURLUPART_HOST, &t->host, 0);
     if (code == CURLUE_OK && !transfer_host_usable(t->host))
         code = CURLUE_BAD_HOSTNAME;
@@ -82,7 +108,7 @@ enum err_kind redirect_next(struct exchange *x, char **url, struct err *err)
     if (t->result.redirects >= t->spec.max_redirects)
         return fail(err, ERR_PROTOCOL, x, "too often");
     struct target to = {0};
-    CURLUcode code = resolve(&to, x->url->handle, location);
+    CURLUcode code = resolve(&to, x->url->handle, location, t->mem);
     enum err_kind kind = ERR_NONE;
     if (code == CURLUE_OUT_OF_MEMORY)
         kind = err_set(err, ERR_MEMORY, "no memory for a redirect");

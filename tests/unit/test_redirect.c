@@ -23,6 +23,11 @@ static struct canned_answer table[] = {
      0},
     {"/space", "HTTP/1.1 302 M\r\nLocation: /a b\r\nContent-Length: 0\r\n\r\n", 0, CANNED_KEEP, 0},
     {"/a%20b", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nspace", 0, CANNED_KEEP, 0},
+    {"/empty?x=1", "HTTP/1.1 302 M\r\nLocation:\r\nContent-Length: 0\r\n\r\n", 0, CANNED_KEEP, 0},
+    {"/fragment;p?x=1", "HTTP/1.1 302 M\r\nLocation: #top\r\nContent-Length: 0\r\n\r\n", 0,
+     CANNED_KEEP, 0},
+    {"/mail", "HTTP/1.1 302 M\r\nLocation: mailto:a@b\r\nContent-Length: 0\r\n\r\n", 0, CANNED_KEEP,
+     0},
     {"/away", elsewhere, 0, CANNED_KEEP, 0},
     {"/back", elsewhere_back, 0, CANNED_KEEP, 0},
     {"/silent", "HTTP/1.1 302 M\r\nLocation: /hang\r\nContent-Length: 0\r\n\r\n", 0, CANNED_KEEP,
@@ -109,11 +114,33 @@ TEST(a_loop_ends_after_the_hops_that_are_allowed)
     rig_end(&r);
 }
 
+TEST(a_location_that_is_empty_or_a_fragment_leads_to_the_same_url)
+{
+    static const char *const paths[] = {"/empty?x=1", "/fragment;p?x=1"};
+    struct rig r;
+    REQUIRE(rig_begin(&r, table));
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        char line[64];
+        struct transfer *t = follow(&r, "GET", paths[i], NULL);
+        CHECK_EQ(t->result.err.kind, ERR_PROTOCOL); /* it does so each time */
+        CHECK_STR(t->result.err.reason, "redirect");
+        CHECK_EQ(t->result.redirects, 5);
+        snprintf(line, sizeof line, "GET %s HTTP/1.1", paths[i]);
+        CHECK(strncmp(r.server.last, line, strlen(line)) == 0);
+        transfer_free(t);
+    }
+    CHECK_EQ(r.server.requests, 12);
+    rig_end(&r);
+}
+
 TEST(forbidden_targets_are_denied)
 {
     struct rig r;
     REQUIRE(rig_begin(&r, table));
     struct transfer *t = follow(&r, "GET", "/file", NULL);
+    CHECK_EQ(t->result.err.kind, ERR_DENIED);
+    transfer_free(t);
+    t = follow(&r, "GET", "/mail", NULL);
     CHECK_EQ(t->result.err.kind, ERR_DENIED);
     transfer_free(t);
     t = follow(&r, "GET", "/ftp", NULL);
