@@ -4,6 +4,7 @@
 --     LEAT_FULL=1 tests/with_faultd.sh build/leat tests/lua/test_load.lua
 local t = require "harness"
 local leat = require "leat"
+local generator = require "random"
 
 local full = os.getenv "LEAT_FULL"
 local url = t.url
@@ -48,11 +49,7 @@ end)
 local cancelled_total = full and 100000 or 3000
 
 t.test(cancelled_total .. " requests cancelled at random moments leave nothing behind", function()
-    local seed = 20
-    local function random(n)
-        seed = (seed * 1103515245 + 12345) % 2147483648
-        return math.floor(seed / 65536) % n + 1
-    end
+    local random = generator(20)
     local paths = { "/ok", "/hold?ms=20", "/never", "/slow-head?ms=30", "/slow-body?chunks=5&ms=5", "/gzip",
         "/redirect?to=/ok", "/large?mb=1" }
     local refused = os.getenv "FAULT_BACKLOG_URL"

@@ -1,6 +1,7 @@
 -- string.gsub is leat's own where the replacement runs Lua code: it may wait, and is otherwise Lua's.
 local t = require "harness"
 local leat = require "leat"
+local generator = require "random"
 
 t.test("a replacement may wait, and other tasks run meanwhile", function()
     local log = {}
@@ -77,11 +78,7 @@ end)
 
 t.test("a function and a table that say the same give the same, whatever the pattern", function()
     -- A table without a metatable goes through LuaJIT's own gsub.
-    local state = 99
-    local function random(n)
-        state = (state * 1103515245 + 12345) % 2147483648
-        return math.floor(state / 65536) % n + 1
-    end
+    local random = generator(99)
     local pieces = {
         "a", "b", "[ab]", "%a", ".", "(a)", "(.)", "a*", "a-", "b?", "%f[a]", "[^a]", "$", "%s", "(b*)",
     }

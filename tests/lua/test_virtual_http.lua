@@ -4,19 +4,9 @@
 --     LEAT_SEEDS=1-10000 build/leat --virtual-time tests/lua/test_virtual_http.lua
 local t = require "harness"
 local leat = require "leat"
+local generator = require "random"
 
 local URL = "https://api.test"
-
-local function generator(seed)
-    local state = seed * 2654435761 % 4294967296
-    local function random(n) -- 1..n, or in [0, 1)
-        state = (state * 1103515245 + 12345) % 2147483648
-        local r = math.floor(state / 65536) / 32768
-        return n and math.floor(r * n) + 1 or r
-    end
-    random()
-    return random
-end
 
 -- What the server does with a request, by chance.
 local function handler(random, seen)

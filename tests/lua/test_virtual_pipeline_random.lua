@@ -4,17 +4,7 @@
 --     LEAT_SEEDS=1000-9999 build/leat --virtual-time tests/lua/test_virtual_pipeline_random.lua
 local t = require "harness"
 local leat = require "leat"
-
-local function generator(seed)
-    local state = seed * 2654435761 % 4294967296
-    local function random(n) -- 1..n, or in [0, 1)
-        state = (state * 1103515245 + 12345) % 2147483648
-        local r = math.floor(state / 65536) / 32768
-        return n and math.floor(r * n) + 1 or r
-    end
-    random()
-    return random
-end
+local generator = require "random"
 
 local function response(status, headers)
     return { status = status, ok = status < 300, headers = headers or {} }

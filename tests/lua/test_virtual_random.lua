@@ -5,14 +5,11 @@
 --     LEAT_SEEDS=1000-9999 build/leat --virtual-time tests/lua/test_virtual_random.lua
 local t = require "harness"
 local leat = require "leat"
+local generator = require "random"
 
 -- One random program: `plan(seed)` runs it and returns a log of what it did.
 local function plan(seed)
-    local state = seed * 2654435761 % 4294967296
-    local function random(n) -- 1..n
-        state = (state * 1103515245 + 12345) % 2147483648
-        return math.floor(state / 65536) % n + 1
-    end
+    local random = generator(seed)
 
     local log, problems = {}, {}
     local function note(...)

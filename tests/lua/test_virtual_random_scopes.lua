@@ -5,6 +5,7 @@
 --     LEAT_SEEDS=1000-9999 build/leat --virtual-time tests/lua/test_virtual_random_scopes.lua
 local t = require "harness"
 local leat = require "leat"
+local generator = require "random"
 local current = require("leat.core.task").current
 
 local function near(a, b)
@@ -17,11 +18,7 @@ end
 
 -- One random program: what was found wrong in it, and how often it came by the things that matter.
 local function plan(seed)
-    local state = seed * 2654435761 % 4294967296
-    local function random(n) -- 1..n
-        state = (state * 1103515245 + 12345) % 2147483648
-        return math.floor(state / 65536) % n + 1
-    end
+    local random = generator(seed)
 
     local problems, count, steps, ids = {}, {}, 0, 0
     local function wrong(...)
@@ -437,7 +434,7 @@ local function plan(seed)
             pcall(act, depth + 1, ctx)
         end,
         function(depth, ctx) -- generators, one of which is left unfinished
-            local function generator()
+            local function maker()
                 return coroutine.wrap(function()
                     act(depth + 1, ctx)
                     coroutine.yield(1)
@@ -445,7 +442,7 @@ local function plan(seed)
                     return 2
                 end)
             end
-            local a, b = generator(), generator()
+            local a, b = maker(), maker()
             a()
             b()
             a()

@@ -1,6 +1,7 @@
 -- Semaphore, queue and event, on virtual time: hand-off, cancel and timeout in the same tick.
 local t = require "harness"
 local leat = require "leat"
+local generator = require "random"
 
 -- ---- semaphore
 
@@ -335,11 +336,7 @@ t.test("get and put with a timeout", function()
 end)
 
 t.test("no item is lost or doubled whatever is cancelled when", function()
-    local seed = 7
-    local function random(n)
-        seed = (seed * 1103515245 + 12345) % 2147483648
-        return math.floor(seed / 65536) % n + 1
-    end
+    local random = generator(7)
     for round = 1, 40 do
         local q = leat.queue(random(4))
         local put, got, tasks = {}, {}, {}
@@ -378,11 +375,7 @@ t.test("no item is lost or doubled whatever is cancelled when", function()
 end)
 
 t.test("every permit comes back whatever is cancelled when", function()
-    local seed = 11
-    local function random(n)
-        seed = (seed * 1103515245 + 12345) % 2147483648
-        return math.floor(seed / 65536) % n + 1
-    end
+    local random = generator(11)
     for round = 1, 40 do
         local limit = random(4)
         local sem = semaphore(limit)
