@@ -62,6 +62,7 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
         e->proxied[0] = environment_names_proxy("http");
         e->proxied[1] = environment_names_proxy("https");
     }
+    e->guards_folds = curl_version_info(CURLVERSION_NOW)->version_num < 0x080100;
     list_init(&e->live);
     list_init(&e->pool);
     list_init(&e->roomy_pool);

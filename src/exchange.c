@@ -114,6 +114,12 @@ void exchange_on_timer(struct timer *t)
     struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
     struct engine *e = x->engine;
     uint64_t now = loop_now_ns(e->loop);
+    if (x->stop.kind != ERR_NONE && !x->ended) {
+        struct err stop = x->stop;
+        exchange_finish(x, &stop);
+        engine_pump(e);
+        return;
+    }
     if (x->kick_ns && x->kick_ns <= now && !kick(x, now)) {
         engine_pump(e);
         return;
@@ -410,8 +416,8 @@ bool exchange_unpause(struct exchange *x)
     struct err err;
     if (x->call && !x->ended)
         return simulate_go_on(x);
-    if (!x->shard || x->ended)
-        return true;
+    if (!x->shard || x->ended || x->stop.kind != ERR_NONE)
+        return true; /* stopped: its timer ends it, and nothing may go on until then */
     int still = (x->paused ? CURLPAUSE_RECV : 0) | (x->starved ? CURLPAUSE_SEND : 0);
     CURLcode code = curl_easy_pause(x->easy, still);
     if (code == CURLE_OK) {

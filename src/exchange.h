@@ -77,8 +77,9 @@ struct exchange {
     CURLcode end_code;
     struct buf held; /* compressed bytes for which there was no room */
     uint64_t decoded;
-    bool starved;    /* upload: nothing to send at present, by our side's doing */
-    struct err stop; /* why one of our callbacks stopped the hop; ERR_NONE: none did */
+    bool starved;      /* upload: nothing to send at present, by our side's doing */
+    bool after_status; /* the line that comes next is the first behind a status line */
+    struct err stop;   /* why one of our callbacks stopped the hop; ERR_NONE: none did */
     bool resend_refused;
     bool refused; /* HTTP/2: the peer said that it has not touched the request: it may go again */
     bool multiplexes; /* HTTP/2 is possible */
@@ -109,7 +110,8 @@ struct engine {
     struct mem *mem;
     struct log *log;
     struct engine_config config;
-    bool proxied[2]; /* the environment names a proxy for http, https */
+    bool proxied[2];   /* the environment names a proxy for http, https */
+    bool guards_folds; /* libcurl's version needs it: see stop_fold */
     struct resolver *resolver;
     struct sockets *sockets;
     struct origins origins;

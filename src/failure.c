@@ -294,9 +294,10 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
         else
             err_set(err, ERR_MEMORY, "no memory for a transfer (%s)", request_text(x, request));
         break;
-    case CURLE_BAD_FUNCTION_ARGUMENT: /* curl's word for a trailer that is no header */
-        if (x->head_done)
-            set_protocol(x, "a broken chunked body", err);
+    case CURLE_BAD_FUNCTION_ARGUMENT: /* libcurl's word for a line that is no header */
+        if (x->hop_attempts > 0)
+            set_protocol(x, x->head_done ? "a broken chunked body" : "a line that is no header",
+                         err);
         break;
     case CURLE_URL_MALFORMAT:
         err_set(err, ERR_INVALID, "url: not usable (%s)", request_text(x, request));

@@ -12,7 +12,7 @@ void response_begin(struct exchange *x)
     buf_clear(&r->body);
     if (!x->transfer->spec.stream)
         r->body.max_bytes = x->transfer->spec.max_body_bytes;
-    x->paused = x->ended = x->starved = false;
+    x->paused = x->ended = x->starved = x->after_status = false;
     x->kick_ns = 0;
     x->decoded = 0;
     r->got_bytes = 0;
@@ -60,12 +60,57 @@ static bool number_in(const char *text, size_t size, const char *label, uint32_t
     return true;
 }
 
+size_t response_stop(struct exchange *x)
+{
+    ASSERT(x->stop.kind != ERR_NONE);
+    return 0; /* never what curl expects: every call carries at least one byte */
+}
+
+size_t response_stop_large(struct exchange *x, const char *what, size_t limit)
+{
+    err_set(&x->stop, ERR_TOO_LARGE, "%s from %s: more than %zu", what, x->url->origin->key, limit);
+    return response_stop(x);
+}
+
+static size_t stop_protocol(struct exchange *x, const char *what)
+{
+    err_set(&x->stop, ERR_PROTOCOL, "%s sent %s", x->url->origin->key, what);
+    return response_stop(x);
+}
+
+/* libcurl before 8.1 keeps a pointer to the last header of the handle's previous transfer, which it
+ * has freed, and appends a folded line to it. Behind the first header of this transfer that pointer
+ * is good, so only a head that begins with a folded line is a danger. The debug callback sees each
+ * line before it is stored, but cannot end a transfer: paused, libcurl sets the line aside, and our
+ * timer ends the transfer. */
+static void stop_fold(struct exchange *x, const char *line)
+{
+    x->after_status = false;
+    curl_easy_setopt(x->easy, CURLOPT_VERBOSE, x->multiplexes ? 1L : 0L);
+    if (line[0] != ' ' && line[0] != '\t')
+        return;
+    stop_protocol(x, "a folded line before any header");
+    curl_easy_pause(x->easy, CURLPAUSE_RECV);
+    loop_timer_start(x->engine->loop, &x->timer, loop_now_ns(x->engine->loop));
+}
+
+/* The line behind this one passes stop_fold. */
+static void expect_first_line(struct exchange *x)
+{
+    if (!x->engine->guards_folds)
+        return;
+    x->after_status = true;
+    curl_easy_setopt(x->easy, CURLOPT_VERBOSE, 1L);
+}
+
 int response_on_debug(CURL *easy, curl_infotype type, char *data, size_t size, void *arg)
 {
     static const char refused[] = "REFUSED_STREAM";
     struct exchange *x = arg;
     uint32_t number;
     UNUSED(easy);
+    if (type == CURLINFO_HEADER_IN && x->after_status && size > 0)
+        stop_fold(x, data);
     if (type != CURLINFO_TEXT || size < sizeof refused)
         return 0;
     if (data[0] == 'R' && memcmp(data, refused, sizeof refused - 1) == 0)
@@ -109,24 +154,6 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
     /* The limit that holds now may be shorter than the one the timer was set for. */
     exchange_rearm(x, x->sent_ns);
     return CURL_PREREQFUNC_OK;
-}
-
-size_t response_stop(struct exchange *x)
-{
-    ASSERT(x->stop.kind != ERR_NONE);
-    return 0; /* never what curl expects: every call carries at least one byte */
-}
-
-size_t response_stop_large(struct exchange *x, const char *what, size_t limit)
-{
-    err_set(&x->stop, ERR_TOO_LARGE, "%s from %s: more than %zu", what, x->url->origin->key, limit);
-    return response_stop(x);
-}
-
-static size_t stop_protocol(struct exchange *x, const char *what)
-{
-    err_set(&x->stop, ERR_PROTOCOL, "%s sent %s", x->url->origin->key, what);
-    return response_stop(x);
 }
 
 static void touch(struct exchange *x)
@@ -360,6 +387,7 @@ size_t response_on_header(char *data, size_t size, size_t count, void *arg)
             return stop_protocol(x, "a control byte in the status line");
         if (!status_line(x, data, len))
             return response_stop_large(x, "informational responses", INFORMATIONAL_MAX);
+        expect_first_line(x);
         return total;
     }
     size_t went_on = 1;

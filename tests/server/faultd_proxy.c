@@ -8,6 +8,19 @@ static struct {
     unsigned long requests, connects, refused;
 } counts;
 
+/* Hosts that a CONNECT gets these bytes for; then the connection ends. */
+static const struct {
+    const char *host, *text;
+} broken[] = {
+    {"fold-first.test", "HTTP/1.1 200 OK\r\n X: y\r\nX-Proxy: faultd\r\n\r\n"},
+    {"fold.test", "HTTP/1.1 502 Bad Gateway\r\nX: y\r\n z\r\nContent-Length: 0\r\n\r\n"},
+    {"fold-length.test", "HTTP/1.1 407 No\r\nContent-Length:\r\n 5\r\n\r\nproxy"},
+    {"no-http.test", "hello from 1991\r\n\r\n"},
+    {"cut.test", "HTTP/1.1 200 O"},
+    {"empty.test", ""},
+    {"bad-chunk.test", "HTTP/1.1 407 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"},
+};
+
 /* base64 of u:p:ss */
 static const char credentials[] = "Basic dTpwOnNz";
 
@@ -70,6 +83,19 @@ static void pass_on(struct relay *r, const struct request *req, const char *path
     counts.requests++;
 }
 
+static bool say_broken(struct relay *r, const char *authority)
+{
+    size_t len = strcspn(authority, ":");
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        if (strlen(broken[i].host) != len || memcmp(broken[i].host, authority, len) != 0)
+            continue;
+        bytes_printf(&r->client.out, "%s", broken[i].text);
+        relay_finish(r);
+        return true;
+    }
+    return false;
+}
+
 static void take_request(struct relay *r, const struct request *req)
 {
     struct target target;
@@ -87,6 +113,8 @@ static void take_request(struct relay *r, const struct request *req)
         turn_away(r, "400 Bad Request", "");
         return;
     }
+    if (connect && say_broken(r, authority))
+        return;
     size_t len = strcspn(authority, "/");
     if (len >= sizeof r->target || !parse_authority(authority, len, connect ? 0 : 80, &target)) {
         turn_away(r, "403 Forbidden", "");
