@@ -58,6 +58,11 @@ struct json_scan {
  * JSON_MAX_DEPTH. */
 void json_scan_init(struct json_scan *s, const char *text, size_t len, unsigned max_depth);
 enum json_token json_scan_next(struct json_scan *s);
+/* Behind the last token; behind the colon of a key. */
+static inline const char *json_scan_at(const struct json_scan *s)
+{
+    return s->at;
+}
 
 /* Writes what an escaped string stands for, in UTF-8, and returns its length, which is never over
  * `len`. For tokens of json_scan_next only: the escapes are not checked again. `halves`: those of

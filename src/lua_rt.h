@@ -82,6 +82,7 @@ void lua_group_register(lua_State *L, struct rt *rt);
 int lua_open_sync(lua_State *L, struct rt *rt);
 int lua_open_request(lua_State *L, struct rt *rt);
 int lua_open_json(lua_State *L, struct rt *rt);
+int lua_open_json_span(lua_State *L, struct rt *rt);
 int lua_open_pattern(lua_State *L, struct rt *rt);
 int lua_open_util(lua_State *L, struct rt *rt);
 int lua_open_file(lua_State *L, struct rt *rt);

@@ -146,8 +146,8 @@ local function dry_run(out, next_row, ai)
     say(("%s to send to %s, %d done before, %d bad"):format(plural(rows, "row"), ai.base_url, out.before,
         out.bad))
     if first then
-        io.stdout:write(assert(json.encode({ custom_id = first.custom_id, method = "POST", url = first.url,
-            body = first.body }, { sorted = true })), "\n")
+        io.stdout:write(('{"body":%s,"custom_id":%s,"method":"POST","url":%s}\n'):format(first.body,
+            json.encode(first.custom_id), json.encode(first.url)))
     end
     return true
 end

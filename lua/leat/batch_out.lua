@@ -11,6 +11,7 @@ local policy = require "leat.policy"
 local rows = require "leat.batch_rows"
 local sync = require "leat.sync"
 local task = require "leat.task"
+local base64 = require("leat.util").base64
 
 local encode = json.encode
 
@@ -135,7 +136,8 @@ function Out:key(row)
 end
 
 function Out:known(row)
-    if self.done:has(row.custom_id .. "\0" .. row.id) then
+    if self.done:has(row.custom_id .. "\0" .. row.id)
+        or row.rounded_id and self.done:has(row.custom_id .. "\0" .. row.rounded_id) then
         return true
     elseif self.names:has(row.custom_id) then
         self.broken = rows.changed(row)
@@ -147,14 +149,11 @@ function Out:known(row)
     return false
 end
 
-local function answer_line(row, res, reply)
-    local body = res.body
-    if body:find "[\r\n]" then
-        body = encode(reply)
-    end
+-- A line end in JSON stands between two tokens, never within one: without them the answer is as it was sent.
+local function answer_line(row, res)
     return ('{"id":%s,"custom_id":%s,"response":{"status_code":%d,"request_id":%s,"body":%s},"error":null}')
         :format(encode(row.id), encode(row.custom_id), res.status,
-            encode(policy.header(res.headers, "x-request-id") or ""), body)
+            encode(policy.header(res.headers, "x-request-id") or ""), (res.body:gsub("[\r\n]+", "")))
 end
 
 local function open_errors(path)
@@ -183,17 +182,31 @@ local function write_failure(self, record)
     return self.errors_writer:line(record)
 end
 
+-- A text as JSON, whatever its bytes.
+local function said(fields, name, text)
+    if type(text) ~= "string" then
+        return
+    elseif encode(text) then
+        fields[name] = text
+    else
+        fields[name .. "_base64"] = base64.encode(text)
+    end
+end
+
+-- What the server said is in `body`; an answer that cannot be used, but was paid for, is whole in `answer`.
 local function failure_line(row, err)
     local response = "null"
     if err.status then
         response = ('{"status_code":%d,"request_id":%s,"body":null}'):format(err.status,
-            encode(err.request_id or ""))
+            encode(err.request_id or "") or '""')
     end
+    local fields = { attempts = err.attempts }
+    said(fields, "code", type(err.code) == "string" and err.code or err.reason or err.kind)
+    said(fields, "message", err.message)
+    said(fields, "body", err.body)
+    said(fields, "answer", err.partial)
     return ('{"id":%s,"custom_id":%s,"line":%d,"response":%s,"error":%s}'):format(encode(row.id or json.null),
-        encode(row.custom_id or json.null), row.line, response, encode({
-            code = type(err.code) == "string" and err.code or err.reason or err.kind, message = err.message,
-            attempts = err.attempts,
-        }, { sorted = true }))
+        encode(row.custom_id or json.null), row.line, response, encode(fields, { sorted = true }))
 end
 
 -- A row that could not be read as one.
@@ -304,7 +317,7 @@ local function keep(self, row, res, reply_or_err)
     self.moved:set()
     if res ~= nil then
         self.in_a_row, self.misses, self.answered_at = 0, 0, task.now()
-        ok, err = put(self, row, answer_line(row, res, reply_or_err))
+        ok, err = put(self, row, answer_line(row, res))
     else
         local failure = errors.wrap(reply_or_err)
         self.failed = self.failed + 1

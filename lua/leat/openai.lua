@@ -186,7 +186,10 @@ local function call(self, step, path, body, options)
         spec.headers[name] = value
     end
     if body then
-        local text, err = json.encode(body, { sorted = true })
+        local text, err = body, nil
+        if type(body) ~= "string" then
+            text, err = json.encode(body, { sorted = true })
+        end
         if not text then
             return nil, err
         end
