@@ -2,8 +2,8 @@
 #include "base.h"
 #include "cli_alloc.h"
 #include "cli_see.h"
+#include "cli_signal.h"
 #include "leat.h"
-#include "lua_lines.h"
 #include "repl.h"
 #include "runtime_modules.h"
 
@@ -12,9 +12,7 @@
 #include <fcntl.h>
 #include <luajit.h>
 #include <openssl/crypto.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 #include <uv.h>
@@ -23,12 +21,7 @@
 #include <microhttpd.h>
 #endif
 
-enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_SIGINT = 130, EXIT_SIGPIPE = 141, EXIT_SIGTERM = 143 };
-
-/* Seconds that clean-ups have after the second Ctrl-C. */
-#define LAST_GRACE_S 5
-/* Seconds that the very end may take. */
-#define RESCUE_S 3
+enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_SIGPIPE = 141 };
 
 static const char usage_text[] =
     "usage: leat [options] script.lua [args]    run a script\n"
@@ -82,12 +75,6 @@ struct options {
     bool repl, then_repl; /* the prompt; behind a script or -e */
 };
 
-/* A signal handler reaches its runtime through these alone. */
-static _Atomic(leat_runtime *) signalled_runtime;
-static _Atomic(struct repl *) signalled_repl;
-static atomic_uint interrupt_count;
-static atomic_int interrupt_signal;
-
 static int complain(const char *what, const char *word)
 {
     fprintf(stderr, "leat: %s%s%s%s (see leat --help)\n", what, word ? " '" : "", word ? word : "",
@@ -108,94 +95,6 @@ static int print_version(void)
 #endif
     printf(", lua-cjson " LEAT_CJSON_VERSION "\n");
     return 0;
-}
-
-static void on_last_alarm(int sig)
-{
-    UNUSED(sig);
-    _exit(128 + atomic_load(&interrupt_signal));
-}
-
-/* From a handler of `sig`. What was given to writers of lines goes into their files; this takes 3 s
- * at most. Only the runtime's own thread can do that: another one sends the signal there. */
-static void end_process(int sig, int status)
-{
-    leat_runtime *rt = atomic_load(&signalled_runtime);
-    struct repl *repl = atomic_load(&signalled_repl);
-    if (rt && !lua_lines_is_here(runtime_inside(rt), sig))
-        return;
-    signal(SIGALRM, on_last_alarm);
-    alarm(RESCUE_S);
-    if (rt)
-        lua_lines_rescue(runtime_inside(rt));
-    if (repl)
-        repl_restore_terminal(repl);
-    _exit(status);
-}
-
-static void on_terminal_change(int sig)
-{
-    int saved = errno;
-    struct repl *repl = atomic_load(&signalled_repl);
-    if (repl)
-        repl_terminal_changed(repl, sig == SIGWINCH);
-    errno = saved;
-}
-
-/* The first asks, the second asks again, the third ends the process, even one that loops in Lua. */
-static void on_interrupt(int sig)
-{
-    int saved = errno;
-    struct repl *repl = atomic_load(&signalled_repl);
-    if (sig == SIGINT && repl && repl_interrupt(repl)) {
-        errno = saved;
-        return;
-    }
-    unsigned n = atomic_fetch_add(&interrupt_count, 1) + 1;
-    atomic_store(&interrupt_signal, sig);
-    if (n >= 3)
-        end_process(sig, 128 + sig);
-    if (n == 2)
-        alarm(LAST_GRACE_S);
-    leat_runtime *rt = atomic_load(&signalled_runtime);
-    if (rt)
-        leat_interrupt(rt);
-    errno = saved;
-}
-
-static void on_alarm(int sig)
-{
-    end_process(sig, 128 + atomic_load(&interrupt_signal));
-}
-
-/* A socket that broke is the engine's business; a broken standard output ends the program quietly.
- */
-static void on_sigpipe(int sig)
-{
-    UNUSED(sig);
-    int saved = errno;
-    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-    if (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)))
-        _exit(EXIT_SIGPIPE);
-    errno = saved;
-}
-
-static void handle_signals(void)
-{
-    struct sigaction sa = {.sa_flags = SA_RESTART};
-    sigemptyset(&sa.sa_mask);
-    sa.sa_handler = on_interrupt;
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
-    sa.sa_handler = on_alarm;
-    sa.sa_flags = SA_RESTART | SA_NODEFER; /* its end has an alarm of its own */
-    sigaction(SIGALRM, &sa, NULL);
-    sa.sa_flags = SA_RESTART;
-    sa.sa_handler = on_sigpipe;
-    sigaction(SIGPIPE, &sa, NULL);
-    sa.sa_handler = on_terminal_change;
-    sigaction(SIGWINCH, &sa, NULL);
-    sigaction(SIGCONT, &sa, NULL);
 }
 
 static void write_line(void *arg, enum leat_log_level level, const char *line)
@@ -356,8 +255,11 @@ static char *read_stdin(size_t *len)
 /* The status, unless what was printed got lost. */
 static int flushed(int rc)
 {
+    errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return rc;
+    if (errno == EPIPE || signals_got() == SIGPIPE) /* who read it has enough */
+        return rc && rc != EXIT_SIGPIPE ? rc : EXIT_SIGPIPE;
     fprintf(stderr, "leat: standard output could not be written\n");
     return rc ? rc : EXIT_SCRIPT;
 }
@@ -387,7 +289,7 @@ static bool start(leat_runtime *rt, const struct options *o, struct leat_error *
 
 static int finish(leat_runtime *rt, enum leat_status status)
 {
-    int sig = atomic_load(&interrupt_signal);
+    int sig = signals_got();
     const char *report = leat_report(rt);
     fflush(stdout);
     switch (status) {
@@ -397,7 +299,8 @@ static int finish(leat_runtime *rt, enum leat_status status)
         return leat_exit_code(rt);
     case LEAT_CANCELLED:
         if (sig) {
-            fprintf(stderr, "leat: interrupted\n");
+            if (sig != SIGPIPE)
+                fprintf(stderr, "leat: interrupted\n");
             return 128 + sig;
         }
         break;
@@ -462,7 +365,7 @@ int main(int argc, char **argv)
             return EXIT_USAGE;
         }
     }
-    handle_signals();
+    signals_begin();
     cli_alloc_install();
     leat_runtime *rt = leat_new(&config, &err);
     if (!rt) {
@@ -471,13 +374,12 @@ int main(int argc, char **argv)
     }
     runtime_inside(rt)->log.is_hosts = false;
     struct repl *repl = o.repl || o.then_repl ? repl_new(runtime_inside(rt)) : NULL;
-    atomic_store(&signalled_repl, repl);
-    atomic_store(&signalled_runtime, rt);
-    if (atomic_load(&interrupt_count) > 0) /* it came when there was no runtime to tell */
-        leat_interrupt(rt);
     o.see.repl = repl != NULL;
     o.see.title = o.script ? o.script : o.title ? o.title : "leat";
-    if (!see_begin(&o.see, rt)) {
+    if (!signals_watch(rt, repl, !repl)) {
+        fprintf(stderr, "leat: not enough memory\n");
+        rc = EXIT_SCRIPT;
+    } else if (!see_begin(&o.see, rt)) {
         rc = EXIT_USAGE;
     } else if (start(rt, &o, &err)) {
         rc = see_end(&o.see, rt, finish(rt, leat_run(rt)));
@@ -485,8 +387,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "leat: %s%s\n", err.message, o.script ? no_command(o.script) : "");
         rc = strcmp(err.kind, "script") == 0 ? EXIT_SCRIPT : EXIT_USAGE;
     }
-    atomic_store(&signalled_runtime, NULL);
-    atomic_store(&signalled_repl, NULL);
+    signals_close();
     repl_free(repl);
     leat_free(rt);
     free(o.text);

@@ -245,6 +245,12 @@ void limit_step(struct limit *l, uint64_t until_ns)
         set_timer(l, NEVER_NS);
 }
 
+void limit_look_again(struct limit *l)
+{
+    if (l->rt)
+        look_seldom(l, l->rt->L);
+}
+
 void limit_outside(struct limit *l)
 {
     if (!l->rt)

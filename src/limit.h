@@ -30,6 +30,9 @@ struct limit {
 void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns, bool watchdog);
 /* A step of the runtime begins; `until_ns` by the real clock, NEVER_NS: it is not cut short. */
 void limit_step(struct limit *l, uint64_t until_ns);
+/* The hook is the limit's again, after another one has stood in its place. Without a limit:
+ * nothing. */
+void limit_look_again(struct limit *l);
 /* Lua is about to be called outside any task, for as long as the limit allows. */
 void limit_outside(struct limit *l);
 /* The runtime closes: what computes now has only a moment left. */

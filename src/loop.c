@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <poll.h>
 #include <unistd.h>
 
 /* libuv closes everything that is closing in one round of its loop; a few more do no harm. */
@@ -252,6 +253,12 @@ bool loop_cut(struct loop *l, uint64_t began_ns)
     l->event_ns = MAX(l->event_ns, now - began_ns);
     l->cut = now + l->event_ns >= l->until_ns;
     return l->cut;
+}
+
+bool loop_has_event(const struct loop *l)
+{
+    struct pollfd backend = {.fd = uv_backend_fd(l->uv), .events = POLLIN};
+    return next_due_ns(l) <= loop_now_ns(l) || poll(&backend, 1, 0) == 1;
 }
 
 int loop_timeout_ms(const struct loop *l)

@@ -75,6 +75,9 @@ void loop_until(struct loop *l, uint64_t until_ns);
 bool loop_cut(struct loop *l, uint64_t began_ns);
 /* Whether there is time for one more event. */
 bool loop_has_time(const struct loop *l);
+/* Whether a turn of the loop would find something to do at once: a deadline that has passed, an
+ * event. Asks the system. */
+bool loop_has_event(const struct loop *l);
 /* For a host that polls by itself: how long it may wait; -1: no deadline. */
 int loop_timeout_ms(const struct loop *l);
 

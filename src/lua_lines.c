@@ -4,7 +4,6 @@
 #include "file_lines.h"
 #include "file_op.h"
 #include "lua_aux.h"
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -20,7 +19,6 @@ struct lua_lines {
     struct loop_hook hook;
     struct list outs;
     struct rt *rt;
-    pthread_t thread;
 };
 
 struct writer {
@@ -363,14 +361,6 @@ void lua_lines_close(struct rt *rt)
     rt->lines = NULL;
 }
 
-bool lua_lines_is_here(const struct rt *rt, int sig)
-{
-    if (!rt->lines || pthread_equal(rt->lines->thread, pthread_self()))
-        return true;
-    pthread_kill(rt->lines->thread, sig);
-    return false;
-}
-
 void lua_lines_rescue(struct rt *rt)
 {
     struct timespec now;
@@ -393,7 +383,6 @@ int lua_open_lines(lua_State *L, struct rt *rt)
         if (!all)
             return luaL_error(L, "not enough memory");
         all->rt = rt;
-        all->thread = pthread_self();
         list_init(&all->outs);
         loop_hook_add(&rt->loop, &all->hook, on_progress);
         rt->lines = all;

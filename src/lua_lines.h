@@ -12,9 +12,6 @@ int lua_file_take(lua_State *L, int index, const char **name);
 void lua_lines_settle(struct rt *rt);
 /* The same, and frees them all: the runtime closes. */
 void lua_lines_close(struct rt *rt);
-/* From a handler of the signal `sig`: whether this is the runtime's thread. If not, the signal is
- * sent to that one. */
-bool lua_lines_is_here(const struct rt *rt, int sig);
 /* From a signal handler on the runtime's thread, before the process ends: writes what was given to
  * the writers. */
 void lua_lines_rescue(struct rt *rt);

@@ -130,7 +130,7 @@ int rt_push_stats(lua_State *L, struct rt *rt)
     set_count(L, "timers", (double)rt->sched.timers);
     set_count(L, "external", (double)rt->sched.external);
     set_count(L, "spawned", (double)rt->sched.spawned);
-    set_count(L, "resumed", (double)rt->sched.resumed);
+    set_count(L, "resumed", (double)((sched_turn(&rt->sched) + 1) / 2));
     set_count(L, "handles", rt->loop.open_handles);
     set_count(L, "lua_bytes",
               (double)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + lua_gc(L, LUA_GCCOUNTB, 0));

@@ -31,7 +31,7 @@ struct rt {
     size_t file_calls;       /* lua_file.c: under way on libuv's threads */
     struct lua_lines *lines; /* lua_lines.c: the writers; NULL: none was ever wanted */
     size_t lost;             /* writers that could not write what they had taken */
-    size_t drains;         /* runs that end in good order by themselves once leat.stopping is set */
+    _Atomic size_t drains; /* runs that end in good order by themselves once leat.stopping is set */
     struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
     struct record *record; /* NULL: nothing is recorded */
     size_t missed;         /* thresholds that a script has stated */

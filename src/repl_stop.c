@@ -36,8 +36,8 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
     uint64_t now = thread_time_ns();
     if (!t)
         return;
-    if (s->resume != sched->resumed || s->since_ns == 0) { /* another task's turn: from the start */
-        s->resume = sched->resumed;
+    if (s->turn != sched_turn(sched) || s->since_ns == 0) { /* another task's: from the start */
+        s->turn = sched_turn(sched);
         s->since_ns = now;
         s->stage = 0;
         return;

@@ -10,7 +10,7 @@ struct stopper {
     bool profiling;
     atomic_uint count; /* interrupts so far */
     /* The rest is the hook's. */
-    uint64_t resume;   /* which resume of a task it watches */
+    uint64_t turn;     /* which turn of a task it watches */
     uint64_t since_ns; /* since when */
     unsigned spent;    /* the interrupt that it has acted on; read-only outside */
     unsigned stage;    /* what has been tried on it */

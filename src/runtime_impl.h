@@ -20,8 +20,10 @@ struct leat_runtime {
     pthread_t thread;
     struct limit limit;
     _Atomic unsigned interrupts; /* asked for */
-    unsigned interrupts_handled;
-    struct timer grace; /* runs while those that drain may still finish what they began */
+    _Atomic unsigned interrupts_handled;
+    _Atomic bool blocked; /* a call holds all tasks up, until something comes or an EINTR */
+    uint64_t blocked_ns;  /* since when */
+    struct timer grace;   /* runs while those that drain may still finish what they began */
     bool grace_over;
     int main_ref; /* the last script's task */
     struct task *main;

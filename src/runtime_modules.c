@@ -3,6 +3,7 @@
 #include "embedded.h"
 #include "lua_aux.h"
 #include "lua_record.h"
+#include "runtime_block.h"
 #include "runtime_host.h"
 #include <curl/curl.h>
 #include <luajit.h>
@@ -141,13 +142,13 @@ static const struct {
     const char *name;
     open_fn open;
 } core_modules[] = {
-    {"leat.core.task", lua_open_task},          {"leat.core.sync", lua_open_sync},
-    {"leat.core.request", lua_open_request},    {"leat.core.json", lua_open_json},
-    {"leat.core.util", lua_open_util},          {"leat.core.pattern", lua_open_pattern},
-    {"leat.core.file", lua_open_file},          {"leat.core.record", lua_open_record},
-    {"leat.core.serve", lua_open_serve},        {"leat.core.runtime", open_runtime},
-    {"leat.core.lines", lua_open_lines},        {"leat.core.version", open_version},
-    {"leat.core.json_span", lua_open_json_span}};
+    {"leat.core.task", lua_open_task},           {"leat.core.sync", lua_open_sync},
+    {"leat.core.request", lua_open_request},     {"leat.core.json", lua_open_json},
+    {"leat.core.util", lua_open_util},           {"leat.core.pattern", lua_open_pattern},
+    {"leat.core.file", lua_open_file},           {"leat.core.record", lua_open_record},
+    {"leat.core.serve", lua_open_serve},         {"leat.core.runtime", open_runtime},
+    {"leat.core.lines", lua_open_lines},         {"leat.core.version", open_version},
+    {"leat.core.json_span", lua_open_json_span}, {"leat.core.block", runtime_open_block}};
 
 /* Into package.preload; `hosted`: without "leat" itself, which leat.so is. */
 static void preload(lua_State *L, struct rt *rt, bool hosted)

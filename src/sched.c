@@ -376,6 +376,12 @@ static void stop(struct task *t)
     abandon(t);
 }
 
+/* One writer: no locked instruction is needed. */
+static void next_turn(struct sched *s)
+{
+    atomic_store_explicit(&s->turn, sched_turn(s) + 1, memory_order_relaxed);
+}
+
 /* True: the step's time ended within the task, which is to go on before any other. */
 static bool resume(struct sched *s, struct task *t)
 {
@@ -397,10 +403,11 @@ static bool resume(struct sched *s, struct task *t)
     t->sliced = false;
     t->state = TASK_RUNNING;
     s->running = t;
-    s->resumed++;
+    next_turn(s);
     if (s->before_resume)
         s->before_resume(s, t);
     int rc = lua_resume(t->co, nargs);
+    next_turn(s);
     if (s->after_resume)
         s->after_resume(s, t);
     /* An error may come between a wait's begin and its yield, or between its wake and its take. */
@@ -459,6 +466,7 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
         list_init(&batch);
         list_append_all(&batch, &s->ready);
         s->pass_ns = loop_now_ns(s->loop);
+        s->pass = &batch;
         struct list *node;
         while ((node = list_pop_front(&batch))) {
             if (resume(s, CONTAINER_OF(node, struct task, node))) {
@@ -471,6 +479,7 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
                 break;
             }
         }
+        s->pass = NULL;
         if (!list_empty(&batch)) { /* out of time: the rest keeps its place at the front */
             list_append_all(&batch, &s->ready);
             list_append_all(&s->ready, &batch);
@@ -479,6 +488,12 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
     if (in_time)
         decide_late(s);
     return any;
+}
+
+bool sched_others_wait(const struct sched *s)
+{
+    return !list_empty(&s->ready) || !list_empty(&s->late) || (s->pass && !list_empty(s->pass)) ||
+           (s->live > 1 && loop_has_event(s->loop));
 }
 
 bool sched_is_stuck(const struct sched *s)

@@ -3,6 +3,7 @@
 
 #include "log.h"
 #include "task.h"
+#include <stdatomic.h>
 
 /* Told of what the tasks do, while it is set; runs no Lua that could wait. */
 struct sched_watch {
@@ -36,7 +37,10 @@ struct sched {
     bool own_state; /* the Lua state is ours: the script's own coroutines may wait */
     bool closing;   /* tasks start no further ones */
     bool outside;   /* a host's own code runs: what it makes ready wakes its poll */
-    uint64_t spawned, resumed;
+    uint64_t spawned;
+    /* Twice the resumes that are over, and one more while a task runs: see sched_turn. */
+    _Atomic uint64_t turn;
+    const struct list *pass;      /* what is left of a pass over the ready queue; NULL: none */
     struct sched_watch *observer; /* NULL: none */
     /* Asked around each resume where computing is limited; may be NULL. */
     void (*before_resume)(struct sched *s, struct task *t);
@@ -83,6 +87,13 @@ void task_unpark(struct sched *s);
 bool sched_run_ready(struct sched *s, uint64_t until_ns);
 /* Tasks live, nothing is ready, and nothing can ever make anything ready. */
 bool sched_is_stuck(const struct sched *s);
+/* A number for each turn of a task, odd while it runs. Any thread. */
+static inline uint64_t sched_turn(const struct sched *s)
+{
+    return atomic_load_explicit(&s->turn, memory_order_relaxed);
+}
+/* While a task runs: others are ready, or would be if the loop turned. */
+bool sched_others_wait(const struct sched *s);
 /* After a failure for want of memory outside of any task: collects what is garbage, which LuaJIT
  * does not do then. */
 void sched_collect(struct sched *s);

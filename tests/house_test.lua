@@ -109,8 +109,8 @@ local allowed_globals = {
     -- libcurl's own initialisation is per process and not thread-safe: a lock and a count around it.
     ["engine.c"] = true,
     -- A signal handler has nothing but globals to speak to.
-    ["cli.c"] = true,
-    -- As in cli.c; and LuaJIT's profiler serves one state of a process.
+    ["cli_signal.c"] = true,
+    -- As in cli_signal.c; and LuaJIT's profiler serves one state of a process.
     ["limit.c"] = true,
     -- libcurl's allocator functions get no argument of ours.
     ["cli_alloc.c"] = true,

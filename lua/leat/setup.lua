@@ -20,6 +20,9 @@ return function(directory, limited, restricted, allow_modules)
         require "leat.limited"()
     end
     install_gsub(string)
+    if not restricted then
+        require "leat.blocking"()
+    end
     require("leat.loader").install(directory)
     _G.leat, _G.sleep, _G.spawn, _G.wait_for = leat, leat.sleep, leat.spawn, leat.wait_for
     -- The rest of the globals are made on first use, like the fields that they name.

@@ -319,20 +319,123 @@ expect_status 143
 expect_equal "$(cat out)" "before
 cleaned"
 
-begin "a loop that never waits is ended by the third Ctrl-C"
+# interrupted SIGNALS CODE [OPTION...]: runs CODE, sends each signal once CODE has begun; status, out and err.
+# Standard input stays open, and nothing comes from it.
+mkfifo silent
+exec 8<>silent
+interrupted() {
+    rm -f told
+    mkfifo told
+    env --default-signal=INT,TERM,HUP "$LEAT" "${@:3}" -e "io.stderr:write 'ready\n' $2" >out 2>told <silent &
+    pid=$!
+    exec 7<told
+    read -r _ <&7
+    began=$SECONDS
+    for sig in $1; do
+        kill -s "$sig" "$pid" 2>/dev/null
+        read -rt 0.1 <> <(:) # two that come at once count as one
+    done
+    status=0
+    cat <&7 >err & # what runs on in the background keeps the pipe
+    wait "$pid" || status=$?
+    took=$((SECONDS - began))
+    exec 7<&-
+}
+
+begin "one Ctrl-C ends a loop that never waits: a warning with its line, and its clean-ups run"
+interrupted INT 'leat.finally(function() while true do end end, function() sleep(0.01) print "cleaned" end)'
+expect_status 130
+expect_equal "$(cat out)" "cleaned"
+expect_equal "$(cat err)" "leat: warning: interrupted, but a task computes at (command line):1 and does not wait: if it goes on, it is cancelled there
+leat: interrupted"
+[ "$took" -le 6 ] || fail "it took $took s"
+
+begin "a SIGTERM and a SIGHUP end such a loop in the same way"
+interrupted "TERM" 'while true do end'
+expect_status 143
+interrupted "HUP" 'while true do end'
+expect_status 129
+expect_err "interrupted"
+
+begin "a second Ctrl-C ends such loops at once, wherever they are"
+# shellcheck disable=SC2016 # Lua
+while read -r name options code; do
+    [ "$options" != - ] || options=
+    interrupted "INT INT" "$code" ${options:+"$options"}
+    expect_status 130
+    [ "$took" -le 4 ] || fail "$name took $took s"
+    [ "$status" = 130 ] || echo "  ($name)"
+done <<'LIST'
+pcall - while true do pcall(function() while true do end end) end
+coroutine - coroutine.wrap(function() while true do pcall(function() while true do end end) end end)()
+child - spawn(function() while true do end end) sleep(100)
+sort - table.sort({3,2,1,4}, function() while true do end end)
+later - pcall(sleep, 100) while true do end
+index - return setmetatable({}, {__index = function() while true do end end}).x
+iterator - for _ in function() while true do end end do end
+gsub - (("x"):gsub(".", function() while true do end end))
+virtual-time --virtual-time while true do end
+LIST
+
+begin "a second Ctrl-C ends such a loop where a time limit is set, too"
+interrupted "INT INT" 'while true do end' --time-limit 100
+expect_status 130
+
+begin "an item of a pipeline that never waits is cancelled alone, the others end"
+interrupted INT 'local results = leat.pipeline{}:run({1, 2}, function(i)
+    if i == 1 then while true do end end
+    sleep(0.1)
+    return i
+end)
+print(results[1], results.errors[1].kind, results[2])'
+expect_status 130
+expect_equal "$(cat out)" "nil	cancelled	2"
+
+begin "Ctrl-C ends a wait for standard input, for a command and for its output"
+for code in 'io.read()' 'for _ in io.lines() do end' 'os.execute "exec sleep 30 2>/dev/null"' \
+    'io.stdin:read "*a"' 'while true do os.execute "sleep 0.05" end'; do
+    interrupted INT "leat.finally(function() $code end, function() print 'cleaned' end)"
+    expect_status 130
+    expect_equal "$(cat out)" "cleaned"
+done
+
+begin "Ctrl-C ends a call of C that does not return within 5 s, and what was printed is not lost"
+interrupted INT 'print "before" local p = ("a*"):rep(30) .. "b" print((("a"):rep(40)):find(p))'
+expect_status 130
+expect_equal "$(cat out)" "before"
+expect_err "in a call that does not return"
+expect_err "did not give way for 5 s"
+[ "$took" -le 7 ] || fail "it took $took s"
+
+begin "a third Ctrl-C ends everything at once"
+interrupted "INT INT INT" 'print "before" local p = ("a*"):rep(30) .. "b" print((("a"):rep(40)):find(p))'
+expect_status 130
+expect_equal "$(cat out)" "before"
+[ "$took" -le 2 ] || fail "it took $took s"
+
+begin "Ctrl-C ends a finalizer that does not return when the state is closed"
+interrupted "INT INT INT" 'local p = newproxy(true) getmetatable(p).__gc = function() while true do end end kept = p'
+expect_status 130
+
+begin "under nohup a SIGHUP is ignored"
 rm -f told
 mkfifo told
-env --default-signal=INT,TERM "$LEAT" -e 'io.stderr:write "ready\n" while true do end' 2>told &
+(trap '' HUP; exec "$LEAT" -e 'io.stderr:write "ready\n" sleep(0.1) print "went on"' >out 2>told) &
 pid=$!
-exec 7<told
-read -r _ <&7
-for _ in {1..200}; do
-    kill -INT "$pid" 2>/dev/null || break
-    sleep 0.02
-done
+read -r _ <told
+kill -HUP "$pid"
 status=0
 wait "$pid" || status=$?
-exec 7<&-
-expect_status 130
+expect_status 0
+expect_equal "$(cat out)" "went on"
+
+begin "a closed standard output runs the clean-ups, and the status says so"
+{
+    status=0
+    "$LEAT" -e 'leat.finally(function() while true do print("x") sleep(0) end end, function() io.stderr:write "cleaned\n" end)' 2>err || status=$?
+    echo "$status" >code
+} | head -n 1 >out
+expect_equal "$(cat err)" "cleaned"
+expect_equal "$(cat code)" "141"
 
 finish

@@ -1,0 +1,116 @@
+#!/bin/bash
+# What is said when one task holds all others up, and when it is not.
+. "$(dirname "$0")/../lib.sh"
+
+# held SCRIPT [OPTION...]: runs it with another task that is ready all the time.
+held() {
+    { echo 'local other = spawn(function() while true do sleep(0.001) end end) sleep(0)'
+        echo "$1"
+        echo 'other:cancel()'; } >held.lua
+    try "$LEAT" "${@:2}" held.lua
+    expect_status 0
+}
+
+# What takes 0.3 s of the thread's own time, in Lua.
+compute='local c = os.clock while c() - began < 0.3 do end'
+
+begin "computing for over 100 ms while others are ready is told once for its place, with what to do"
+held "local function compute(began)
+$compute
+end
+for _ = 1, 3 do compute(os.clock()) sleep(0) end"
+expect_lines err 1
+expect_err "leat: warning: held.lua:3: a task has computed for over 100 ms without a wait, while others were ready: "
+expect_err "sleep(0)"
+
+begin "two places are told each"
+held "local function one(began)
+$compute
+end
+local function two(began)
+$compute
+end
+one(os.clock()) sleep(0) two(os.clock())"
+expect_lines err 2
+expect_err "held.lua:3: "
+expect_err "held.lua:6: "
+
+begin "compiled code is told of, too, and so is a time limit's"
+held 'local began, n = os.clock(), 0
+while os.clock() - began < 0.3 do for i = 1, 1e6 do n = n + i % 7 end end'
+expect_err "held.lua:3: a task has computed"
+held 'local began = os.clock()
+while os.clock() - began < 0.3 do end' --time-limit 100
+expect_err "held.lua:3: a task has computed"
+
+begin "os.execute, a read of its output and of standard input are told, each with its way out"
+mkfifo slow
+exec 8<>slow
+held 'os.execute "sleep 0.3"'
+expect_lines err 1
+expect_err 'held.lua:2: os.execute held all tasks up for over 100 ms while others were ready: a command that runs in the background does not (end it with " &")'
+held 'local f = io.popen "sleep 0.3; echo done"
+print(f:read())
+f:close()'
+expect_lines err 1
+expect_equal "$(cat out)" "done"
+expect_err "held.lua:3: file:read held all tasks up"
+held 'local f = io.popen "sleep 0.3"
+f:close()'
+expect_err "held.lua:3: file:close held all tasks up"
+held 'for line in io.popen("sleep 0.3; echo done"):lines() do
+    print(line)
+end'
+expect_err "held.lua:2: file:lines held all tasks up"
+echo 'local other = spawn(function() while true do sleep(0.001) end end) sleep(0)
+print(io.read())
+for line in io.lines() do print(line) end
+other:cancel()' >reads.lua
+(sleep 0.4; echo one; sleep 0.4; echo two) | "$LEAT" reads.lua >out 2>err
+expect_equal "$(cat out)" "one
+two"
+expect_lines err 2
+expect_err "reads.lua:2: io.read held all tasks up for over 100 ms while others were ready: leat.stdin:read"
+expect_err "reads.lua:3: io.lines held all tasks up"
+
+begin "nothing is told where nobody else was ready, on virtual time, and with -q"
+# shellcheck disable=SC2016 # Lua
+echo 'local began = os.clock() while os.clock() - began < 0.3 do end os.execute "sleep 0.3" print(io.read())' >alone.lua
+(sleep 0.3; echo) | "$LEAT" alone.lua >out 2>err
+expect_lines err 0
+echo 'spawn(sleep, 30) sleep(0)
+local began = os.clock() while os.clock() - began < 0.3 do end os.execute "sleep 0.3" os.exit(0)' >later.lua
+try "$LEAT" later.lua
+expect_lines err 0
+held 'local began = os.clock() while os.clock() - began < 0.3 do end os.execute "sleep 0.3"' --virtual-time
+expect_lines err 0
+held 'local began = os.clock() while os.clock() - began < 0.3 do end os.execute "sleep 0.3"' -q
+expect_lines err 0
+
+begin "these functions do what Lua's own do, and their errors name the script's line"
+cat >same.lua <<'LUA'
+print(os.execute "exit 3", os.execute(), os.execute "exit 0")
+print(pcall(function() os.execute {} end))
+print(io.popen("exit 3"):close())
+local f = io.popen "printf 'a\nb\n12 x'"
+print(f:read "*l", f:read(1), f:read "*a")
+f:close()
+for line in io.popen("seq 2"):lines() do io.write(line, ";") end
+print(io.read "*n", io.read(0), io.read "*l", io.read "*l")
+for line in io.lines() do io.write(line, ";") end
+print(pcall(function() io.read "*q" end))
+print(pcall(function() io.stdin:read "*q" end))
+print(pcall(function() io.stdin.read() end))
+print(pcall(function() io.lines "nowhere" end))
+print(io.open "nowhere")
+local dir = io.open "/"
+print(dir:read "*a")
+print(pcall(function() for _ in dir:lines() do end end))
+print(io.type(f), pcall(f.read, f))
+LUA
+printf '12 x\nsecond\nthird\nfourth\n' | "$LEAT" same.lua >out 2>err
+expect_equal "$(cat err)" ""
+printf '12 x\nsecond\nthird\nfourth\n' | luajit same.lua >theirs
+expect_equal "$(sed 's/at line [0-9]*//' out)" "$(cat theirs)"
+
+finish
