@@ -1,6 +1,7 @@
 #include "embed.h"
 
 #include "lua_aux.h"
+#include "runtime_impl.h"
 #include "runtime_modules.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,7 +20,7 @@ struct host_function {
 /* A call of an asynchronous one, from its start to its take or cancel: the mailbox's lock guards
  * what other threads see. */
 struct host_call {
-    struct list node; /* mailbox->calls */
+    struct list node; /* mailbox->completed */
     uint64_t id;
     struct task *task; /* NULL: it does not wait yet */
     struct host_function *fn;
@@ -33,9 +34,8 @@ struct leat_mailbox {
     pthread_mutex_t lock;
     atomic_uint refs;
     struct embed *embed; /* NULL: the runtime is gone */
-    struct list calls;
-    uint64_t next_id;
-    bool news;
+    struct ids calls;
+    struct list completed; /* those whose tasks are still to be woken */
 };
 
 /* ---- life ---- */
@@ -52,16 +52,10 @@ static void on_news(struct loop_hook *hook)
 {
     struct embed *e = CONTAINER_OF(hook, struct embed, hook);
     struct leat_mailbox *box = e->box;
+    struct list *node;
     pthread_mutex_lock(&box->lock);
-    if (box->news) {
-        box->news = false;
-        LIST_FOR(node, &box->calls)
-        {
-            struct host_call *c = CONTAINER_OF(node, struct host_call, node);
-            if (c->completed && c->task)
-                task_wake(c->task);
-        }
-    }
+    while ((node = list_pop_front(&box->completed)))
+        task_wake(CONTAINER_OF(node, struct host_call, node)->task);
     pthread_mutex_unlock(&box->lock);
 }
 
@@ -76,7 +70,7 @@ struct embed *embed_new(leat_runtime *r, struct rt *rt)
     }
     pthread_mutex_init(&box->lock, NULL);
     atomic_init(&box->refs, 1);
-    list_init(&box->calls);
+    list_init(&box->completed);
     box->embed = e;
     *e = (struct embed){.r = r, .rt = rt, .owner = pthread_self(), .process = getpid(), .box = box};
     list_init(&e->running);
@@ -99,6 +93,7 @@ void embed_free(struct embed *e)
     e->box->embed = NULL; /* completions that come now are refused */
     pthread_mutex_unlock(&e->box->lock);
     loop_hook_remove(&e->hook);
+    ids_fini(&e->ids);
     leat_mailbox_release(e->box);
     mem_free(&e->rt->mem, e);
 }
@@ -135,11 +130,13 @@ void leat_mailbox_release(leat_mailbox *box)
     if (!box || atomic_fetch_sub(&box->refs, 1) > 1)
         return;
     pthread_mutex_destroy(&box->lock);
+    ids_fini(&box->calls);
     free(box);
 }
 
 leat_mailbox *leat_mailbox_of(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     struct embed *e = runtime_embed(r);
     return e ? e->box : NULL;
 }
@@ -171,7 +168,8 @@ static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct
         int index = x->count + 1;
         if (!embed_take(L, index, &c, &x->values[x->count])) {
             crossed_free(x);
-            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, index, c.why);
+            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, index,
+                      embed_why(&c));
         }
     }
 }
@@ -249,11 +247,29 @@ static void call_free(struct host_call *c)
     free(c);
 }
 
+/* A new call in the mailbox, with its number; NULL: no memory. */
+static struct host_call *call_new(struct leat_mailbox *box, struct host_function *f)
+{
+    struct host_call *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    list_init(&c->node);
+    c->fn = f;
+    pthread_mutex_lock(&box->lock);
+    c->id = ids_add(&box->calls, c);
+    pthread_mutex_unlock(&box->lock);
+    if (c->id != 0)
+        return c;
+    free(c);
+    return NULL;
+}
+
 /* Nobody waits for it any more; whether the host is to be told. */
 static bool forget(struct leat_mailbox *box, struct host_call *c)
 {
     pthread_mutex_lock(&box->lock);
     list_unlink(&c->node);
+    ids_remove(&box->calls, c->id);
     bool told = c->completed;
     pthread_mutex_unlock(&box->lock);
     return !told;
@@ -308,12 +324,8 @@ static void begin_host(struct task *t, void *arg)
     struct embed *e = b->embed;
     struct host_call *c = b->call;
     t->wait.obj = c;
+    c->task = t; /* before the host learns of the call */
     e->rt->sched.external++;
-    pthread_mutex_lock(&e->box->lock);
-    c->task = t;
-    c->id = ++e->box->next_id;
-    list_push_back(&e->box->calls, &c->node);
-    pthread_mutex_unlock(&e->box->lock);
     b->call = NULL;
     e->inside++;
     c->fn->start(c->fn->arg, c->id, (const leat_value *const *)b->arguments->values,
@@ -336,13 +348,11 @@ static int start_host(lua_State *L)
     }
     lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
     task_set_slot(L, t, SLOT_KEEP);
-    struct beginning b = {rt->embed, calloc(1, sizeof *b.call), &x};
+    struct beginning b = {rt->embed, call_new(rt->embed->box, f), &x};
     if (!b.call) {
         crossed_free(&x);
         return aux_failf(L, ERR_MEMORY, "not enough memory for a call of %s", f->name);
     }
-    list_init(&b.call->node);
-    b.call->fn = f;
     return task_park(L, &rt->sched, &host_ops, NULL, begin_host, &b);
 }
 
@@ -354,18 +364,13 @@ bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const str
         return false;
     }
     pthread_mutex_lock(&box->lock);
-    if (box->embed) {
-        LIST_FOR(node, &box->calls)
-        {
-            struct host_call *c = CONTAINER_OF(node, struct host_call, node);
-            if (c->id == id && !c->completed) {
-                found = c;
-                break;
-            }
-        }
-    }
+    if (box->embed)
+        found = ids_get(&box->calls, id);
+    if (found && found->completed)
+        found = NULL;
     if (found) {
         found->completed = true;
+        list_push_back(&box->completed, &found->node);
         if (err && err->kind[0])
             found->error = *err;
         else
@@ -373,7 +378,6 @@ bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const str
         end_texts(&found->error);
         if (found->result == result)
             result = NULL;
-        box->news = true;
         loop_wake(&box->embed->rt->loop); /* under the lock: the loop lives */
     }
     pthread_mutex_unlock(&box->lock);
@@ -483,12 +487,14 @@ static bool add_function(leat_runtime *r, const char *name, struct host_function
 bool leat_register(leat_runtime *r, const char *name, leat_function fn, void *arg,
                    struct leat_error *err)
 {
+    RUNTIME_CHECK(r);
     return add_function(r, name, (struct host_function){.fn = fn, .arg = arg}, err);
 }
 
 bool leat_register_async(leat_runtime *r, const char *name, leat_start start, leat_abandon cancel,
                          void *arg, struct leat_error *err)
 {
+    RUNTIME_CHECK(r);
     return add_function(r, name,
                         (struct host_function){.start = start, .cancel = cancel, .arg = arg}, err);
 }

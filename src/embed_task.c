@@ -1,6 +1,7 @@
 /* Tasks that the host starts, and what it is told of their ends. */
 #include "embed.h"
 
+#include "runtime_impl.h"
 #include "runtime_modules.h"
 #include <string.h>
 
@@ -18,6 +19,7 @@ static void task_ended(struct task_hook *hook, struct task *t)
 {
     struct started *s = CONTAINER_OF(hook, struct started, hook);
     UNUSED(t);
+    ids_remove(&s->embed->ids, s->id);
     list_unlink(&s->node);
     list_push_back(&s->embed->ended, &s->node);
 }
@@ -43,21 +45,63 @@ static int push_function(lua_State *L, const struct starting *c)
     return 1;
 }
 
+struct started *embed_started_new(struct embed *e, const char *name, leat_done done, void *arg)
+{
+    struct started *s = mem_calloc(&e->rt->mem, sizeof *s);
+    if (!s)
+        return NULL;
+    *s = (struct started){.embed = e, .done = done, .arg = arg, .ref = LUA_NOREF};
+    list_init(&s->node);
+    snprintf(s->name, sizeof s->name, "%s", name + (name[0] == '@' || name[0] == '='));
+    s->id = ids_add(&e->ids, s);
+    if (s->id != 0)
+        return s;
+    mem_free(&e->rt->mem, s);
+    return NULL;
+}
+
+void embed_started_drop(struct started *s)
+{
+    luaL_unref(s->embed->rt->L, LUA_REGISTRYINDEX, s->ref);
+    ids_remove(&s->embed->ids, s->id);
+    mem_free(&s->embed->rt->mem, s);
+}
+
+void embed_started_prepare(lua_State *L, struct started *s)
+{
+    if (s->ref != LUA_NOREF)
+        return; /* the second try, after one that ran out of memory */
+    lua_pushboolean(L, 0);
+    s->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void embed_started_begin(lua_State *L, struct started *s, struct task *t)
+{
+    lua_rawseti(L, LUA_REGISTRYINDEX, s->ref);
+    s->task = t;
+    s->hook.fn = task_ended;
+    task_hook_add(t, &s->hook);
+    list_push_back(&s->embed->running, &s->node);
+}
+
 static int do_start(lua_State *L)
 {
     struct starting *c = lua_touserdata(L, 1);
+    leat_runtime *r = c->embed->r;
     push_function(L, c);
     c->compiled = true;
     luaL_checkstack(L, (int)c->count + 8, "too many arguments");
     for (size_t i = 0; i < c->count; i++)
         embed_push(L, c->args[i]);
-    lua_pushboolean(L, 0);
-    c->s->ref = luaL_ref(L, LUA_REGISTRYINDEX); /* from here on nothing fails behind the spawn */
-    struct task *t = task_spawn(L, &c->embed->rt->sched, NULL, (int)c->count);
-    lua_rawseti(L, LUA_REGISTRYINDEX, c->s->ref);
-    c->s->task = t;
-    c->s->hook.fn = task_ended;
-    task_hook_add(t, &c->s->hook);
+    bool main = !c->s->done && !runtime_has_script(r);
+    embed_started_prepare(L, c->s);
+    if (main)
+        runtime_prepare_main(L, r);
+    struct task *t = task_spawn(L, &c->embed->rt->sched, NULL, (int)c->count); // task
+    lua_pushvalue(L, -1);
+    embed_started_begin(L, c->s, t);
+    if (main)
+        runtime_set_main(L, r, c->s, false);
     return 0;
 }
 
@@ -78,23 +122,18 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
         embed_error(err, "invalid", "bytecode; only text is run");
         return 0;
     }
-    struct started *s = c.s = mem_calloc(&e->rt->mem, sizeof *s);
+    struct started *s = c.s = embed_started_new(e, c.name, done, arg);
     if (!s) {
         embed_error(err, "memory", "not enough memory for a task");
         return 0;
     }
-    *s = (struct started){.embed = e, .done = done, .arg = arg, .ref = LUA_NOREF};
-    list_init(&s->node);
     if (!runtime_protected(r, do_start, &c)) {
-        luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
-        mem_free(&e->rt->mem, s);
+        embed_started_drop(s);
         const char *kind = c.source && !c.compiled ? "script" : "invalid";
         const char *text = runtime_error_text(r, &kind);
         embed_error(err, kind, text);
         return 0;
     }
-    s->id = ++e->next_id;
-    list_push_back(&e->running, &s->node);
     loop_wake(&e->rt->loop);
     return s->id;
 }
@@ -107,6 +146,7 @@ static bool bad_arguments(const leat_value *const *args, size_t count)
 uint64_t leat_call(leat_runtime *r, const char *name, const leat_value *const *args, size_t count,
                    leat_done done, void *arg, struct leat_error *err)
 {
+    RUNTIME_CHECK(r);
     if (!embed_good_name(name) || bad_arguments(args, count)) {
         embed_error(err, "invalid",
                     "a function's name is a word, or two with a dot between them; and "
@@ -121,6 +161,7 @@ uint64_t leat_eval(leat_runtime *r, const char *name, const char *source, size_t
                    const leat_value *const *args, size_t count, leat_done done, void *arg,
                    struct leat_error *err)
 {
+    RUNTIME_CHECK(r);
     if (!name || !source || bad_arguments(args, count)) {
         embed_error(err, "invalid", "a name and a source are needed, and 64 arguments at most");
         return 0;
@@ -136,20 +177,38 @@ uint64_t leat_eval(leat_runtime *r, const char *name, const char *source, size_t
 
 bool leat_cancel(leat_runtime *r, uint64_t id)
 {
+    RUNTIME_CHECK(r);
     const char *why;
     struct embed *e = runtime_embed(r);
     if (!embed_usable(e, true, &why))
         return false;
-    LIST_FOR(node, &e->running)
-    {
-        struct started *s = CONTAINER_OF(node, struct started, node);
-        if (s->id == id) {
-            task_cancel(s->task, "cancelled by the host");
-            loop_wake(&e->rt->loop);
-            return true;
-        }
+    struct started *s = ids_get(&e->ids, id);
+    if (!s)
+        return false;
+    task_cancel(s->task, "cancelled by the host");
+    loop_wake(&e->rt->loop);
+    return true;
+}
+
+enum leat_status leat_status_of(leat_runtime *r, uint64_t id)
+{
+    RUNTIME_CHECK(r);
+    const char *why;
+    struct embed *e = runtime_embed(r);
+    if (!embed_usable(e, true, &why) || id == 0)
+        return LEAT_MISUSE;
+    if (ids_get(&e->ids, id))
+        return LEAT_RUNNING;
+    for (size_t i = 0; i < ARRAY_LEN(e->past); i++) {
+        if (e->past[i].id == id)
+            return e->past[i].status;
     }
-    return false;
+    LIST_FOR(node, &e->ended)
+    {
+        if (CONTAINER_OF(node, struct started, node)->id == id)
+            return LEAT_RUNNING; /* its callback is still to come */
+    }
+    return LEAT_MISUSE;
 }
 
 struct outcome {
@@ -176,13 +235,16 @@ static int take_outcome(lua_State *L)
     struct task *t = o->s->task;
     int base = lua_gettop(L);
     int n = task_push_outcome(L, t);
+    if (t->outcome == OUTCOME_OK && !o->s->done)
+        return 0; /* nobody asks for them */
     if (t->outcome == OUTCOME_OK) {
         struct taking c = embed_taking(L, o->s->embed->rt);
         if (n > EMBED_ARGUMENTS)
             return luaL_error(L, "more than %d results", (int)EMBED_ARGUMENTS);
         for (int i = 0; i < n; i++) {
             if (!embed_take(L, base + 1 + i, &c, &o->results[i]))
-                return luaL_error(L, "result %d cannot cross to the host: %s", i + 1, c.why);
+                return luaL_error(L, "result %d cannot cross to the host: %s", i + 1,
+                                  embed_why(&c));
             o->count = i + 1;
         }
         return 0;
@@ -222,14 +284,17 @@ void embed_deliver(struct embed *e)
             const char *kind = "invalid", *text = runtime_error_text(e->r, &kind);
             embed_error(&o.error, kind, text);
         }
-        luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
+        e->past[e->past_next++ % ARRAY_LEN(e->past)] = (struct past){s->id, o.status};
         size_t count = o.status == LEAT_OK ? (size_t)o.count : 0;
         if (s->done) {
             e->inside++;
             s->done(s->arg, s->id, o.status, (const leat_value *const *)o.results, count,
                     o.status == LEAT_OK ? NULL : &o.error);
             e->inside--;
+        } else {
+            runtime_ended_unasked(e->r, s);
         }
+        luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
         for (int i = 0; i < o.count; i++)
             leat_value_free(o.results[i]);
         mem_free(&e->rt->mem, s);

@@ -10,6 +10,9 @@ enum { MAX_DEPTH = 32 };
 /* Of the Lua stack, for a table on its way to the host. */
 enum { TAKE_SLOTS = 3 };
 
+/* Tables with more fields than this find them by an index. */
+enum { FEW_FIELDS = 16 };
+
 struct field {
     char *name;
     leat_value *value;
@@ -17,6 +20,7 @@ struct field {
 
 struct leat_value {
     enum leat_type type;
+    leat_value *parent; /* the table that it belongs to; NULL: it is the caller's */
     union {
         bool boolean;
         double number;
@@ -28,6 +32,10 @@ struct leat_value {
             leat_value **items;
             struct field *fields;
             size_t count, field_count, field_room;
+            /* By the hash of their names, open addressing: 1 + the position in `fields`; 0: free.
+             * NULL where there are few fields. */
+            uint32_t *index;
+            size_t index_room; /* a power of two */
             union {
                 size_t room;
                 leat_value *next; /* in line to be freed */
@@ -97,10 +105,23 @@ static bool grow(void **array, size_t count, size_t *room, size_t size)
     return true;
 }
 
+/* It belongs to a table already, or `table` is in it: it stays where it is, as it would be freed
+ * twice. */
+static bool is_taken(const leat_value *table, const leat_value *item)
+{
+    if (!item)
+        return false;
+    for (const leat_value *v = table; v; v = v->parent) {
+        if (v == item)
+            return true;
+    }
+    return item->parent != NULL;
+}
+
 bool leat_append(leat_value *table, leat_value *item)
 {
     void *items = table && table->type == LEAT_TABLE ? table->as.table.items : NULL;
-    if (item && item == table)
+    if (is_taken(table, item))
         return false;
     if (!item || leat_type_of(table) != LEAT_TABLE ||
         !grow(&items, table->as.table.count, &table->as.table.room, sizeof item)) {
@@ -109,11 +130,58 @@ bool leat_append(leat_value *table, leat_value *item)
     }
     table->as.table.items = items;
     table->as.table.items[table->as.table.count++] = item;
+    item->parent = table;
+    return true;
+}
+
+/* FNV-1a, begun differently in each table: what a server sends must not be able to choose names
+ * that all fall together. */
+static size_t hash_of(const leat_value *table, const char *name)
+{
+    uint64_t h = 14695981039346656037u ^ ((uintptr_t)table * 0x9e3779b97f4a7c15u);
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 1099511628211u;
+    return (size_t)(h ^ (h >> 32));
+}
+
+static void index_put(const leat_value *table, uint32_t *index, size_t room, size_t position)
+{
+    size_t i = hash_of(table, table->as.table.fields[position].name) & (room - 1);
+    while (index[i] != 0)
+        i = (i + 1) & (room - 1);
+    index[i] = (uint32_t)position + 1;
+}
+
+/* Makes room in the index for one more field, at most half full. False: no memory. */
+static bool index_grow(leat_value *table)
+{
+    size_t count = table->as.table.field_count + 1;
+    if (count <= FEW_FIELDS || count * 2 <= table->as.table.index_room)
+        return true;
+    size_t room = table->as.table.index_room ? table->as.table.index_room * 2 : 4 * FEW_FIELDS;
+    uint32_t *index = room < UINT32_MAX ? calloc(room, sizeof *index) : NULL;
+    if (!index)
+        return false;
+    for (size_t i = 0; i < table->as.table.field_count; i++)
+        index_put(table, index, room, i);
+    free(table->as.table.index);
+    table->as.table.index = index;
+    table->as.table.index_room = room;
     return true;
 }
 
 static struct field *find_field(const leat_value *table, const char *name)
 {
+    const uint32_t *index = table->as.table.index;
+    if (index) {
+        size_t mask = table->as.table.index_room - 1;
+        for (size_t i = hash_of(table, name) & mask; index[i] != 0; i = (i + 1) & mask) {
+            struct field *f = &table->as.table.fields[index[i] - 1];
+            if (strcmp(f->name, name) == 0)
+                return f;
+        }
+        return NULL;
+    }
     for (size_t i = 0; i < table->as.table.field_count; i++) {
         if (strcmp(table->as.table.fields[i].name, name) == 0)
             return &table->as.table.fields[i];
@@ -129,20 +197,26 @@ static bool add_field(leat_value *table, const char *field, leat_value *item)
     char *name = malloc(size);
     if (name)
         memcpy(name, field, size);
-    if (!name || !grow(&fields, table->as.table.field_count, &table->as.table.field_room,
-                       sizeof(struct field))) {
+    bool room = name && grow(&fields, table->as.table.field_count, &table->as.table.field_room,
+                             sizeof(struct field));
+    if (room)
+        table->as.table.fields = fields;
+    if (!room || !index_grow(table)) {
         free(name);
         leat_value_free(item);
         return false;
     }
-    table->as.table.fields = fields;
-    table->as.table.fields[table->as.table.field_count++] = (struct field){name, item};
+    size_t position = table->as.table.field_count++;
+    table->as.table.fields[position] = (struct field){name, item};
+    if (table->as.table.index)
+        index_put(table, table->as.table.index, table->as.table.index_room, position);
+    item->parent = table;
     return true;
 }
 
 bool leat_set(leat_value *table, const char *field, leat_value *item)
 {
-    if (item && item == table)
+    if (is_taken(table, item))
         return false;
     if (!item || !field || leat_type_of(table) != LEAT_TABLE) {
         leat_value_free(item);
@@ -151,8 +225,10 @@ bool leat_set(leat_value *table, const char *field, leat_value *item)
     struct field *there = find_field(table, field);
     if (!there)
         return add_field(table, field, item);
+    there->value->parent = NULL;
     leat_value_free(there->value);
     there->value = item;
+    item->parent = table;
     return true;
 }
 
@@ -174,6 +250,8 @@ static void drop(leat_value *v, leat_value **tables)
 void leat_value_free(leat_value *value)
 {
     leat_value *tables = NULL;
+    if (value && value->parent) /* it goes with its table */
+        return;
     drop(value, &tables);
     while (tables) {
         leat_value *v = tables;
@@ -186,6 +264,7 @@ void leat_value_free(leat_value *value)
         }
         free(v->as.table.items);
         free(v->as.table.fields);
+        free(v->as.table.index);
         free(v);
     }
 }
@@ -283,7 +362,28 @@ void embed_push(lua_State *L, const leat_value *v)
 struct taking embed_taking(lua_State *L, const struct rt *rt)
 {
     luaL_checkstack(L, (MAX_DEPTH + 1) * TAKE_SLOTS, "values");
-    return (struct taking){rt->mem.limit_bytes ? rt->mem.limit_bytes : SIZE_MAX, NULL};
+    return (struct taking){.left = rt->mem.limit_bytes ? rt->mem.limit_bytes : SIZE_MAX};
+}
+
+/* On the way out of what cannot cross: where it stands, the innermost part last. */
+static void came_from_item(struct taking *c, size_t i)
+{
+    char inner[sizeof c->path];
+    memcpy(inner, c->path, sizeof inner);
+    snprintf(c->path, sizeof c->path, "[%zu]%.*s", i, (int)sizeof inner - 24, inner);
+}
+
+static void came_from_field(struct taking *c, const char *name)
+{
+    char inner[sizeof c->path];
+    memcpy(inner, c->path, sizeof inner);
+    snprintf(c->path, sizeof c->path, ".%.40s%.*s", name, (int)sizeof inner - 48, inner);
+}
+
+const char *embed_why(struct taking *c)
+{
+    snprintf(c->text, sizeof c->text, "%s%s%s", c->path, c->path[0] ? ": " : "", c->why);
+    return c->text;
 }
 
 /* A table that is in another one twice crosses twice, so a small one may become a huge tree. */
@@ -333,8 +433,10 @@ static bool take_items(lua_State *L, int index, int depth, struct taking *c, lea
         lua_rawgeti(L, index, (int)i);
         bool ok = take(L, lua_gettop(L), depth + 1, c, &item);
         lua_pop(L, 1);
-        if (!ok)
+        if (!ok) {
+            came_from_item(c, i);
             return false;
+        }
         if (!item && holes && charge(c, 0))
             item = new_value(LEAT_NIL);
         else if (!item && !holes)
@@ -357,6 +459,8 @@ static void take_field(lua_State *L, const char *name, size_t len, int depth, st
     else if (charge(c, len) && take(L, lua_gettop(L), depth + 1, c, &item) && item &&
              !add_field(table, name, item))
         c->why = "not enough memory";
+    if (c->why)
+        came_from_field(c, name);
 }
 
 static bool take_table(lua_State *L, int index, int depth, struct taking *c, leat_value *table)
@@ -435,10 +539,12 @@ static bool take(lua_State *L, int index, int depth, struct taking *c, leat_valu
             *out = new_value(LEAT_NIL);
             break;
         }
-        c->why = "a userdata";
+        c->why = "a light userdata";
         return false;
     default:
-        c->why = "a function, a userdata or a coroutine";
+        c->why = type == LUA_TFUNCTION ? "a function"
+                 : type == LUA_TTHREAD ? "a coroutine"
+                                       : "a userdata";
         return false;
     }
     if (!*out)

@@ -2,8 +2,10 @@
  *
  * A runtime belongs to the thread that created it: every call but leat_interrupt and leat_complete
  * is for that thread, and none but those named below for the inside of a callback. What is called
- * otherwise, in a forked child, or with NULL for a runtime says so and does nothing. Runtimes share
- * nothing, so there may be many. */
+ * otherwise, in a forked child, or with NULL for a runtime says so and does nothing. A runtime that
+ * leat_free has freed is freed memory: what a call with it does is undefined, but a debug build of
+ * the library (CMAKE_BUILD_TYPE=Debug) aborts and names the call. Runtimes share nothing, so there
+ * may be many. */
 #ifndef LEAT_H
 #define LEAT_H
 
@@ -23,7 +25,7 @@ typedef struct leat_runtime leat_runtime;
  * soname that is not older than the leat.h it was built with, and with an older one as long as it
  * asks for nothing that is new. Nothing is taken away or changed under one soname; leat_config and
  * leat_stats grow at their ends. */
-#define LEAT_API_VERSION 1
+#define LEAT_API_VERSION 2
 
 /* What went wrong, filled by calls that fail. Of this size for ever. */
 struct leat_error {
@@ -122,7 +124,8 @@ enum leat_status {
     LEAT_CANCELLED, /* it was interrupted */
     LEAT_EXITED,    /* it called os.exit: see leat_exit_code */
     LEAT_STUCK,     /* every task waited and nothing could wake one */
-    LEAT_MISUSE     /* the call was not allowed: see leat_run */
+    LEAT_MISUSE,    /* the call was not allowed: see leat_run */
+    LEAT_RUNNING    /* it has not ended yet */
 };
 
 enum leat_next {
@@ -166,20 +169,23 @@ LEAT_API bool leat_start_file(leat_runtime *rt, const char *path, const char *co
 LEAT_API bool leat_start_string(leat_runtime *rt, const char *name, const char *source, size_t len,
                                 const char *const *args, struct leat_error *err);
 
-/* Runs until every task has ended; how the last script started came out. LEAT_MISUSE: as leat_step,
- * or the loop is the host's. */
+/* Runs until every task has ended; then as leat_result. LEAT_MISUSE: as leat_step, or the loop is
+ * the host's. */
 LEAT_API enum leat_status leat_run(leat_runtime *rt);
 /* Runs Lua and network for about `budget_us` microseconds without blocking. A single resume, or
  * event of a connection, is not cut short; as the latter's cost grows with the requests on an
  * HTTP/2 connection, these get at most 20 from the first step on. LEAT_READY: there is more to do
  * now; LEAT_IDLE: everything waits; LEAT_DONE: all has ended; LEAT_REFUSED: a misuse. */
 LEAT_API enum leat_next leat_step(leat_runtime *rt, uint64_t budget_us);
-/* How the last script started came out; meaningful once it has ended. LEAT_MISUSE: asked from
- * another thread, or in a forked child. */
+/* How the last script started came out: LEAT_RUNNING until it has ended. Where no script was
+ * started, it is the last leat_call or leat_eval without a callback, and LEAT_OK if there was none.
+ * A script or call without a callback that fails or has a bug, and that nobody asks about by
+ * leat_run, leat_result or leat_report, is written to the log. LEAT_MISUSE: asked from another
+ * thread, or in a forked child. */
 LEAT_API enum leat_status leat_result(leat_runtime *rt);
 
-/* The story of the last script's end, with tracebacks: "" if it ended well. Valid until the next
- * call. For a misuse as for leat_step: what was wrong with it. */
+/* The story of that end, with tracebacks: "" if it ended well. Valid until the next call. For a
+ * misuse as for leat_step: what was wrong with it. */
 LEAT_API const char *leat_report(leat_runtime *rt);
 /* The status that was given to os.exit since the last script started, or 0; -1: a misuse as for
  * leat_result. */
@@ -212,12 +218,12 @@ LEAT_API leat_value *leat_string(const char *text, size_t len);
 /* An empty table, the caller's. */
 LEAT_API leat_value *leat_table(void);
 /* Adds to the list, or sets the field, of a table. `item` belongs to the table from then on, and is
- * freed where this fails: no table, no memory, no item. (A table in itself is refused, and stays.)
- */
+ * freed where this fails: no table, no memory, no item. An item that belongs to a table already is
+ * refused and stays there, and so is a table that would be in itself. */
 LEAT_API bool leat_append(leat_value *table, leat_value *item);
 /* As leat_append; a field that is there is replaced. */
 LEAT_API bool leat_set(leat_value *table, const char *field, leat_value *item);
-/* With all that is in it. */
+/* With all that is in it. Does nothing for an item of a table, which goes with that. */
 LEAT_API void leat_value_free(leat_value *value);
 
 /* LEAT_NIL for NULL. */
@@ -263,8 +269,24 @@ LEAT_API uint64_t leat_call(leat_runtime *rt, const char *name, const leat_value
 LEAT_API uint64_t leat_eval(leat_runtime *rt, const char *name, const char *source, size_t len,
                             const leat_value *const *args, size_t count, leat_done done, void *arg,
                             struct leat_error *err);
-/* Asks a task that leat_call or leat_eval started to stop; it ends as LEAT_CANCELLED unless it was
- * ending. False: there is no such task any more. */
+/* A script to start: a file, or a named piece of source. Of this size for ever. */
+struct leat_script {
+    const char *path; /* NULL: there is a source */
+    const char *name; /* what messages call the source: see leat_start_string */
+    const char *source;
+    size_t len;              /* of the source in bytes; SIZE_MAX: up to the NUL */
+    const char *const *args; /* see leat_start_file */
+};
+/* As leat_start_file and leat_start_string, which are this without `done`: tells `done`, which may
+ * be NULL, how the script ended, and the values that it returned. The script's id, or 0: see *err.
+ */
+LEAT_API uint64_t leat_start_script(leat_runtime *rt, const struct leat_script *script,
+                                    leat_done done, void *arg, struct leat_error *err);
+/* How what has this id came out: LEAT_RUNNING until its callback would have been called.
+ * LEAT_MISUSE: there is nothing with this id, 64 others have ended after it, or as leat_result. */
+LEAT_API enum leat_status leat_status_of(leat_runtime *rt, uint64_t id);
+/* Asks what leat_start_script, leat_call or leat_eval started to stop; it ends as LEAT_CANCELLED
+ * unless it was ending. False: there is no such task any more. */
 LEAT_API bool leat_cancel(leat_runtime *rt, uint64_t id);
 
 /* A function of the host for scripts. Returns its result, which Leat frees, or NULL for nil; where

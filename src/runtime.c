@@ -368,6 +368,7 @@ static void go_out(struct leat_runtime *r)
 
 enum leat_status leat_run(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     if (!r || !r->rt.loop.owns_uv || !go_in(r))
         return LEAT_MISUSE;
     limit_step(&r->limit, NEVER_NS);
@@ -380,6 +381,7 @@ enum leat_status leat_run(leat_runtime *r)
 
 enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
 {
+    RUNTIME_CHECK(r);
     if (!go_in(r))
         return LEAT_REFUSED;
     struct rt *rt = &r->rt;
@@ -423,6 +425,7 @@ void leat_interrupt(leat_runtime *r)
 
 int leat_backend_fd(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     return r ? uv_backend_fd(r->rt.loop.uv) : -1;
 }
 
@@ -435,6 +438,7 @@ bool runtime_is_ready(const struct leat_runtime *r)
 
 int leat_timeout_ms(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     const char *why;
     if (!embed_usable(runtime_embed(r), true, &why))
         return -1;
@@ -519,6 +523,7 @@ void runtime_close(struct leat_runtime *r)
 
 void leat_free(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     if (!go_in(r))
         return;
     struct rt *rt = &r->rt;
@@ -545,7 +550,9 @@ void leat_free(leat_runtime *r)
     }
     if (rt->deferred > 0)
         protected_call(r, run_deferred, rt);
+    runtime_tell_unasked(r);
     runtime_close(r);
+    runtime_bury(r);
     if (r->hosted) {
         rt->log.min_level = LOG_ERROR + 1; /* the host's log may be gone when the state is closed */
         runtime_leave_state(rt->L);

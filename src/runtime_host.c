@@ -27,6 +27,7 @@ const char *leat_version(void)
 
 void *leat_user(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     return r ? r->config.user : NULL;
 }
 
@@ -73,6 +74,7 @@ leat_runtime *leat_new_sized(const struct leat_config *config, size_t size, stru
         goto fail;
     if (own.lua_state) {
         r = runtime_new_seated(&own, &e);
+        runtime_unearth(r);
         if (r)
             return r;
         goto fail;
@@ -84,6 +86,7 @@ leat_runtime *leat_new_sized(const struct leat_config *config, size_t size, stru
         goto fail;
     }
     r->config = own;
+    runtime_unearth(r);
     if (runtime_open(r, NULL, &e) == ERR_NONE)
         return r;
 fail:
@@ -102,7 +105,10 @@ void runtime_dispose(struct leat_runtime *r)
 
 void leat_get_stats_sized(leat_runtime *r, struct leat_stats *out, size_t size)
 {
+    RUNTIME_CHECK(r);
     const char *why;
+    if (!out)
+        return;
     memset(out, 0, size);
     if (!embed_usable(runtime_embed(r), true, &why))
         return;

@@ -29,6 +29,9 @@ struct leat_runtime {
     struct task *main;
     struct task_hook main_hook;
     bool main_ended;
+    bool main_is_script; /* and not a call without a callback */
+    bool main_asked;     /* the host knows how it ended */
+    char main_name[48];
     bool hosted; /* the Lua state is the host's */
     bool module; /* and this is leat.so: main is what leat.run runs */
     bool stuck;
@@ -45,7 +48,22 @@ NODISCARD enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, st
 /* One round: what is ready, then the loop (a host's only to wait). False: no task lives (and it did
  * not wait). */
 bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns);
+/* Logs how the last script ended, if that was badly and the host has not asked. */
+void runtime_tell_unasked(struct leat_runtime *r);
 /* There is something to do at once. */
 bool runtime_is_ready(const struct leat_runtime *r);
 /* Closes what runtime_open has opened; no task is resumed any more. */
 void runtime_close(struct leat_runtime *r);
+
+/* Debug builds abort with words where a host goes on with a runtime that it has freed; in others
+ * that is undefined, as with any freed memory. */
+#ifdef LEAT_DEBUG
+void runtime_bury(const struct leat_runtime *r);
+void runtime_unearth(const struct leat_runtime *r);
+void runtime_check_alive(const struct leat_runtime *r, const char *call);
+#define RUNTIME_CHECK(r) runtime_check_alive(r, __func__)
+#else
+#define runtime_bury(r) ((void)(r))
+#define runtime_unearth(r) ((void)(r))
+#define RUNTIME_CHECK(r) ((void)(r))
+#endif

@@ -7,12 +7,14 @@
 
 int leat_exit_code(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     const char *why;
     return embed_usable(runtime_embed(r), true, &why) ? r->rt.exit_code : -1;
 }
 
 enum leat_status leat_result(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     const char *why;
     if (!embed_usable(runtime_embed(r), true, &why))
         return LEAT_MISUSE;
@@ -20,8 +22,11 @@ enum leat_status leat_result(leat_runtime *r)
         return LEAT_EXITED;
     if (r->stuck)
         return LEAT_STUCK;
-    if (!r->main || !r->main_ended)
-        return LEAT_CANCELLED;
+    if (!r->main)
+        return LEAT_OK;
+    if (!r->main_ended)
+        return LEAT_RUNNING;
+    r->main_asked = true;
     switch (r->main->outcome) {
     case OUTCOME_OK:
         return LEAT_OK;
@@ -36,12 +41,20 @@ enum leat_status leat_result(leat_runtime *r)
 
 enum { MAX_MESSAGE_BYTES = 16 * 1024 }; /* of what was raised, in a report */
 
+/* A task that has ended, and what keeps it. */
+struct reporting {
+    struct leat_runtime *r;
+    struct task *task;
+    int ref;
+};
+
 /* Where a failure was raised (of one that was returned nobody knows), and whose it was. */
-static void write_place(lua_State *L, struct leat_runtime *r, struct task *t)
+static void write_place(lua_State *L, const struct reporting *of)
 {
     char where[128] = "?";
-    struct task *from = t;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, r->main_ref);
+    struct leat_runtime *r = of->r;
+    struct task *t = of->task, *from = t;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, of->ref);
     int at = lua_gettop(L);
     for (; from->outcome_from; from = from->outcome_from) {
         lua_getfenv(L, at);
@@ -64,11 +77,12 @@ static void write_place(lua_State *L, struct leat_runtime *r, struct task *t)
 
 static int write_report(lua_State *L)
 {
-    struct leat_runtime *r = lua_touserdata(L, 1);
-    struct task *t = r->main;
+    const struct reporting *of = lua_touserdata(L, 1);
+    struct leat_runtime *r = of->r;
+    struct task *t = of->task;
     buf_clear(&r->report);
     luaL_checkstack(L, 16, "report");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, r->main_ref); /* holds it while it is looked at */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, of->ref); /* holds it while it is looked at */
     lua_getglobal(L, "tostring");
     task_push_outcome(L, t);
     if (t->outcome != OUTCOME_BUG)
@@ -89,23 +103,98 @@ static int write_report(lua_State *L)
         if (trace[0])
             (void)!buf_printf(&r->report, "\n%s", trace);
     } else if (t->outcome == OUTCOME_FAILED) {
-        write_place(L, r, t);
+        write_place(L, of);
     }
     return 0;
 }
 
+static const char *report_on(const struct reporting *of)
+{
+    struct leat_runtime *r = of->r;
+    buf_clear(&r->report);
+    if (!runtime_protected_again(r, write_report, (void *)(uintptr_t)of))
+        (void)!buf_append_str(&r->report, r->error_text);
+    return r->report.data ? r->report.data : "not enough memory";
+}
+
 const char *leat_report(leat_runtime *r)
 {
+    RUNTIME_CHECK(r);
     const char *why;
     if (!embed_usable(runtime_embed(r), false, &why))
         return why;
     enum leat_status status = leat_result(r);
     if (status == LEAT_STUCK)
         return r->report.data ? r->report.data : "stuck";
-    buf_clear(&r->report);
     if (status == LEAT_OK || status == LEAT_EXITED)
         return "";
-    if (r->main && r->main_ended && !runtime_protected_again(r, write_report, r))
-        (void)!buf_append_str(&r->report, r->error_text);
-    return r->report.data ? r->report.data : "not enough memory";
+    if (status == LEAT_RUNNING)
+        return "it has not ended yet";
+    return report_on(&(struct reporting){r, r->main, r->main_ref});
+}
+
+/* ---- scripts and calls without a callback */
+
+static void main_ended(struct task_hook *hook, struct task *t)
+{
+    UNUSED(t);
+    CONTAINER_OF(hook, struct leat_runtime, main_hook)->main_ended = true;
+}
+
+void runtime_prepare_main(lua_State *L, leat_runtime *r)
+{
+    if (r->main_ref != LUA_NOREF)
+        return;
+    lua_pushboolean(L, 0);
+    r->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void runtime_set_main(lua_State *L, leat_runtime *r, struct started *s, bool script)
+{
+    lua_rawseti(L, LUA_REGISTRYINDEX, r->main_ref);
+    task_hook_remove(&r->main_hook);
+    r->main = s->task;
+    r->main_is_script = script;
+    r->main_ended = r->main_asked = r->stuck = r->rt.exit_requested = false;
+    r->rt.exit_code = 0;
+    snprintf(r->main_name, sizeof r->main_name, "%s", s->name);
+    r->main_hook.fn = main_ended;
+    task_hook_add(s->task, &r->main_hook);
+}
+
+bool runtime_has_script(const leat_runtime *r)
+{
+    return r->main && r->main_is_script;
+}
+
+static void log_end(const struct reporting *of, const char *name)
+{
+    struct log *log = &of->r->rt.log;
+    bool bug = of->task->outcome == OUTCOME_BUG;
+    enum log_level level = bug ? LOG_ERROR : LOG_WARN;
+    log_write(log, level, "%s %s, and nobody asked how it ended:", name, bug ? "raised" : "failed");
+    for (const char *line = report_on(of); *line;) {
+        size_t len = strcspn(line, "\n");
+        log_write(log, level, "%.*s", (int)len, line);
+        line += len + (line[len] == '\n');
+    }
+}
+
+static bool ended_badly(const struct task *t)
+{
+    return t->outcome == OUTCOME_BUG || t->outcome == OUTCOME_FAILED;
+}
+
+void runtime_ended_unasked(leat_runtime *r, struct started *s)
+{
+    if (s->task != r->main && ended_badly(s->task))
+        log_end(&(struct reporting){r, s->task, s->ref}, s->name);
+}
+
+void runtime_tell_unasked(struct leat_runtime *r)
+{
+    if (!r->main || !r->main_ended || r->main_asked || !ended_badly(r->main))
+        return;
+    r->main_asked = true;
+    log_end(&(struct reporting){r, r->main, r->main_ref}, r->main_name);
 }

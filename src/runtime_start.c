@@ -22,18 +22,13 @@ static void set_error(struct leat_error *err, const char *kind, const char *fmt,
 
 struct start {
     struct leat_runtime *r;
+    struct started *s;
     const char *name;
     const char *source;
     size_t len;
     const char *const *args;
     bool compiled;
 };
-
-static void main_ended(struct task_hook *hook, struct task *t)
-{
-    UNUSED(t);
-    CONTAINER_OF(hook, struct leat_runtime, main_hook)->main_ended = true;
-}
 
 /* Without the mark that tells Lua how to show it. */
 static const char *shown_name(const char *name)
@@ -67,36 +62,44 @@ static int start(lua_State *L)
     luaL_checkstack(L, n + 1, "too many arguments");
     for (int i = 0; i < n; i++)
         lua_pushstring(L, s->args[i]);
-    if (r->main_ref == LUA_NOREF) { /* before the task is there: from then on nothing may fail */
-        lua_pushboolean(L, 0);
-        r->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    }
-    struct task *t = task_spawn(L, &r->rt.sched, NULL, n);
-    lua_rawseti(L, LUA_REGISTRYINDEX, r->main_ref);
-    task_hook_remove(&r->main_hook);
-    r->main = t;
-    r->main_ended = r->stuck = r->rt.exit_requested = false;
-    r->rt.exit_code = 0;
-    r->main_hook.fn = main_ended;
-    task_hook_add(t, &r->main_hook);
+    embed_started_prepare(L, s->s); /* from the spawn on nothing may fail */
+    runtime_prepare_main(L, r);
+    struct task *t = task_spawn(L, &r->rt.sched, NULL, n); // task
+    lua_pushvalue(L, -1);
+    embed_started_begin(L, s->s, t);
+    runtime_set_main(L, r, s->s, true);
     return 0;
 }
 
-bool leat_start_string(leat_runtime *r, const char *name, const char *source, size_t len,
-                       const char *const *args, struct leat_error *err)
+/* How the one before ended is logged now, unless the host has asked: soon nobody can. */
+static bool start_script(struct start *s, leat_done done, void *arg, uint64_t *id)
 {
-    const char *why;
-    if (!embed_usable(runtime_embed(r), false, &why)) {
-        set_error(err, "invalid", "%s", why);
+    struct leat_runtime *r = s->r;
+    runtime_tell_unasked(r);
+    s->s = embed_started_new(runtime_embed(r), s->name, done, arg);
+    if (!s->s) {
+        r->error_kind = ERR_MEMORY;
+        snprintf(r->error_text, sizeof r->error_text, "not enough memory for a task");
         return false;
     }
-    if (!name || !source) {
-        set_error(err, "invalid", "a name and a source are needed");
+    if (!runtime_protected_again(r, start, s)) {
+        embed_started_drop(s->s);
         return false;
     }
+    if (!r->rt.loop.owns_uv)
+        loop_wake(&r->rt.loop); /* it may be about to wait */
+    *id = s->s->id;
+    return true;
+}
+
+/* 0: see *err. */
+static uint64_t start_source(leat_runtime *r, const char *name, const char *source, size_t len,
+                             const struct leat_script *script, leat_done done, void *arg,
+                             struct leat_error *err)
+{
     if (len > 0 && source[0] == LUA_SIGNATURE[0]) {
         set_error(err, "invalid", "%s: is bytecode; only text scripts are run", shown_name(name));
-        return false;
+        return 0;
     }
     /* "#!" on the first line; its end is kept, so that line numbers stay right. */
     if (len > 0 && source[0] == '#') {
@@ -105,24 +108,17 @@ bool leat_start_string(leat_runtime *r, const char *name, const char *source, si
         source += skip;
         len -= skip;
     }
-    struct start s = {r, name, source, len, args, false};
-    if (runtime_protected_again(r, start, &s)) {
-        if (!r->rt.loop.owns_uv)
-            loop_wake(&r->rt.loop); /* it may be about to wait */
-        return true;
-    }
-    set_error(err, s.compiled ? err_kind_name(r->error_kind) : "script", "%s", r->error_text);
-    return false;
+    struct start s = {r, NULL, name, source, len, script->args, false};
+    uint64_t id = 0;
+    if (!start_script(&s, done, arg, &id))
+        set_error(err, s.compiled ? err_kind_name(r->error_kind) : "script", "%s", r->error_text);
+    return id;
 }
 
-bool leat_start_file(leat_runtime *r, const char *path, const char *const *args,
-                     struct leat_error *err)
+static uint64_t start_file(leat_runtime *r, const struct leat_script *script, leat_done done,
+                           void *arg, struct leat_error *err)
 {
-    const char *why;
-    if (!embed_usable(runtime_embed(r), false, &why) || !path) {
-        set_error(err, "invalid", "%s", path ? why : "a path is needed");
-        return false;
-    }
+    const char *path = script->path;
     struct buf text;
     buf_init(&text, &r->rt.mem, 64u << 20);
     char part[16384];
@@ -136,7 +132,7 @@ bool leat_start_file(leat_runtime *r, const char *path, const char *const *args,
         code = errno; /* a directory opens, but does not read */
     if (f)
         fclose(f);
-    bool ok = false;
+    uint64_t id = 0;
     char *name = mem_alloc(&r->rt.mem, strlen(path) + 2);
     if (code) {
         set_error(err, "io", "cannot read script '%s': %s", path, strerror(code));
@@ -147,9 +143,50 @@ bool leat_start_file(leat_runtime *r, const char *path, const char *const *args,
     } else {
         name[0] = '@';
         memcpy(name + 1, path, strlen(path) + 1);
-        ok = leat_start_string(r, name, text.data ? text.data : "", text.len, args, err);
+        id = start_source(r, name, text.data ? text.data : "", text.len, script, done, arg, err);
     }
     mem_free(&r->rt.mem, name);
     buf_fini(&text);
-    return ok;
+    return id;
+}
+
+uint64_t leat_start_script(leat_runtime *r, const struct leat_script *script, leat_done done,
+                           void *arg, struct leat_error *err)
+{
+    RUNTIME_CHECK(r);
+    const char *why;
+    struct embed *e = runtime_embed(r);
+    if (!embed_usable(e, false, &why))
+        set_error(err, "invalid", "%s", why);
+    else if (e->closing)
+        set_error(err, "invalid", "the runtime is being closed");
+    else if (script && script->path)
+        return start_file(r, script, done, arg, err);
+    else if (!script || !script->name || !script->source)
+        set_error(err, "invalid", "a path, or a name and a source, are needed");
+    else
+        return start_source(r, script->name, script->source,
+                            script->len == SIZE_MAX ? strlen(script->source) : script->len, script,
+                            done, arg, err);
+    return 0;
+}
+
+bool leat_start_string(leat_runtime *r, const char *name, const char *source, size_t len,
+                       const char *const *args, struct leat_error *err)
+{
+    RUNTIME_CHECK(r);
+    const struct leat_script script = {.name = name, .source = source, .len = len, .args = args};
+    return leat_start_script(r, &script, NULL, NULL, err) != 0;
+}
+
+bool leat_start_file(leat_runtime *r, const char *path, const char *const *args,
+                     struct leat_error *err)
+{
+    RUNTIME_CHECK(r);
+    if (!path) {
+        set_error(err, "invalid", "a path is needed");
+        return false;
+    }
+    const struct leat_script script = {.path = path, .args = args};
+    return leat_start_script(r, &script, NULL, NULL, err) != 0;
 }
