@@ -19,7 +19,8 @@ local floors = {
 }
 
 local members = {
-    ground = "base list mem buf err log secret headers sse lines json_scan json_put reference embedded targets",
+    ground = "base list mem buf err log secret headers sse lines json_scan json_put reference embedded"
+        .. " targets",
     loop = "loop timer resolver file",
     engine = "engine transfer transfer_opts inflate admit netthread stats redirect exchange shard sockets"
         .. " origin response failure jar simulate",
