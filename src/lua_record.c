@@ -13,6 +13,7 @@ enum {
     SERIES = 480,          /* pieces of time, which are doubled when they are too short */
     LATENCIES = 1100,      /* buckets, each 2 % wider than the one before */
     STATUSES = 600,        /* what is not from 100 to 599 is counted at 0 */
+    REASONS = 64,          /* that failures of a kind are told apart by; the rest by kind alone */
     LABEL = 120,           /* bytes of what a request is called */
     TRACE_EVENTS = 2000000 /* what comes after that is only counted */
 };
@@ -30,6 +31,12 @@ struct listed {
     char label[LABEL];
 };
 
+struct reason {
+    enum err_kind kind;
+    char detail[24]; /* the limit that expired, or the word below the kind; "" for none */
+    uint64_t count;
+};
+
 struct piece {
     double busy; /* seconds of requests in flight */
     uint32_t ended, failed;
@@ -43,7 +50,9 @@ struct record {
     uint64_t events, dropped, async_id;
     uint64_t tasks, requests, ok, cancelled, attempts;
     uint64_t bytes_in, bytes_out;
-    uint64_t statuses[STATUSES], kinds[ERR_KIND_COUNT];
+    uint64_t statuses[STATUSES];
+    struct reason reasons[ERR_KIND_COUNT + REASONS]; /* first those without a detail, by kind */
+    size_t details;
     uint64_t latencies[LATENCIES], measured;
     double piece_s;
     struct piece series[SERIES];
@@ -284,6 +293,26 @@ static void keep_slow(struct record *r, const struct listed *x)
     r->slow[i] = *x;
 }
 
+static void count_failure(struct record *r, const struct err *err)
+{
+    const char *detail = err->kind == ERR_TIMEOUT ? err_phase_name(err->phase) : err->reason;
+    struct reason *row = &r->reasons[err->kind], *own = r->reasons + ERR_KIND_COUNT;
+    row->kind = err->kind;
+    if (detail[0]) {
+        size_t i = 0;
+        while (i < r->details && (own[i].kind != err->kind || strcmp(own[i].detail, detail) != 0))
+            i++;
+        if (i == r->details && i < REASONS) {
+            own[i].kind = err->kind;
+            snprintf(own[i].detail, sizeof own[i].detail, "%s", detail);
+            r->details++;
+        }
+        if (i < r->details)
+            row = &own[i];
+    }
+    row->count++;
+}
+
 static void name_request(const struct transfer *t, struct listed *x)
 {
     char url[1024];
@@ -313,11 +342,11 @@ void record_request(struct record *r, const struct transfer *t)
     r->attempts += res->wire_attempts;
     r->bytes_in += res->got_bytes > 0 ? (uint64_t)res->got_bytes : 0;
     r->bytes_out += t->spec.body_len != TRANSFER_LENGTH_UNKNOWN ? t->spec.body_len : 0;
-    bool failed = x.kind != ERR_NONE || x.status >= 400;
+    bool failed = x.kind != ERR_NONE || x.status < 200 || x.status > 299; /* as res.ok says */
     if (x.kind == ERR_CANCELLED)
         r->cancelled++;
     else if (x.kind != ERR_NONE)
-        r->kinds[x.kind]++;
+        count_failure(r, &res->err);
     else
         r->statuses[x.status >= 100 && x.status < STATUSES ? x.status : 0]++;
     r->ok += !failed;
@@ -379,11 +408,19 @@ static void push_counts(lua_State *L, struct record *r)
     }
     lua_setfield(L, -2, "statuses");
     lua_newtable(L);
-    for (int i = 0; i < ERR_KIND_COUNT; i++) {
-        if (r->kinds[i] > 0)
-            put_number(L, err_kind_name((enum err_kind)i), (double)r->kinds[i]);
+    for (size_t i = 0; i < ERR_KIND_COUNT + r->details; i++) {
+        const struct reason *row = &r->reasons[i];
+        if (row->count == 0)
+            continue;
+        lua_createtable(L, 0, 3);
+        lua_pushstring(L, err_kind_name(row->kind));
+        lua_setfield(L, -2, "kind");
+        lua_pushstring(L, row->detail);
+        lua_setfield(L, -2, "detail");
+        put_number(L, "count", (double)row->count);
+        lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
     }
-    lua_setfield(L, -2, "kinds");
+    lua_setfield(L, -2, "failures");
 }
 
 static void push_latencies(lua_State *L, struct record *r)

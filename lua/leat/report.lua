@@ -1,6 +1,8 @@
 -- What --report and --stats write at the end of a run, from what was recorded. Internal.
 local core = require "leat.core.record"
 local json = require "leat.json"
+local outcomes = require "leat.outcomes"
+local reasons = require "leat.reasons"
 
 local M = {}
 
@@ -21,17 +23,35 @@ local function rounded(v)
     return v and tonumber(("%.6g"):format(v))
 end
 
+-- The requests that have failed, by kind, and as {reason=, count=} each.
+local function failures_of(data)
+    local kinds, why = {}, reasons.new()
+    for _, f in ipairs(data.failures) do
+        kinds[f.kind] = (kinds[f.kind] or 0) + f.count
+        why:add_label(reasons.of { kind = f.kind, phase = f.detail, reason = f.detail }, f.count)
+    end
+    for status, n in pairs(data.statuses) do
+        if not status:find "^2" then
+            why:add_label("status " .. (status == "0" and "of another kind" or status), n)
+        end
+    end
+    return kinds, why
+end
+
 -- What --stats writes: see README.md.
 function M.stats(data, status)
-    local failed = 0
-    for _, n in pairs(data.kinds) do
-        failed = failed + n
-    end
+    local kinds, why = failures_of(data)
+    local items = outcomes.sums()
     return {
         exit_status = status, wall_s = rounded(data.wall), cpu_s = rounded(data.cpu),
         peak_memory_bytes = data.peak_memory, tasks = data.tasks, requests = data.requests,
-        requests_ok = data.ok, requests_cancelled = data.cancelled, requests_failed = failed,
-        statuses = json.object(data.statuses), failures = json.object(data.kinds),
+        requests_ok = data.ok, requests_cancelled = data.cancelled,
+        requests_failed = data.requests - data.ok - data.cancelled,
+        requests_why_failed = json.array(why:list()),
+        statuses = json.object(data.statuses), failures = json.object(kinds),
+        items = items.items, items_ok = items.ok, items_failed = items.failed, items_skipped = items.skipped,
+        items_resumed = items.resumed, items_why_failed = json.array(items.why_failed),
+        items_why_skipped = json.array(items.why_skipped),
         wire_attempts = data.attempts, bytes_in = data.bytes_in, bytes_out = data.bytes_out,
         latency_s = {
             p50 = rounded(quantile(data, 0.5)), p95 = rounded(quantile(data, 0.95)),

@@ -117,35 +117,57 @@ local function histogram(data, latency)
 end
 
 local function is_bad(x)
-    return x.kind ~= nil and x.kind ~= "cancelled" or x.status >= 400
+    return x.kind ~= nil and x.kind ~= "cancelled" or x.kind == nil and (x.status < 200 or x.status > 299)
 end
 
 local function outcome_of(x)
     return x.kind or "status " .. x.status
 end
 
-local function outcomes(data)
-    local rows = {}
-    for status, n in pairs(data.statuses) do
-        rows[#rows + 1] = { status == "0" and "another status" or "status " .. status, n,
-            (tonumber(status) or 0) >= 400 }
-    end
-    for kind, n in pairs(data.kinds) do
-        rows[#rows + 1] = { kind, n, true }
-    end
-    if data.cancelled > 0 then
-        rows[#rows + 1] = { "cancelled", data.cancelled, false }
-    end
+-- A table of rows {outcome, count, bad}, the most frequent first.
+local function shares(rows, what, total)
     table.sort(rows, function(a, b)
         return a[2] > b[2] or a[2] == b[2] and a[1] < b[1]
     end)
-    local out = { '<table><tr><th>outcome</th><th class="n">requests</th><th class="n">share</th></tr>' }
+    local out = { ('<table><tr><th>outcome</th><th class="n">%s</th><th class="n">share</th></tr>'):format(what) }
     for _, row in ipairs(rows) do
         out[#out + 1] = ('<tr><td%s>%s</td><td class="n">%d</td><td class="n">%.3g %%</td></tr>'):format(
-            row[3] and ' class="bad"' or "", escaped(row[1]), row[2], 100 * row[2] / data.requests)
+            row[3] and ' class="bad"' or "", escaped(row[1]), row[2], 100 * row[2] / total)
     end
     out[#out + 1] = "</table>"
     return table.concat(out)
+end
+
+local function request_outcomes(data, stats)
+    local rows = {}
+    for status, n in pairs(data.statuses) do
+        if status:find "^2" then
+            rows[#rows + 1] = { "status " .. status, n }
+        end
+    end
+    for _, why in ipairs(stats.requests_why_failed) do
+        rows[#rows + 1] = { why.reason, why.count, true }
+    end
+    rows[#rows + 1] = data.cancelled > 0 and { "cancelled", data.cancelled } or nil
+    return shares(rows, "requests", data.requests)
+end
+
+-- The items of the pipelines; nothing without any.
+local function item_outcomes(stats)
+    if stats.items == 0 then
+        return ""
+    end
+    local rows = {}
+    for _, row in ipairs { { "ok", stats.items_ok }, { "done before", stats.items_resumed } } do
+        rows[#rows + 1] = row[2] > 0 and row or nil
+    end
+    for _, why in ipairs(stats.items_why_failed) do
+        rows[#rows + 1] = { "failed: " .. why.reason, why.count, true }
+    end
+    for _, why in ipairs(stats.items_why_skipped) do
+        rows[#rows + 1] = { "skipped: " .. why.reason, why.count, true }
+    end
+    return "<h2>Items of pipelines</h2>" .. shares(rows, "items", stats.items)
 end
 
 -- ---- requests one by one
@@ -281,8 +303,13 @@ function M.page(data, stats, title, status)
     local tiles = {}
     local failed = data.requests - data.ok - data.cancelled
     tile(tiles, data.requests, "requests")
-    tile(tiles, data.ok, "ok (below 400)")
-    tile(tiles, failed, "failed", failed > 0)
+    tile(tiles, data.ok, "requests ok (2xx)")
+    tile(tiles, failed, "requests failed", failed > 0)
+    if stats.items > 0 then
+        tile(tiles, stats.items, "items")
+        tile(tiles, stats.items_ok, "items ok")
+        tile(tiles, stats.items_failed, "items failed", stats.items_failed > 0)
+    end
     tile(tiles, seconds(stats.latency_s.p50), "p50")
     tile(tiles, seconds(stats.latency_s.p95), "p95")
     tile(tiles, seconds(stats.latency_s.p99), "p99")
@@ -300,7 +327,8 @@ function M.page(data, stats, title, status)
         .. '<div class="tiles">' .. table.concat(tiles) .. "</div>\n"
         .. '<div class="pair"><div><h2>Rate</h2>' .. rate .. "</div><div><h2>Concurrency</h2>" .. busy
         .. '</div></div>\n<div class="pair"><div><h2>Latency</h2>' .. histogram(data, stats.latency_s)
-        .. "</div><div><h2>Outcomes</h2>" .. outcomes(data) .. "</div></div>\n"
+        .. "</div><div><h2>Outcomes of requests</h2>" .. request_outcomes(data, stats) .. item_outcomes(stats)
+        .. "</div></div>\n"
         .. requests_table(failed > #data.failed and "Failed (the first)" or "Failed", data.failed) .. "\n"
         .. waterfall(data) .. "\n" .. requests_table("Slowest", data.slowest) .. "\n</body></html>\n"
 end

@@ -113,7 +113,12 @@ expect_status 0
 expect_equal "$("$LEAT" -e 'local s = json.decode(io.open("stats.json"):read "*a")
     local n = 0 for _, c in pairs(s.statuses) do n = n + c end
     assert(s.wall_s > 0 and s.cpu_s > 0 and s.peak_memory_bytes > 1e6 and s.latency_s.p95 >= s.latency_s.p50)
-    assert(n + s.requests_failed + s.requests_cancelled == s.requests)
+    for _, c in pairs(s.failures) do n = n + c end
+    assert(n + s.requests_cancelled == s.requests)
+    assert(s.requests_ok + s.requests_failed + s.requests_cancelled == s.requests and s.items == 0)
+    n = 0
+    for _, why in ipairs(s.requests_why_failed) do n = n + why.count end
+    assert(n == s.requests_failed)
     print(s.requests, s.failures.connect, s.requests_cancelled, s.exit_status)')" "11	1	1	0"
 try "$LEAT" --stats=quiet.json -e 'return true' # nothing asked for, nothing failed
 "$LEAT" -e 'local s = assert(json.decode(io.open("quiet.json"):read "*a"))
