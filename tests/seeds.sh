@@ -2,7 +2,8 @@
 # tests/seeds.sh [N [BINARY]]
 #
 # Runs the simulated programs for seeds 1 to N (10000): on virtual time, without sockets. What fails is named
-# with the seeds it was among; LEAT_SEEDS=FROM-TO repeats them. Then 40 times as many changed inputs as seeds.
+# with the seeds it was among; LEAT_SEEDS=FROM-TO repeats them. Then 40 times as many changed inputs as seeds; and
+# for a tenth of the seeds (1000) a process each, whose summary, stats, report, trace and exit status must agree.
 set -eu
 cd "$(dirname "$0")/.."
 seeds=${1:-10000}
@@ -18,4 +19,6 @@ for name in random random_scopes http policies pipeline_random mutations; do
     fi
     grep -v '^ok ' "$out"
 done
+echo "outcomes: seeds 1 to $((seeds / 10))"
+"$leat" tests/fault/outcomes/agree.lua "$leat" 1 $((seeds / 10)) || status=1
 exit $status

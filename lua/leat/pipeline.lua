@@ -40,7 +40,7 @@ function Pipeline:call(fn, ...)
         if ended then
             item.book(job, value == nil and err or nil)
         end
-    end, item.whole, self, job, fn, ...)
+    end, policy.try, item.whole, self, job, fn, ...) -- a failure that was raised is one that was returned
 end
 
 --- What all runs and calls so far have come to.

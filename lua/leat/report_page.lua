@@ -129,7 +129,8 @@ local function shares(rows, what, total)
     table.sort(rows, function(a, b)
         return a[2] > b[2] or a[2] == b[2] and a[1] < b[1]
     end)
-    local out = { ('<table><tr><th>outcome</th><th class="n">%s</th><th class="n">share</th></tr>'):format(what) }
+    local out = { '<table><tr><th>outcome</th><th class="n">' .. what
+        .. '</th><th class="n">share</th></tr>' }
     for _, row in ipairs(rows) do
         out[#out + 1] = ('<tr><td%s>%s</td><td class="n">%d</td><td class="n">%.3g %%</td></tr>'):format(
             row[3] and ' class="bad"' or "", escaped(row[1]), row[2], 100 * row[2] / total)

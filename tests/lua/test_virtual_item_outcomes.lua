@@ -62,6 +62,8 @@ t.test("each, call and on_result judge alike, whatever makes the response", func
     t.eq({ value == nil, err.kind, err.status, err.message },
         { true, "http", 418, "the server answered with status 418" })
     t.eq(pipe:call(function() return { status = 418 } end), { status = 418 })
+    value, err = pipe:call(function() error(leat.error { kind = "invalid", message = "bad row" }) end)
+    t.eq({ value == nil, tostring(err) }, { true, "invalid: bad row" })
     value, err = pipe:call(function() return leat.retry { attempts = 2, base = 0.1 }:call(get, "/503") end)
     t.eq({ value == nil, err.status, err.gave_up, err.attempts }, { true, 503, "attempts", 2 })
     value, err = pipe:call(function() return request { url = base .. "/404", stream = true } end)
