@@ -96,7 +96,7 @@ if command -v chromium >/dev/null; then # as a browser reads it
 fi
 
 begin "the report of a batch is called so, names what all requests share once, and writes large numbers out"
-seq 3000 >rows
+seq -f 'row %g' 3000 >rows
 try env OPENAI_BASE_URL="$mock_url/v1" OPENAI_API_KEY=k "$LEAT" --report batch.html batch rows rows.out -q --model m
 grep -q '<h1>leat batch</h1>' batch.html || fail "$(grep -o '<h1>.*</h1>' batch.html)"
 grep -q "All to $mock_url" batch.html || fail "the origin is not there"
