@@ -203,7 +203,8 @@ static int l_new(lua_State *L)
     return 1;
 }
 
-/* add(text): true; false where whoever adds is to call wait(); or nil, err. */
+/* add(text): true; false where whoever adds is to call wait(); or nil, err. What comes behind a
+ * failure is kept by a writer that may try again. */
 static int l_add(lua_State *L)
 {
     struct file_lines *o = open_out(L);
@@ -211,10 +212,11 @@ static int l_add(lua_State *L)
     const char *text = luaL_checklstring(L, 2, &len);
     if (o->durable) /* before it is too late to refuse the line */
         task_check_can_wait(L, &rt_of(L)->sched, "write");
-    if (atomic_load(&o->error) != 0)
-        return fail_with(L, o);
-    if (file_lines_add(o, text, len) != ERR_NONE)
+    bool failed = atomic_load(&o->error) != 0;
+    if ((!failed || o->again) && file_lines_add(o, text, len) != ERR_NONE)
         return no_memory(L);
+    if (failed)
+        return fail_with(L, o);
     lua_pushboolean(L, !o->durable && o->added - atomic_load(&o->written) < MOST_WAITING);
     return 1;
 }
@@ -242,8 +244,8 @@ static int l_idle(lua_State *L)
 
 static bool can_retry(const struct file_lines *o)
 {
-    return atomic_load(&o->error) != 0 && !atomic_load(&o->syncing) && file_lines_idle(o) &&
-           (o->again || !o->durable);
+    return atomic_load(&o->error) != 0 && file_lines_idle(o) &&
+           (o->again || (!o->durable && !atomic_load(&o->syncing)));
 }
 
 /* retry(): tries once more to write what could not be written; whether there is anything. */

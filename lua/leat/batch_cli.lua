@@ -29,6 +29,7 @@ usage: leat batch IN OUT [options]     rows in, answers out; the same command ag
   --timeout S         for each attempt, default 120
   --retries N         attempts after the first, default 4
   --limit N           the first N rows only
+  --price IN,OUT      of a million tokens, for the cost in the summary, such as 0.15,0.60
   --ordered           answers in the order of the rows
   --errors FILE       rows that failed; default OUT.errors
   --base-url URL      OPENAI_BASE_URL, or https://api.openai.com/v1; the key: OPENAI_API_KEY
@@ -44,6 +45,13 @@ example: leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500
 
 local SAME_FILE = "IN, OUT and the file of errors must be different files"
 
+-- "0.15,0.60"; nil: it is no such text.
+local function price_of(words)
+    local input, output = words:match "^%s*([%d.]+)%s*,%s*([%d.]+)%s*$"
+    input, output = tonumber(input), tonumber(output)
+    return input and output and { prompt = input, completion = output }
+end
+
 local function number(name, least, whole)
     return { name = name, kind = "number", least = least, whole = whole }
 end
@@ -57,7 +65,7 @@ local function switch(name)
 end
 
 local FLAGS = {
-    ["--model"] = text "model", ["--system"] = text "system", ["--prompt-field"] = text "prompt_field",
+    ["--model"] = text "model", ["--system"] = text "system", ["--prompt-field"] = text "prompt_field", ["--price"] = text "price",
     ["--key"] = text "key", ["--errors"] = text "errors", ["--base-url"] = text "base_url",
     ["--concurrency"] = { name = "concurrency", kind = "number", least = 1, most = 100000, whole = true,
         word = "auto", says = "whole number from 1, or auto" },
@@ -118,12 +126,16 @@ local function run_rows(ai, out, next_row, opts, total)
         end, budget = false }, -- the rows are not to fail for each other; out sees to the rest
         rate = (opts.rpm or opts.tpm) and { rpm = opts.rpm, tpm = opts.tpm } or nil,
         progress = not opts.quiet and { total = total, others = function() return out.bad end } or nil,
-        journal = out,
+        journal = out, price = opts.price,
     }
     return pipe:each(function()
         out:wait_for_service()
         return not out.broken and next_row() or nil
     end, function(row)
+        local ok, over = out:begin(row)
+        if not ok then
+            return nil, over
+        end
         return openai.post(ai, below(ai.base_url, row.url), row.body,
             { headers = { ["Idempotency-Key"] = row.id } })
     end)
@@ -156,6 +168,23 @@ local function say_interrupted(out)
     say(out.path == "-" and "interrupted" or "interrupted: run the same command again to go on")
 end
 
+-- 1234567 -> "1,234,567"
+local function grouped(n)
+    local digits = ("%.0f"):format(n)
+    while digits:find "^%d%d%d%d" do
+        digits = digits:gsub("^(%d+)(%d%d%d)", "%1,%2")
+    end
+    return digits
+end
+
+local function say_tokens(stats)
+    if stats.tokens > 0 then
+        io.stderr:write(("tokens: %s (prompts %s, answers %s)%s\n"):format(grouped(stats.tokens),
+            grouped(stats.prompt_tokens), grouped(stats.completion_tokens),
+            stats.cost and ("; cost: %.6g"):format(stats.cost) or ""))
+    end
+end
+
 local function conclude(out, stats, opts)
     local failed = stats.failed + stats.skipped
     local parts = { plural(stats.ok, "row") .. " answered" }
@@ -173,6 +202,7 @@ local function conclude(out, stats, opts)
     end
     if not opts.quiet then
         say(table.concat(parts, ", "))
+        say_tokens(stats)
         if stats.calls > 0 then
             io.stderr:write((tostring(stats):gsub("^[^\n]*\n", "")), "\n")
         end
@@ -183,6 +213,16 @@ local function conclude(out, stats, opts)
         os.exit(4)
     end
     return true
+end
+
+-- Where the run ends before its rows do.
+local function say_stopped(out)
+    local parts = { plural(out.answered, "row") .. " answered" }
+    if out.failed > 0 then
+        parts[2] = ("%d failed (%s)"):format(out.failed, out.why_failed:text())
+    end
+    say(("stopped: %s%s"):format(table.concat(parts, ", "),
+        out.path ~= "-" and "; the same command goes on" or ""))
 end
 
 -- Whether two of the files are one, by whatever names and links. A nil is none.
@@ -202,6 +242,11 @@ end
 local function run(input, output, opts)
     opts.prompt_field = opts.prompt_field or "prompt"
     opts.model = opts.model or os.getenv "OPENAI_MODEL"
+    local price = opts.price and price_of(opts.price)
+    if opts.price and not price then
+        usage_error(("--price takes two prices, such as 0.15,0.60, got '%s'"):format(opts.price))
+    end
+    opts.price = price
     local errors_path = opts.errors or output ~= "-" and output .. ".errors" or nil
     if any_same(input == "-" and "/dev/stdin" or input, output == "-" and "/dev/stdout" or output,
         errors_path) then
@@ -222,7 +267,7 @@ local function run(input, output, opts)
     end
     local window = type(opts.concurrency) == "number" and 10 * opts.concurrency or 1000
     out, err = batch_out.open(output, errors_path, { ordered = opts.ordered, window = window,
-        dry_run = opts.dry_run })
+        dry_run = opts.dry_run, url = ai.base_url })
     if not out then
         if err.reason == "same_file" then
             usage_error(SAME_FILE)
@@ -245,8 +290,8 @@ local function run(input, output, opts)
         return ok, why
     end, 60)
     if not stats then
-        if out.path ~= "-" and errors.is(err) and err.reason ~= "changed" then
-            say "stopped; what was answered is in OUT, and the same command goes on"
+        if errors.is(err) and err.reason ~= "changed" then
+            say_stopped(out)
         end
         return nil, err
     end

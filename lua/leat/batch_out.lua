@@ -8,10 +8,13 @@ local keyset = require "leat.keyset"
 local lines = require "leat.lines"
 local log = require "leat.log"
 local policy = require "leat.policy"
+local reasons = require "leat.reasons"
 local rows = require "leat.batch_rows"
 local sync = require "leat.sync"
 local task = require "leat.task"
-local base64 = require("leat.util").base64
+local util = require "leat.util"
+
+local base64, core_task = util.base64, require "leat.core.task"
 
 local encode = json.encode
 
@@ -24,6 +27,9 @@ Out.__index = Out
 local MOST_IN_A_ROW, PATIENCE = 50, 30
 -- Attempts without an answer after which it counts as away; seconds between two rows started then.
 local AWAY, PACE = 20, 0.1
+-- Of a service that nothing has ever come from: attempts that reached nobody before the run gives up, or two
+-- of them that are so many seconds apart; and attempts of any kind.
+local NOBODY, NOBODY_TIME, NOTHING = 5, 0.5, AWAY
 -- Bad rows that are told one by one where the file of errors has them all.
 local MOST_TOLD = 20
 
@@ -94,7 +100,8 @@ function M.open(path, errors_path, opts)
     local self = setmetatable({ path = path, errors_path = errors_path, done = keyset.new(),
         names = keyset.new(), failed = 0, bad = 0, in_a_row = 0, first = 1, last = 0, waiting = {},
         turn = sync.event(), misses = 0, under_way = 0, moved = sync.event(), one = sync.semaphore(1),
-        ordered = opts.ordered, window = opts.window or 1 }, Out)
+        ordered = opts.ordered, window = opts.window or 1, rows = {}, url = opts.url or "the service",
+        unanswered = 0, answered = 0, why_failed = reasons.new(), dry_run = opts.dry_run }, Out)
     local f, err
     if opts.dry_run then
         local _, why = scan(self)
@@ -140,7 +147,7 @@ function Out:known(row)
         or row.rounded_id and self.done:has(row.custom_id .. "\0" .. row.rounded_id) then
         return true
     elseif self.names:has(row.custom_id) then
-        self.broken = rows.changed(row)
+        self:stop(rows.changed(row))
         return true
     end
     self.last = self.last + 1
@@ -165,7 +172,7 @@ local function open_errors(path)
 end
 
 local function write_failure(self, record)
-    if not self.errors_path then
+    if not self.errors_path or self.dry_run then
         return true
     end
     local ok, err = self.one:with(function() -- opening waits: a second one would empty the file
@@ -214,13 +221,15 @@ function Out:bad_row(line, message, custom_id)
     self.bad = self.bad + 1
     if not self.errors_path or self.bad <= MOST_TOLD then
         log.warn(("line %d: %s"):format(line, message))
+    elseif self.bad == MOST_TOLD + 1 and self.dry_run then
+        log.warn(("line %d and others"):format(line))
     elseif self.bad == MOST_TOLD + 1 then
         log.warn(("line %d and others: see %s"):format(line, self.errors_path))
     end
     local ok, err = write_failure(self, failure_line({ line = line, custom_id = custom_id },
         errors.new { kind = "invalid", message = message }))
     if not ok then
-        self.broken = self.broken or err
+        self:stop(err)
     end
 end
 
@@ -241,7 +250,7 @@ local function in_order(self, row, text)
             end
         end
     end
-    while row.place - self.first > self.window do
+    while row.place - self.first > self.window and not self.broken do
         self.turn:wait()
     end
     return true
@@ -264,6 +273,24 @@ local function of_the_service(err)
     return err.kind ~= "invalid" and err.kind ~= "script"
 end
 
+-- What never reached anybody.
+local NOBODY_THERE = { connect = true, dns = true, tls = true, denied = true }
+
+-- Why the run is to end because nothing has ever come from the service; or nil.
+local function nobody(self, err)
+    if self.reached or err.status or not of_the_service(err) then
+        self.reached = self.reached or err.status ~= nil
+        return nil
+    end
+    local now = task.now()
+    self.unanswered = self.unanswered + 1
+    self.first_try = self.first_try or now
+    local n = self.unanswered
+    local over = NOBODY_THERE[err.kind] and (n >= NOBODY or n > 1 and now - self.first_try >= NOBODY_TIME)
+    return (over or n >= NOTHING) and errors.new { kind = err.kind, reason = err.reason, url = err.url,
+        message = ("%s has never answered, in %d attempts; the last: %s"):format(self.url, n, err.message) }
+end
+
 local function missed(self, err)
     if of_the_service(err) then
         self.misses = self.misses + 1
@@ -274,8 +301,16 @@ end
 
 -- Of an attempt: whether there is to be another one.
 function Out:try_again(err, again)
-    if again and err then
+    local row = self.rows[core_task.current().id]
+    if row then
+        row.calling, row.err = false, err
+    end
+    if err then
         missed(self, err)
+        local why = nobody(self, err)
+        if why then
+            self:stop(why)
+        end
     end
     return again and not self.broken
 end
@@ -292,59 +327,177 @@ function Out:wait_for_service()
     end
 end
 
--- Whether to go on after this failure.
-local function verdict(self, err)
-    if err.kind == "cancelled" then
+-- Ends the run: no row is started from now on, and no attempt. What has been sent may end, and is kept; rows
+-- that wait for another attempt, or for their turn, are given up.
+function Out:stop(err)
+    if self.broken then
         return
     end
-    missed(self, err)
+    self.broken = err
+    local own = core_task.current().id
+    for id, row in pairs(self.rows) do
+        if not row.calling and id ~= own then
+            row.task:cancel "the run has ended"
+        end
+    end
+    self.moved:set()
+    self.turn:set()
+end
+
+-- Before a row is sent, each time. nil, err where the run is over.
+function Out:begin(row)
+    if self.broken then
+        return nil, errors.new { kind = "cancelled", reason = "stopping", message = "the run has ended" }
+    end
+    row.calling = true
+    return true
+end
+
+-- Looks whether the run is to go on after this failure.
+local function verdict(self, err)
     if err.status == 401 or err.status == 403 then
-        self.broken = self.broken or err
+        self:stop(err)
     elseif of_the_service(err) then
         self.in_a_row = self.in_a_row + 1
         if self.in_a_row >= MOST_IN_A_ROW
             and (not self.answered_at or task.now() - self.answered_at >= PATIENCE) then
-            self.broken = self.broken or errors.new { kind = err.kind, status = err.status,
-                reason = err.reason, message = ("%d rows in a row have failed; the last: %s")
-                    :format(self.in_a_row, err.message) }
+            self:stop(errors.new { kind = err.kind, status = err.status, reason = err.reason,
+                message = ("%d rows in a row have failed; the last: %s"):format(self.in_a_row, err.message) })
         end
     end
 end
 
-local function keep(self, row, res, reply_or_err)
-    local ok, err
-    self.under_way = self.under_way - 1
-    self.moved:set()
+-- Why a row failed.
+local function note_failure(self, row, failure)
+    self.failed = self.failed + 1
+    self.why_failed:add(failure)
+    local ok, err = write_failure(self, failure_line(row, failure))
+    if ok then
+        ok, err = put(self, row, nil)
+    end
+    return ok, err
+end
+
+-- The policies, by the modules in which a bug may come up.
+local POLICIES = { pace = "the adaptive slots", adaptive = "the adaptive slots", limiter = "the rate limiter",
+    retry = "retry", retry_rules = "retry", retry_pause = "retry", breaker = "the breaker",
+    pipeline_item = "the pipeline" }
+
+-- A bug in what the rows go through is no failure of this row alone, and not a reason to lose the others.
+local function bug(row, raised)
+    local policy_name
+    for module in (row.trace or ""):gmatch "leat/([%w_]+)%.lua" do
+        policy_name = policy_name or POLICIES[module]
+    end
+    return errors.new { kind = "internal", message = ("a bug in %s, at row '%s' (line %d): %s"):format(
+        policy_name or "leat batch", row.custom_id, row.line, tostring(raised)) }
+end
+
+-- What became of a row. `over`: it was cancelled because the run was stopped; then what its last attempt came
+-- to is told.
+local function note(self, row, res, failure, over)
+    local ok, err = true, nil
     if res ~= nil then
-        self.in_a_row, self.misses, self.answered_at = 0, 0, task.now()
+        self.in_a_row, self.misses, self.answered_at, self.reached = 0, 0, task.now(), true
         ok, err = put(self, row, answer_line(row, res))
-    else
-        local failure = errors.wrap(reply_or_err)
-        self.failed = self.failed + 1
-        verdict(self, failure)
-        ok, err = write_failure(self, failure_line(row, failure))
-        if ok then
-            ok, err = put(self, row, nil)
+        self.answered = self.answered + (ok and 1 or 0)
+    elseif failure.kind ~= "cancelled" then
+        if not over then
+            verdict(self, failure)
         end
+        ok, err = note_failure(self, row, failure)
     end
     if not ok then
-        self.broken = self.broken or err
+        self:stop(err)
     end
-    return res ~= nil or nil, reply_or_err
 end
 
+local function kept(self, row, id, ok, ...)
+    local first, second = ...
+    self.rows[id] = nil
+    self.under_way = self.under_way - 1
+    self.moved:set()
+    if ok and first ~= nil then
+        note(self, row, first)
+        return ...
+    elseif ok or errors.is(first) and first.kind ~= "cancelled" then
+        local failure = errors.wrap(ok and second or first)
+        local over = failure.kind == "cancelled" and self.broken and row.err
+        note(self, row, nil, over or failure, over)
+        return nil, failure
+    elseif errors.is(first) then
+        if self.broken and row.err then
+            note(self, row, nil, row.err, true)
+        end
+        error(first, 0)
+    end
+    local failure = bug(row, first)
+    log.error(failure.message .. (row.trace or ""))
+    self:stop(failure)
+    note(self, row, nil, failure, true)
+    return nil, failure
+end
+
+-- Calls fn(...) for a row, and writes down what comes of it.
 function Out:keep(row, fn, ...)
-    return keep(self, row, policy.try(fn, ...))
+    local current = core_task.current()
+    local id = current.id
+    row.task, self.rows[id] = current, row
+    return kept(self, row, id, xpcall(fn, function(raised)
+        if not errors.is(raised) then
+            row.trace = debug.traceback("", 2)
+        end
+        return task.note(raised)
+    end, ...))
+end
+
+-- Answers that there is no room for beside OUT are kept where temporary files are.
+local function rescue(self, lost)
+    local _, n = lost:gsub("\n", "")
+    local path = ("%s/leat-batch-%s.jsonl"):format(os.getenv "TMPDIR" or "/tmp", util.uuid():sub(1, 8))
+    local f, err = file.open(path, "xp")
+    local ok = f
+    if f then
+        ok, err = f:write(lost)
+        if ok then
+            ok, err = f:sync()
+        end
+        f:close()
+    end
+    if ok then
+        log.error(("%d answers could not be written to %s; they are in %s: append that file to OUT"):format(n,
+            self.path, path))
+    else
+        log.error(("%d answers could not be written to %s, nor elsewhere (%s), and are lost"):format(n,
+            self.path, err.message))
+    end
+end
+
+-- Answers that wait for those of rows before them, which will not come in this run.
+local function write_waiting(self)
+    for place = self.first, self.last do
+        local line = self.waiting[place]
+        if line then
+            self.waiting[place] = nil
+            self.writer:line(line) -- its failure is that of the close, too
+        end
+    end
 end
 
 function Out:close()
     local ok, err = true, nil
-    for _, writer in ipairs { self.writer or false, self.errors_writer or false } do
-        if writer then
-            local closed, why = writer:close()
-            if not closed then
-                ok, err = nil, err or why
-            end
+    if self.writer then
+        write_waiting(self)
+        ok, err = self.writer:close()
+        local lost = self.writer._rest
+        if lost and lost ~= "" then
+            rescue(self, lost)
+        end
+    end
+    if self.errors_writer then
+        local closed, why = self.errors_writer:close()
+        if not closed then
+            ok, err = nil, err or why
         end
     end
     return ok, err

@@ -225,6 +225,34 @@ expect_status 0
 expect_equal "$(ids ./--keyed.out)" "7
 8"
 
+begin "a dry run leaves nothing behind, and takes nothing away, whatever stands in IN"
+mkdir dry
+(cd dry && printf 'one\n{"no":"prompt"}\n42\n' >in && echo '{"of":"before"}' >o.errors)
+before=$(cd dry && md5sum -- *)
+try bash -c 'cd dry && exec "$LEAT" batch in o --dry-run'
+expect_status 0
+expect_err "1 row to send"
+expect_err "2 bad"
+expect_equal "$(cd dry && md5sum -- *)" "$before"
+try bash -c 'cd dry && rm o.errors && for i in {1..40}; do echo 42; done >in && exec "$LEAT" batch in o --dry-run -q'
+expect_equal "$(ls dry)" in
+expect_err "line 21 and others"
+rm -rf dry
+
+begin "the summary has the tokens, and with a price the cost"
+printf 'one two three\nfour\n' >priced
+try "$LEAT" batch priced priced.out --price 1000000,2000000
+expect_status 0
+tokens=$("$LEAT" -e 'local p, c = 0, 0 for r in leat.jsonl.read "priced.out" do
+    local u = r.response.body.usage p, c = p + u.prompt_tokens, c + u.completion_tokens end
+    print(("tokens: %d (prompts %d, answers %d); cost: %d"):format(p + c, p, c, p + 2 * c))')
+expect_err "$tokens"
+for price in 1 1,x -1,1 1,2,3 nan,1; do
+    try "$LEAT" batch priced never.out --price "$price"
+    expect_status 2
+    expect_err "--price takes two prices, such as 0.15,0.60, got '$price'"
+done
+
 begin "a second process on the same OUT is refused"
 "$LEAT" -e 'local f = assert(require("leat.file").open("locked.out", "a")) assert(f:lock()) print "held" io.stdout:flush() sleep(60)' >held &
 lib_pids+=($!)
@@ -292,21 +320,61 @@ expect_err "401"
 [ "$(wc -l <refused.out.errors)" -lt 50 ] || fail "it went on"
 grep -q canary out err refused.out refused.out.errors && fail "the key is shown"
 
-begin "a service that is away ends the run, and does not fail row after row"
+begin "a service that has never answered ends the run at once, with a few attempts"
 seq 500 | sed 's/^/row /' >away
-try env OPENAI_BASE_URL=http://127.0.0.1:1/v1 "$LEAT" batch away away.out -q --retries 0 --concurrency 10
+for options in "" "--retries 0" "--concurrency 1" "--concurrency 100 --rpm 6000" --ordered; do
+    rm -f away.out*
+    # shellcheck disable=SC2086 # a list of words
+    try env OPENAI_BASE_URL=http://127.0.0.1:1/v1 "$LEAT" batch away away.out -q $options
+    expect_status 1
+    expect_err "http://127.0.0.1:1/v1 has never answered, in "
+    n=$(sed -n 's/.* in \([0-9]*\) attempts.*/\1/p' err)
+    [ "$n" -ge 2 ] && [ "$n" -le 5 ] || fail "$options: $n attempts"
+    # The rows that were tried, and no others.
+    [ "$(wc -l <away.out.errors)" -le 100 ] || fail "$options: it went on: $(wc -l <away.out.errors)"
+done
+try "$LEAT" batch away dns.out -q --base-url http://nowhere.invalid/v1
+expect_status 1
+expect_err "http://nowhere.invalid/v1 has never answered"
+grep -q '"code":"dns"' dns.out.errors || fail "$(head -n 1 dns.out.errors)"
+
+begin "a service that hangs up on each call, or never speaks HTTP, ends the run, too"
+for says in "" "SSH-2.0-OpenSSH_9.2 and nothing else"; do
+    cat >mute.lua <<'LUA'
+local text = arg[1]
+local ffi = require "ffi"
+ffi.cdef [[
+int socket(int, int, int); int bind(int, const void *, unsigned); int listen(int, int);
+int accept(int, void *, void *); long write(int, const char *, unsigned long); int close(int);
+int getsockname(int, void *, unsigned *);
+]]
+local fd = ffi.C.socket(2, 1, 0)
+local at, len = ffi.new("uint8_t[16]", { 2, 0, 0, 0, 127, 0, 0, 1 }), ffi.new("unsigned[1]", 16)
+assert(ffi.C.bind(fd, at, 16) == 0 and ffi.C.listen(fd, 64) == 0)
+ffi.C.getsockname(fd, at, len)
+print(("http://127.0.0.1:%d/v1"):format(at[2] * 256 + at[3]))
+io.stdout:flush()
+while true do
+    local c = ffi.C.accept(fd, nil, nil)
+    ffi.C.write(c, text, #text)
+    ffi.C.close(c)
+end
+LUA
+    rm -f mute
+    mkfifo mute
+    luajit mute.lua "$says" >mute 2>/dev/null &
+    lib_pids+=($!)
+    read -r mute_address <mute
+    try "$LEAT" batch away "mute${#says}.out" -q --concurrency 20 --base-url "$mute_address"
+    expect_status 1
+    expect_err "has never answered, in 20 attempts"
+done
+
+begin "an address where something else is: the run ends, though no retry would help"
+try "$LEAT" batch away wrong.out -q --retries 0 --concurrency 10 --base-url "$first_url/wrong"
 expect_status 1
 expect_err "50 rows in a row have failed"
-[ "$(wc -l <away.out.errors)" -lt 100 ] || fail "it went on"
-
-begin "an address where nothing is, a name that is unknown: the run ends, though no retry would help"
-for address in "$first_url/wrong" http://nowhere.invalid/v1; do
-    try "$LEAT" batch away wrong.out -q --retries 0 --concurrency 10 --base-url "$address"
-    expect_status 1
-    expect_err "50 rows in a row have failed"
-    [ "$(wc -l <wrong.out.errors)" -lt 100 ] || fail "it went on"
-done
-grep -q '"code":"dns"' wrong.out.errors || fail "$(head -n 1 wrong.out.errors)"
+[ "$(wc -l <wrong.out.errors)" -lt 100 ] || fail "it went on"
 
 begin "a service that is started again in the midst of a run costs time, and no row"
 cat >restarted.lua <<'LUA'
