@@ -1,4 +1,6 @@
 #include "file_op.h"
+
+#include "log.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -214,7 +216,9 @@ enum err_kind file_error(int error, const char *verb, const char *name, struct e
 {
     char detail[128];
     const char *why = strerror_r(error, detail, sizeof detail);
-    err_set(err, error == ENOMEM ? ERR_MEMORY : ERR_IO, "%s %.150s: %s", verb, name, why);
+    char shown[151];
+    redact_path(shown, sizeof shown, name);
+    err_set(err, error == ENOMEM ? ERR_MEMORY : ERR_IO, "%s %s: %s", verb, shown, why);
     err->code = error;
     if (error == ENOENT)
         err_reason(err, "not_found");

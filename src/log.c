@@ -217,7 +217,8 @@ static void put_rest(struct writer *w, const char *s, size_t len)
         size_t value = ++i;
         while (i < len && strchr(in_path ? "&;?#/" : "&#", s[i]) == NULL)
             i++;
-        put(w, s + name, value - name);
+        bool odd_name = secret_segment(s + name, value - 1 - name);
+        put(w, odd_name ? "***=" : s + name, odd_name ? 4 : value - name);
         if (i > value && (secret_pair(s + name, value - 1 - name, s + value, i - value) ||
                           secret_segment(s + value, i - value))) {
             put(w, "***", 3);
@@ -231,6 +232,40 @@ static void put_rest(struct writer *w, const char *s, size_t len)
             put(w, s + value, i - value);
         }
     }
+}
+
+void redact_path(char *out, size_t size, const char *path)
+{
+    size_t len = strlen(path);
+    if (strstr(path, "://") != NULL) {
+        redact_url(out, size, path, len);
+        return;
+    }
+    struct writer w = {.out = out, .size = size};
+    put_rest(&w, path, len);
+    out[w.len] = '\0';
+}
+
+void redact_words(char *out, size_t size, const char *text)
+{
+    struct writer w = {.out = out, .size = size};
+    while (*text) {
+        size_t gap = strspn(text, " \t"), len = strcspn(text + gap, " \t");
+        char word[512];
+        put(&w, text, gap);
+        snprintf(word, sizeof word, "%.*s", (int)MIN(len, sizeof word - 1), text + gap);
+        if (strstr(word, "://")) {
+            char url[512];
+            redact_url(url, sizeof url, word, strlen(word));
+            put(&w, url, strlen(url));
+        } else if (secret_segment(word, strlen(word))) {
+            put(&w, "***", 3);
+        } else {
+            put(&w, word, strlen(word));
+        }
+        text += gap + len;
+    }
+    out[w.len] = '\0';
 }
 
 void redact_url(char *out, size_t size, const char *url, size_t len)

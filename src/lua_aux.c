@@ -227,7 +227,7 @@ size_t aux_check_list(lua_State *L, int index, const char *what)
         double at = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
         if (at != floor(at) || at < 1 || at > (double)n)
             aux_raise(L, "%s must be a list without holes, got one with the key %s", what,
-                      aux_picture(L, -2, NULL, given, sizeof given));
+                      aux_picture(L, -2, what, given, sizeof given));
         lua_pop(L, 1);
     }
     return n;

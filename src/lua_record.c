@@ -1,6 +1,8 @@
 #include "lua_record.h"
 
+#include "log.h"
 #include "lua_aux.h"
+#include "secret.h"
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -121,7 +123,7 @@ static int take_name(lua_State *L)
     struct name_call *call = lua_touserdata(L, 1);
     task_push_name(L, call->task);
     const char *name = lua_tostring(L, -1);
-    snprintf(call->text, sizeof call->text, "%s", name ? name : "?");
+    redact_words(call->text, sizeof call->text, name ? name : "?");
     return 0;
 }
 
@@ -318,7 +320,7 @@ static void name_request(const struct transfer *t, struct listed *x)
     char url[1024];
     const char *full = t->result.url ? t->result.url : t->spec.url;
     redact_url(url, sizeof url, full, strlen(full));
-    snprintf(x->label, sizeof x->label, "%.16s %.100s", transfer_method(t), url);
+    snprintf(x->label, sizeof x->label, "%.16s %.100s", secret_hidden(transfer_method(t)), url);
 }
 
 void record_request(struct record *r, const struct transfer *t)

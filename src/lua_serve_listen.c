@@ -2,6 +2,8 @@
  * stopping. */
 #include "lua_serve.h"
 
+#include "secret.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -88,7 +90,8 @@ static enum err_kind parse_host(const char *host, uint16_t port, struct sockaddr
         return ERR_NONE;
     }
     return err_set(err, ERR_INVALID,
-                   "serve: the host must be an IP address or 'localhost', not '%s'", host);
+                   "serve: the host must be an IP address or 'localhost', not '%s'",
+                   secret_hidden(host));
 }
 
 static enum err_kind listen_on(struct server *s, const char *host, uint16_t port, int *out,

@@ -196,6 +196,15 @@ static int looks_secret(lua_State *L)
     return 1;
 }
 
+/* (path) -> the path as it may be shown */
+static int shown_path(lua_State *L)
+{
+    char shown[4096];
+    redact_path(shown, sizeof shown, luaL_checkstring(L, 1));
+    lua_pushstring(L, shown);
+    return 1;
+}
+
 /* (word) -> whether it looks like a secret and does not merely name something, as a UUID does */
 static int secret_token(lua_State *L)
 {
@@ -237,6 +246,7 @@ int lua_open_util(lua_State *L, struct rt *rt)
                                          {"where", where},
                                          {"looks_secret", looks_secret},
                                          {"hidden", hidden},
+                                         {"path", shown_path},
                                          {"secret_token", secret_token},
                                          {"isatty", is_terminal},
                                          {NULL, NULL}};

@@ -9,6 +9,9 @@ local M = {}
 --- is given is not shown.
 M.picture = core.picture
 
+-- path(text): the path of a file as it may be shown.
+M.path = core.path
+
 -- hidden(text): the text, or "***" if it holds a secret; for names in messages.
 M.hidden = core.hidden
 
@@ -72,7 +75,7 @@ local function farness(word, candidate)
     if d > 2 and #a > 3 and #b > 3 and (a:find(b, 1, true) or b:find(a, 1, true)) then
         return 2
     end
-    return d < 3 and d < #word and d or 3
+    return (d < 2 and #word > 1 or d == 2 and #word > 5) and d or 3
 end
 
 -- The nearest candidates, three at most, as text.
@@ -148,6 +151,13 @@ function M.class(metatable, name, methods)
     return metatable
 end
 
+-- Raises unless `self` is one of `class`; `who` is the method, as it is called: "retry:call".
+function M.own(self, class, who)
+    if getmetatable(self) ~= class then
+        M.fail(("%s: call it with a colon, as in %s(...)"):format(who, who))
+    end
+end
+
 -- These are often given the key itself instead of a table with it in it.
 local GIVEN_KEYS = { openai = true, client = true, request = true, ["request: auth"] = true }
 
@@ -197,7 +207,7 @@ function M.list(what, list)
     for key in pairs(list) do
         if type(key) ~= "number" or key < 1 or key > n or key % 1 ~= 0 then
             M.fail(("%s must be a list without holes, got one with the key %s"):format(what,
-                M.picture(key)))
+                M.picture(key, what)))
         end
     end
 end

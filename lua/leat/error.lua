@@ -1,7 +1,6 @@
 -- Error values: what a failed operation returns beside nil.
-local meta = require("leat.core.task").error_meta
-
-meta.__name = "leat.error"
+local check = require "leat.check"
+local meta = check.class(require("leat.core.task").error_meta, "error")
 
 local M = {}
 
@@ -51,14 +50,14 @@ end
 --- ```
 function M.new(fields)
     if type(fields) ~= "table" then
-        error("error: expected a table such as {kind=\"invalid\", message=\"...\"}, got a "
-            .. type(fields), 2)
+        check.fail("error: expected a table such as {kind=\"invalid\", message=\"...\"}, got "
+            .. check.picture(fields))
     end
     local kind = fields.kind or "script"
     if not KINDS[kind] then
-        error("error: unknown kind '" .. tostring(kind) .. "' (kinds: timeout connect dns tls closed "
+        check.fail("error: unknown kind " .. check.picture(kind) .. " (kinds: timeout connect dns tls closed "
             .. "protocol http too_large cancelled circuit_open rate_limited budget invalid io memory "
-            .. "denied script raised internal)", 2)
+            .. "denied script raised internal)")
     end
     local e = {}
     for k, v in pairs(fields) do

@@ -3,6 +3,7 @@
 local await = require("leat.core").await
 local core = require "leat.core.file"
 
+local check = require "leat.check"
 local errors = require "leat.error"
 local runtime = require "leat.core.runtime"
 
@@ -15,7 +16,7 @@ local M = {}
 function M.open(path, how)
     if runtime.restricted then
         return nil, errors.new { kind = "denied", reason = "sandbox",
-            message = "files are not allowed in the sandbox ('" .. tostring(path) .. "')" }
+            message = "files are not allowed in the sandbox ('" .. check.path(tostring(path)) .. "')" }
     end
     return await(core.open(path, how))
 end

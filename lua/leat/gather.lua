@@ -494,6 +494,7 @@ end
 --- Cancels what still runs and waits for it. Done by itself when the task that opened it ends. Raises a bug
 --- of the clean-ups.
 function Arrivals:close()
+    check.own(self, Arrivals, "as_completed:close")
     self.closed = true -- perhaps it is already, and another task still waits for the rest
     local bug = drain(self.group, "as_completed was closed")
     if bug then

@@ -193,6 +193,7 @@ end
 --- assert(value == nil and err.kind == "invalid")
 --- ```
 function methods:json(opts)
+    check.own(self, Response, "res:json")
     if self._stream then
         check.fail "json: the body of this response is read as a stream (stream=true)"
     end

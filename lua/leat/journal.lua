@@ -25,6 +25,7 @@ local SORTED = { sorted = true }
 local ROWS = { path = "string", key = "function", config = true }
 
 local function invalid(path, message)
+    path = check.path(path)
     return errors.new { kind = "invalid", message = ("journal %s: %s"):format(path, message), file = path }
 end
 
@@ -173,7 +174,7 @@ local function load(self)
     if not ok then
         if err.reason == "locked" then
             return nil, errors.new { kind = "io", reason = "locked", message = ("journal %s: another process "
-                .. "is using it"):format(self.path), file = self.path }
+                .. "is using it"):format(check.path(self.path)), file = check.path(self.path) }
         end
         return nil, err
     end
@@ -325,7 +326,7 @@ function Journal:stopped()
         return self.broken
     elseif self.interrupted then
         return errors.new { kind = "cancelled", reason = "stopping",
-            message = "interrupted; the same run goes on from " .. self.path }
+            message = "interrupted; the same run goes on from " .. check.path(self.path) }
     end
 end
 

@@ -1,7 +1,35 @@
 -- JSON, strict in both directions and exact: what decode takes apart, encode puts together again.
+local check = require "leat.check"
 local core = require "leat.core.json"
+local runtime = require "leat.core.runtime"
 
 local M = {}
+
+-- What a script does to a null by mistake says what it is. All light userdata of a state have one metatable,
+-- so that of a host is left alone.
+local function explain_null(null)
+    local mt = { __metatable = "json.null" }
+    function mt.__tostring(v)
+        return v == null and "json.null" or "userdata"
+    end
+    local function wrong(what)
+        return function()
+            check.fail(what .. " json.null (a JSON null; it counts as true in a condition: compare with "
+                .. "== json.null)")
+        end
+    end
+    mt.__concat, mt.__call, mt.__len = wrong "attempt to join text to", wrong "attempt to call",
+        wrong "attempt to get the length of"
+    for _, name in ipairs { "__add", "__sub", "__mul", "__div", "__mod", "__pow", "__unm" } do
+        mt[name] = wrong "attempt to calculate with"
+    end
+    mt.__index, mt.__newindex = wrong "attempt to index", wrong "attempt to index"
+    debug.setmetatable(null, mt)
+end
+
+if not runtime.random then -- the state is the runtime's own
+    explain_null(core.null)
+end
 
 --- What `null` is decoded to, and encoded from. It is true in a condition: compare with `== json.null`.
 --- ```lua
@@ -78,6 +106,6 @@ function M.object(t)
     return core.object(t)
 end
 
-setmetatable(M, { __index = require("leat.check").foreign("json", "json") })
+setmetatable(M, { __index = check.foreign("json", "json") })
 
 return M

@@ -91,6 +91,7 @@ Writer.__index = Writer
 --- assert(out:close() and os.remove(path))
 --- ```
 function Writer:write(value)
+    check.own(self, Writer, "writer:write")
     local text, err = json.encode(value)
     if not text then
         return nil, err
@@ -109,6 +110,7 @@ end
 --- assert(out:close() and os.remove(path))
 --- ```
 function Writer:flush()
+    check.own(self, Writer, "writer:flush")
     return self._lines:flush()
 end
 
@@ -121,6 +123,7 @@ end
 --- assert(out:close() and out:close() and os.remove(path))
 --- ```
 function Writer:close()
+    check.own(self, Writer, "writer:close")
     return self._lines:close()
 end
 

@@ -16,6 +16,7 @@ local DISK_TIME = 60 -- seconds that a cancel waits for the disk
 
 -- An err about a line.
 function M.invalid(path, number, what)
+    path = check.path(path)
     return errors.new { kind = "invalid", message = ("%s:%d: %s"):format(path, number, what), file = path,
         line = number }
 end

@@ -20,6 +20,7 @@ end
 
 local function field(name, value)
     local text = secrets.scrubbed(core.redact(name, errors.text(value)))
+    name = secrets.scrubbed(name)
     if text == "" or text:find '[%s"=]' then
         text = '"' .. text:gsub('[\\"]', "\\%0") .. '"'
     end

@@ -225,13 +225,14 @@ end
 --- Cancels what is still read, closes the sources' streams and waits for that. Done by itself when the task
 --- that opened the merge ends.
 function Merge:close()
+    check.own(self, Merge, "merge:close")
     stop(self) -- also where another task does it, which still waits for the rest
 end
 
 local function list_of(sources)
     local keys, place, i = {}, {}, 0
     for key, source in pairs(sources) do
-        reader_of(source, "merge: source " .. tostring(key))
+        reader_of(source, "merge: source " .. check.hidden(tostring(key)))
         keys[#keys + 1] = key
         place[key] = #keys
     end

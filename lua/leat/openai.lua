@@ -212,7 +212,7 @@ Client.__index = Client
 setmetatable(Client, { __index = check.foreign("openai", "a client of leat.openai") })
 
 function Client:__tostring()
-    return ("openai (%s%s)"):format(self.base_url, self.model and ", " .. self.model or "")
+    return ("openai (%s%s)"):format(self.base_url, self.model and ", " .. check.hidden(self.model) or "")
 end
 
 local function check_self(self, name)

@@ -43,12 +43,7 @@ function M.count(who, opts, name, default)
     return check.count(who, "option '" .. name .. "'", opts[name] == nil and default or opts[name], 1)
 end
 
--- Raises unless `self` is one of `class`; `who` is the method, as it is called: "retry:call".
-function M.own(self, class, who)
-    if getmetatable(self) ~= class then
-        check.fail(("%s: call it with a colon, as in %s(...)"):format(who, who))
-    end
-end
+M.own = check.own
 
 -- Whether what a function raised is a failure (raising one of leat's errors means returning it), and not a
 -- bug or the cancel of this task.

@@ -429,7 +429,7 @@ function M.simulate(base_url, handler)
     scheme = scheme and scheme:lower()
     if scheme ~= "http" and scheme ~= "https" then
         check.fail(("simulate: '%s' must be http:// or https:// and a host, perhaps with a port, and no path")
-            :format(redact("url", base_url)))
+            :format(check.hidden(redact("url", base_url))))
     end
     local listener, err = serve.simulate(scheme .. "://" .. rest, opts.max_body or 64 * 1024 * 1024)
     if not listener then

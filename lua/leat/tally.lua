@@ -207,6 +207,8 @@ end
 --- assert(stats:check { failed = 0, success_rate = 0.99, p95 = 2 })
 --- ```
 function Stats:check(thresholds)
+    check.own(self, Stats, "stats:check")
+    check.table("stats:check", "thresholds", thresholds)
     check.options("check", thresholds, CHECKED)
     local missed = {}
     for name, bound in pairs(thresholds) do

@@ -44,7 +44,7 @@ grep -q '"ok":false' run.jsonl || fail "no error in the journal"
 grep -l canary out err run.jsonl pipe.jsonl >shown && fail "shown in: $(cat shown): $(grep -h canary out err run.jsonl pipe.jsonl | head -n 3)"
 
 begin "nor in what leat batch writes"
-seq 20 >rows
+seq -f "prompt %g" 20 >rows
 try "$LEAT" batch rows rows.out --retries 0
 expect_status 4
 grep -l canary out err rows.out rows.out.errors >shown && fail "shown in: $(cat shown)"
@@ -84,5 +84,21 @@ for path in v1 401; do
         grep -l canary out err *.jsonl echo.* | grep -v lua >shown && fail "shown in: $(cat shown)"
     done
 done
+
+begin "nor one that is given to any place or option of any public function, of a right type or a wrong one"
+mkdir every
+cd every || exit 2
+export SHAPED=sk-shaped-0123456789abcdef PLAIN=plaincanary
+try "$LEAT" -v --virtual-time --seed 1 --trace trace.json --report report.html --stats=stats.json \
+    "$root/tests/cli/everything.lua" "$root" </dev/null
+mv "$scratch/out" "$scratch/err" .
+grep -a -n -e "${SHAPED#sk-}" -e $PLAIN out err trace.json report.html stats.json | head -n 20 >../shown
+[ ! -s ../shown ] || fail "shown: $(cat ../shown)"
+[ "$(grep -ac ^DONE out)" -gt 90 ] || fail "few functions were called: $(grep -ac ^DONE out)"
+[ "$(awk '/^DONE/ { n += $3 } END { print n }' out)" -gt 200 ] || fail "few options were found"
+
+begin "what is raised by them names the script's line, and nothing inside leat"
+grep -aq "^COMPLAINTS	0$" out || fail "$(grep COMPLAINT err | sort -u | head -n 20; tail -n 3 err)"
+cd "$scratch" || exit 2
 
 finish
