@@ -65,8 +65,9 @@ local function switch(name)
 end
 
 local FLAGS = {
-    ["--model"] = text "model", ["--system"] = text "system", ["--prompt-field"] = text "prompt_field", ["--price"] = text "price",
-    ["--key"] = text "key", ["--errors"] = text "errors", ["--base-url"] = text "base_url",
+    ["--model"] = text "model", ["--system"] = text "system",
+    ["--prompt-field"] = text "prompt_field", ["--price"] = text "price", ["--key"] = text "key",
+    ["--errors"] = text "errors", ["--base-url"] = text "base_url",
     ["--concurrency"] = { name = "concurrency", kind = "number", least = 1, most = 100000, whole = true,
         word = "auto", says = "whole number from 1, or auto" },
     ["--rpm"] = number("rpm", 1), ["--tpm"] = number("tpm", 1), ["--timeout"] = number("timeout", 0.001),
