@@ -1,11 +1,10 @@
 -- OpenAI and what speaks like it: chat completions, whole and streamed, embeddings, models.
+local answers = require "leat.openai_reply"
 local check = require "leat.check"
 local errors = require "leat.error"
 local http = require "leat.http"
 local json = require "leat.json"
 local policy = require "leat.policy"
-local reply_error = require "leat.reply_error"
-local rules = require "leat.retry_rules"
 local runtime = require "leat.core.runtime"
 local util = require "leat.util"
 
@@ -78,41 +77,6 @@ local function redactor(secrets)
     end
 end
 
--- ---- errors
-
--- The wait that the server asks for. Headers go before the body.
-local function wait_of(res, said)
-    local hint = rules.hint(res)
-    return hint and hint > 0 and hint or said.retry_after or hint
-end
-
--- The error that a provider's answer stands for. `value` is its JSON, where it is decoded already; `text` is
--- the answer where that is not res.body.
-local function provider_error(self, res, value, text)
-    local said = reply_error.read(text or res.body, { value = value, redact = self._redact })
-    local status = res.ok and said.status or res.status
-    local retryable = rules.passing(status)
-    local asked = policy.header(res.headers, "x-should-retry")
-    if said.final then
-        retryable = false -- a 429 that no wait helps against
-    elseif asked == "true" or asked == "false" then
-        retryable = asked == "true"
-    end
-    local message = said.message or ("the server answered with status %d%s"):format(res.status,
-        res.reason ~= "" and " " .. res.reason or "")
-    return errors.new {
-        kind = "http", message = ("%s (status %d)"):format(message, status),
-        status = status, retryable = retryable, retry_after = wait_of(res, said),
-        type = said.type, code = said.code, param = said.param, body = said.body,
-        request_id = policy.header(res.headers, "x-request-id"), url = redact("url", res.url),
-    }
-end
-
-local function not_understood(what, res)
-    return errors.new { kind = "protocol", retryable = false, status = res.status,
-        message = "openai: the answer is not " .. what }
-end
-
 -- ---- calls
 
 -- What surrounds this call learns what it may have use for: the rate limits' headers, the tokens used.
@@ -149,30 +113,24 @@ local function retrying_scope()
     return scope
 end
 
--- The decoded answer, or nil, err.
-local function decoded(self, res)
-    local body, bad = res:json()
-    if not res.ok or type(body) == "table" and body.error ~= nil and body.error ~= json.null then
-        return nil, provider_error(self, res, body)
-    elseif type(body) ~= "table" then
-        return nil, bad or not_understood("a JSON object", res)
-    end
-    return body
-end
-
-local function exchange(self, spec)
+-- Sends a request. The decoded answer and the response; or nil, err.
+local function exchange(self, spec, judge, asked)
     local res, err = self._client:request(spec)
     if not res then
         return nil, err
     end
-    local body
-    body, err = decoded(self, res)
-    tell(res.headers, body and body.usage)
-    return body, err
+    local body, failed, value = answers.open(self, res, judge, asked)
+    value = body or value
+    tell(res.headers, value and value.usage)
+    if not body then
+        return nil, failed
+    end
+    return body, res
 end
 
--- Calls step(self, spec), and again where nothing outside does that.
-local function call(self, step, path, body, options)
+-- Calls step(self, spec, judge, body), and again where nothing outside does that. A body is a table, or a
+-- text of JSON that is sent as it is.
+local function call(self, step, path, body, options, judge)
     if self._query then
         path = path .. (path:find("?", 1, true) and "&" or "?") .. self._query
     end
@@ -200,9 +158,9 @@ local function call(self, step, path, body, options)
         end
     end
     if scope or not self.retry then
-        return step(self, spec)
+        return step(self, spec, judge, body)
     end
-    return self.retry:call(step, self, spec)
+    return self.retry:call(step, self, spec, judge, body)
 end
 
 -- ---- chat
@@ -254,26 +212,20 @@ local function chat_body(self, who, prompt, opts)
     return compose(self, who, input, opts)
 end
 
-local function first_message(reply)
-    local choice = type(reply.choices) == "table" and reply.choices[1]
-    return type(choice) == "table" and type(choice.message) == "table" and choice.message or nil
-end
-
 local function text_of(message)
     local content = message.content
-    return type(content) == "string" and content or require("leat.openai_stream").text_of(content)
+    if type(content) == "table" then
+        return require("leat.openai_merge").text_of(content)
+    end
+    return type(content) == "string" and content or ""
 end
 
-local function chat_once(self, spec)
-    local reply, err = exchange(self, spec)
+local function chat_once(self, spec, judge)
+    local reply, err = exchange(self, spec, judge)
     if not reply then
         return nil, err
     end
-    local message = first_message(reply)
-    if not message then
-        return nil, not_understood("a chat completion", { status = 200 })
-    end
-    return text_of(message), reply
+    return text_of(reply.choices[1].message), reply
 end
 
 --- Asks for a chat completion.
@@ -281,8 +233,13 @@ end
 ---@param opts? table timeout, headers; everything else (tools, response_format, temperature ...) is sent
 ---as it is
 ---@return string|nil text of the first choice; "" if there is none, as where only tools are called
----@return table reply the decoded answer; or the err. Kinds: http (err.status, err.code, err.type,
----err.retry_after, err.retryable; also where a status of 200 brings an error), protocol, and those of request
+---@return table reply the decoded answer; or the err. Kinds: http (the server's words in err.message;
+---err.status, err.code, err.type, err.param, err.retry_after, err.retryable; err.body: the beginning of its
+---answer), protocol (the answer is not a completion), and those of request
+---
+--- An error in an answer with status 200 is an error too (err.reason "error_in_answer"). Its err.status is
+--- the one that the answer states. Without one it is not retried. err.partial then holds the whole text of
+--- the answer. Half of a surrogate pair (`\ud83d`) in an answer becomes U+FFFD.
 ---
 --- All attempts of a call carry the same Idempotency-Key. Within leat.retry and leat.pipeline theirs is the
 --- only retry. Raises for wrong arguments.
@@ -301,7 +258,7 @@ function Client:chat(prompt, opts)
     if body.stream then
         check.fail "chat: the answer is not streamed here: use ai:stream(...)"
     end
-    return call(self, chat_once, "chat/completions", body, options)
+    return call(self, chat_once, "chat/completions", body, options, answers.chat)
 end
 
 --- Asks for a chat completion that comes piece by piece. Returns when the first piece is in; until then a
@@ -309,13 +266,22 @@ end
 ---@param prompt string|table as for chat
 ---@param opts? table as for chat
 ---@return function|nil stream iterator of strings; has close(), and at the end usage, finish_reason and reply
----(what `chat` would have returned, tool calls put together)
+---(what `chat` would have returned: pieces are put together by field, tool calls by index and id)
 ---@return table? err as from chat
 ---
 --- The iterator raises where the stream breaks: err.kind "http" for an error that the server sends in it,
---- "closed" (reason "truncated") where it ends too early. Left by `break` it stays open until close(), or
---- until the task that reads it ends. In a pipeline, read it to its end within the function: where it breaks
---- off the function has failed, and leat.retry and a pipeline call that anew, which asks for all of it again.
+--- "protocol" for data that begins as JSON and is not (err.partial holds it), "closed" (reason "truncated")
+--- where the stream ends with neither `[DONE]` nor a finish_reason. It skips what servers send to keep a
+--- connection open: comments, empty data, pings, text that is not JSON, and whatever follows the finish.
+---
+--- Limits: `timeout.first_byte` (and a `timeout` that is a number) limits the time to the response's headers.
+--- No event has to come for that. `timeout.idle` (and that number again) limits the time without any byte:
+--- each comment, ping or empty event begins it anew, so that a model may think for any time behind them. To
+--- limit the time to the first piece of text, use `leat.wait_for(s, ai.stream, ai, prompt)`.
+---
+--- Left by `break` the stream stays open until close(), or until the task that reads it ends. In a pipeline,
+--- read it to its end within the function: where it breaks off the function has failed, and leat.retry and a
+--- pipeline call that anew, which asks for all of it again.
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
@@ -341,34 +307,31 @@ function Client:stream(prompt, opts)
     local open = require("leat.openai_stream").open
     return call(self, function(_, spec)
         spec.stream = true
-        return open(self, spec, provider_error, tell)
+        return open(self, spec, tell)
     end, "chat/completions", body, options)
 end
 
 -- ---- the rest
 
--- Internal: for `leat batch`: sends a body to a path. The response and its decoded body; or nil, err.
+local function post_once(self, spec, judge, body)
+    local reply, res_or_err = exchange(self, spec, judge, body)
+    if not reply then
+        return nil, res_or_err
+    end
+    return res_or_err, reply
+end
+
+-- Internal: for `leat batch`: sends a body (a table or JSON text) to a path. The response and its reply.
 function M.post(self, path, body, options)
-    return call(self, function(_, spec)
-        local res, err = self._client:request(spec)
-        if not res then
-            return nil, err
-        end
-        local reply
-        reply, err = decoded(self, res)
-        tell(res.headers, reply and reply.usage)
-        if not reply then
-            return nil, err
-        end
-        return res, reply
-    end, path, body, options)
+    return call(self, post_once, path, body, options, answers.judge_of(path))
 end
 
 --- Asks for embeddings.
 ---@param input string|table a text, or a list of texts
 ---@param opts? table as for chat; model is mostly another one here
 ---@return table|nil vector a list of numbers, or for a list of texts a list of vectors in its order
----@return table reply or the err, as from chat
+---@return table reply or the err, as from chat; "protocol" too if the answer does not have one vector for
+---each text
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
@@ -385,23 +348,15 @@ function Client:embed(input, opts)
         return {}, { data = {} }
     end
     local body, options = compose(self, "embed", { input = input }, type(opts) == "table" and opts or nil)
-    local reply, err = call(self, exchange, "embeddings", body, options)
+    local reply, err = call(self, exchange, "embeddings", body, options, answers.judge_of "embeddings")
     if not reply then
         return nil, err
     end
-    local vectors, wanted = {}, list and #input or 1
-    for i, row in ipairs(type(reply.data) == "table" and reply.data or {}) do
-        if type(row) == "table" then
-            vectors[(tonumber(row.index) or i - 1) + 1] = row.embedding
-        end
+    local vectors = {}
+    for i, row in ipairs(reply.data) do
+        vectors[(row.index or i - 1) + 1] = row.embedding
     end
-    for i = 1, wanted do
-        local kind = type(vectors[i])
-        if kind ~= "table" and kind ~= "string" then -- a text: base64, where that was asked for
-            return nil, not_understood("one embedding for each text", { status = 200 })
-        end
-    end
-    return list and vectors or vectors[1], reply
+    return list and type(input[1]) ~= "number" and vectors or vectors[1], reply
 end
 
 --- The models on offer.
@@ -415,18 +370,13 @@ end
 --- ```
 function Client:models()
     check_self(self, "models")
-    local reply, err = call(self, exchange, "models", nil, {})
+    local reply, err = call(self, exchange, "models", nil, {}, answers.models)
     if not reply then
         return nil, err
-    elseif type(reply.data) ~= "table" then
-        return nil, not_understood("a list of models", { status = 200 })
     end
     local ids = {}
     for i, row in ipairs(reply.data) do
-        ids[i] = type(row) == "table" and row.id
-        if type(ids[i]) ~= "string" then
-            return nil, not_understood("a list of models", { status = 200 })
-        end
+        ids[i] = row.id
     end
     return ids, reply
 end

@@ -1,143 +1,197 @@
--- The streamed answers of leat.openai: events put together, and what may go wrong in them. Internal.
+-- The streamed answers of leat.openai: their events are read, noise is skipped, failures are found. Internal.
+local answers = require "leat.openai_reply"
 local errors = require "leat.error"
 local json = require "leat.json"
+local merge = require "leat.openai_merge"
+local policy = require "leat.policy"
 local upload = require "leat.upload"
 
 local redact = require("leat.core.util").redact
+
+local null = json.null
+local OPEN_BRACE = 123
 
 local M = {}
 
 local Stream = {}
 Stream.__index = Stream
 
-local function broken(self, fields)
-    fields.url, fields.status = redact("url", self.res.url), fields.status or self.res.status
-    return errors.new(fields)
-end
+-- ---- what an event is
 
--- ---- the answer as a whole, put together from its pieces
+-- Events of these names are there to keep the connection open, whatever they hold.
+local NOISE = { ping = true, heartbeat = true, keepalive = true, ["keep-alive"] = true }
 
--- Some servers give a list of parts, as a prompt may be one: the text of those that have any.
-function M.text_of(content)
-    local texts = { type(content) == "string" and content or nil }
-    for _, part in ipairs(type(content) == "table" and content or {}) do
-        texts[#texts + 1] = type(part) == "table" and type(part.text) == "string" and part.text or nil
-    end
-    return table.concat(texts)
-end
+-- A half of a surrogate pair is kept: its other half may come with the next piece.
+local KEEP = { surrogates = "keep" }
 
--- The entry of a list of which `part`, the i-th of an event, has more. They stand by their index, whichever
--- came first and where they begin; nothing is between them.
-local function entry_of(list, part, i)
-    local index = tonumber(part.index) or i - 1
-    local at = 1
-    while list[at] and list[at].index < index do
-        at = at + 1
-    end
-    if not list[at] or list[at].index ~= index then
-        table.insert(list, at, { index = index })
-    end
-    return list[at], index
-end
-
--- Text is added to text, whatever else is new replaces.
-local function add(into, piece)
-    for name, value in pairs(piece) do
-        local old = into[name]
-        if name == "content" and type(value) == "table" then
-            value = M.text_of(value)
-        end
-        if name == "tool_calls" and type(value) == "table" then
-            into.tool_calls = type(old) == "table" and old or json.array()
-            for i, part in ipairs(value) do
-                if type(part) == "table" then
-                    local entry, index = entry_of(into.tool_calls, part, i)
-                    add(entry, part)
-                    entry.index = index
-                end
-            end
-        elseif type(value) == "table" and type(old) == "table" then
-            add(old, value)
-        elseif type(value) == "string" and type(old) == "string" and name ~= "role" and name ~= "type"
-            and name ~= "id" then
-            into[name] = old .. value
-        elseif value ~= json.null or old == nil then
-            into[name] = value
+local function decode(self, text)
+    local value, bad = json.decode(text)
+    if value == nil then
+        local kept = json.decode(text, KEEP)
+        if kept ~= nil then
+            self.halves = true
+            return kept
         end
     end
+    return value, bad
 end
 
--- Takes up one decoded event; returns the text that it adds to the first choice, "" if none.
-local function take(self, event)
-    local reply, delta = self.reply, ""
-    for name, value in pairs(event) do
-        if name ~= "choices" and name ~= "usage" then
-            reply[name] = value
-        end
+local function failed(self, text, value, what)
+    if merge.is_finished(self.reply) then
+        return nil -- all of the answer was there, whatever came then
     end
-    if type(event.usage) == "table" then
-        self.usage, reply.usage = event.usage, event.usage
+    return answers.failed(self.ai, self.res, text, value, what)
+end
+
+-- Of an event that is no piece of an answer: the failure that it tells, or nil. Unnamed words are kept:
+-- they say what was wrong if no piece comes at all.
+local function other_event(self, event, value)
+    if event.event == "error" then
+        local said = type(value) == "table" and (value.error ~= nil and value or { error = value })
+            or { error = event.data }
+        return failed(self, event.data, said, "an event of the stream is an error")
+    elseif type(value) ~= "table" then
+        return nil
     end
-    for i, given in ipairs(type(event.choices) == "table" and event.choices or {}) do
-        local piece = type(given) == "table" and given or {}
-        local choice, index = entry_of(reply.choices, piece, i)
-        choice.message = choice.message or {}
-        local part = type(piece.delta) == "table" and piece.delta
-            or type(piece.message) == "table" and piece.message or {}
-        add(choice.message, part)
-        if type(piece.finish_reason) == "string" then
-            choice.finish_reason = piece.finish_reason
-            if index == 0 then
-                self.finish_reason = piece.finish_reason
+    local inner = type(value[1]) == "table" and value[1] or value
+    if answers.is_failure(inner) then
+        return failed(self, event.data, value, "an event of the stream is an error")
+    end
+    self.words = self.words or type(value.message) == "string" and event.data or nil
+    return nil
+end
+
+-- Of a piece of an answer: the failure that one of its choices tells, or nil.
+local function failed_choice(self, event, choices)
+    for i = 1, #choices do
+        local choice = choices[i]
+        if type(choice) == "table" and (choice.error ~= nil or choice.finish_reason == "error") then
+            local wrong, part = answers.judge_choice(choice)
+            if wrong then
+                return failed(self, event.data, part, wrong)
             end
         end
-        if index == 0 then
-            delta = delta .. M.text_of(part.content)
+    end
+end
+
+-- What an event holds: a piece of the answer; or nil, and "done" or the failure that it tells. nil alone is
+-- noise.
+local function piece_of(self, event)
+    local data, name = event.data, event.event
+    if NOISE[name] then
+        return nil
+    elseif data:byte() ~= OPEN_BRACE then
+        if data:find "^%s*\"?%[DONE%]\"?%s*$" then
+            return nil, "done"
+        elseif not data:find "^%s*[{[]" then
+            return nil, name == "error" and other_event(self, event) or nil
         end
     end
-    return delta
+    local value, bad = decode(self, data)
+    if value == nil and name ~= "error" then
+        return nil, failed(self, data, nil, "an event of the stream is not JSON (" .. bad.message .. ")")
+    end
+    local choices = type(value) == "table" and value.choices
+    if name == "error" or type(choices) ~= "table" or value.error ~= nil and value.error ~= null then
+        local err = other_event(self, event, value)
+        if err or type(value) ~= "table" or value.usage == nil and type(choices) ~= "table" then
+            return nil, err
+        end
+    end
+    if type(choices) ~= "table" then
+        return { usage = value.usage }
+    end
+    local err = failed_choice(self, event, choices)
+    if err then
+        return nil, err
+    end
+    return value
+end
+
+-- ---- texts that were cut within a surrogate pair
+
+-- Halves that meet are joined. One that ends a piece waits for the next piece.
+local function mended(self, delta)
+    local surrogates = require "leat.surrogates"
+    delta = (self.half or "") .. delta
+    local half = surrogates.tail(delta)
+    self.half = half
+    return surrogates.join(half and delta:sub(1, -#half - 1) or delta)
+end
+
+local function mend_all(value)
+    local join = require("leat.surrogates").join
+    for name, v in pairs(value) do
+        if type(v) == "string" then
+            value[name] = join(v)
+        elseif type(v) == "table" then
+            mend_all(v)
+        end
+    end
 end
 
 -- ---- reading
 
+-- Ends the stream. Returns the rest of its text, or nil.
 local function finish(self)
     self.done = true
-    self.reply.object = "chat.completion"
+    merge.finish(self.reply)
+    self.usage = self.reply.usage
+    local rest
+    if self.halves then
+        mend_all(self.reply)
+        rest = self.half and require("leat.surrogates").join(self.half)
+    end
     if self.res._stream then
         self.res:close()
     end
     self.tell(self.res.headers, self.usage)
+    return rest
+end
+
+-- What the end of the events means: "done", or a failure.
+local function ended(self, err)
+    if merge.is_finished(self.reply) then -- all of the text was there, whatever came then
+        return "done"
+    elseif err then
+        return err
+    elseif self.words and #self.reply.choices == 0 then
+        return answers.failed(self.ai, self.res, self.words, nil, "the stream ended without an answer")
+    end
+    return errors.new { kind = "closed", reason = "truncated", retryable = true,
+        url = redact("url", self.res.url), status = self.res.status,
+        message = "openai: the stream ended before the answer did" }
 end
 
 -- The next piece of text; nil at the end, or nil, err.
 local function next_delta(self)
     while true do
-        local event, err = self.res:next_event()
+        local event, err = self.next_event(self.res)
+        local piece, told
         if event == nil then
-            if self.finish_reason then -- all of the text was there, whatever came then
-                finish(self)
-                return nil
+            told = ended(self, err)
+        else
+            piece, told = piece_of(self, event)
+        end
+        if piece then
+            local delta = merge.take(self.reply, piece)
+            local first = self.reply.choices[1]
+            if first and first.index == 0 and first.finish_reason ~= "" and first.finish_reason ~= null then
+                self.finish_reason = first.finish_reason
             end
-            return nil, err or broken(self, { kind = "closed", reason = "truncated", retryable = true,
-                message = "openai: the stream ended before the answer did" })
-        elseif event.data == "[DONE]" then
-            finish(self)
-            return nil
-        end
-        local data, bad = json.decode(event.data)
-        if event.event == "error" or type(data) == "table" and data.error ~= nil and data.error ~= json.null
-        then
-            local body = type(data) == "table" and (data.error ~= nil and data or { error = data })
-                or { error = event.data }
-            return nil, self.provider_error(self.ai, self.res, body)
-        elseif type(data) ~= "table" then
-            return nil, broken(self, { kind = "protocol", retryable = false,
-                message = bad and "openai: an event of the stream is not JSON: " .. bad.message
-                    or "openai: an event of the stream is no JSON object" })
-        end
-        local delta = take(self, data)
-        if delta ~= "" then
-            return delta
+            if self.halves then
+                delta = mended(self, delta)
+            end
+            if delta ~= "" then
+                return delta
+            end
+        elseif told == "done" and #self.reply.choices > 0 then
+            return finish(self)
+        elseif told == "done" then
+            return nil, answers.failed(self.ai, self.res, self.words or "", nil,
+                "the stream ended without an answer: it had no choices")
+        elseif told then
+            return nil, told
         end
     end
 end
@@ -146,7 +200,10 @@ local function advance(self)
     local delta, err = next_delta(self)
     if err then
         self.error, self.done = err, true
-        self.res:close()
+        if self.res._stream then
+            self.res:close()
+        end
+        self.tell(self.res.headers, self.reply.usage)
     end
     return delta, err
 end
@@ -177,50 +234,125 @@ function Stream:close()
     self.first = nil
     if not self.done then
         self.done = true
-        self.res:close()
+        if self.res._stream then
+            self.res:close()
+        end
     end
 end
 
--- A server that does not stream: the whole answer is one piece.
-local function whole(self)
-    local res, err = upload.whole(self.res)
-    if not res then
-        return nil, err
+-- ---- answers whose content-type does not say that they are events
+
+local MOST_OTHER = 64 * 1024 * 1024 -- bytes of lines that belong to no event
+
+-- An iterator of events over lines. Lines that belong to none are added to `other`.
+local function events_in(next_line, other)
+    local bytes = 0
+    return function()
+        local data, name = nil, "message"
+        while true do
+            local line, err = next_line()
+            if line == nil then
+                return nil, err
+            elseif line == "" and data then
+                return { data = data, event = name }
+            end
+            local field, value = line:match "^(%a+):%s?(.*)$"
+            if field == "data" then
+                data = data and data .. "\n" .. value or value
+            elseif field == "event" then
+                name = value
+            elseif field ~= "id" and field ~= "retry" and line:byte() ~= 58 and bytes < MOST_OTHER then
+                bytes = bytes + #line
+                other[#other + 1] = line
+            end
+        end
     end
-    self.res = res
-    local body, bad = json.decode(res.body)
-    if not res.ok or type(body) == "table" and body.error ~= nil and body.error ~= json.null then
-        return nil, self.provider_error(self.ai, res, body)
-    elseif type(body) ~= "table" or type(body.choices) ~= "table" then
-        return nil, bad or broken(self, { kind = "protocol", retryable = false,
-            message = "openai: the answer is not a chat completion" })
+end
+
+local function lines_of(text)
+    local next_line = (text .. "\n"):gmatch "([^\n]*)\n"
+    return function()
+        local line = next_line()
+        return line and (line:gsub("\r$", ""))
     end
-    local delta = take(self, body)
+end
+
+-- All of an answer that came whole: the server does not stream.
+local function whole(self, text)
+    local res = self.res
+    local body, bad = answers.decode(text)
+    local wrong, part
+    if type(body) == "table" then
+        wrong, part = answers.chat(body)
+    else
+        wrong = bad and "the answer is not JSON (" .. bad.message .. ")" or "the answer is not a JSON object"
+    end
+    if wrong then
+        self.tell(res.headers, type(body) == "table" and body.usage or nil)
+        return nil, answers.failed(self.ai, res, text, part, wrong)
+    end
+    self.reply, self.usage, self.done = body, body.usage, true
+    self.finish_reason = body.choices[1].finish_reason
+    local delta = merge.text_of(body.choices[1].message.content)
     self.first = delta ~= "" and delta or nil
-    finish(self)
+    self.tell(res.headers, self.usage)
     return self
 end
 
--- Opens a stream and reads up to its first piece, or nil, err.
-function M.open(ai, spec, provider_error, tell)
-    local res, err = ai._client:request(spec)
-    if not res then
-        return nil, err
-    end
-    local self = setmetatable({ ai = ai, res = res, provider_error = provider_error, tell = tell,
-        done = false, reply = { choices = json.array() } }, Stream)
-    local kind = (res.headers["content-type"] or ""):lower()
-    if not res.ok then
-        tell(res.headers)
-    end
-    if not res.ok or not kind:find("event-stream", 1, true) and kind:find("json", 1, true) then
-        return whole(self)
-    end
+local function open_events(self)
+    local err
     self.first, err = advance(self)
     if err then
         return nil, err
     end
     return self
+end
+
+-- An answer of another type: whole, or events that are called something else.
+local function open_other(self, kind)
+    local other = {}
+    if kind:find("json", 1, true) or kind:find("html", 1, true) then
+        local res, err = upload.whole(self.res)
+        if not res then
+            return nil, err
+        elseif not res.body:find "^%s*%a*:" then
+            return whole(self, res.body)
+        end
+        self.next_event = events_in(lines_of(res.body), other)
+        return open_events(self)
+    end
+    local next_line = self.res:lines()
+    self.next_event = events_in(function()
+        return policy.try(next_line)
+    end, other)
+    local stream, err = open_events(self)
+    if stream or #other == 0 or err.reason ~= "truncated" then
+        return stream, err
+    end
+    return whole(setmetatable({ ai = self.ai, res = self.res, tell = self.tell }, Stream),
+        table.concat(other, "\n"))
+end
+
+-- Opens a stream and reads up to its first piece, or nil, err.
+function M.open(ai, spec, tell)
+    local res, err = ai._client:request(spec)
+    if not res then
+        return nil, err
+    elseif not res.ok then
+        tell(res.headers)
+        res, err = upload.whole(res)
+        if not res then
+            return nil, err
+        end
+        return nil, answers.refused(ai, res)
+    end
+    local self = setmetatable({ ai = ai, res = res, tell = tell, done = false, reply = merge.new(),
+        next_event = res.next_event }, Stream)
+    local kind = (res.headers["content-type"] or ""):lower()
+    if kind:find("event-stream", 1, true) then
+        return open_events(self)
+    end
+    return open_other(self, kind)
 end
 
 return M

@@ -38,7 +38,7 @@ local function detail_of(err)
     elseif kind == "script" or kind == "raised" then
         return words(err.message)
     elseif kind == "http" then
-        return err.code == "insufficient_quota" and err.code or nil
+        return err.code == "insufficient_quota" and err.code or err.reason ~= "retry_budget" and err.reason
     elseif err.reason ~= "retry_budget" then
         return err.reason
     end

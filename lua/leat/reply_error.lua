@@ -230,6 +230,8 @@ end
 -- What an object says; that which is wrapped in it goes before, being nearer to the cause.
 local function read_object(said, t, depth)
     read_waits(said, t)
+    said.names_error = said.names_error or t.object == "error" or t.type == "error" or t.success == false
+        or is_text(t.detail)
     for _, name in ipairs { "error", "errors", "detail", "message", "fault", "base_resp", "Error" } do
         local v = t[name]
         if type(v) == "table" then
@@ -304,6 +306,20 @@ local function of_html(text)
     return (text:gsub("<[^>]*>", " "))
 end
 
+-- The words of a page that gateways send, beside its status.
+local PHRASES = { "bad gateway", "unavailable", "gateway time", "internal server error", "too many requests",
+    "bad request", "not found", "forbidden", "unauthorized", "overloaded", "timed out" }
+
+-- The status in a title such as "502 Bad Gateway", or nil.
+local function status_of_title(title)
+    local number, lower = title:match "%f[%w]([45]%d%d)%f[%W]", title:lower()
+    for _, phrase in ipairs(PHRASES) do
+        if number and lower:find(phrase, 1, true) then
+            return tonumber(number)
+        end
+    end
+end
+
 -- The data of the first event of a stream, or nil.
 local function of_events(text)
     local data = {}
@@ -341,7 +357,9 @@ end
 local function read_body(said, text)
     if text:find "^%s*<" then
         said.html = not text:find "^%s*<%?xml" or nil
-        note_words(said, of_html(text))
+        local title = of_html(text)
+        said.status = said.html and status_of_title(title)
+        note_words(said, title)
         return
     elseif looks_like_events(text) then
         text = of_events(text) or ""
@@ -362,7 +380,8 @@ end
 -- secrets out of a text. Returns a table, in which every field may be nil:
 --   message       what it said, on one line
 --   type, code, param   texts
---   status        400 to 599: the body's own number, or what its words stand for ("overloaded_error")
+--   status        400 to 599: the body's own number, or what its words stand for ("overloaded_error",
+--                 the title "502 Bad Gateway")
 --   retry_after   the seconds that the body asks to wait
 --   final         true: no wait helps (a spent quota)
 --   body          the head of the body: at most 2 KiB of UTF-8 without control characters

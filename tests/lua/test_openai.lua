@@ -130,7 +130,7 @@ t.test("a status without JSON is an error as well, and a 200 without JSON", func
     local server = serve({ status = 404, body = "<html>" }, { body = "<html>" }, { json = { odd = true } })
     local ai = client(server)
     t.eq(t.fails("http", ai:chat "x").status, 404)
-    t.fails("invalid", ai:chat "x")
+    t.fails("protocol", ai:chat "x")
     t.fails("protocol", ai:chat "x")
     server:close()
 end)

@@ -1,0 +1,376 @@
+-- How the pieces of a streamed answer become the answer that would have come whole. Internal.
+--
+-- RULES says for each field how a further piece of it joins what is there. In none of them does "" or null
+-- replace a value.
+local json = require "leat.json"
+
+local null = json.null
+local concat, insert = table.concat, table.insert
+
+local M = {}
+
+local function is_empty(v)
+    return v == nil or v == null or v == ""
+end
+
+-- ---- rules: each takes what is there (or nil) and a piece, and returns what is there then
+
+-- The first value that says something counts: ids, names, roles. A `created` of 0 says nothing.
+local function first(old, new)
+    if not is_empty(old) and old ~= 0 or is_empty(new) and old ~= nil then
+        return old
+    end
+    return new
+end
+
+local function last(old, new)
+    if is_empty(new) and old ~= nil then
+        return old
+    end
+    return new
+end
+
+-- Text is added to text.
+local function append(old, new)
+    if type(old) == "string" and type(new) == "string" then
+        return old .. new
+    end
+    return last(old, new)
+end
+
+-- The entries of lists are whole: they are added to the list.
+local function entries(old, new)
+    if type(old) ~= "table" or type(new) ~= "table" or new[1] == nil then
+        return type(new) == "table" and old or last(old, new)
+    end
+    for i = 1, #new do
+        insert(old, new[i])
+    end
+    return old
+end
+
+-- A list that may be added to later: the caller's own is left alone.
+local function list_of(old, new)
+    if type(new) == "table" and type(old) ~= "table" then
+        return entries(json.array(), new)
+    end
+    return entries(old, new)
+end
+
+-- Adds the fields of `piece` to `into` by their rules; other fields by rules.other.
+local function add(rules, into, piece)
+    for name, value in pairs(piece) do
+        into[name] = (rules[name] or rules.other)(into[name], value)
+    end
+    return into
+end
+
+local function object(rules)
+    return function(old, new)
+        if type(new) ~= "table" then
+            return last(old, new)
+        end
+        return add(rules, type(old) == "table" and old or {}, new)
+    end
+end
+
+-- A field that only some providers have, in a message: text in pieces, lists in pieces.
+local function unknown(old, new)
+    if type(new) == "table" and (new[1] ~= nil or type(old) == "table" and old[1] ~= nil) then
+        return list_of(old, new)
+    end
+    return append(old, new)
+end
+
+-- ---- content: a text, or a list of parts
+
+-- The text of those parts that have any.
+function M.text_of(content)
+    local texts = { type(content) == "string" and content or nil }
+    for _, part in ipairs(type(content) == "table" and content or {}) do
+        texts[#texts + 1] = type(part) == "table" and type(part.text) == "string" and part.text or nil
+    end
+    return concat(texts)
+end
+
+-- Whether a part holds something beside text, such as reasoning.
+local function holds_more(part)
+    if type(part) ~= "table" or type(part.text) == "string" then
+        return false
+    end
+    for name, value in pairs(part) do
+        if name ~= "type" and not is_empty(value) and (type(value) ~= "table" or next(value) ~= nil) then
+            return true
+        end
+    end
+    return false
+end
+
+local function all_text(parts)
+    for i = 1, #parts do
+        if holds_more(parts[i]) then
+            return false
+        end
+    end
+    return true
+end
+
+local add_parts
+
+-- A part continues the one before it if they are of one type.
+local PART = { type = first, text = append, thinking = function(old, new)
+    if type(new) == "table" then
+        return add_parts(type(old) == "table" and old or json.array(), new)
+    end
+    return append(old, new)
+end, other = last }
+
+function add_parts(list, parts)
+    for i = 1, #parts do
+        local part, before = parts[i], list[#list]
+        if type(part) == "table" and type(before) == "table" and part.type == before.type
+            and (part.type == "text" or part.type == "thinking") then
+            add(PART, before, part)
+        elseif type(part) == "table" then
+            insert(list, add(PART, {}, part))
+        else
+            insert(list, part)
+        end
+    end
+    return list
+end
+
+local function as_parts(v)
+    if type(v) == "table" then
+        return v
+    end
+    return is_empty(v) and {} or { { type = "text", text = v } }
+end
+
+local function content(old, new)
+    if type(new) == "string" and type(old) ~= "table" then
+        return append(old, new)
+    elseif type(new) ~= "table" and type(new) ~= "string" then
+        return last(old, new)
+    elseif type(old) ~= "table" and all_text(new) then
+        return append(is_empty(old) and "" or old, M.text_of(new))
+    end
+    local list = type(old) == "table" and old or add_parts(json.array(), as_parts(old))
+    return add_parts(list, as_parts(new))
+end
+
+-- ---- tool calls
+
+local CALLED = { name = first, arguments = append, other = last }
+local CALL = { id = first, type = first, index = first, ["function"] = object(CALLED), other = last }
+
+-- An id that tells calls apart. Some servers write "null" for none.
+local function id_of(call)
+    return type(call.id) == "string" and call.id ~= "" and call.id ~= "null" and call.id or nil
+end
+
+local function called(call)
+    return type(call["function"]) == "table" and call["function"] or {}
+end
+
+local function is_whole(arguments)
+    return type(arguments) == "table"
+        or type(arguments) == "string" and type(json.decode(arguments)) == "table"
+end
+
+-- Whether a piece with the same index as `call`, or without one, begins another call.
+local function begins_another(call, piece)
+    local id, old_id = id_of(piece), id_of(call)
+    if id and old_id then
+        return id ~= old_id
+    end
+    local name, was = called(piece).name, called(call)
+    if is_empty(name) or is_empty(was.name) then
+        return false
+    end
+    return name ~= was.name or is_whole(was.arguments)
+end
+
+-- Opens a call. Calls stand by their index, whichever came first.
+local function open(calls, index)
+    local at = #calls + 1
+    while at > 1 and calls[at - 1].index > index do
+        at = at - 1
+    end
+    insert(calls, at, { index = index })
+    return calls[at]
+end
+
+local function with_index(calls, index, piece)
+    for i = #calls, 1, -1 do
+        if calls[i].index == index then
+            return begins_another(calls[i], piece) and open(calls, index) or calls[i]
+        end
+    end
+    return open(calls, index)
+end
+
+local function without_index(calls, piece)
+    local id, latest = id_of(piece), calls[#calls]
+    if id then
+        for i = #calls, 1, -1 do
+            if id_of(calls[i]) == id then
+                return calls[i]
+            end
+        end
+    end
+    if id or not latest or begins_another(latest, piece) then
+        return open(calls, latest and latest.index + 1 or 0)
+    end
+    return latest
+end
+
+local function tool_calls(old, new)
+    if type(new) ~= "table" then
+        return last(old, new)
+    end
+    local calls = type(old) == "table" and old or json.array()
+    for i = 1, #new do
+        local piece = new[i]
+        if type(piece) == "table" then
+            local index = tonumber(piece.index)
+            local call = index and with_index(calls, index, piece) or without_index(calls, piece)
+            index = call.index
+            add(CALL, call, piece)
+            call.index = index
+        end
+    end
+    return calls
+end
+
+-- ---- the rules
+
+local MESSAGE = {
+    role = first, name = first, id = first, content = content, refusal = append, reasoning = append,
+    reasoning_content = append, tool_calls = tool_calls, function_call = object(CALLED),
+    annotations = list_of, reasoning_details = list_of, images = list_of,
+    audio = object { id = first, data = append, transcript = append, other = last },
+    other = unknown,
+}
+
+local CHOICE = {
+    index = first, finish_reason = last, message = object(MESSAGE), delta = object(MESSAGE),
+    logprobs = object { content = list_of, refusal = list_of, other = last },
+    other = last,
+}
+
+local function is_complete(usage)
+    return type(usage.prompt_tokens) == "number" and type(usage.completion_tokens) == "number"
+end
+
+-- The last complete one counts: some servers send one with each piece.
+local function usage_of(old, new)
+    if type(new) ~= "table" or next(new) == nil
+        or type(old) == "table" and is_complete(old) and not is_complete(new) then
+        return old
+    end
+    return new
+end
+
+local REPLY = {
+    id = first, object = first, model = first, created = first, system_fingerprint = first,
+    usage = usage_of, other = last,
+}
+
+M.RULES = {
+    reply = REPLY, choice = CHOICE, message = MESSAGE, call = CALL, called = CALLED, part = PART,
+}
+
+-- ---- the answer
+
+-- The choice that `piece`, the i-th of an event, has more of.
+local function choice_of(choices, piece, i)
+    local index = tonumber(piece.index) or i - 1
+    local at = #choices + 1
+    while at > 1 and choices[at - 1].index >= index do
+        at = at - 1
+    end
+    if not choices[at] or choices[at].index ~= index then
+        insert(choices, at, { index = index, message = {} })
+    end
+    return choices[at]
+end
+
+local function take_choice(choice, piece)
+    for name, value in pairs(piece) do
+        if name == "delta" or name == "message" then
+            if type(value) == "table" then
+                add(MESSAGE, choice.message, value)
+            end
+        elseif name ~= "index" and name ~= "usage" then
+            choice[name] = (CHOICE[name] or last)(choice[name], value)
+        end
+    end
+end
+
+function M.new()
+    return { choices = json.array() }
+end
+
+-- Adds a decoded event to the answer. Returns the text that it adds to the first choice, "" if none.
+function M.take(reply, event)
+    local delta = ""
+    for name, value in pairs(event) do
+        if name ~= "choices" then
+            reply[name] = (REPLY[name] or last)(reply[name], value)
+        end
+    end
+    local choices = type(event.choices) == "table" and event.choices or {}
+    for i = 1, #choices do
+        local piece = choices[i]
+        if type(piece) == "table" then
+            local choice = choice_of(reply.choices, piece, i)
+            take_choice(choice, piece)
+            if choice.index == 0 then
+                local part = type(piece.delta) == "table" and piece.delta
+                    or type(piece.message) == "table" and piece.message or {}
+                local text = part.content
+                if type(text) == "string" then
+                    delta = delta == "" and text or delta .. text
+                elseif type(text) == "table" then
+                    delta = delta .. M.text_of(text)
+                end
+            end
+            if piece.usage ~= nil then -- Moonshot's place for it
+                reply.usage = usage_of(reply.usage, piece.usage)
+            end
+        end
+    end
+    local groq = event.x_groq
+    if type(groq) == "table" then
+        reply.usage = usage_of(reply.usage, groq.usage)
+    end
+    return delta
+end
+
+-- Whether every choice that has begun has ended.
+function M.is_finished(reply)
+    for i = 1, #reply.choices do
+        if is_empty(reply.choices[i].finish_reason) then
+            return false
+        end
+    end
+    return #reply.choices > 0
+end
+
+-- The answer as it would have come whole.
+function M.finish(reply)
+    reply.object = "chat.completion"
+    for _, choice in ipairs(reply.choices) do
+        local message = choice.message
+        if is_empty(message.role) then
+            message.role = "assistant"
+        end
+        for _, call in ipairs(type(message.tool_calls) == "table" and message.tool_calls or {}) do
+            call.index = nil -- where pieces belong: a whole answer has no use for it
+        end
+    end
+    return reply
+end
+
+return M
