@@ -22,7 +22,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say "building ..."
-if ! { cmake -B build && cmake --build build --target leat --parallel "$(nproc)"; } \
+if ! { cmake -B build && cmake --build build --target leat_installed --parallel "$(nproc)"; } \
     >"$scratch/log" 2>&1; then
     tail -n 40 "$scratch/log" >&2
     say "the build failed"

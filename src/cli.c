@@ -31,6 +31,8 @@ static const char usage_text[] =
     "       leat [options] -i script.lua [args] run a script, then the prompt\n"
     "       leat batch IN OUT [options]         rows through the API into answers, resumable\n"
     "       leat mock [options]                 an OpenAI-compatible server on loopback\n"
+    "       leat help [name]                    what a function takes and returns: leat help "
+    "gather\n"
     "\n"
     "options:\n"
     "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
@@ -119,6 +121,19 @@ static size_t bytes_of(const char *text)
     return end && !*end && n >= 1 << 20 && n <= 1e15 ? (size_t)n : 0;
 }
 
+/* leat help [name ...]. */
+static int parse_help(struct options *o, const char *const *names)
+{
+    o->command = "help_cli";
+    o->title = "leat help";
+    o->args = names;
+    if (names[0] && (strcmp(names[0], "-h") == 0 || strcmp(names[0], "--help") == 0))
+        o->args++;
+    if (!o->args[0])
+        fputs(usage_text, stdout);
+    return -1;
+}
+
 /* Fills *o. -1: go on; else the exit status. */
 static int parse(int argc, const char *const *argv, struct options *o)
 {
@@ -198,6 +213,12 @@ static int parse(int argc, const char *const *argv, struct options *o)
         } else if (strcmp(argv[i], "repl") == 0) {
             o->repl = true;
             i++;
+        } else if (strcmp(argv[i], "help") == 0) {
+            return parse_help(o, argv + i + 1);
+        } else if (strcmp(argv[i], "version") == 0) {
+            if (argv[i + 1])
+                return complain("version takes nothing, got", argv[i + 1]);
+            return print_version();
         } else {
             if (strcmp(argv[i], "run") == 0) {
                 if (++i >= argc)
@@ -316,7 +337,8 @@ static const char *no_command(const char *word)
 {
     if (strpbrk(word, "./") || access(word, F_OK) == 0)
         return "";
-    return ", and there is no command of that name: batch, mock, repl, run (see leat --help)";
+    return ", and there is no command of that name: batch, help, mock, repl, run, version (see "
+           "leat --help)";
 }
 
 /* A descriptor 0, 1 or 2 that the caller closed would go to the first socket or timer we open. */

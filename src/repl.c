@@ -1,6 +1,5 @@
 #include "repl.h"
 
-#include "embedded.h"
 #include "lua_aux.h"
 #include "repl_stop.h"
 #ifdef LEAT_LIBEDIT
@@ -372,23 +371,12 @@ static int l_noted(lua_State *L)
     return lua_isstring(L, -1);
 }
 
-/* sources(): the text of leat's own modules by name. */
-static int l_sources(lua_State *L)
-{
-    lua_newtable(L);
-    for (const struct embedded_module *m = embedded_modules; m->name; m++) {
-        lua_pushlstring(L, m->source, m->len);
-        lua_setfield(L, -2, m->name);
-    }
-    return 1;
-}
-
 static const luaL_Reg functions[] = {
     {"open", l_open},         {"close", l_close},     {"next_start", l_next},
     {"post", l_post},         {"prompt", l_prompt},   {"answer", l_answer},
     {"remember", l_remember}, {"width", l_width},     {"isatty", l_isatty},
     {"awaited", l_awaited},   {"find", l_find},       {"cancelled", l_cancelled},
-    {"noted", l_noted},       {"sources", l_sources}, {NULL, NULL}};
+    {"noted", l_noted}, {NULL, NULL}};
 
 static int open_module(lua_State *L)
 {

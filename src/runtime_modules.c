@@ -6,6 +6,7 @@
 #include "runtime_block.h"
 #include "runtime_host.h"
 #include <curl/curl.h>
+#include <lua5.1/lua-cjson.h>
 #include <luajit.h>
 #include <lualib.h>
 #include <openssl/crypto.h>
@@ -15,6 +16,9 @@
 #ifndef LEAT_VERSION
 #define LEAT_VERSION "0.0.0"
 #endif
+
+/* Of lua-cjson, whose header does not have it. */
+int luaopen_cjson_safe(lua_State *L);
 
 typedef int (*open_fn)(lua_State *L, struct rt *rt);
 
@@ -90,9 +94,20 @@ static int l_random(lua_State *L)
     return 1;
 }
 
+/* sources(): the text of leat's own modules by name. */
+static int l_sources(lua_State *L)
+{
+    lua_newtable(L);
+    for (const struct embedded_module *m = embedded_modules; m->name; m++) {
+        lua_pushlstring(L, m->source, m->len);
+        lua_setfield(L, -2, m->name);
+    }
+    return 1;
+}
+
 static int open_runtime(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg fns[] = {{"exit", l_exit}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"exit", l_exit}, {"sources", l_sources}, {NULL, NULL}};
     lua_newtable(L);
     rt_setfuncs(L, rt, fns);
     lua_pushboolean(L, rt->virtual_time);
@@ -101,6 +116,10 @@ static int open_runtime(lua_State *L, struct rt *rt)
     lua_setfield(L, -2, "seed"); /* for math.random */
     runtime_push_print(L, rt);
     lua_setfield(L, -2, "print");
+    lua_pushcfunction(L, luaopen_cjson);
+    lua_setfield(L, -2, "cjson");
+    lua_pushcfunction(L, luaopen_cjson_safe);
+    lua_setfield(L, -2, "cjson_safe");
     if (!rt->sched.own_state) { /* the host's math.random has a seed of the host's, or none */
         lua_pushlightuserdata(L, rt);
         lua_pushcclosure(L, l_random, 1);

@@ -12,7 +12,7 @@ local task = require "leat.task"
 
 local M = {}
 
-local USAGE = [[
+M.USAGE = [[
 usage: leat batch IN OUT [options]     rows in, answers out; the same command again goes on
 
   IN     a row a line: {"prompt": "..."}, {"messages": [...]}, plain text, or lines of OpenAI's
@@ -305,7 +305,7 @@ function M.main(args)
     if not opts then
         usage_error(rest)
     elseif opts.help then
-        io.stdout:write(USAGE)
+        io.stdout:write(M.USAGE)
         return true
     elseif #rest ~= 2 then
         usage_error(#rest < 2 and "takes IN and OUT" or ("what is '%s' for?"):format(rest[3]))

@@ -94,6 +94,8 @@ local function near_ones(word, candidates)
     return table.concat(found, " or ", 1, math.min(#found, 3)), least
 end
 
+M.near = near_ones
+
 local function sorted(candidates)
     local names = {}
     for name in pairs(candidates) do

@@ -1,6 +1,7 @@
--- help() at the prompt: the comments above leat's public functions, read from its own sources. Internal.
+-- help() at the prompt and `leat help`: the comments above leat's public functions, read from its own
+-- sources. Internal.
 local check = require "leat.check"
-local core = require "leat.core.repl"
+local runtime = require "leat.core.runtime"
 local leat = require "leat"
 
 local M = {}
@@ -61,7 +62,7 @@ local function load_all()
     if entries then
         return
     end
-    sources, entries, public = core.sources(), {}, {}
+    sources, entries, public = runtime.sources(), {}, {}
     local modules = {}
     for module in pairs(sources) do
         modules[#modules + 1] = module
@@ -164,7 +165,7 @@ local function listing(names)
     return table.concat(out, "\n") .. "\n"
 end
 
-local function overview()
+local function all_names()
     local names, members = {}, {}
     for name in pairs(public) do
         local list = name:find "[.:]" and members or names
@@ -172,16 +173,26 @@ local function overview()
     end
     table.sort(members)
     local more = ("  " .. table.concat(members, " ")):gsub("(" .. ("."):rep(70) .. "[^ ]*) ", "%1\n  ")
+    return "leat. (request, gather, semaphore, wait_for, sleep, spawn and json without it too):\n"
+        .. listing(names) .. "and, each with a help of its own:\n" .. more .. "\n"
+end
+
+local function overview()
     return "At the prompt: an expression is waited for and shown; _ is the last value, _1 that of line 1.\n"
         .. "  help(request), help \"json\"   what one thing does      tasks()      who waits for what\n"
         .. "  inspect(v, options)          a value, as text         cancel(id)   ends one of them\n"
         .. "Tab completes, Ctrl-R searches the history, Ctrl-C cancels a line, Ctrl-D leaves.\n\n"
-        .. "leat. (request, gather, semaphore, wait_for, sleep, spawn and json without it too):\n"
-        .. listing(names) .. "and, each with a help of its own:\n" .. more .. "\n"
+        .. all_names()
 end
 
+-- What such things are mostly called.
+local ALIASES = {
+    res = "response", sem = "semaphore", q = "queue", t = "task", ai = "openai", pipe = "pipeline",
+}
+
+-- The text about a name; and whether it is known.
 local function by_name(word)
-    local name = word:gsub("^leat[.:]", "")
+    local name = word:lower():gsub("^leat[.:]", ""):gsub("^%w+", ALIASES)
     local entry = public[name] or public[name:gsub("%.", ":")]
     local members, namesakes, mentions = {}, {}, {}
     for other, e in pairs(public) do
@@ -201,15 +212,16 @@ local function by_name(word)
         members[#members + 1] = other
     end
     if entry then
-        return text_of(entry, name) .. (#members > 0 and "\n" .. listing(members) or "")
+        return text_of(entry, name) .. (#members > 0 and "\n" .. listing(members) or ""), true
     elseif #members > 0 then
-        return listing(members)
-    elseif #mentions > 0 then
-        return "no '" .. word .. "', but it is mentioned by:\n" .. listing(mentions)
+        return listing(members), true
     end
-    local near = check.suggest(name, public)
-    return "nothing is known about '" .. word .. "'" .. (near and " (did you mean '" .. near .. "'?)" or "")
-        .. "; help() lists what there is\n"
+    local near = check.near(name, public)
+    if near == "" and #mentions > 0 then
+        return "no '" .. word .. "', but it is mentioned by:\n" .. listing(mentions), false
+    end
+    near = near ~= "" and " (did you mean " .. near .. "?)" or ""
+    return "nothing is known about '" .. word .. "'" .. near .. "; help() lists what there is\n", false
 end
 
 local function entry_of(fn)
@@ -279,6 +291,15 @@ function M.help(...)
         text = by_table(what) or "a " .. type(what) .. "; help() lists what there is\n"
     end
     io.stdout:write(text)
+end
+
+-- For `leat help`: the text about a name, and whether it is known; without a name the list of names.
+function M.about(name)
+    load_all()
+    if name then
+        return by_name(name)
+    end
+    return all_names(), true
 end
 
 -- The names of all public functions, sorted.

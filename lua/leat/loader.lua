@@ -2,6 +2,7 @@
 -- beside the script first. Internal.
 local check = require "leat.check"
 local core = require "leat.core"
+local runtime = require "leat.core.runtime"
 local task = require "leat.core.task"
 
 local M = {}
@@ -35,6 +36,9 @@ local function compile(path, text)
     return loadstring((text:gsub("^#[^\n]*", "")), "@" .. path)
 end
 
+-- lua-cjson is linked with leat. It stands in where none is installed for the script's Lua.
+local LINKED = { cjson = runtime.cjson, ["cjson.safe"] = runtime.cjson_safe }
+
 -- The function that makes module `name`, or raises with the places where it was looked for.
 local function find(name, beside)
     if package.preload[name] then
@@ -55,6 +59,9 @@ local function find(name, beside)
             return loader
         end
         tried[#tried + 1] = loader or ""
+    end
+    if LINKED[name] then
+        return LINKED[name]
     end
     check.fail("require: module '" .. name .. "' not found:" .. table.concat(tried))
 end

@@ -24,7 +24,7 @@ begin "a word that is neither a script nor a command says which commands there a
 try "$LEAT" bacth in.jsonl out.jsonl
 expect_status 2
 expect_lines err 1
-expect_err "cannot read script 'bacth': No such file or directory, and there is no command of that name: batch"
+expect_err "cannot read script 'bacth': No such file or directory, and there is no command of that name: batch, help"
 
 begin "a script that is not there is one clear line"
 try "$LEAT" missing.lua
@@ -232,6 +232,89 @@ expect_status 0
 for library in LuaJIT libuv libcurl; do
     grep -qi "$library.*[0-9]\.[0-9]" out || fail "no $library"
 done
+
+begin "version is --version"
+cp out first
+try "$LEAT" version
+expect_status 0
+cmp -s out first || fail "another text"
+try "$LEAT" version now
+expect_status 2
+expect_err "version takes nothing, got 'now'"
+
+begin "help shows the usage and what functions there are, and tells about each of them what help() does"
+try "$LEAT" help
+expect_status 0
+expect_out "usage: leat [options] script.lua"
+expect_out "  gather                 Runs a list of functions"
+for name in gather leat.gather semaphore:with json json.decode queue response; do
+    try "$LEAT" help "$name"
+    expect_status 0
+    expect_lines err 0
+    echo "help '$name'" | "$LEAT" repl >at_prompt
+    cmp -s out at_prompt || fail "not what help shows at the prompt: $name"
+done
+grep -q "^ *response:json" out || fail "no methods of a response"
+try "$LEAT" help Gather res:json
+expect_out "gather(list, [opts]) -> results"
+expect_out "response:json([opts])"
+
+begin "help of a command shows its usage"
+for command in batch mock; do
+    try "$LEAT" help $command
+    expect_status 0
+    expect_out "usage: leat $command"
+done
+expect_equal "$("$LEAT" help mock)" "$("$LEAT" mock --help)"
+
+begin "help of a name that is not there: status 2, and what is near"
+try "$LEAT" help gater
+expect_status 2
+expect_lines out 0
+expect_equal "$(cat err)" "leat: help: nothing is known about 'gater' (did you mean 'gather'?); leat help lists what there is"
+try "$LEAT" help request xyzzy
+expect_status 2
+expect_lines out 0
+expect_err "'xyzzy'"
+
+begin "a script named as a command is run by its path"
+for name in help version batch; do
+    echo 'print "the script"' >$name
+    try "$LEAT" ./$name
+    expect_equal "$(cat out)" "the script"
+    try "$LEAT" run $name
+    expect_equal "$(cat out)" "the script"
+    rm $name
+done
+
+begin "cjson and cjson.safe are there, linked with leat where they are not installed"
+cat >cjson_user.lua <<'LUA'
+local cjson, safe = require "cjson", require "cjson.safe"
+assert(require "cjson" == cjson and package.loaded["cjson.safe"] == safe)
+local t = cjson.decode '{"a": [1, null, "x"]}'
+assert(t.a[2] == cjson.null and cjson.null == json.null and json.decode "null" == cjson.null)
+assert(json.encode(t) == '{"a":[1,null,"x"]}' and cjson.encode { json.null } == "[null]")
+local value, err = safe.decode "{"
+assert(value == nil and type(err) == "string" and not pcall(cjson.decode, "{"))
+local own = cjson.new()
+own.encode_number_precision(3)
+assert(own.encode { 1 / 3 } == "[0.333]" and cjson.encode { 1 / 3 } ~= "[0.333]")
+assert(rawget(_G, "cjson") == nil)
+print(cjson._VERSION, pcall(require, "cjson.unsafe"))
+LUA
+for path in "$PWD/?.so" ";;"; do
+    try env LUA_CPATH="$path" "$LEAT" cjson_user.lua
+    expect_status 0
+    expect_out "module 'cjson.unsafe' not found"
+done
+mkdir beside
+echo 'return { mine = true }' >beside/cjson.lua
+echo 'print(require "cjson".mine)' >beside/user.lua
+try "$LEAT" beside/user.lua
+expect_equal "$(cat out)" "true"
+try "$LEAT" --sandbox -e 'require "cjson"'
+expect_status 1
+expect_err "require 'cjson' is not allowed in the sandbox"
 
 begin "a reader that goes away ends the script quietly"
 "$LEAT" -e 'for i = 1, 1e6 do print(i) end' 2>err | head -n 1 >out

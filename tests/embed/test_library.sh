@@ -10,6 +10,12 @@ sanitize=$(sed -n -e 's/^LEAT_SANITIZE:STRING=\(..*\)/-fsanitize=\1/p' \
 begin "cmake --install puts the binary, header, libraries, leat.pc and the CMake package in place"
 try cmake --install "$BUILD" --prefix "$scratch/staged"
 expect_status 0
+for file in leat leat-static; do
+    grep -qx "prefix=$scratch/staged" "$(find "$scratch/staged" -name "$file.pc")" || fail "$file.pc has another prefix"
+done
+try env DESTDIR="$scratch/image" cmake --install "$BUILD" --prefix /opt/leat
+expect_status 0
+grep -qx "prefix=/opt/leat" "$(find "$scratch/image/opt/leat" -name leat.pc)" || fail "leat.pc has another prefix"
 # As a package of a distribution is: everything below must work where it ends up.
 mv "$scratch/staged" "$prefix"
 libdir=$(dirname "$(find "$prefix" -name libleat.a)")
@@ -20,8 +26,22 @@ for file in "$prefix/bin/leat" "$prefix/include/leat.h" "$libdir/libleat.so" "$l
     [ -e "$file" ] || fail "$file is not there"
 done
 export PKG_CONFIG_PATH=$libdir/pkgconfig
-# The prefix in leat.pc is the configured one.
+# The prefix in leat.pc is that before the move.
 pc() { pkg-config --define-variable=prefix="$prefix" "$@"; }
+
+begin "what scripts/quickstart.sh builds can be installed"
+grep -q -- "--target leat_installed" "$root/scripts/quickstart.sh" || fail "it builds something else"
+if [ "${LEAT_FULL:-}" = 1 ]; then
+    try cmake -S "$root" -B fresh
+    expect_status 0
+    try cmake --build fresh --target leat_installed --parallel 2
+    expect_status 0
+    try cmake --install fresh --prefix "$scratch/quick"
+    expect_status 0
+    expect_equal "$(cd "$scratch/quick" && find . | sort)" "$(cd "$prefix" && find . | sort)"
+else
+    echo "  skipped: a build from the start (LEAT_FULL=1)"
+fi
 
 begin "the libraries show leat_* and nothing else"
 nm -D --defined-only "$libdir/libleat.so" | awk '{ print $3 }' | grep -v '^leat_' >shown
