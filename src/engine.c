@@ -134,6 +134,7 @@ void local_submit(struct engine *e, struct transfer *t)
     x->started_ns = x->queued_ns = x->resolved_ns = x->first_byte_ns = 0;
     x->foreign = x->drop_body = x->discards = false;
     t->result.redirects = t->result.wire_attempts = 0;
+    t->result.at_once = t->result.untouched = false;
     list_push_back(&e->live, &x->node);
     size_t events = e->event_count;
     exchange_enter(x, t->spec.url);

@@ -169,7 +169,6 @@ void exchange_enter(struct exchange *x, const char *url)
 {
     struct engine *e = x->engine;
     struct err err;
-    x->fresh = false;
     x->relaunches = 0;
     x->state = EXCHANGE_QUEUED;
     x->entered_ns = loop_now_ns(e->loop);
@@ -182,6 +181,8 @@ void exchange_enter(struct exchange *x, const char *url)
         exchange_finish(x, &err);
         return;
     }
+    x->fresh = x->url->origin->distrust > 0;
+    x->url->origin->distrust -= x->fresh;
     unsigned limit = x->transfer->spec.max_per_host;
     admit_enter(&e->admit, &x->ticket, &x->url->origin->admit,
                 limit ? limit : e->config.max_per_host);
@@ -464,11 +465,35 @@ static bool answered_early(const struct exchange *x)
  * answer without a word. (With words the stream ended by the server's own will.) */
 static bool worth_another(const struct exchange *x, CURLcode code)
 {
-    if (!x->multiplexes || x->head_done || x->relaunches >= RELAUNCH_MAX ||
-        x->stop.kind != ERR_NONE || x->transfer->spec.upload)
+    if (!x->multiplexes || x->head_done || x->stop.kind != ERR_NONE || x->transfer->spec.upload)
         return false;
     bool wordless = (code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM) && !x->curl_text[0];
     return code != CURLE_OK && (x->refused || (wordless && exchange_idempotent(x)));
+}
+
+/* A kept connection ended before a byte of the answer, and the request may be sent twice. */
+static bool lost_connection(const struct exchange *x, CURLcode code)
+{
+    long connects = 0;
+    bool cut = code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR;
+    if (!cut || !x->shard || x->bytes_in > 0 || x->stop.kind != ERR_NONE ||
+        x->transfer->spec.upload || !exchange_idempotent(x))
+        return false;
+    curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
+    return connects == 0;
+}
+
+/* What would be sent again fails for an asker who counts attempts, and says so. */
+static void note_resend(struct exchange *x, CURLcode code, bool another)
+{
+    struct transfer_result *r = &x->transfer->result;
+    if (!x->transfer->spec.once)
+        return;
+    bool lost = !another && lost_connection(x, code);
+    if (lost)
+        x->url->origin->distrust++;
+    r->untouched = x->refused && (another || x->resend_refused);
+    r->at_once = another || lost || r->untouched;
 }
 
 void exchange_curl_done(struct exchange *x, CURLcode code)
@@ -489,7 +514,9 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
     if (x->shard)
         curl_easy_getinfo(x->easy, CURLINFO_HTTP_VERSION, &version);
     /* What the origin offers is only seen by a request that asked for the best. */
-    if (x->relaunch || worth_another(x, code)) {
+    bool another = worth_another(x, code);
+    note_resend(x, code, another);
+    if (x->relaunch || (another && !x->transfer->spec.once && x->relaunches < RELAUNCH_MAX)) {
         note_timing(x);
         shard_remove(x);
         x->fresh = true;

@@ -262,7 +262,9 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
         set_tls(x, code, err);
         break;
     case CURLE_ABORTED_BY_CALLBACK:
-        if (x->resend_refused)
+        if (x->resend_refused && x->refused)
+            set_closed(x, "reset", "refused the request unread", err);
+        else if (x->resend_refused)
             set_closed(
                 x, "reset",
                 "closed a kept connection when the request had been sent; it is not sent twice",

@@ -115,7 +115,8 @@ enum arg {
     ARG_HANDLE, /* a stream's, which it becomes; nil: none */
     ARG_LENGTH, /* of a body that is fed to the handle, math.huge: not known; nil: none is fed */
     ARG_JAR,    /* of a client that keeps cookies; nil: none */
-    ARG_LAST = ARG_JAR
+    ARG_ONCE,   /* true: see transfer_spec.once */
+    ARG_LAST = ARG_ONCE
 };
 
 static bool given(lua_State *L, enum arg arg)
@@ -168,7 +169,7 @@ static int fail_memory(lua_State *L)
 }
 
 /* start(spec|nil, defaults|nil, url, method|nil, body|nil, content_type|nil, authorization|nil,
- * handle|nil, length|nil, jar|nil) */
+ * handle|nil, length|nil, jar|nil, once|nil) */
 static int l_start(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -182,6 +183,7 @@ static int l_start(lua_State *L)
         return fail_memory(L);
     if (given(L, ARG_JAR))
         t->spec.jar = jar_ref(*(struct jar **)luaL_checkudata(L, ARG_JAR, "leat.jar"));
+    t->spec.once = lua_toboolean(L, ARG_ONCE);
     struct request_reader r = {.L = L, .t = t, .who = "request"};
     struct err err;
     if (fill(&r, &err) != ERR_NONE) {
@@ -293,6 +295,16 @@ static bool has_partial(const struct transfer *t)
            (kind == ERR_CLOSED || kind == ERR_PROTOCOL || kind == ERR_TIMEOUT || kind == ERR_TLS);
 }
 
+/* How often it was sent again below the policies; nil: not at all, as nearly always. */
+static void push_resends(lua_State *L, const struct transfer *t)
+{
+    const struct transfer_result *res = &t->result;
+    if (res->wire_attempts > res->redirects + 1)
+        lua_pushinteger(L, (lua_Integer)(res->wire_attempts - res->redirects - 1));
+    else
+        lua_pushnil(L);
+}
+
 void request_push_failure(lua_State *L, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
@@ -305,7 +317,13 @@ void request_push_failure(lua_State *L, const struct transfer *t)
     set_number(L, "attempts", res->wire_attempts);
     if (res->status)
         set_number(L, "status", res->status);
-    if (!transfer_idempotent(t)) { /* for retry */
+    if (res->at_once) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, -2, "at_once");
+    }
+    push_resends(L, t);
+    lua_setfield(L, -2, "resends");
+    if (!transfer_idempotent(t) && !res->untouched) { /* for retry */
         lua_pushboolean(L, 0);
         lua_setfield(L, -2, "idempotent");
         lua_pushstring(L, transfer_method(t));
@@ -336,7 +354,7 @@ static void push_rows(lua_State *L, const struct headers *h)
 int request_push_response(lua_State *L, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
-    luaL_checkstack(L, 13, "response");
+    luaL_checkstack(L, 14, "response");
     lua_pushinteger(L, res->status);
     lua_pushstring(L, res->reason);
     if (t->spec.stream)
@@ -362,7 +380,8 @@ int request_push_response(lua_State *L, const struct transfer *t)
         lua_pushboolean(L, false);
     else
         lua_pushstring(L, transfer_method(t));
-    return 12;
+    push_resends(L, t);
+    return 13;
 }
 
 static int take_request(lua_State *L, struct task *task)

@@ -38,6 +38,8 @@ struct origin {
     /* Shards that (probably) hold an idle connection to it, last used last. */
     uint16_t *idle;
     size_t idle_count, idle_cap;
+    unsigned
+        distrust; /* so many requests to come use a connection of their own: kept ones were lost */
 };
 
 struct url_entry {

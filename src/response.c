@@ -133,8 +133,10 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
     bool again = x->hop_attempts > 0;
     bool untouched = x->refused;
     x->refused = false;
-    if (again && !untouched && !exchange_idempotent(x)) {
+    bool once = x->transfer->spec.once;
+    if (again && (once || (!untouched && !exchange_idempotent(x)))) {
         x->resend_refused = true;
+        x->refused = untouched;
         x->easy_dirty = true;
         return CURL_PREREQFUNC_ABORT;
     }

@@ -36,6 +36,7 @@ struct transfer_spec {
     unsigned max_redirects;
     bool follow;
     bool idempotent; /* the caller says that sending it twice is harmless */
+    bool once;       /* whoever asks counts attempts: what may be sent again fails instead */
     bool insecure;   /* no certificate check */
     bool compressed; /* ask for gzip, deflate */
     enum http_version http_version;
@@ -73,6 +74,8 @@ struct transfer_result {
     bool encoding_unknown; /* body is in a Content-Encoding that we do not decode */
     unsigned wire_attempts;
     unsigned redirects;
+    bool at_once;   /* failed, with spec.once, where it would have been sent again */
+    bool untouched; /* the same, as the peer said that it has not acted on the request */
     int64_t got_bytes, expected_bytes; /* expected -1: not announced */
     struct transfer_timing timing;
 };

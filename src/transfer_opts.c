@@ -199,7 +199,7 @@ static CURLcode set_tls(struct exchange *x)
     /* Of HTTP this tells the library one thing: that a used connection which ended without an
      * answer is no reason to send again. What is left is the stream that the server refused. (The
      * library takes an answer that is followed by a reset at once for no answer.) */
-    bool once = x->multiplexes && !exchange_idempotent(x);
+    bool once = spec->once || (x->multiplexes && !exchange_idempotent(x));
     curl_easy_setopt(c, CURLOPT_RTSP_REQUEST, once ? CURL_RTSPREQ_RECEIVE : CURL_RTSPREQ_OPTIONS);
     CURLcode code = CURLE_OK;
     if (spec->insecure) {

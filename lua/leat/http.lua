@@ -6,6 +6,7 @@ local error_value = require "leat.error"
 local expected = require "leat.expected"
 local json = require "leat.json"
 local redact = require("leat.core.util").redact
+local scope_of = require("leat.policy").scope
 local unseen = require "leat.unseen"
 local url_of = require "leat.url"
 
@@ -58,7 +59,10 @@ end
 
 --- What a request gives. Fields: status (number), ok (status is 200 to 299), reason (text behind the
 --- status, may be ""), body (string, decoded), url (after redirects), version ("1.1", "2"), attempts
---- (requests that went on the wire: redirects and re-sends count), headers (any spelling of a name finds
+--- (requests that went on the wire: redirects and resends count), resends (how often it was sent again, as its
+--- connection was lost before a byte of the answer: only what is idempotent, and what HTTP/2 says was not
+--- acted on; nil: not at all. Within leat.retry and pipelines with retry nothing is: it fails there, with
+--- err.at_once, and what follows is one of their attempts), headers (any spelling of a name finds
 --- it; repeats are joined by ", ", of set-cookie there is the first), trailers (likewise), timing (seconds
 --- since the request left the queue: dns, connect, tls, first_byte, total; and queued, the time in it; what
 --- did not happen is nil), idempotent (false, and method is then there too, if the status is 400 or more and
@@ -211,15 +215,41 @@ function methods:json(opts)
     return value
 end
 
+-- Whether the request may be sent once only: retry counts the attempts around it, and a second one below it
+-- would be in none of its numbers. What is told of those (`resent`) may have them.
+local function once()
+    local scope = scope_of()
+    while scope and not scope.resent do
+        if scope.retries then
+            return true
+        end
+        scope = scope.outer
+    end
+    return false
+end
+
+local function tell_resends(n)
+    local scope = scope_of()
+    while scope and not scope.resent do
+        scope = scope.outer
+    end
+    if scope then
+        scope.resent(n)
+    end
+end
+
 -- The values of a finished request, in the order in which C hands them over.
 local function respond(status, reason, body, url, version, attempts, head, tail, times, unknown_end,
-        unknown_encoding, harmful)
+        unknown_encoding, harmful, resends)
+    if resends or status == nil and reason.resends then
+        tell_resends(resends or reason.resends)
+    end
     if status == nil then
         return nil, reason
     end
     local res = setmetatable({
         status = status, ok = status >= 200 and status < 300, reason = reason, body = body, url = url,
-        version = version, attempts = attempts, complete = not unknown_end or "unknown",
+        version = version, attempts = attempts, resends = resends, complete = not unknown_end or "unknown",
         _head = head, _tail = tail, _times = times,
     }, Response)
     if unknown_encoding then
@@ -326,10 +356,12 @@ end
 
 -- Keeps with a response that is not ok what was asked for, so that a failure made of it shows no secret.
 local function asked(spec, client, url, res, err)
-    if res and not rawget(res, "ok") then
+    if res == nil then
+        return nil, err
+    elseif not rawget(res, "ok") then
         res._asked = { url = url, spec, client and client._options }
     end
-    return res, err
+    return res
 end
 
 -- The requests that are not over with one wait: streams, uploads and sinks.
@@ -345,10 +377,10 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
             return respond(...)
         end
         res, err = asked(spec, client, url, respond_here(require("leat.upload").perform(body, handle,
-            streaming, spec, defaults, url, method, content_type, auth, jar)))
+            streaming, spec, defaults, url, method, content_type, auth, jar, once())))
     else
         res, err = asked(spec, client, url, respond_stream(handle, await(start(spec, defaults, url, method,
-            body, content_type, auth, handle, nil, jar))))
+            body, content_type, auth, handle, nil, jar, once()))))
     end
     if not res then
         return nil, err
@@ -398,11 +430,13 @@ local function perform(spec, client, method, url)
     end
     local res
     res, err = asked(spec, client, url, respond(await(start(spec, defaults, url, method, body, content_type,
-        auth, nil, nil, jar))))
-    if res and expects and not expects(res) then
+        auth, nil, nil, jar, once()))))
+    if not res then
+        return nil, err
+    elseif expects and not expects(res) then
         return nil, expected.refusal(res)
     end
-    return res, err
+    return res
 end
 
 --- One HTTP exchange, waited for.
@@ -448,7 +482,7 @@ end
 ---@return table? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ...
 ---cannot be sent), timeout (err.phase, err.limit), connect, dns, tls, closed (reason "reset" or "truncated"),
 ---protocol, too_large, denied, memory; with
----err.url, err.retryable, err.elapsed, err.idempotent (false if sending the request again may do harm), and
+---err.url, err.retryable, err.elapsed, err.idempotent (false if sending the request again may do harm), err.attempts, and
 ---err.partial if a part of the body came
 ---
 --- Raises for an unknown option or one of a wrong type, and the cancel if the task is cancelled: the

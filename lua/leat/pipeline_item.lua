@@ -182,6 +182,14 @@ function M.whole(self, job, fn, ...)
             self.limiter:learn(headers)
         end
     end }
+    if not self.retry then -- which would count it: a request that was sent again below
+        scope.resent = function(n)
+            for _ = 1, n do
+                M.count(job, "calls")
+                M.count(job, "retried")
+            end
+        end
+    end
     return policy.run(function()
         if job.state == "between" then
             job.run.between = job.run.between - 1

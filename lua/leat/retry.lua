@@ -179,15 +179,18 @@ function Retry:call(fn, ...)
         end
         local limited = status == 429 or err and err.kind == "rate_limited"
             or status == 503 and not err and policy.header(value.headers, "retry-after") ~= nil
-        local own = theirs and 0 or hint and hint + pauses.spread_of(self, hint) * random()
+        -- A kept connection was lost, or the peer has not looked at the request: no sign of trouble, so such
+        -- an attempt follows at once and costs none of the budget.
+        local at_once = err and err.at_once
+        local own = (theirs or at_once) and 0 or hint and hint + pauses.spread_of(self, hint) * random()
             or backoff(self, attempt, limited)
         at, heeded = pauses.resume_at(self, key, now() + own)
         if pauses.past_deadline(at) then
             return give_up(values, attempt, "deadline")
-        elseif budget and budget.left < 1 - 1e-9 then -- ten times 0.1 is not 1
+        elseif budget and not at_once and budget.left < 1 - 1e-9 then -- ten times 0.1 is not 1
             return out_of_budget(values, attempt)
         end
-        if budget then
+        if budget and not at_once then
             budget.left = budget.left - 1
         end
         if self.on_retry then

@@ -296,12 +296,12 @@ local function finish(feeding, source, trouble, streaming, handle, ...)
 end
 
 -- Runs `start` with the handle, fed from `source` meanwhile.
-function M.perform(source, handle, streaming, spec, defaults, url, method, content_type, auth, jar)
+function M.perform(source, handle, streaming, spec, defaults, url, method, content_type, auth, jar, once)
     local trouble = {}
     local feeding = task.spawn(feeder, handle, source, trouble)
     core.fed_by(handle, feeding)
     return finish(feeding, source, trouble, streaming, handle, await(core.start(spec, defaults, url, method,
-        nil, content_type, auth, handle, source.length, jar)))
+        nil, content_type, auth, handle, source.length, jar, once)))
 end
 
 -- ---- the other direction

@@ -266,6 +266,31 @@ both("a request that the server refused unread goes again, a POST too, and has o
     t.eq(stats(base).duplicates, 0)
 end)
 
+both("what the server refused unread is an attempt of the retry around it", function(base)
+    reset(base)
+    local function send(method, attempts)
+        local id = leat.uuid()
+        local retry = { attempts = attempts, base = 3600, budget = { floor = 0, ratio = 0 } }
+        local results, s = leat.pipeline { concurrency = 5, retry = retry }:run(numbers(20), function(i)
+            return ask(base, "/refuse-first?n=1&id=" .. id .. i, { method = method,
+                headers = { ["X-Id"] = id .. i }, body = method == "POST" and "x" or nil })
+        end)
+        return s, results
+    end
+    for _, method in ipairs { "GET", "POST" } do
+        local s = send(method, 2)
+        t.eq({ s.ok, s.calls, s.retried }, { 20, 40, 20 })
+        local results
+        s, results = send(method, 1)
+        t.eq({ s.failed, s.calls, s.retried }, { 20, 20, 0 })
+        for i = 1, 20 do
+            local err = results.errors[i]
+            t.eq({ err.kind, err.attempts, err.retryable, err.idempotent }, { "closed", 1, true, nil })
+        end
+    end
+    t.eq(stats(base).duplicates, 0)
+end)
+
 both("one that is refused for good is a failure in the end", function(base)
     reset(base)
     local err = t.fails("closed", ask(base, "/reset?code=7", { body = "x",

@@ -651,6 +651,31 @@ TEST(a_post_is_never_sent_twice_behind_the_callers_back)
     }
 }
 
+TEST(who_counts_attempts_is_told_what_would_be_sent_again)
+{
+    static const struct {
+        const char *method, *body;
+        bool at_once;
+    } rows[] = {{"GET", NULL, true}, {"PUT", "x", true}, {"POST", "x", false}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct rig r;
+        REQUIRE(rig_begin(&r, drops));
+        for (int k = 0; k < 3; k++) {
+            struct transfer *t = rig_to(&r, rows[i].method, "/x", rows[i].body);
+            t->spec.once = true;
+            rig_run(&r, t);
+            CHECK_EQ(t->result.wire_attempts, 1);
+            CHECK_EQ(t->result.err.kind, k == 1 ? ERR_CLOSED : ERR_NONE);
+            CHECK_EQ(t->result.at_once, k == 1 && rows[i].at_once);
+            CHECK(!t->result.untouched);
+            transfer_free(t);
+        }
+        CHECK_EQ(r.server.requests, 3);
+        CHECK_EQ(r.server.connections, 2);
+        rig_end(&r);
+    }
+}
+
 TEST(a_connection_that_the_server_closed_while_idle_is_not_used)
 {
     struct rig r;
