@@ -1,11 +1,12 @@
 -- HTTP: request, client, and what comes back.
 local await = require("leat.core").await
 local check = require "leat.check"
+local content = require "leat.content"
 local core = require "leat.core.request"
 local error_value = require "leat.error"
 local expected = require "leat.expected"
+local headers = require "leat.headers"
 local json = require "leat.json"
-local redact = require("leat.core.util").redact
 local scope_of = require("leat.policy").scope
 local unseen = require "leat.unseen"
 local url_of = require "leat.url"
@@ -14,60 +15,18 @@ local start = core.start
 
 local M = {}
 
--- ---- headers
-
--- Rows are "name\0value\0" in order of arrival. The table has lower-case names and joined values.
-local Headers = check.class({ __shown_whole = true }, "headers")
-local foreign_header = check.foreign("headers", "the table of headers")
-local HEADER_METHODS = { get = true, get_all = true, has = true }
-
-function Headers.__index(t, name)
-    if type(name) == "string" then
-        local lower = name:lower()
-        if lower ~= name then
-            return rawget(t, lower)
-        elseif HEADER_METHODS[name] then
-            foreign_header(t, name)
-        end
-    end
-end
-
-function Headers.__tostring(t)
-    local lines = {}
-    for name, value in pairs(t) do
-        lines[#lines + 1] = name .. ": " .. redact(name, value)
-    end
-    table.sort(lines)
-    return table.concat(lines, "\n")
-end
-
-local function headers_from(rows)
-    local t = {}
-    for name, value in (rows or ""):gmatch "([^%z]*)%z([^%z]*)%z" do
-        name = name:lower()
-        local first = t[name]
-        if first == nil then
-            t[name] = value
-        elseif name ~= "set-cookie" then -- a comma may stand inside a cookie
-            t[name] = first .. ", " .. value
-        end
-    end
-    return setmetatable(t, Headers)
-end
-
 -- ---- responses
 
 --- What a request gives. Fields: status (number), ok (status is 200 to 299), reason (text behind the
 --- status, may be ""), body (string, decoded), url (after redirects), version ("1.1", "2"), attempts
---- (requests that went on the wire: redirects and resends count), resends (how often it was sent again, as its
---- connection was lost before a byte of the answer: only what is idempotent, and what HTTP/2 says was not
---- acted on; nil: not at all. Within leat.retry and pipelines with retry nothing is: it fails there, with
---- err.at_once, and what follows is one of their attempts), headers (any spelling of a name finds
---- it; repeats are joined by ", ", of set-cookie there is the first), trailers (likewise), timing (seconds
---- since the request left the queue: dns, connect, tls, first_byte, total; and queued, the time in it; what
---- did not happen is nil), idempotent (false, and method is then there too, if the status is 400 or more and
---- sending it again may do harm; else nil), complete (true; "unknown" if the server told the end only by
---- closing), encoded (the content-encoding that the body is still in because we do not know it, else nil).
+--- (requests that went on the wire: redirects and resends count), resends (how often it was sent again
+--- because its connection was lost before a byte of the answer; nil: not at all), headers (any spelling of a
+--- name finds it; repeats are joined by ", ", of set-cookie there is the first), trailers (likewise), timing
+--- (seconds since the request left the queue: dns, connect, tls, first_byte, total; and queued, the time in
+--- it; what did not happen is nil), idempotent (false, and method is then there too, if the status is 400
+--- or more and sending it again may do harm; else nil), complete (true; "unknown" if the server told the
+--- end only by closing), encoded (the content-encoding that the body is still in because we do not know it,
+--- else nil).
 --- ```lua
 --- local res = assert(request(url .. "/ok"))
 --- assert(res.status == 200 and res.ok and res.headers["Content-Length"] == "3")
@@ -86,11 +45,11 @@ local methods = {}
 local lazy = {}
 
 function lazy.headers(res)
-    return headers_from(res._head)
+    return headers.from(res._head)
 end
 
 function lazy.trailers(res)
-    return headers_from(res._tail)
+    return headers.from(res._tail)
 end
 
 function lazy.timing(res)
@@ -110,7 +69,7 @@ end
 
 function moving.trailers(handle)
     local _, rows = core.state(handle)
-    return headers_from(rows)
+    return headers.from(rows)
 end
 
 function moving.timing(handle, res)
@@ -276,71 +235,6 @@ end
 
 -- ---- requests
 
-local AUTH = { bearer = "string", basic = true }
-
--- The header that `auth` stands for.
-local function authorization(auth)
-    if type(auth) ~= "table" then
-        check.fail("request: option 'auth' must be a table, got " .. check.picture(auth, "auth"))
-    end
-    check.options("request: auth", auth, AUTH)
-    if (auth.bearer == nil) == (auth.basic == nil) then
-        check.fail("request: option 'auth' must have either bearer=\"token\" or "
-            .. "basic={\"user\", \"password\"}")
-    end
-    if auth.bearer then
-        return "Bearer " .. auth.bearer
-    end
-    local user, password = auth.basic, nil
-    if type(user) == "table" then
-        user, password = user[1], user[2]
-    elseif type(user) == "string" then
-        user, password = user:match "^([^:]*):(.*)$"
-    end
-    if type(user) ~= "string" or type(password) ~= "string" then
-        check.fail("request: auth.basic must be {\"user\", \"password\"} or \"user:password\"")
-    end
-    if user:find(":", 1, true) then
-        return nil, error_value.new { kind = "invalid",
-            message = "auth: the user name must not contain a colon" }
-    end
-    return "Basic " .. require("leat.core.util").base64_encode(user .. ":" .. password, false, true)
-end
-
-local function one_body(spec)
-    local n = 0
-    for _, name in ipairs { "body", "json", "form", "multipart" } do
-        n = n + (spec[name] ~= nil and 1 or 0)
-    end
-    if n > 1 then
-        check.fail "request: only one of the options 'body', 'json', 'form' and 'multipart' may be given"
-    end
-end
-
-local function check_table(name, value)
-    if type(value) ~= "table" then
-        check.fail(("request: option '%s' must be a table, got %s"):format(name, check.picture(value, name)))
-    end
-    return value
-end
-
--- The body that is not given as text, as text or as a source to feed from; and its type.
-local function encode_body(spec)
-    one_body(spec)
-    if spec.form ~= nil then
-        return url_of.form(check_table("form", spec.form)), "application/x-www-form-urlencoded"
-    elseif spec.multipart ~= nil then
-        return require("leat.upload").multipart(check_table("multipart", spec.multipart))
-    elseif spec.body ~= nil then
-        return require("leat.upload").source(spec.body)
-    end
-    local body, err = json.encode(spec.json)
-    if not body then
-        return nil, err
-    end
-    return body, "application/json"
-end
-
 -- ---- what the caller expects
 
 local compiled = {} -- by statuses such as "2xx"
@@ -409,17 +303,17 @@ local function perform(spec, client, method, url)
             expects = spec.expect and expectation("request", spec.expect)
         end
         if spec.query ~= nil then
-            url = url_of.with_query(url, check_table("query", spec.query))
+            url = url_of.with_query(url, content.table("query", spec.query))
         end
         if spec.auth ~= nil then
-            auth, err = authorization(spec.auth)
+            auth, err = content.authorization(spec.auth)
             if not auth then
                 return nil, err
             end
         end
         if spec.json ~= nil or spec.form ~= nil or spec.multipart ~= nil
             or spec.body ~= nil and type(spec.body) ~= "string" then
-            body, content_type = encode_body(spec)
+            body, content_type = content.encode(spec)
             if not body then
                 return nil, content_type
             end
@@ -468,7 +362,9 @@ end
 --- * `follow` redirects (for GET and HEAD unless said), at most `max_redirects` (5). To another origin go
 ---   only accept, accept-language, user-agent and content-type.
 --- * `idempotent` true: sending it twice does no harm (known of GET, HEAD, PUT, DELETE, OPTIONS, and with an
----   Idempotency-Key).
+---   Idempotency-Key). Such a request is sent once more if its connection is lost before a byte of the
+---   answer. Within leat.retry, and a pipeline with retry, it fails instead (err.at_once) and is sent again
+---   as one of their attempts.
 --- * `ca_file` of certificates to trust instead of the system's; `insecure` true: trust any. `cert` and
 ---   `key`: PEM files of a client certificate.
 --- * `http_version` "1.1", "2" or "2-prior" (HTTP/2 without TLS). Requests share an HTTP/2 connection, but
@@ -481,9 +377,8 @@ end
 ---@return leat.response|nil res whatever its status, unless `expect` says which are a success
 ---@return table? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ...
 ---cannot be sent), timeout (err.phase, err.limit), connect, dns, tls, closed (reason "reset" or "truncated"),
----protocol, too_large, denied, memory; with
----err.url, err.retryable, err.elapsed, err.idempotent (false if sending the request again may do harm), err.attempts, and
----err.partial if a part of the body came
+---protocol, too_large, denied, memory; with err.url, err.retryable, err.elapsed, err.attempts, err.idempotent
+---(false if sending the request again may do harm), and err.partial if a part of the body came
 ---
 --- Raises for an unknown option or one of a wrong type, and the cancel if the task is cancelled: the
 --- connection is closed then.
@@ -593,7 +488,7 @@ function M.client(options)
         self._folder = url_of.beneath(base, "x"):sub(1, -2)
     end
     if options.auth then
-        auth, err = authorization(options.auth)
+        auth, err = content.authorization(options.auth)
         if not auth then
             return nil, err
         end

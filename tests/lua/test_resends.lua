@@ -10,7 +10,8 @@ local made = 0
 local function place()
     made = made + 1
     local id = leat.uuid()
-    return (t.url:gsub("127%.0%.0%.1", ("r%d-%s.lo.test"):format(made, id:sub(1, 8)))) .. "/drop-after-post", id
+    local host = ("r%d-%s.lo.test"):format(made, id:sub(1, 8))
+    return t.url:gsub("127%.0%.0%.1", host) .. "/drop-after-post", id
 end
 
 local function warm(url)
@@ -94,7 +95,8 @@ local function run(retry, n)
     local attempts = 0
     local pipe = leat.pipeline { concurrency = 4, retry = retry }
     local results, stats = pipe:run(items, function()
-        local res, err = request { url = url, body = "x", headers = { ["X-Id"] = id, ["Idempotency-Key"] = "k" } }
+        local res, err = request { url = url, body = "x",
+            headers = { ["X-Id"] = id, ["Idempotency-Key"] = "k" } }
         attempts = attempts + (res or err).attempts
         return res, err
     end)
