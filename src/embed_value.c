@@ -400,6 +400,9 @@ static bool charge(struct taking *c, size_t bytes)
 
 static bool take(lua_State *L, int index, int depth, struct taking *c, leat_value **out);
 
+/* In a metatable: a function that is called with the table before it crosses. */
+#define CROSSES_FIELD "__leat_crosses"
+
 /* What our own metatables say of a table that crosses. */
 struct crossing_form {
     bool holes;    /* results: an item may be missing */
@@ -420,7 +423,16 @@ static struct crossing_form form_of(lua_State *L, int index)
         form.numbered = strcmp(name, "object") == 0;
         form.is_error = strcmp(name, "error") == 0;
     }
-    lua_pop(L, 2);
+    lua_pop(L, 1);
+    lua_pushliteral(L, CROSSES_FIELD);
+    lua_rawget(L, -2); // metatable function
+    if (lua_isfunction(L, -1)) {
+        lua_pushvalue(L, index);
+        lua_call(L, 1, 0); // metatable
+        lua_pop(L, 1);
+    } else {
+        lua_pop(L, 2);
+    }
     return form;
 }
 

@@ -121,13 +121,21 @@ function M.failure(res, body, redact_text)
     }
 end
 
+-- By response: what takes the secrets of its request out of a text.
+local redactors = setmetatable({}, { __mode = "k" })
+
+-- What was asked for at `url`, with the options `a` and `b` (each may be nil), came to this response.
+function M.note_secrets(res, url, a, b)
+    redactors[res] = require("leat.redactor").new(url, { a, b }, 2)
+end
+
 -- Of a stream that nobody will read so much is read, for at most so long.
 local HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 5
 
 -- The failure that a response stands for which the caller does not take for a success. A stream is closed;
 -- its beginning is read before that, unless `at_once`.
 function M.refusal(res, at_once)
-    local body, asked = rawget(res, "body"), rawget(res, "_asked")
+    local body = rawget(res, "body")
     if rawget(res, "_stream") and at_once then
         res:close()
     elseif rawget(res, "_stream") then
@@ -135,7 +143,7 @@ function M.refusal(res, at_once)
         body, whole = require("leat.stream").head(res, HEAD_BYTES, HEAD_SECONDS)
         res.body, res.complete, res._stream = body, whole, nil
     end
-    return M.failure(res, body, asked and require("leat.redactor").new(asked.url, asked, 2))
+    return M.failure(res, body, redactors[res])
 end
 
 -- Whether a value is a response that is neither ok nor one that accept(response) allows.

@@ -38,6 +38,7 @@ local M = {}
 ---@class leat.response
 local Response = check.class({
     __leat_json = "a response, which JSON cannot hold (use res.body or res:json()),",
+    __leat_crosses = unseen.looked, -- called for one that a host gets
 }, "response")
 local methods = {}
 
@@ -248,14 +249,11 @@ local function expectation(who, value)
     return compiled[value]
 end
 
--- Keeps with a response that is not ok what was asked for, so that a failure made of it shows no secret.
-local function asked(spec, client, url, res, err)
-    if res == nil then
-        return nil, err
-    elseif not rawget(res, "ok") then
-        res._asked = { url = url, spec, client and client._options }
+-- Notes the secrets that a response which may become a failure could repeat.
+local function note_secrets(res, expects, spec, client, url)
+    if res and not rawget(res, "ok") and (expects or rawget(res, "_place")) then
+        expected.note_secrets(res, url, spec, client and client._options)
     end
-    return res
 end
 
 -- The requests that are not over with one wait: streams, uploads and sinks.
@@ -270,12 +268,13 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
             end
             return respond(...)
         end
-        res, err = asked(spec, client, url, respond_here(require("leat.upload").perform(body, handle,
-            streaming, spec, defaults, url, method, content_type, auth, jar, once())))
+        res, err = respond_here(require("leat.upload").perform(body, handle, streaming, spec, defaults, url,
+            method, content_type, auth, jar, once()))
     else
-        res, err = asked(spec, client, url, respond_stream(handle, await(start(spec, defaults, url, method,
-            body, content_type, auth, handle, nil, jar, once()))))
+        res, err = respond_stream(handle, await(start(spec, defaults, url, method, body, content_type, auth,
+            handle, nil, jar, once())))
     end
+    note_secrets(res, expects, spec, client, url)
     if not res then
         return nil, err
     elseif expects and not expects(res) then
@@ -323,8 +322,9 @@ local function perform(spec, client, method, url)
         end
     end
     local res
-    res, err = asked(spec, client, url, respond(await(start(spec, defaults, url, method, body, content_type,
-        auth, nil, nil, jar, once()))))
+    res, err = respond(await(start(spec, defaults, url, method, body, content_type, auth, nil, nil, jar,
+        once())))
+    note_secrets(res, expects, spec, client, url)
     if not res then
         return nil, err
     elseif expects and not expects(res) then

@@ -37,8 +37,8 @@ end
 function M.looked(res)
     local place = type(res) == "table" and rawget(res, "_place")
     if place then
-        res.status, res.ok, res._place = res._status, false, nil
-        place:remove_label("status " .. res._status)
+        res.status, res.ok, res._place, res._status = res._status, false, nil, nil
+        place:remove_label("status " .. res.status)
     end
 end
 

@@ -125,6 +125,16 @@ static leat_value *parts(void *arg, const leat_value *const *args, size_t count,
     return leat_string(text, SIZE_MAX);
 }
 
+static leat_value *status_of(void *arg, const leat_value *const *args, size_t count,
+                             struct leat_error *err)
+{
+    (void)arg;
+    (void)count;
+    (void)err;
+    bool has_ok = leat_type_of(leat_field(args[0], "ok")) == LEAT_BOOLEAN;
+    return leat_number(has_ok ? leat_to_number(leat_field(args[0], "status"), 0) : -1);
+}
+
 static void test_functions(void)
 {
     double factor = 2;
@@ -136,8 +146,20 @@ static void test_functions(void)
     CHECK(!leat_register(rt, "a.b.c", sum, &factor, &err) && strcmp(err.kind, "invalid") == 0);
     CHECK(!leat_register(rt, "print.x", sum, &factor, &err));
     CHECK(leat_register(rt, "parts", parts, NULL, &err));
+    CHECK(leat_register(rt, "status_of", status_of, NULL, &err));
     struct seen s = eval(rt, "local r = game.sum { 1, 2, 3, tag = 'x' } return r.total, r.echo");
     CHECK(s.calls == 1 && s.status == LEAT_OK && s.count == 2 && s.number == 12);
+    s = eval(
+        rt,
+        "local server = leat.simulate('http://s.test', function() return { status = 404 } end)\n"
+        "local seen\n"
+        "leat.pipeline():each({ 1 }, function()\n"
+        "    seen = status_of(request 'http://s.test/')\n"
+        "    return true\n"
+        "end)\n"
+        "server:close()\n"
+        "return seen");
+    CHECK(s.status == LEAT_OK && s.number == 404);
     s = eval(rt, "local v, err = sum() return err.kind .. ': ' .. err.message");
     CHECK(strcmp(s.text, "invalid: nothing to add") == 0);
     const char *bad[] = {
