@@ -12,7 +12,7 @@
 
 static struct server *check_server(lua_State *L)
 {
-    return *(struct server **)luaL_checkudata(L, 1, SERVER_META);
+    return *(struct server **)aux_check_self(L, SERVER_META);
 }
 
 /* listen(host, port, max_body, timeout) */

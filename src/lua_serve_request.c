@@ -10,7 +10,7 @@
 
 static struct incoming *check_request(lua_State *L)
 {
-    return *(struct incoming **)luaL_checkudata(L, 1, REQUEST_META);
+    return *(struct incoming **)aux_check_self(L, REQUEST_META);
 }
 
 static int l_request_gc(lua_State *L)

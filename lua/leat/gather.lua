@@ -575,6 +575,7 @@ Nursery.__index = Nursery
 ---@param fn function
 ---@return table task
 function Nursery:spawn(fn, ...)
+    check.own(self, Nursery, "g:spawn")
     if not self.group then
         check.fail("spawn: this group has ended")
     end
@@ -587,6 +588,7 @@ end
 --- Cancels what the group has started, not the function that runs it.
 ---@param reason? string
 function Nursery:cancel(reason)
+    check.own(self, Nursery, "g:cancel")
     local all = {}
     for t in pairs(self.tasks) do
         all[#all + 1] = t

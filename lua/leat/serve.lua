@@ -24,10 +24,19 @@ local TRIES = 100
 
 local Request = serve.request_methods
 
+-- These are userdata, whose metatable is not to be had from here.
+local function own_request(self, name)
+    if type(self) ~= "userdata" then
+        check.fail(("request:%s: call it with a colon on the request that the handler was given, as in "
+            .. "req:%s(...)"):format(name, name))
+    end
+end
+
 --- The request's body as JSON.
 ---@return any value nil only beside an err
 ---@return table? err kind "invalid"
 function Request:json()
+    own_request(self, "json")
     return json.decode(self.body)
 end
 
@@ -40,16 +49,19 @@ Stream.__index = Stream
 ---@return true|nil
 ---@return table? err kind "closed": the client went away; "too_large": a piece over 64 MiB
 function Stream:write(chunk)
+    check.own(self, Stream, "stream:write")
     return await(self.request:write_start(chunk))
 end
 
 --- Ends the body properly. A handler that returns does it too; one that fails breaks the connection.
 function Stream:close()
+    check.own(self, Stream, "stream:close")
     self.request:finish()
 end
 
 --- Breaks the connection, so that the client sees that the body was cut short.
 function Stream:abort()
+    check.own(self, Stream, "stream:abort")
     self.request:abort()
 end
 
@@ -99,6 +111,7 @@ end
 --- Raises when the request has its response already. Content-Length and the other headers of framing are
 --- the server's own: they are left out.
 function Request:respond(res)
+    own_request(self, "respond")
     check.options("respond", res, RESPONSE)
     if res.body or res.json ~= nil then
         return answer(self, res)
@@ -305,6 +318,7 @@ end
 ---
 --- Called by a handler, it does not wait (the handler is one of those that are cancelled).
 function Server:close(grace)
+    check.own(self, Server, "server:close")
     if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
         check.fail("close: the grace must be 0 or more seconds, got " .. check.picture(grace, "grace"))
     end
@@ -325,6 +339,7 @@ end
 --- gone (requests whose client went away before it had its response).
 ---@return table
 function Server:stats()
+    check.own(self, Server, "server:stats")
     return self.core:gauges()
 end
 

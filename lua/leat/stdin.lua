@@ -9,6 +9,12 @@ local M = {}
 local MAX_LINE = 16 * 1024 * 1024
 local MAX_ALL = 256 * 1024 * 1024
 
+local function own(self, name)
+    if self ~= M then
+        check.fail(("stdin:%s: call it with a colon, as in leat.stdin:%s()"):format(name, name))
+    end
+end
+
 local function size(who, value, default)
     if value == nil then
         return default
@@ -31,6 +37,7 @@ end
 --- assert(first == nil or type(first .. rest) == "string")
 --- ```
 function M:read(what, max_bytes)
+    own(self, "read")
     if what == nil or what == "l" then
         return await(core.stdin_read("l", size("stdin:read", max_bytes, MAX_LINE)))
     elseif what == "a" then
@@ -54,6 +61,7 @@ end
 --- assert(type(longest_line) == "function")
 --- ```
 function M:lines(max_bytes)
+    own(self, "lines")
     local max = size("stdin:lines", max_bytes, MAX_LINE)
     return function()
         local line, err = await(core.stdin_read("l", max))

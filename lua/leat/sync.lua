@@ -185,6 +185,9 @@ local iterators = setmetatable({}, { __mode = "k" })
 --- assert(stored.ok == 3)
 --- ```
 function Queue:iter()
+    if type(self) ~= "userdata" then
+        check.fail "queue:iter: call it with a colon, as in queue:iter()"
+    end
     local function iterator()
         local item, err = self:get()
         if item == nil and err ~= nil then
