@@ -212,7 +212,7 @@ local function read_list(said, list, depth)
         local entry = list[i]
         if type(entry) == "table" and is_text(entry.msg) and entry.loc ~= nil then
             read_place(said, entry)
-            note_name(said, "type", entry.type)
+            said.entry_type = said.entry_type or type(entry.type) == "string" and entry.type or nil
         else
             read_value(said, entry, depth)
         end
@@ -402,6 +402,7 @@ function M.read(text, opts)
         said.wait = wait_in(said.message or "") or wait_in(text)
     end
     said.message = said.message and words(redact(said.message))
+    said.type, said.entry_type = said.type or said.entry_type, nil
     for _, field in ipairs { "type", "code", "param" } do
         said[field] = said[field] and words(redact(said[field]))
     end
