@@ -80,7 +80,7 @@ static bool check_bool(lua_State *L, int index, const char *what)
 {
     if (!lua_isboolean(L, index)) {
         char picture[AUX_PICTURE_SIZE];
-        aux_raise(L, "%s must be true or false, not %s", what,
+        aux_raise(L, "%s must be true or false, got %s", what,
                   aux_picture(L, index, what, picture, sizeof picture));
     }
     return lua_toboolean(L, index);
@@ -92,7 +92,7 @@ static bool has_options(lua_State *L, int index, const char *who)
         return false;
     if (!lua_istable(L, index)) {
         char picture[AUX_PICTURE_SIZE];
-        aux_raise(L, "%s: options must be a table, not %s", who,
+        aux_raise(L, "%s: options must be a table, got %s", who,
                   aux_picture(L, index, who, picture, sizeof picture));
     }
     return true;
@@ -127,7 +127,7 @@ static enum json_halves read_halves(lua_State *L, int value)
     if (is_key(L, value, "keep"))
         return JSON_HALVES_KEPT;
     char picture[AUX_PICTURE_SIZE];
-    aux_raise(L, "json.decode: surrogates must be 'strict', 'replace' or 'keep', not %s",
+    aux_raise(L, "json.decode: surrogates must be 'strict', 'replace' or 'keep', got %s",
               aux_picture(L, value, NULL, picture, sizeof picture));
 }
 
@@ -142,7 +142,7 @@ static void read_decode_options(lua_State *L, int index, struct json_decode_opti
         char picture[AUX_PICTURE_SIZE];
         if (is_key(L, key, "big")) {
             if (!is_key(L, value, "string") && !is_key(L, value, "number"))
-                aux_raise(L, "json.decode: big must be 'number' or 'string', not %s",
+                aux_raise(L, "json.decode: big must be 'number' or 'string', got %s",
                           aux_picture(L, value, NULL, picture, sizeof picture));
             options->big_as_string = is_key(L, value, "string");
         } else if (is_key(L, key, "surrogates")) {
@@ -152,7 +152,7 @@ static void read_decode_options(lua_State *L, int index, struct json_decode_opti
                 (unsigned)aux_check_integer(L, value, "json.decode: max_depth", 1, JSON_MAX_DEPTH);
         } else if (is_key(L, key, "builder")) {
             if (!is_key(L, value, "leat") && !is_key(L, value, "cjson"))
-                aux_raise(L, "json.decode: builder must be 'leat' or 'cjson', not %s",
+                aux_raise(L, "json.decode: builder must be 'leat' or 'cjson', got %s",
                           aux_picture(L, value, NULL, picture, sizeof picture));
             *cjson = is_key(L, value, "cjson");
         } else {
@@ -229,8 +229,9 @@ static int decode(lua_State *L)
 {
     if (lua_type(L, 1) != LUA_TSTRING) {
         char picture[AUX_PICTURE_SIZE];
-        aux_raise(L, "json.decode: text must be a string, not %s",
-                  aux_picture(L, 1, NULL, picture, sizeof picture));
+        aux_picture(L, 1, NULL, picture, sizeof picture);
+        aux_raise(L, "json.decode: text must be a string, got %s%s", picture,
+                  strcmp(picture, "a response") == 0 ? " (write res:json())" : "");
     }
     struct json_decode_options options = {.max_depth = JSON_DEFAULT_DEPTH};
     bool cjson = false;
@@ -270,7 +271,7 @@ static int mark(lua_State *L, const char *who, enum upvalue which)
         lua_replace(L, 1);
     } else if (!lua_istable(L, 1)) {
         char picture[AUX_PICTURE_SIZE];
-        aux_raise(L, "%s: expected a table, not %s", who,
+        aux_raise(L, "%s: expected a table, got %s", who,
                   aux_picture(L, 1, NULL, picture, sizeof picture));
     }
     if (lua_getmetatable(L, 1)) {

@@ -63,6 +63,8 @@ static void hold_add(struct semaphore *s, struct hold *h)
 
 static int l_sema_new(lua_State *L)
 {
+    if (lua_istable(L, 1))
+        aux_raise(L, "semaphore takes a number: semaphore(5); got a table");
     int64_t n = aux_check_integer(L, 1, "semaphore: the number of permits", 0, INT64_C(1) << 53);
     struct semaphore *s = lua_newuserdata(L, sizeof *s);
     sema_init(&s->sema, n);

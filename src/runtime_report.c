@@ -75,6 +75,21 @@ static void write_place(lua_State *L, const struct reporting *of)
     }
 }
 
+/* What may be meant by the text of a bug, if lua/leat/check.lua knows. */
+static void write_hint(lua_State *L, const char *text, char *out, size_t size)
+{
+    int top = lua_gettop(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "leat.check"); // loaded check
+    if (lua_istable(L, -1) && !strchr(text, '\n')) {
+        lua_getfield(L, -1, "hint");
+        lua_pushstring(L, text);
+        if (lua_pcall(L, 1, 1, 0) == 0 && lua_isstring(L, -1))
+            snprintf(out, size, "%s", lua_tostring(L, -1));
+    }
+    lua_settop(L, top);
+}
+
 static int write_report(lua_State *L)
 {
     const struct reporting *of = lua_touserdata(L, 1);
@@ -94,8 +109,11 @@ static int write_report(lua_State *L)
         lua_pop(L, 1); /* the metafield */
     bool ok = lua_pcall(L, 1, 1, 0) == 0 && lua_isstring(L, -1);
     const char *text = ok ? lua_tostring(L, -1) : "an error value whose __tostring fails";
-    if (buf_printf(&r->report, "%.*s%s", MAX_MESSAGE_BYTES, bare[0] ? bare : text,
-                   strlen(text) > MAX_MESSAGE_BYTES ? "..." : "") != ERR_NONE)
+    char hint[200] = "";
+    if (ok && t->outcome == OUTCOME_BUG)
+        write_hint(L, text, hint, sizeof hint);
+    if (buf_printf(&r->report, "%.*s%s%s", MAX_MESSAGE_BYTES, bare[0] ? bare : text,
+                   strlen(text) > MAX_MESSAGE_BYTES ? "..." : "", hint) != ERR_NONE)
         return 0;
     if (t->outcome == OUTCOME_BUG) {
         task_push_trace(L, t);

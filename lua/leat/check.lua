@@ -105,6 +105,16 @@ local function sorted(candidates)
     return table.concat(names, ", ")
 end
 
+-- What may be meant by a text that Lua raised, such as "attempt to call global 'map' (a nil value)": " (it is
+-- leat.map)", or "".
+function M.hint(text)
+    if not text:find("attempt to ", 1, true) then
+        return ""
+    end
+    local meant = require("leat.foreign").bug(text:match "^[^\n]*")
+    return meant and " (" .. meant .. ")" or ""
+end
+
 -- Raises for an option that `who` does not have. `rows`: what it has, as keys or as words of a text. The
 -- message names what is near, or what to write for the name that another library uses, and the whole list.
 function M.unknown(who, name, rows)
@@ -128,7 +138,8 @@ function M.unknown(who, name, rows)
         M.fail(("%s: unknown option %s (did you mean %s?). Options: %s"):format(who, M.picture(name), near,
             list))
     end
-    M.fail(("%s: unknown option %s (options: %s)"):format(who, M.picture(name, who), list))
+    M.fail(("%s: unknown option %s (options: %s)%s"):format(who, M.picture(name, who), list,
+        who == "request" and "; what is to be sent goes into json={...}, form={...} or body=\"...\"" or ""))
 end
 
 -- An __index for what a class does not have: it raises for the names that other libraries use, and gives nil
@@ -235,6 +246,35 @@ function M.callable(who, what, f)
             result and RESULT or ""))
     end
     return f
+end
+
+-- Raises unless `list` is a list: gather(f, g) and gather(request(a), request(b)) are the usual slips.
+function M.functions(who, list)
+    if type(list) == "table" and (getmetatable(list) == nil or M.picture(list) == "a table") then
+        return
+    end
+    local called = list == nil or list == true or type(list) == "table"
+    M.fail(("%s takes one list of functions: %s{ f, g }; got %s%s"):format(who, who, M.picture(list),
+        called and (" (write the functions, not what calls of them have returned: "
+        .. "%s{ function() return f(x) end, ... })"):format(who) or ""))
+end
+
+local function is_function(f)
+    local mt = getmetatable(f)
+    return type(f) == "function" or type(mt) == "table" and mt.__call ~= nil
+end
+
+-- Raises unless `fn`, the second argument behind the items, is a function.
+function M.items(who, items, fn)
+    if type(fn) == "function" then
+        return
+    elseif is_function(items) and type(fn) == "table" then
+        M.fail(("%s takes the items first: %s(items, function)"):format(who, who))
+    elseif fn == nil and type(items) == "table" and is_function(items[1]) then
+        M.fail(("%s takes the items and one function for all of them: %s(items, function(item) ... end); "
+            .. "gather{ f, g } runs a list of functions"):format(who, who))
+    end
+    M.callable(who, "the second argument", fn)
 end
 
 return M

@@ -197,6 +197,26 @@ local LEAT = {
     exit = "it is os.exit(status)", main = "a script needs no main: write its lines",
 }
 
+local CALLS_ITS_OWN = "request(url) is built in"
+local JSON_IS_BUILT_IN = "json.encode and json.decode are built in"
+
+local MODULES = {
+    ["socket.http"] = CALLS_ITS_OWN, ["ssl.https"] = CALLS_ITS_OWN, requests = CALLS_ITS_OWN,
+    http = CALLS_ITS_OWN, ["http.request"] = CALLS_ITS_OWN, ["resty.http"] = CALLS_ITS_OWN,
+    lcurl = CALLS_ITS_OWN, cURL = CALLS_ITS_OWN, ["lua-requests"] = CALLS_ITS_OWN,
+    ["socket.url"] = CALLS_ITS_OWN, httpclient = CALLS_ITS_OWN,
+    socket = "request(url), sleep(seconds) and leat.now() are built in",
+    copas = "spawn, gather and sleep are built in", cqueues = "spawn, gather and sleep are built in",
+    luv = "spawn, gather and sleep are built in", lanes = "spawn, gather and sleep are built in",
+    effil = "spawn, gather and sleep are built in", json = JSON_IS_BUILT_IN, dkjson = JSON_IS_BUILT_IN,
+    rapidjson = JSON_IS_BUILT_IN, ["lua-cjson"] = JSON_IS_BUILT_IN, rxi_json = JSON_IS_BUILT_IN,
+    lunajson = JSON_IS_BUILT_IN, JSON = JSON_IS_BUILT_IN, inspect = "leat.inspect is built in",
+    pprint = "leat.inspect is built in", serpent = "leat.inspect is built in",
+    openai = "leat.openai{...} is built in", base64 = "leat.base64 is built in",
+    mime = "leat.base64 is built in", uuid = "leat.uuid() is built in", md5 = "leat.sha256 is built in",
+    sha2 = "leat.sha256 is built in", ["openssl.hmac"] = "leat.hmac is built in",
+}
+
 local CLASSES = {
     response = RESPONSE, queue = QUEUE, semaphore = SEMAPHORE, event = EVENT, json = JSON,
     headers = HEADERS, client = CLIENT, openai = OPENAI, leat = LEAT,
@@ -205,6 +225,33 @@ local CLASSES = {
 --- What to write instead of `name`, a field or method of that class, or nil.
 function M.member(class, name)
     return CLASSES[class][name]
+end
+
+--- What leat has instead of the module `name`, or nil.
+function M.module(name)
+    return MODULES[name]
+end
+
+--- What may be meant by a line that Lua raised, or nil.
+function M.bug(line)
+    local name = line:match "attempt to call global '([%w_]+)' %(a nil value%)"
+    if name then
+        local leat = package.loaded.leat
+        local known = type(leat) == "table" and not LEAT[name] and leat[name] ~= nil
+        return known and "it is leat." .. name or LEAT[name]
+    end
+    name = line:match "attempt to index %w+ '([%w_]+)' %(a function value%)"
+    if name then
+        return ("'%s' is a function: call it, as in x:%s()"):format(name, name)
+    end
+    local value
+    name, value = line:match "attempt to call %w+ '([%w_]+)' %(a (%w+) value%)"
+    if name and (value == "string" or value == "number" or value == "boolean" or value == "table") then
+        return ("'%s' is a %s, not a function: write it without the parentheses"):format(name, value)
+    elseif line:find("field 'body' (a nil value)", 1, true) then
+        return "the response to a request with stream=true has no body: read it with its methods, such as "
+            .. "res:lines()"
+    end
 end
 
 return M

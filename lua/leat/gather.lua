@@ -142,20 +142,9 @@ local function run(next_job, limit, on_end, total, on_stop, tasks)
         total and pump or slow_pump, next_job, limit, on_end, on_stop, tasks)
 end
 
--- Raises unless `list` is a list: gather(f, g) and gather(request(a), request(b)) are the usual slips.
-local function check_list(who, list)
-    if type(list) == "table" and (getmetatable(list) == nil or check.picture(list) == "a table") then
-        return
-    end
-    local called = list == nil or list == true or type(list) == "table"
-    check.fail(("%s takes one list of functions: %s{ f, g }; got %s%s"):format(who, who, check.picture(list),
-        called and (" (write the functions, not what calls of them have returned: "
-        .. "%s{ function() return f(x) end, ... })"):format(who) or ""))
-end
-
 -- The functions of a list as jobs, how many entries there are, and the tasks among them, {index, task} each.
 local function list_jobs(who, list)
-    check_list(who, list)
+    check.functions(who, list)
     local n, tasks = #list, {}
     for i = 1, n do
         local f = list[i]
@@ -177,26 +166,8 @@ local function list_jobs(who, list)
     end, n, tasks
 end
 
-local function is_function(f)
-    local mt = getmetatable(f)
-    return type(f) == "function" or type(mt) == "table" and mt.__call ~= nil
-end
-
--- The second argument is no function. What was meant instead?
-local function wrong_function(who, items, fn)
-    if is_function(items) and type(fn) == "table" then
-        check.fail(("%s takes the items first: %s(items, function)"):format(who, who))
-    elseif fn == nil and type(items) == "table" and is_function(items[1]) then
-        check.fail(("%s takes the items and one function for all of them: %s(items, function(item) ... end); "
-            .. "gather{ f, g } runs a list of functions"):format(who, who))
-    end
-    check.callable(who, "the second argument", fn)
-end
-
 local function item_jobs(who, items, fn)
-    if type(fn) ~= "function" then
-        wrong_function(who, items, fn)
-    end
+    check.items(who, items, fn)
     local i = 0
     if type(items) == "table" and not (getmetatable(items) or {}).__call then
         local n = #items
@@ -294,7 +265,7 @@ local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
 --- assert(s[1].ok == false and s[1].err.kind == "script")
 --- ```
 function M.gather(list, opts)
-    check_list("gather", list)
+    check.functions("gather", list)
     opts = check.options("gather", opts, GATHER)
     local next_job, n, tasks = list_jobs("gather", list)
     local results = {}
@@ -568,7 +539,7 @@ function M.race(list)
     }
 end
 
-local Nursery = {}
+local Nursery = check.class({}, "group")
 Nursery.__index = Nursery
 
 --- Starts `fn(...)` as a member of the group. Where one has failed already it is cancelled before it begins.

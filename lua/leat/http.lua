@@ -287,11 +287,21 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
     return require("leat.upload").whole(res)
 end
 
+local function wrong_url(spec, url)
+    for name in pairs(url == nil and spec or {}) do
+        local instead = type(name) == "string" and require("leat.foreign").option(name, { url = true })
+        if instead then
+            check.fail(("request: unknown option %s: write %s"):format(check.picture(name), instead))
+        end
+    end
+    check.fail("request: option 'url' must be a string, got " .. check.picture(url, "url"))
+end
+
 -- Sends what `spec` (a table or nil) asks for. `client` may be nil.
 local function perform(spec, client, method, url)
     local body, content_type, auth, defaults, jar, expects, err
     if type(url) ~= "string" then
-        check.fail("request: option 'url' must be a string, got " .. check.picture(url, "url"))
+        wrong_url(spec, url)
     end
     if client then
         url, defaults = client:_aim(url)
@@ -404,6 +414,9 @@ function M.request(target, extra)
     elseif type(target) ~= "string" then
         check.fail("request: expected a URL or a table such as {url=\"https://...\"}, got "
             .. check.picture(target, "target"))
+    elseif type(extra) == "string" and target:find "^%u+$" then
+        check.fail(("request: the method goes into the table: request{method=\"%s\", url=...}"):format(
+            target))
     elseif type(extra) == "table" then -- anything else comes from map and its like
         check.fail "request: options go into one table with the URL: request{url=..., ...}"
     end

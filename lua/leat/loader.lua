@@ -39,6 +39,12 @@ end
 -- lua-cjson is linked with leat. It stands in where none is installed for the script's Lua.
 local LINKED = { cjson = runtime.cjson, ["cjson.safe"] = runtime.cjson_safe }
 
+local function not_found(name, tried)
+    local instead = require("leat.foreign").module(name)
+    check.fail("require: module '" .. name .. "' not found" .. (instead and " (" .. instead .. ")" or "")
+        .. ":" .. table.concat(tried))
+end
+
 -- The function that makes module `name`, or raises with the places where it was looked for.
 local function find(name, beside)
     if package.preload[name] then
@@ -63,7 +69,7 @@ local function find(name, beside)
     if LINKED[name] then
         return LINKED[name]
     end
-    check.fail("require: module '" .. name .. "' not found:" .. table.concat(tried))
+    not_found(name, tried)
 end
 
 -- The function of module `name`'s text, which gets the globals `env`; raises if there is none.
@@ -71,7 +77,7 @@ function M.find_text(name, templates, env)
     local tried = {}
     local path, text = search(name, templates, tried)
     if not path then
-        check.fail("require: module '" .. name .. "' not found:" .. table.concat(tried))
+        not_found(name, tried)
     end
     local chunk, err = compile(path, text)
     if not chunk then

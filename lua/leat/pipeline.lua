@@ -80,7 +80,7 @@ end
 
 local function start(self, who, items, fn, keep)
     policy.own(self, Pipeline, who)
-    check.callable(who, "the second argument", fn)
+    check.items(who, items, fn)
     local draw, total = runs.draw_from(who, items)
     return gather.with_journal(who, self, keep, function(journal)
         return drain(runs.execute, self, journal, draw, total, fn, keep)

@@ -50,6 +50,7 @@ end
 
 local function show_bug(value, trace)
     local text = "error: " .. text_of(value)
+    text = text .. check.hint(text)
     trace = trace and traceback(trace) or ""
     complain(trace:find "%S" and text .. "\n" .. trace or text)
 end
