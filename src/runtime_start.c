@@ -36,6 +36,21 @@ static const char *shown_name(const char *name)
     return name + (name[0] == '@' || name[0] == '=');
 }
 
+static int look_at_source(lua_State *L)
+{
+    const struct start *s = lua_touserdata(L, 1);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "leat.core");
+    lua_getfield(L, -1, "require");
+    lua_pushliteral(L, "leat.source_check");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "look");
+    lua_pushlstring(L, s->source, s->len);
+    lua_pushstring(L, shown_name(s->name));
+    lua_call(L, 2, 0);
+    return 0;
+}
+
 static int start(lua_State *L)
 {
     struct start *s = lua_touserdata(L, 1);
@@ -43,6 +58,10 @@ static int start(lua_State *L)
     if (luaL_loadbuffer(L, s->source, s->len, s->name) != 0)
         return lua_error(L);
     s->compiled = true;
+    /* Only a warning may come of it: a lack of memory shows soon enough. */
+    if (memmem(s->source, s->len, "stopping", strlen("stopping")) &&
+        lua_cpcall(L, look_at_source, s) != 0)
+        lua_pop(L, 1);
     runtime_push_chunk_globals(L);
     lua_pushvalue(L, -1);
     lua_setfenv(L, -3); /* chunk globals */

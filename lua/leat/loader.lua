@@ -32,6 +32,8 @@ end
 local function compile(path, text)
     if text:byte() == 27 then
         return nil, "'" .. path .. "' is bytecode; only text is loaded"
+    elseif text:find("stopping", 1, true) then
+        core.require("leat.source_check").look(text, path)
     end
     return loadstring((text:gsub("^#[^\n]*", "")), "@" .. path)
 end

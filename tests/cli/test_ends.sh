@@ -417,6 +417,17 @@ begin "Ctrl-C ends a finalizer that does not return when the state is closed"
 interrupted "INT INT INT" 'local p = newproxy(true) getmetatable(p).__gc = function() while true do end end kept = p'
 expect_status 130
 
+begin "a script and a module that take leat.stopping for a condition are told so, with file and line"
+printf 'local leat = require "leat"\nreturn function() return not leat.stopping end\n' >taking.lua
+printf '#!/usr/bin/env leat\nrequire "taking"\nif leat.stopping then print "always" end -- not leat.stopping\n' >taken.lua
+try "$LEAT" taken.lua
+expect_status 0
+expect_lines err 2
+expect_err "leat: warning: taken.lua:3: leat.stopping is an event and always counts as true: write leat.is_stopping()"
+expect_err "taking.lua:2: "
+try "$LEAT" --sandbox -e 'if leat.stopping then print "always" end'
+expect_err "(command line):1: leat.stopping is an event"
+
 begin "under nohup a SIGHUP is ignored"
 rm -f told
 mkfifo told
