@@ -5,6 +5,7 @@
 #include "cli_signal.h"
 #include "leat.h"
 #include "repl.h"
+#include "runtime_impl.h"
 #include "runtime_modules.h"
 
 #include <curl/curl.h>
@@ -45,7 +46,7 @@ static const char usage_text[] =
     "  --trace F.json      what ran when, for https://ui.perfetto.dev\n"
     "  --report F.html     a page of the run: waterfall, latency, concurrency, errors\n"
     "  --stats[=F]         figures of the run as JSON, on standard error or in F\n"
-    "  -q, -v              say less, say more (on standard error)\n"
+    "  -q, -v              say less, say more (on standard error): -v also tells what waits\n"
     "  --version           this program's version and its libraries'\n"
     "  -h, --help          this text; `leat batch --help` and `leat mock --help` for theirs\n"
     "\n"
@@ -397,6 +398,8 @@ int main(int argc, char **argv)
     runtime_inside(rt)->log.is_hosts = false;
     struct repl *repl = o.repl || o.then_repl ? repl_new(runtime_inside(rt)) : NULL;
     o.see.repl = repl != NULL;
+    if (o.verbose && !o.virtual_time)
+        runtime_watch_waits(rt);
     o.see.title = o.script ? o.script : o.title ? o.title : "leat";
     if (!signals_watch(rt, repl, !repl)) {
         fprintf(stderr, "leat: not enough memory\n");

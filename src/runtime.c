@@ -164,6 +164,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     rt->restricted = r->config.sandbox == LEAT_SANDBOX_RESTRICTED;
     rt->repeatable = r->config.seed != 0 || rt->virtual_time;
     timer_init(&r->grace, on_grace_over);
+    timer_init(&r->waits, NULL);
     if (loop_init(&rt->loop, &rt->mem, r->config.loop, r->config.virtual_time, e) != ERR_NONE)
         goto fail_runtime;
     if (r->config.allow_connect &&
@@ -329,6 +330,8 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     if (rt->deferred > 0)
         protected_call(r, run_deferred, rt);
     handle_interrupts(r);
+    if (r->waits_due)
+        runtime_tell_waits(r);
     drain(rt);
     sched_run_ready(&rt->sched, until_ns);
     drain(rt);
@@ -511,6 +514,7 @@ void runtime_close(struct leat_runtime *r)
     engine_free(rt->engine);
     rt->engine = NULL;
     targets_free(r->targets);
+    loop_timer_stop(&rt->loop, &r->waits);
     loop_timer_stop(&rt->loop, &r->grace);
     loop_fini(&rt->loop);
     buf_fini(&r->report);

@@ -23,7 +23,10 @@ struct leat_runtime {
     _Atomic unsigned interrupts_handled;
     _Atomic bool blocked; /* a call holds all tasks up, until something comes or an EINTR */
     uint64_t blocked_ns;  /* since when */
-    struct timer grace;   /* runs while those that drain may still finish what they began */
+    struct timer waits;   /* set where long waits are to be told */
+    uint64_t waits_every_ns;
+    bool waits_due;
+    struct timer grace; /* runs while those that drain may still finish what they began */
     bool grace_over;
     int main_ref; /* the last script's task */
     struct task *main;
@@ -50,6 +53,10 @@ NODISCARD enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, st
 bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns);
 /* Logs how the last script ended, if that was badly and the host has not asked. */
 void runtime_tell_unasked(struct leat_runtime *r);
+/* From now on the log says at its lowest level, now and then, which tasks have waited for long. Not
+ * on virtual time, which would jump from one time to the next. */
+void runtime_watch_waits(struct leat_runtime *r);
+void runtime_tell_waits(struct leat_runtime *r);
 /* There is something to do at once. */
 bool runtime_is_ready(const struct leat_runtime *r);
 /* Closes what runtime_open has opened; no task is resumed any more. */

@@ -1,4 +1,5 @@
--- What is told of a run in which every task waits and nothing can wake one. Internal.
+-- What is told of a run in which every task waits and nothing can wake one, and of tasks that wait for long.
+-- Internal.
 
 -- Lines of tasks in all, those of tasks that wait at one place, and tasks of a circle.
 local MOST, ALIKE, IN_CIRCLE = 60, 3, 10
@@ -107,8 +108,24 @@ local function circle(tasks)
         .. (names[3] and ", which waits for " .. table.concat(names, ", which waits for ", 3) or "")
 end
 
-return function(tasks, describe)
+local M = {}
+
+-- All that is to be told of a run that is stuck.
+function M.report(tasks, describe)
     local lines = list(tasks, describe)
     lines[#lines + 1] = circle(tasks)
     return table.concat(lines, "\n")
 end
+
+-- A line for each task that has waited for at least so many seconds.
+function M.long_waits(tasks, describe, seconds)
+    local long = {}
+    for _, t in ipairs(tasks) do
+        if t.waiting and t.since >= seconds then
+            long[#long + 1] = t
+        end
+    end
+    return list(long, describe)
+end
+
+return M

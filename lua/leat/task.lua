@@ -276,7 +276,14 @@ end
 
 -- Internal: what the runtime tells of a run that cannot go on.
 function Tasks:_stuck()
-    return core.require "leat.stuck"(self, describe)
+    return core.require("leat.stuck").report(self, describe)
+end
+
+-- Internal: with -v, now and then.
+function Tasks:_tell_waits(seconds)
+    for _, line in ipairs(core.require("leat.stuck").long_waits(self, describe, seconds)) do
+        core.require("leat.log").debug(line)
+    end
 end
 
 --- What every live task is doing: the answer to "why is it stuck?".

@@ -113,4 +113,33 @@ expect_equal "$(cat err)" ""
 printf '12 x\nsecond\nthird\nfourth\n' | luajit same.lua >theirs
 expect_equal "$(sed 's/at line [0-9]*//' out)" "$(cat theirs)"
 
+begin "-v tells what has waited for long, for what, where, and who holds it"
+cat >waits.lua <<'LUA'
+local sem = semaphore(1)
+local holder = spawn(function() sem:with(sleep, 100) end)
+holder.name = "the holder"
+sleep(0)
+for _ = 1, 5 do
+    spawn(function() sem:acquire() end).name = "one that waits"
+end
+sleep(100)
+LUA
+mkfifo long
+env --default-signal=INT "$LEAT" -v waits.lua 2>long &
+pid=$!
+exec 7<long
+: >err
+while read -r line <&7; do
+    echo "$line" >>err
+    case $line in *"and 2 more"*) break ;; esac # the last one
+done
+kill -INT "$pid"
+wait "$pid"
+exec 7<&-
+expect_err "leat: debug: task 1 (waits.lua) at waits.lua:8: waiting in sleep"
+expect_err "leat: debug: task 2 (the holder) at waits.lua:2: waiting in sleep"
+expect_err "leat: debug: task 3 (one that waits) at waits.lua:6: waiting in acquire (1 permit, 5 waiting; held by task 2) for "
+expect_err "leat: debug: and 2 more (one that waits) at waits.lua:6: waiting in acquire"
+expect_lines err 6
+
 finish

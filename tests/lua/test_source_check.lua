@@ -63,8 +63,8 @@ t.test("comments and texts are not code", function()
 end)
 
 t.test("an unfinished text ends the look", function()
-    for _, text in ipairs { "'", '"abc', "[[", "--[[", "[==[ leat.stopping", "not", "leat.stopping", "", "leat.",
-        "not leat.", "x = leat.stopping)", "(leat.stopping" } do
+    for _, text in ipairs { "'", '"abc', "[[", "--[[", "[==[ leat.stopping", "not", "leat.stopping", "",
+        "leat.", "not leat.", "x = leat.stopping)", "(leat.stopping" } do
         finds(text)
     end
 end)
