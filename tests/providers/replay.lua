@@ -1,7 +1,7 @@
--- Answers as the servers of eight families, and a gateway, do. FAMILY/NAME.http is the answer to a request whose
--- path begins with /FAMILY and whose model is NAME. "plain" and "tools" have a second file each, for a request
--- with stream=true. Of "limit" the first answer is the refusal, and the next one is "plain". Started as a
--- script, it prints its URL.
+-- Answers as the servers of eight families, and a gateway, do. FAMILY/NAME.http is the answer to a request
+-- whose path begins with /FAMILY and whose model is NAME. "plain" and "tools" have a second file each, for a
+-- request with stream=true. Of "limit" the first answer is the refusal, and the next one is "plain". Started
+-- as a script, it prints its URL.
 local leat = require "leat"
 
 local M = {}
