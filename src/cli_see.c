@@ -121,9 +121,10 @@ int see_end(struct see *s, leat_runtime *rt, int status)
     if (!s->record)
         return status;
     struct finish f = {.see = s, .status = status};
-    bool failed = !record_close(s->record);
+    int error = record_close(s->record);
+    bool failed = error != 0;
     if (failed)
-        fprintf(stderr, "leat: the trace %s could not be written\n", s->trace);
+        fprintf(stderr, "leat: the trace %s could not be written: %s\n", s->trace, strerror(error));
     if ((s->report || s->stats) && lua_cpcall(inside->L, finish, &f) != 0) {
         const char *why = lua_tostring(inside->L, -1);
         snprintf(f.problem, sizeof f.problem, "%s", why ? why : "no memory");

@@ -3,6 +3,7 @@
 #include "file_op.h"
 #include "lua_aux.h"
 #include "lua_lines.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,7 +109,7 @@ static int push_opened(lua_State *L, struct call *c)
     luaL_getmetatable(L, "leat.file");
     lua_setmetatable(L, -2);
     lua_createtable(L, 1, 0);
-    lua_pushstring(L, c->op->path);
+    lua_pushstring(L, strcmp(c->op->path, "-") == 0 ? "standard output" : c->op->path);
     lua_rawseti(L, -2, 1);
     lua_setfenv(L, -2);
     c->shared->fd = (int)c->op->result;
@@ -383,9 +384,24 @@ static int l_truncate(lua_State *L)
 static int l_close(lua_State *L)
 {
     struct file *f = check_file(L);
-    unref(f->shared);
+    struct shared_fd *shared = f->shared;
+    struct err err = {.kind = ERR_NONE};
     f->shared = NULL;
-    return 0;
+    if (shared && shared->refs == 1 && shared->fd >= 0) {
+        int fd = shared->fd;
+        shared->fd = -1;
+        if (close(fd) != 0 && errno != EINTR) {
+            int error = errno;
+            lua_getfenv(L, 1);
+            lua_rawgeti(L, -1, 1); // env name
+            file_error(error, verbs[FILE_CLOSE], lua_tostring(L, -1), &err);
+        }
+    }
+    unref(shared);
+    if (err.kind != ERR_NONE)
+        return aux_fail(L, &err);
+    lua_pushboolean(L, 1);
+    return 1;
 }
 
 static int l_rename(lua_State *L)

@@ -49,7 +49,7 @@ struct record {
     struct rt *rt;
     uint64_t began_ns;
     FILE *trace;
-    uint64_t events, dropped, async_id;
+    uint64_t events, dropped, async_id, flushed_ns;
     uint64_t tasks, requests, ok, cancelled, attempts;
     uint64_t bytes_in, bytes_out;
     uint64_t statuses[STATUSES];
@@ -88,9 +88,14 @@ static bool begin_event(struct record *r, const char *name, const char *kind)
 {
     if (!r->trace)
         return false;
-    if (r->events >= TRACE_EVENTS) {
+    if (r->events >= TRACE_EVENTS || ferror(r->trace)) {
         r->dropped++;
         return false;
+    }
+    uint64_t now = loop_now_ns(&r->rt->loop);
+    if (now - r->flushed_ns > NS_PER_S) { /* a run that is killed leaves a trace of it */
+        r->flushed_ns = now;
+        fflush(r->trace);
     }
     fputs(r->events++ ? ",\n{\"name\":" : "{\"name\":", r->trace);
     put_text(r->trace, name);
@@ -206,16 +211,18 @@ static bool open_trace(struct record *r, const char *path, struct err *err)
     return true;
 }
 
-bool record_close(struct record *r)
+int record_close(struct record *r)
 {
     if (!r || !r->trace)
-        return true;
+        return 0;
+    bool failed = ferror(r->trace) != 0;
     fprintf(r->trace, "\n],\"otherData\":{\"dropped_events\":%llu}}\n",
             (unsigned long long)r->dropped);
-    bool failed = ferror(r->trace) != 0;
-    failed = fclose(r->trace) != 0 || failed;
+    int error = fflush(r->trace) != 0 ? errno : failed ? EIO : 0;
+    if (fclose(r->trace) != 0 && error == 0)
+        error = errno;
     r->trace = NULL;
-    return !failed;
+    return error;
 }
 
 /* ---- what is counted ---- */

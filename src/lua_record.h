@@ -10,8 +10,8 @@ struct record;
 
 /* Begins a record of the runtime (and its trace, where a path is given). NULL: see *err. */
 struct record *record_new(struct rt *rt, const char *trace_path, struct err *err);
-/* Completes the trace. False: it could not be written. NULL is allowed. */
-bool record_close(struct record *r);
+/* Completes the trace: 0, or the errno of why it could not be written. NULL is allowed. */
+int record_close(struct record *r);
 /* After record_close; no task may run any more. NULL is allowed. */
 void record_free(struct record *r);
 int lua_open_record(lua_State *L, struct rt *rt);

@@ -285,6 +285,9 @@ local function run(input, output, opts)
         return stats, err
     end, function()
         local ok, why = out:close()
+        if out.broken then
+            ok = true -- why the run has ended says that already, or something that came before
+        end
         if not over and sync.stopping:is_set() then
             say_interrupted(out)
         end

@@ -260,7 +260,10 @@ local function put(self, row, text)
     if self.ordered then
         return in_order(self, row, text)
     end
-    return not text or self.writer:line(text)
+    if not text then
+        return true
+    end
+    return self.writer:line(text) -- both of its values
 end
 
 -- What the next row meets as well: a wrong address, a model or an account that is not there.
@@ -462,7 +465,8 @@ local function rescue(self, lost)
         if ok then
             ok, err = f:sync()
         end
-        f:close()
+        local closed, why = f:close()
+        ok, err = ok and closed, err or why
     end
     if ok then
         log.error(("%d answers could not be written to %s; they are in %s: append that file to OUT"):format(n,

@@ -337,7 +337,10 @@ function M.sink(res, path)
     end
     local ok, size
     ok, size, err = xpcall(copy, task.note, res, f)
-    f:close()
+    local closed, why = f:close()
+    if ok and size and not closed then
+        size, err = nil, why
+    end
     local complete = res.complete
     res:close()
     if ok and size then
