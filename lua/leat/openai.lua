@@ -5,6 +5,7 @@ local errors = require "leat.error"
 local http = require "leat.http"
 local json = require "leat.json"
 local policy = require "leat.policy"
+local redactor = require "leat.redactor"
 local runtime = require "leat.core.runtime"
 local util = require "leat.util"
 
@@ -36,45 +37,6 @@ local function setting(name)
             message = ("openai: cannot read the file that %s_FILE names: %s"):format(name, tostring(why)) }
     end
     return (value:match "^%s*(.-)%s*$")
-end
-
--- A key that is shorter is a stand-in ("none", "x"), and a part of other words.
-local LEAST_KEY = 8
-
--- What is sent to a provider and is for no one else to see.
-local function secrets_of(key, base, headers, auth)
-    local secrets = { key, type(auth) == "table" and auth.bearer or nil }
-    for name, value in pairs(headers or {}) do
-        if type(value) == "string" and redact(name, "x") ~= "x" then
-            secrets[#secrets + 1] = value:match "^%a+ (%S+)$" or value
-        end
-    end
-    secrets[#secrets + 1] = base:match "//[^/@]*:([^/@]*)@"
-    for name, value in base:gmatch "[?&]([^=&#]*)=([^&#]*)" do
-        secrets[#secrets + 1] = redact(name, "x") ~= "x" and value or nil
-    end
-    return secrets
-end
-
--- Takes secrets out of a text: providers repeat what they were sent.
-local function redactor(secrets)
-    local patterns = {}
-    for _, secret in ipairs(secrets) do
-        if secret ~= "" then
-            local pattern = secret:gsub("%W", "%%%0")
-            if #secret < LEAST_KEY then
-                pattern = (secret:find "^%w" and "%f[%w]" or "") .. pattern
-                    .. (secret:find "%w$" and "%f[%W]" or "")
-            end
-            patterns[#patterns + 1] = pattern
-        end
-    end
-    return function(text)
-        for _, pattern in ipairs(patterns) do
-            text = text:gsub(pattern, "***")
-        end
-        return text
-    end
 end
 
 -- ---- calls
@@ -119,7 +81,7 @@ local function exchange(self, spec, judge, asked)
     if not res then
         return nil, err
     end
-    local body, failed, value = answers.open(self, res, judge, asked)
+    local body, failed, value = answers.open(self, spec, res, judge, asked)
     value = body or value
     tell(res.headers, value and value.usage)
     if not body then
@@ -441,7 +403,7 @@ function M.openai(opts)
     return setmetatable({
         base_url = redact("url", (base:gsub("//[^/]*@", "//"))), model = opts.model or env "OPENAI_MODEL",
         retry = retry, _client = client, _query = base:match "%?([^#]+)",
-        _redact = redactor(secrets_of(key, base, defaults.headers, defaults.auth)),
+        _redact = redactor.new(base, { { auth = { bearer = key } }, opts.client, defaults }, 3),
     }, Client)
 end
 

@@ -3,6 +3,7 @@
 local errors = require "leat.error"
 local json = require "leat.json"
 local policy = require "leat.policy"
+local redactor = require "leat.redactor"
 local reply_error = require "leat.reply_error"
 local rules = require "leat.retry_rules"
 
@@ -36,14 +37,17 @@ local function failure(res, said, fields)
     return errors.new(fields)
 end
 
--- What a server said. `value`: the answer's JSON, where it is decoded already.
-local function read(self, text, value)
-    return reply_error.read(text, { value = value, redact = self._redact })
+-- Takes the secrets of the client and of this request out of a text.
+local function redactor_of(self, spec)
+    local of_request = redactor.new("", { spec }, 1)
+    return function(text)
+        return of_request(self._redact(text))
+    end
 end
 
--- The failure that a response with a status which is not 2xx is.
-function M.refused(self, res)
-    local said = read(self, res.body)
+-- The failure that a response to the request `spec` is whose status is not 2xx.
+function M.refused(self, spec, res)
+    local said = reply_error.read(res.body, { redact = redactor_of(self, spec) })
     local message = said.message or ("the server answered with status %d%s"):format(res.status,
         res.reason ~= "" and " " .. res.reason or "")
     message = ("%s (status %d)"):format(message, res.status)
@@ -53,9 +57,10 @@ end
 -- The failure that an answer with a good status is. `text` is the answer, `value` the part of it that says
 -- what failed, `what` says in our words what is wrong with it. The whole answer was paid for: it is in
 -- err.partial.
-function M.failed(self, res, text, value, what)
-    local said = read(self, text, value)
-    local fields = { kind = "http", reason = "error_in_answer", partial = self._redact(text) }
+function M.failed(self, spec, res, text, value, what)
+    local redacted = redactor_of(self, spec)
+    local said = reply_error.read(text, { value = value, redact = redacted })
+    local fields = { kind = "http", reason = "error_in_answer", partial = redacted(text) }
     if said.status then
         fields.message = ("%s (status %d)"):format(said.message or what, said.status)
     elseif said.names_error then
@@ -215,21 +220,22 @@ function M.decode(text)
 end
 
 -- The decoded answer, or nil, err; and what was decoded in both cases. `judge` may be left out.
-function M.open(self, res, judge, asked)
+function M.open(self, spec, res, judge, asked)
     if not res.ok then
-        return nil, M.refused(self, res)
+        return nil, M.refused(self, spec, res)
     elseif res.encoded then
         return res:json() -- nil, err: the body cannot be read
     end
     local text = res.body
     local value, bad = M.decode(text)
     if type(value) ~= "table" then
-        return nil, M.failed(self, res, text, nil, bad and "the answer is not JSON (" .. bad.message .. ")"
-            or "the answer is not a JSON object")
+        local wrong = bad and "the answer is not JSON (" .. bad.message .. ")"
+            or "the answer is not a JSON object"
+        return nil, M.failed(self, spec, res, text, nil, wrong)
     end
     local wrong, part = judge(value, asked)
     if wrong then
-        return nil, M.failed(self, res, text, part, wrong), value
+        return nil, M.failed(self, spec, res, text, part, wrong), value
     end
     return value
 end

@@ -4,6 +4,7 @@ local errors = require "leat.error"
 local json = require "leat.json"
 local merge = require "leat.openai_merge"
 local policy = require "leat.policy"
+local streams = require "leat.stream"
 local upload = require "leat.upload"
 
 local redact = require("leat.core.util").redact
@@ -40,7 +41,7 @@ local function failed(self, text, value, what)
     if merge.is_finished(self.reply) then
         return nil -- all of the answer was there, whatever came then
     end
-    return answers.failed(self.ai, self.res, text, value, what)
+    return answers.failed(self.ai, self.spec, self.res, text, value, what)
 end
 
 -- Of an event that is no piece of an answer: the failure that it tells, or nil. Unnamed words are kept:
@@ -156,7 +157,8 @@ local function ended(self, err)
     elseif err then
         return err
     elseif self.words and #self.reply.choices == 0 then
-        return answers.failed(self.ai, self.res, self.words, nil, "the stream ended without an answer")
+        return answers.failed(self.ai, self.spec, self.res, self.words, nil,
+            "the stream ended without an answer")
     end
     return errors.new { kind = "closed", reason = "truncated", retryable = true,
         url = redact("url", self.res.url), status = self.res.status,
@@ -188,7 +190,7 @@ local function next_delta(self)
         elseif told == "done" and #self.reply.choices > 0 then
             return finish(self)
         elseif told == "done" then
-            return nil, answers.failed(self.ai, self.res, self.words or "", nil,
+            return nil, answers.failed(self.ai, self.spec, self.res, self.words or "", nil,
                 "the stream ended without an answer: it had no choices")
         elseif told then
             return nil, told
@@ -289,7 +291,7 @@ local function whole(self, text)
     end
     if wrong then
         self.tell(res.headers, type(body) == "table" and body.usage or nil)
-        return nil, answers.failed(self.ai, res, text, part, wrong)
+        return nil, answers.failed(self.ai, self.spec, res, text, part, wrong)
     end
     self.reply, self.usage, self.done = body, body.usage, true
     self.finish_reason = body.choices[1].finish_reason
@@ -329,9 +331,13 @@ local function open_other(self, kind)
     if stream or #other == 0 or err.reason ~= "truncated" then
         return stream, err
     end
-    return whole(setmetatable({ ai = self.ai, res = self.res, tell = self.tell }, Stream),
+    return whole(setmetatable({ ai = self.ai, spec = self.spec, res = self.res, tell = self.tell },
+        Stream),
         table.concat(other, "\n"))
 end
+
+-- Of an answer with another status than 2xx so much is read, for at most so long.
+local HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 5
 
 -- Opens a stream and reads up to its first piece, or nil, err.
 function M.open(ai, spec, tell)
@@ -340,14 +346,11 @@ function M.open(ai, spec, tell)
         return nil, err
     elseif not res.ok then
         tell(res.headers)
-        res, err = upload.whole(res)
-        if not res then
-            return nil, err
-        end
-        return nil, answers.refused(ai, res)
+        res.body = streams.head(res, HEAD_BYTES, HEAD_SECONDS)
+        return nil, answers.refused(ai, spec, res)
     end
-    local self = setmetatable({ ai = ai, res = res, tell = tell, done = false, reply = merge.new(),
-        next_event = res.next_event }, Stream)
+    local self = setmetatable({ ai = ai, spec = spec, res = res, tell = tell, done = false,
+        reply = merge.new(), next_event = res.next_event }, Stream)
     local kind = (res.headers["content-type"] or ""):lower()
     if kind:find("event-stream", 1, true) then
         return open_events(self)

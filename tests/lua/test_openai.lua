@@ -106,6 +106,29 @@ t.test("a provider that repeats a secret of a header or of the address repeats i
     server:close()
 end)
 
+t.test("a secret in a header of one call is repeated in vain, whole or in a stream", function()
+    local server = serve(function(req)
+        return failure(400, { message = "sent: " .. req.headers["api-key"] })
+    end)
+    local ai = client(server)
+    for _, call in ipairs { ai.chat, ai.stream } do
+        local err = t.fails("http", call(ai, "x", { headers = { ["api-key"] = "of-this-call" } }))
+        t.eq(err.message, "sent: *** (status 400)")
+        t.ok(not err.body:find("of-this-call", 1, true), err.body)
+    end
+    server:close()
+end)
+
+t.test("a stream that is refused is read within bounds: the server goes on and on", function()
+    local server = assert(leat.serve { handler = function(req)
+        local out = assert(req:respond { status = 500, headers = { ["Content-Type"] = "text/plain" } })
+        while out:write(("no "):rep(1000)) do sleep(0) end
+    end })
+    local err = t.fails("http", client(server, { retry = false }):stream "x")
+    t.ok(err.message:find "^no no no", err.message)
+    server:close()
+end)
+
 t.test("a short stand-in for a key is cut out of no other word", function()
     local server = serve(failure(404, { message = "unknown model k; key: k" }))
     t.eq(t.fails("http", client(server, { api_key = "k" }):chat "x").message,
