@@ -9,6 +9,36 @@ for word in ([[and break do else elseif end false for function goto if in local 
     KEYWORDS[#KEYWORDS + 1] = word
 end
 
+-- Options that C checks, or nobody: what is checked in Lua is asked there.
+local OPTIONS = {
+    request = [[auth body ca_file cert compressed expect follow form headers http_version idempotent insecure
+        json key max_body max_per_host max_redirects method multipart proxy query resolve sink stream timeout
+        unix_socket url]],
+    client = [[auth base_url ca_file cert compressed cookies expect follow headers http_version idempotent
+        insecure key max_body max_per_host max_redirects proxy query resolve timeout unix_socket]],
+    error = "attempts cause code kind message reason retry_after retryable status",
+    ["json.encode"] = "indent max_depth sorted",
+    ["json.decode"] = "big builder max_depth surrogates",
+    sha256 = "raw",
+    hmac = "algorithm raw",
+    ["base64.encode"] = "pad url",
+    ["base64.decode"] = "url",
+}
+-- Of client:get(path, options) and its like.
+OPTIONS.verb = OPTIONS.request:gsub("%f[%w_]url%f[^%w_]", ""):gsub("%f[%w_]method%f[^%w_]", "")
+
+local VERBS = { get = true, post = true, put = true, patch = true, delete = true, head = true }
+-- Tables of functions with options that hold something else.
+local NO_OPTIONS = { KINDS = true, ALGORITHMS = true }
+
+local function words_of(text)
+    local words = {}
+    for word in text:gmatch "%S+" do
+        words[word] = true
+    end
+    return words
+end
+
 -- An __index of leat's own may be asked: it makes a field on first use, and never waits.
 local function is_ours(fn)
     local info = debug.getinfo(fn, "S")
@@ -39,8 +69,8 @@ local function field(value, key)
     end
 end
 
--- Adds the names that a value's fields and methods can have.
-local function collect(value, names, depth)
+-- Adds the names of the value's fields and methods; `of`: the value that was asked about.
+local function collect(value, names, depth, of)
     if type(value) == "table" then
         local n = 0
         for key in next, value do
@@ -54,14 +84,20 @@ local function collect(value, names, depth)
     end
     local index = depth < 10 and index_of(value) or nil
     if type(index) == "table" then
-        collect(index, names, depth + 1)
+        collect(index, names, depth + 1, of)
     elseif type(index) == "function" and is_ours(index) then
-        for i = 1, 20 do -- the tables that it looks its names up in
+        local likely = {} -- names in the tables that it may look them up in
+        for i = 1, 20 do
             local name, up = debug.getupvalue(index, i)
             if not name then
                 break
             elseif type(up) == "table" and up ~= package.loaded and up ~= _G then
-                collect(up, names, depth + 1)
+                collect(up, likely, depth + 1, up)
+            end
+        end
+        for name in pairs(likely) do
+            if names[name] == nil and field(of, name) ~= nil then
+                names[name] = true
             end
         end
     end
@@ -130,20 +166,14 @@ local function options_for(text, kept)
             end
             local found, fn = evaluate(path, kept)
             local last = path:match "[%a_][%w_]*$"
-            local help = require "leat.help"
-            local verbs = { get = 1, post = 1, put = 1, patch = 1, delete = 1, head = 1 }
-            local names = help.option_names(verbs[last] and path:find ":" and "request"
-                or (path:gsub("^leat%.", "")))
-            if last == "client" then
-                for name in pairs(help.option_names "request") do
-                    names[name] = true
-                end
-            end
+            local names = words_of(VERBS[last] and path:find ":" and OPTIONS.verb
+                or OPTIONS[path:gsub("^leat%.", "")] or "")
             for up = 1, found and type(fn) == "function" and is_ours(fn) and 60 or 0 do
                 local upvalue, rows = debug.getupvalue(fn, up)
                 if not upvalue then
                     break
-                elseif upvalue:find "^%u+$" and type(rows) == "table" then -- such as GATHER: name -> type
+                elseif upvalue:find "^%u+$" and not NO_OPTIONS[upvalue] and type(rows) == "table" then
+                    -- such as GATHER: name -> type
                     for name, kind in pairs(rows) do
                         if type(name) == "string" and (kind == true or type(kind) == "string") then
                             names[name] = true
@@ -167,6 +197,7 @@ local function module_names(names)
             names[name] = true
         end
     end
+    names.cjson, names["cjson.safe"] = true, true
 end
 
 local function columns(list, width)
@@ -235,7 +266,7 @@ function M.complete(text, kept, width)
         if not found then
             return "", ""
         end
-        collect(value, names, 0)
+        collect(value, names, 0, value)
         if mark == ":" then
             for name in pairs(names) do
                 if type(field(value, name)) ~= "function" then
@@ -260,7 +291,7 @@ function M.complete(text, kept, width)
     if start == "" then
         return "", ""
     end
-    collect(_G, names, 0)
+    collect(_G, names, 0, _G)
     for name in pairs(kept) do
         names[name] = true
     end

@@ -1,28 +1,53 @@
-# bash completion for leat: its options come from its own help, so that they are never out of date.
+# bash completion for leat. Options come from its own help and names from `leat help`, so that they are never
+# out of date.
 _leat() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} word command=''
+    local leat=${COMP_WORDS[0]} current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local help valued command='' word value=''
+    COMPREPLY=()
+    help=$("$leat" --help 2>/dev/null)
+    valued=$(grep -oE -- '(^|[[:space:]])--?[a-z][a-z-]* [A-Z]' <<<"$help" | grep -oE -- '--?[a-z-]+')$'\n-e'
+    # The first word that is neither an option nor the value of one is a command, or a script.
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case $word in batch | mock | run | repl)
+        if [ -n "$value" ]; then
+            value=''
+        elif [[ $word == -?* ]]; then
+            [[ $word == -e ]] && command=-e
+            ! grep -qxF -- "$word" <<<"$valued" || value=$word
+        else
             command=$word
             break
-            ;;
-        esac
+        fi
     done
-    COMPREPLY=()
+    case $command in
+    batch | mock)
+        help=$("$leat" "$command" --help 2>/dev/null)
+        valued=$(grep -oE -- '--?[a-z][a-z-]* [A-Z]' <<<"$help" | grep -oE -- '--?[a-z-]+')
+        ;;
+    help)
+        word=$("$leat" help 2>/dev/null | awk '/^leat\. /{ on = 1; next } /^and, /{ on = 2; next }
+            on == 1 { print $1 } on == 2 { gsub(" +", "\n"); print }')
+        mapfile -t COMPREPLY < <(compgen -W "$word" -- "$current")
+        return
+        ;;
+    version | repl) return ;;
+    esac
     if [[ $current == -* ]]; then
         case $command in
-        batch | mock) word=$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null) ;;
-        run | repl) return ;;
-        *) word=$("${COMP_WORDS[0]}" --help 2>/dev/null) ;;
+        '' | batch | mock) ;;
+        *) return ;; # the script's own
         esac
-        mapfile -t COMPREPLY < <(compgen -W "$(grep -oE -- '(^|[[:space:]])--?[a-z][a-z-]*' <<<"$word" | sort -u)" -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W "$(grep -oE -- '(^|[[:space:]])--?[a-z][a-z-]*' <<<"$help" | sort -u)" -- "$current")
         return
     fi
-    case $previous in
-    --seed | --port | --rpm | --burst | --tpm | --token-burst | --tokens | --limit | --timeout | --retries | --concurrency | --allow-connect | --network-threads | --time-limit | --memory-limit | -e) return ;;
+    case $command in
+    '' | batch | mock)
+        if grep -qxF -- "$previous" <<<"$valued" && [[ $previous != --trace && $previous != --report && $previous != --errors ]]; then
+            return # a number or a word of one's own
+        fi
+        ;;
     esac
-    if [ -z "$command" ] && [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "batch mock repl run" -- "$current")
+    if [ -z "$command" ] && [ -z "$value" ]; then
+        mapfile -t COMPREPLY < <(compgen -W "batch help mock repl run version" -- "$current")
     fi
     mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$current")
 }
