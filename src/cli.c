@@ -7,6 +7,7 @@
 #include "repl.h"
 #include "runtime_impl.h"
 #include "runtime_modules.h"
+#include "secret.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -80,8 +81,8 @@ struct options {
 
 static int complain(const char *what, const char *word)
 {
-    fprintf(stderr, "leat: %s%s%s%s (see leat --help)\n", what, word ? " '" : "", word ? word : "",
-            word ? "'" : "");
+    fprintf(stderr, "leat: %s%s%s%s (see leat --help)\n", what, word ? " '" : "",
+            word ? secret_hidden(word) : "", word ? "'" : "");
     return EXIT_USAGE;
 }
 

@@ -249,21 +249,23 @@ void redact_path(char *out, size_t size, const char *path)
 void redact_words(char *out, size_t size, const char *text)
 {
     struct writer w = {.out = out, .size = size};
+    bool bearer = false; /* the word before */
     while (*text) {
-        size_t gap = strspn(text, " \t"), len = strcspn(text + gap, " \t");
-        char word[512];
-        put(&w, text, gap);
-        snprintf(word, sizeof word, "%.*s", (int)MIN(len, sizeof word - 1), text + gap);
-        if (strstr(word, "://")) {
-            char url[512];
-            redact_url(url, sizeof url, word, strlen(word));
+        size_t gap = strspn(text, " \t\r\n"), len = strcspn(text + gap, " \t\r\n");
+        for (size_t i = 0; i < gap && w.len + 1 < size; i++)
+            out[w.len++] = text[i];
+        text += gap;
+        if (contains(text, len, "://")) {
+            char url[1024];
+            redact_url(url, sizeof url, text, len);
             put(&w, url, strlen(url));
-        } else if (secret_segment(word, strlen(word))) {
+        } else if (len > 0 && (bearer || secret_segment(text, len))) {
             put(&w, "***", 3);
         } else {
-            put(&w, word, strlen(word));
+            put(&w, text, len);
         }
-        text += gap + len;
+        bearer = len == 6 && strncasecmp(text, "bearer", len) == 0;
+        text += len;
     }
     out[w.len] = '\0';
 }

@@ -27,7 +27,7 @@ void redact_url(char *out, size_t size, const char *url, size_t len);
 /* The same for the path of a file, in which only what looks like a secret is replaced. `size` is
  * more than 0. */
 void redact_path(char *out, size_t size, const char *path);
-/* The same for a name that a script gave: each word that is a URL or looks like a secret. */
+/* The same for any text: in it, each word that is a URL or looks like a secret. */
 void redact_words(char *out, size_t size, const char *text);
 /* True for header and parameter names whose values are secrets: authorization, cookie, anything
  * with "key", "token", "secret", "password" ... in it. Case-insensitive. */

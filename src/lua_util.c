@@ -205,12 +205,14 @@ static int shown_path(lua_State *L)
     return 1;
 }
 
-/* (word) -> whether it looks like a secret and does not merely name something, as a UUID does */
-static int secret_token(lua_State *L)
+/* (text) -> the text with *** for each word that looks like a secret */
+static int scrubbed(lua_State *L)
 {
     size_t len;
-    const char *word = luaL_checklstring(L, 1, &len);
-    lua_pushboolean(L, secret_segment(word, len));
+    const char *text = luaL_checklstring(L, 1, &len);
+    char *out = lua_newuserdata(L, 2 * len + 64);
+    redact_words(out, 2 * len + 64, text);
+    lua_pushstring(L, out);
     return 1;
 }
 
@@ -247,7 +249,7 @@ int lua_open_util(lua_State *L, struct rt *rt)
                                          {"looks_secret", looks_secret},
                                          {"hidden", hidden},
                                          {"path", shown_path},
-                                         {"secret_token", secret_token},
+                                         {"scrubbed", scrubbed},
                                          {"isatty", is_terminal},
                                          {NULL, NULL}};
     lua_newtable(L);

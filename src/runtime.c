@@ -110,7 +110,8 @@ static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
     /* Where a compiler or a module ran out of it, Lua raises its message again as a plain error. */
     bool memory = rc == LUA_ERRMEM || (text && strcmp(text, "not enough memory") == 0);
     r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
-    snprintf(r->error_text, sizeof r->error_text, "%s", text ? text : "an error without a text");
+    /* A line that does not compile is quoted, and a key may stand in it. */
+    redact_words(r->error_text, sizeof r->error_text, text ? text : "an error without a text");
     lua_pop(L, 1);
     if (memory && r->rt.sched.loop)
         sched_collect(&r->rt.sched); /* what the scripts have left may be all that is in the way */

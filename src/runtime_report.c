@@ -1,8 +1,10 @@
 /* How a runtime's script ended, and what is said of it. */
 #include "leat.h"
 
+#include "log.h"
 #include "lua_aux.h"
 #include "runtime_impl.h"
+#include "secret.h"
 #include <string.h>
 
 int leat_exit_code(leat_runtime *r)
@@ -112,6 +114,12 @@ static int write_report(lua_State *L)
     char hint[200] = "";
     if (ok && t->outcome == OUTCOME_BUG)
         write_hint(L, text, hint, sizeof hint);
+    if (strstr(text, "://") || secret_shape(text, strlen(text))) { /* else without memory for it */
+        size_t size = 2 * strlen(text) + 64;
+        char *shown = lua_newuserdata(L, size);
+        redact_words(shown, size, text);
+        text = shown;
+    }
     if (buf_printf(&r->report, "%.*s%s%s", MAX_MESSAGE_BYTES, bare[0] ? bare : text,
                    strlen(text) > MAX_MESSAGE_BYTES ? "..." : "", hint) != ERR_NONE)
         return 0;

@@ -153,12 +153,14 @@ static uint64_t start_file(leat_runtime *r, const struct leat_script *script, le
         fclose(f);
     uint64_t id = 0;
     char *name = mem_alloc(&r->rt.mem, strlen(path) + 2);
+    char shown[200];
+    redact_path(shown, sizeof shown, path);
     if (code) {
-        set_error(err, "io", "cannot read script '%s': %s", path, strerror(code));
+        set_error(err, "io", "cannot read script '%s': %s", shown, strerror(code));
     } else if (rc != ERR_NONE || !name) {
-        set_error(err, "memory", "script '%s' is too large", path);
+        set_error(err, "memory", "script '%s' is too large", shown);
     } else if (text.len > 0 && memchr(text.data, '\0', text.len)) {
-        set_error(err, "invalid", "'%s' is not a Lua script (it is a binary file)", path);
+        set_error(err, "invalid", "'%s' is not a Lua script (it is a binary file)", shown);
     } else {
         name[0] = '@';
         memcpy(name + 1, path, strlen(path) + 1);

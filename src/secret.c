@@ -7,6 +7,8 @@
 
 enum {
     RANDOM_LEAST = 32, /* shorter runs of letters and digits are words, versions and dates */
+    RANDOM_PIECE = 16,
+    RANDOM_TURNS = 3,
     BASE64_LEAST = 40,
 };
 
@@ -88,14 +90,22 @@ static bool web_token(const char *s, size_t word, size_t len)
            is_word(s[word + 1]);
 }
 
-static bool mixed(const char *s, size_t len)
+/* A long run in which letters and digits take turns within one piece: a name such as
+ * "support_classifier_v2_2026-01-05", or a UUID, has its digits in pieces of their own. */
+static bool random_word(const char *s, size_t len)
 {
-    bool digit = false, letter = false;
-    for (size_t i = 0; i < len; i++) {
-        digit = digit || isdigit((unsigned char)s[i]);
-        letter = letter || isalpha((unsigned char)s[i]);
+    size_t piece = 0, turns = 0;
+    for (size_t i = 0; len >= RANDOM_LEAST && i < len; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (!isalnum(c)) {
+            piece = turns = 0;
+            continue;
+        }
+        turns += piece > 0 && !isdigit(c) != !isdigit((unsigned char)s[i - 1]);
+        if (++piece >= RANDOM_PIECE && turns >= RANDOM_TURNS)
+            return true;
     }
-    return digit && letter;
+    return false;
 }
 
 /* "Bearer " and a token, "Basic " and base64. */
@@ -120,16 +130,17 @@ static bool credentials(const char *s, size_t word, size_t len)
  * too, but of small letters between its slashes. */
 static bool base64_run(const char *s, size_t len)
 {
-    bool upper = false, lower = false, digit = false, path = false, small = false;
+    bool upper = false, lower = false, path = false, small = false;
+    size_t turns = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)s[i];
         upper = upper || isupper(c);
         lower = lower || islower(c);
-        digit = digit || isdigit(c);
+        turns += i > 0 && !isdigit(c) != !isdigit((unsigned char)s[i - 1]);
         path = path || (c == '/' && small && i > 0 && s[i - 1] != '/');
         small = c == '/' || (small && islower(c));
     }
-    return upper && lower && digit && !path;
+    return upper && lower && turns >= RANDOM_TURNS && !path;
 }
 
 static bool password_in_url(const char *s, size_t len)
@@ -185,7 +196,7 @@ bool secret_shape(const char *text, size_t len)
                 (known_form(text + i + k, n - k) || web_token(text + i + k, n - k, len - i - k)))
                 return true;
         }
-        if ((n >= RANDOM_LEAST && mixed(text + i, n)) || credentials(text + i, n, len - i))
+        if (random_word(text + i, n) || credentials(text + i, n, len - i))
             return true;
         i += n;
     }

@@ -1,6 +1,7 @@
 -- The command `leat batch`: a file of rows through the API into a file of answers, resumable. Internal.
 local batch_out = require "leat.batch_out"
 local batch_rows = require "leat.batch_rows"
+local check = require "leat.check"
 local errors = require "leat.error"
 local file = require "leat.file"
 local flags = require "leat.flags"
@@ -245,7 +246,8 @@ local function run(input, output, opts)
     opts.model = opts.model or os.getenv "OPENAI_MODEL"
     local price = opts.price and price_of(opts.price)
     if opts.price and not price then
-        usage_error(("--price takes two prices, such as 0.15,0.60, got '%s'"):format(opts.price))
+        usage_error(("--price takes two prices, such as 0.15,0.60, got '%s'"):format(
+            check.hidden(opts.price)))
     end
     opts.price = price
     local errors_path = opts.errors or output ~= "-" and output .. ".errors" or nil
@@ -311,7 +313,8 @@ function M.main(args)
         io.stdout:write(M.USAGE)
         return true
     elseif #rest ~= 2 then
-        usage_error(#rest < 2 and "takes IN and OUT" or ("what is '%s' for?"):format(rest[3]))
+        usage_error(#rest < 2 and "takes IN and OUT" or ("unexpected argument '%s'"):format(
+            check.hidden(rest[3])))
     end
     return run(rest[1], rest[2], opts)
 end

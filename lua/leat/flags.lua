@@ -10,7 +10,7 @@ local function number_of(flag, row, text)
         local range = most < math.huge and (" from %g to %g"):format(least, most)
             or (" of at least %g"):format(least)
         return nil, ("%s takes a %s, got '%s'"):format(flag, row.says or (row.whole and "whole number"
-            or "number") .. range, text)
+            or "number") .. range, check.hidden(text))
     end
     return n
 end
@@ -36,7 +36,7 @@ function M.parse(args, rows)
             local row = rows[flag]
             if not row then
                 local near = check.suggest(flag, rows)
-                return nil, ("unknown option '%s'%s"):format(flag,
+                return nil, ("unknown option '%s'%s"):format(check.hidden(flag),
                     near and " (did you mean '" .. near .. "'?)" or "")
             elseif row.kind == "switch" then
                 if value then

@@ -218,10 +218,11 @@ local function by_name(word)
     end
     local near = check.near(name, public)
     if near == "" and #mentions > 0 then
-        return "no '" .. word .. "', but it is mentioned by:\n" .. listing(mentions), false
+        return "no '" .. check.hidden(word) .. "', but it is mentioned by:\n" .. listing(mentions), false
     end
     near = near ~= "" and " (did you mean " .. near .. "?)" or ""
-    return "nothing is known about '" .. word .. "'" .. near .. "; help() lists what there is\n", false
+    return "nothing is known about '" .. check.hidden(word) .. "'" .. near
+        .. "; help() lists what there is\n", false
 end
 
 local function entry_of(fn)

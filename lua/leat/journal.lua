@@ -11,6 +11,7 @@ local keyset = require "leat.keyset"
 local lines = require "leat.lines"
 local log = require "leat.log"
 local policy = require "leat.policy"
+local secrets = require "leat.secrets"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
@@ -253,7 +254,7 @@ local function record_of(key, ok, value)
     local kept = {}
     for name, v in pairs(errors.wrap(value)) do
         if KEPT[name] and type(v) ~= "table" then
-            kept[name] = type(v) == "string" and redact("text", v) or v
+            kept[name] = type(v) == "string" and secrets.scrubbed(redact("text", v)) or v
         end
     end
     return { key = key, ok = false, error = kept }

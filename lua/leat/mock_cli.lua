@@ -54,7 +54,7 @@ function M.parse(args, types)
         local name = FLAGS[flag]
         if not name then
             local near = check.suggest(flag, FLAGS)
-            return nil, ("unknown option '%s'%s"):format(flag,
+            return nil, ("unknown option '%s'%s"):format(check.hidden(flag),
                 near and " (did you mean '" .. near .. "'?)" or "")
         end
         if not value then
@@ -67,7 +67,7 @@ function M.parse(args, types)
             local n = tonumber(value)
             if not n or n < 0 or n ~= n or WHOLE[name] and n % 1 ~= 0 or name == "port" and n > 65535 then
                 return nil, ("%s takes a number%s, got '%s'"):format(flag,
-                    name == "port" and " from 0 to 65535" or "", value)
+                    name == "port" and " from 0 to 65535" or "", check.hidden(value))
             elseif (name == "errors" or name == "broken") and n > 1 then
                 return nil, ("%s takes a share from 0 to 1, got '%s'"):format(flag, value)
             elseif POSITIVE[name] and n == 0 then
@@ -76,7 +76,7 @@ function M.parse(args, types)
             value = n
         elseif name == "latency" and not draw.latency(value, draw.generator(1)) then
             return nil, ("--latency takes seconds (1.5), a range (0.5-2) or a long tail (tail:1.5), got '%s'")
-                :format(value)
+                :format(check.hidden(value))
         end
         opts[name] = value
         i = i + 1

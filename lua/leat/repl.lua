@@ -26,7 +26,7 @@ end
 local function complain(text)
     repl.failed = true
     local out = repl.mode == "pipe" and io.stderr or io.stdout
-    out:write(paint("31", text), "\n")
+    out:write(paint("31", secrets.scrubbed(text)), "\n")
     out:flush()
 end
 

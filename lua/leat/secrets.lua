@@ -25,12 +25,7 @@ function M.found(text)
     return false
 end
 
--- The text with *** for each word that looks like a secret.
-function M.scrubbed(text)
-    text = text:gsub("([Bb][Ee][Aa][Rr][Ee][Rr]%s+)[%w%-%._~%+/=]+", "%1***")
-    return (text:gsub("[%w_%-%.]+", function(word)
-        return util.secret_token(word) and "***" or nil
-    end))
-end
+-- scrubbed(text): the text with *** for each word that looks like a secret.
+M.scrubbed = util.scrubbed
 
 return M

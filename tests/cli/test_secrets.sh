@@ -85,6 +85,24 @@ for path in v1 401; do
     done
 done
 
+begin "nor one in a script's name, an argument, a line that does not compile, or an error of the script's own"
+unset OPENAI_BASE_URL OPENAI_API_KEY
+printf 'local key = "%s\n' "$canary" >broken.lua
+echo "error('the key $canary is bad')" >raises.lua
+echo "return nil, 'Bearer $canary was refused'" >fails.lua
+echo "leat.map({ 1 }, function() return nil, 'no $canary' end, { journal = 'own.jsonl', settle = true })" >journal.lua
+for arguments in broken.lua raises.lua fails.lua "$canary.lua" "--$canary" "--seed $canary -e 1" "batch a b $canary" \
+    "batch a b --$canary" "batch a b --concurrency $canary" "mock --port $canary" "mock --$canary" \
+    "--allow-connect $canary -e 1" "--memory-limit $canary -e 1" journal.lua "help $canary"; do
+    # shellcheck disable=SC2086 # a list of words
+    try "$LEAT" $arguments
+    grep -l "${canary#sk-}" out err ./*.jsonl >shown && fail "$arguments: shown in $(cat shown): $(grep -h "${canary#sk-}" out err ./*.jsonl | head -n 3)"
+done
+grep -q 'no \*\*\*' own.jsonl || fail "the journal has: $(cat own.jsonl)"
+printf 'error("the key %s is bad")\nx = "%s\nleat.retry("%s")\n' $canary $canary $canary >lines
+try "$LEAT" repl <lines
+grep -q "${canary#sk-}" out err && fail "the prompt shows it: $(cat out err)"
+
 begin "nor one that is given to any place or option of any public function, of a right type or a wrong one"
 mkdir every
 cd every || exit 2

@@ -72,6 +72,9 @@ TEST(a_text_that_looks_like_a_secret_is_known)
         "the bearer",
         "basic training",
         "https://host:80/a@b",
+        "customer_support_classifier_v2_2026-01-05_final.jsonl",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "theNameOfSomethingInCamelCaseVersion2Final",
         "a/long/path/to/some/folder/where/files/are/kept/in.lua",
         "2026-01-02T03:04:05Z",
         "an ordinary sentence that goes on for quite a while without any secret in it",
@@ -98,7 +101,7 @@ TEST(a_value_behind_the_name_of_a_secret_is_one)
 TEST(a_piece_of_a_path_that_only_names_something_is_shown)
 {
     CHECK(secret_segment("sk-live-0123456789", 18));
-    CHECK(secret_segment("bot123456_ABCdefGHIjklMNOpqrSTUvwxYZ", 36));
+    CHECK(secret_segment("bot123456_AAHdqTcvCH1vGWJxfSeofSAs0K5P", 38));
     CHECK(!secret_segment("550e8400-e29b-41d4-a716-446655440000", 36));
     CHECK(!secret_segment("0123456789abcdef0123456789abcdef", 32));
     CHECK(!secret_segment("chat", 4));
