@@ -134,6 +134,8 @@ static int watch(struct server *s, uv_poll_t *poll, int fd, uv_poll_cb fn)
     int rc = uv_poll_init(s->rt->loop.uv, poll, fd);
     if (rc != 0)
         return rc;
+    uv_unref(
+        (uv_handle_t *)poll); /* the tasks hold the loop, also where one was lost with its server */
     poll->data = s;
     s->refs++;
     s->rt->loop.open_handles++;

@@ -282,9 +282,10 @@ __attribute__((visibility("default"))) int luaopen_leat(lua_State *L);
 int luaopen_leat(lua_State *L)
 {
     luaL_checkstack(L, LUA_MINSTACK, "leat");
-    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
-    if (!lua_isnil(L, -1)) /* required before; or the state has a runtime of another kind */
+    if (runtime_state_taken(L)) { /* required before; or the runtime is of another kind */
+        lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
         return 1;
+    }
     lua_State *own;
     struct module *m = runtime_seat(L, sizeof *m, close_runtime, &own);
     list_init(&m->roots);

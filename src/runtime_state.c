@@ -19,6 +19,7 @@ static int probe(lua_State *L)
 }
 
 static const char probe_key;
+static const char seat_key; /* the last runtime of the state, for as long as that lives */
 
 void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own)
 {
@@ -39,7 +40,21 @@ void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own)
     lua_pushlightuserdata(L, seat);
     lua_insert(L, -2);
     lua_rawset(L, LUA_REGISTRYINDEX); /* for good: should the rest fail, parts may live on */
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&seat_key);
+    lua_pushlightuserdata(L, seat);
+    lua_rawset(L, LUA_REGISTRYINDEX);
     return seat;
+}
+
+bool runtime_state_taken(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&seat_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    const struct leat_runtime *last = lua_touserdata(L, -1);
+    bool taken = !lua_isnil(L, -2) && !(last && last->rt.closed);
+    lua_pop(L, 2);
+    return taken;
 }
 
 bool runtime_in_finalizer(lua_State *L)
@@ -81,12 +96,46 @@ static int seat_gc(lua_State *L)
     return 0;
 }
 
+/* Sets the fields of the table on top to nil that are called "leat" or "leat.*". */
+static void forget_fields(lua_State *L)
+{
+    if (lua_istable(L, -1)) {
+        lua_pushnil(L);
+        while (lua_next(L, -2)) {
+            lua_pop(L, 1);
+            const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+            if (strncmp(key, "leat", 4) == 0 && (key[4] == '\0' || key[4] == '.')) {
+                lua_pushvalue(L, -1);
+                lua_pushnil(L);
+                lua_rawset(L, -4);
+            }
+        }
+    }
+    lua_pop(L, 1);
+}
+
+static void forget(lua_State *L)
+{
+    lua_pushvalue(L, LUA_REGISTRYINDEX); /* the metatables: methods do not know old objects */
+    forget_fields(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    forget_fields(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_PRELOAD");
+    forget_fields(L);
+}
+
+static int do_forget(lua_State *L)
+{
+    forget(L);
+    return 0;
+}
+
 static int sit_down(lua_State *L)
 {
     struct sitting *s = lua_touserdata(L, 1);
-    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
-    if (!lua_isnil(L, -1))
+    if (runtime_state_taken(L))
         return luaL_error(L, "this Lua state has a runtime already");
+    forget(L); /* what is left of one that had no memory to tidy up */
     static const char *const needed[] = {"package", "string", "table", "math"};
     for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
         lua_getglobal(L, needed[i]);
@@ -120,10 +169,6 @@ struct leat_runtime *runtime_new_seated(const struct leat_config *config, struct
     if (refuse_what_is_the_hosts(config, e) != ERR_NONE)
         return NULL;
     struct sitting s = {NULL, NULL};
-    if (!lua_checkstack(L, LUA_MINSTACK)) {
-        err_set(e, ERR_MEMORY, "not enough memory for a runtime");
-        return NULL;
-    }
     int rc = lua_cpcall(L, sit_down, &s);
     if (rc != 0) {
         const char *text = lua_tostring(L, -1);
@@ -139,37 +184,8 @@ struct leat_runtime *runtime_new_seated(const struct leat_config *config, struct
     return NULL;
 }
 
-/* Sets the fields of the table on top to nil that are called "leat" or "leat.*". */
-static void forget_fields(lua_State *L)
-{
-    if (lua_istable(L, -1)) {
-        lua_pushnil(L);
-        while (lua_next(L, -2)) {
-            lua_pop(L, 1);
-            const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-            if (strncmp(key, "leat", 4) == 0 && (key[4] == '\0' || key[4] == '.')) {
-                lua_pushvalue(L, -1);
-                lua_pushnil(L);
-                lua_rawset(L, -4);
-            }
-        }
-    }
-    lua_pop(L, 1);
-}
-
-static int forget(lua_State *L)
-{
-    lua_pushvalue(L, LUA_REGISTRYINDEX); /* the metatables: methods do not know old objects */
-    forget_fields(L);
-    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
-    forget_fields(L);
-    lua_getfield(L, LUA_REGISTRYINDEX, "_PRELOAD");
-    forget_fields(L);
-    return 0;
-}
-
 void runtime_leave_state(lua_State *L)
 {
-    if (lua_cpcall(L, forget, NULL) != 0)
+    if (lua_cpcall(L, do_forget, NULL) != 0)
         lua_pop(L, 1);
 }

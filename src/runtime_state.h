@@ -10,6 +10,9 @@ struct leat_runtime;
  * its memory outlives every finalizer of a closing one. `gc` gets it when the state closes. *own: a
  * thread for the runtime. Raises: "not enough memory". */
 void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own);
+/* Whether a runtime lives in the state. One that is closed may have left its tables behind, where
+ * there was no memory to take them away. May raise (memory). */
+bool runtime_state_taken(lua_State *L);
 /* LuaJIT takes a C function's yield beneath a finalizer for one of a debug hook, and what is
  * resumed after that runs on a broken stack. */
 bool runtime_in_finalizer(lua_State *L);

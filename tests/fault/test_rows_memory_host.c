@@ -8,11 +8,15 @@
 #include <lualib.h>
 #include <uv.h>
 
-/* The host's allocator: the n-th block that is new or larger is refused, once. */
+/* The host's allocator: the n-th block that is new or larger is refused, and `more` after it. */
 struct heap {
     long fail_in;
+    long more;
     size_t live;
 };
+
+/* How many are refused after the first in the scenario that runs; so often a step may fail. */
+static long more_refused;
 
 static void *heap_alloc(void *arg, void *block, size_t old_size, size_t new_size)
 {
@@ -22,8 +26,16 @@ static void *heap_alloc(void *arg, void *block, size_t old_size, size_t new_size
         free(block);
         return NULL;
     }
-    if ((!block || new_size > old_size) && h->fail_in >= 0 && h->fail_in-- == 0)
-        return NULL;
+    if ((!block || new_size > old_size) && h->fail_in >= 0) {
+        if (h->fail_in > 0)
+            h->fail_in--;
+        else if (h->more-- > 0)
+            return NULL;
+        else {
+            h->fail_in = -1;
+            return NULL;
+        }
+    }
     h->live += block == NULL;
     return realloc(block, new_size);
 }
@@ -63,7 +75,14 @@ static leat_value *twice(void *arg, const leat_value *const *args, size_t count,
 static const char definitions[] =
     "if jit then jit.off() jit.flush() end\n"
     "npc = { greet = function(t) sleep(0) return host.twice(t.n) + #t.name end }\n"
-    "function npc.wait() sleep(60) end\n";
+    "function npc.wait() sleep(60) end\n"
+    /* Each wait on a stack that is a little fuller than the one before. */
+    "local function wait_at(depth, ...)\n"
+    "    if depth > 0 then return (wait_at(depth - 1, ...)) end\n"
+    "    sleep(0)\n"
+    "    return ...\n"
+    "end\n"
+    "npc.wait_at = wait_at\n";
 
 static bool load_definitions(leat_runtime *r, struct leat_error *err)
 {
@@ -114,38 +133,50 @@ static bool eval_and_cancel(leat_runtime *r, struct leat_error *err)
     return done.status == LEAT_CANCELLED;
 }
 
+static bool wait_deep(leat_runtime *r, struct leat_error *err)
+{
+    static const char source[] = "for depth = 0, 60 do npc.wait_at(depth, 1, 2, 3) end return 1";
+    struct done done = {0};
+    if (!leat_eval(r, "=deep", source, SIZE_MAX, NULL, 0, on_done, &done, err))
+        return false;
+    while (leat_step(r, 1000) != LEAT_DONE) {
+    }
+    *err = done.err;
+    return done.status == LEAT_OK;
+}
+
 static bool define_function(leat_runtime *r, struct leat_error *err)
 {
     return leat_register(r, "host.twice", twice, NULL, err);
 }
 
-/* One step of the life of a host: what fails for want of memory goes well the next time. */
+/* One step of the life of a host: what fails for want of memory goes well the next time, or when
+ * all that is to be refused has been. */
 static void step(leat_runtime *r, const char *what, bool (*fn)(leat_runtime *, struct leat_error *))
 {
-    struct leat_error err = {"", ""};
-    if (fn(r, &err))
-        return;
-    if (!is_memory(&err))
-        complain(what, err.message);
-    err = (struct leat_error){"", ""};
-    if (!fn(r, &err)) {
-        complain(what, "it fails again");
-        complain(what, err.message);
+    for (long tries = 0; tries <= more_refused + 1; tries++) {
+        struct leat_error err = {"", ""};
+        if (fn(r, &err))
+            return;
+        if (tries > more_refused)
+            complain(what, "it fails again");
+        if (tries > more_refused || !is_memory(&err))
+            complain(what, err.message);
     }
 }
 
 static leat_runtime *new_runtime(const struct leat_config *config)
 {
     struct leat_error err = {"", ""};
-    leat_runtime *r = leat_new(config, &err);
-    if (r)
-        return r;
-    if (strcmp(err.kind, "memory") != 0)
-        complain("leat_new", err.message);
-    r = leat_new(config, &err);
-    if (!r)
-        complain("leat_new again", err.message);
-    return r;
+    for (long tries = 0; tries <= more_refused + 1; tries++) {
+        leat_runtime *r = leat_new(config, &err);
+        if (r)
+            return r;
+        if (strcmp(err.kind, "memory") != 0)
+            complain("leat_new", err.message);
+    }
+    complain("leat_new again and again", err.message);
+    return NULL;
 }
 
 static void live(leat_runtime *r)
@@ -155,6 +186,7 @@ static void live(leat_runtime *r)
     step(r, "the definitions", load_definitions);
     step(r, "leat_call", greet);
     step(r, "leat_eval", eval_and_cancel);
+    step(r, "waits on deep stacks", wait_deep);
     leat_get_stats(r, &stats);
     if (stats.tasks != 0)
         complain("leat_get_stats", "a task is left");
@@ -173,7 +205,7 @@ static void check_heap(const struct heap *heap)
 static long play_life(const void *scenario, long n)
 {
     struct leat_config config = *(const struct leat_config *)scenario;
-    struct heap heap = {.fail_in = n};
+    struct heap heap = {.fail_in = n, .more = more_refused};
     struct left left = {"", false};
     config.alloc = heap_alloc;
     config.alloc_arg = &heap;
@@ -215,7 +247,7 @@ TEST(memory_fails_anywhere_in_the_life_of_a_runtime_with_network_threads)
 static long play_state(const void *scenario, long n)
 {
     UNUSED(scenario);
-    struct heap heap = {.fail_in = -1};
+    struct heap heap = {.fail_in = -1, .more = more_refused};
     struct left left = {"", false};
     lua_State *L = lua_newstate(heap_alloc, &heap);
     if (!L)
@@ -260,7 +292,7 @@ static long play_loop(const void *scenario, long n)
         "local res = assert(request(server.url))\n"
         "server:close()\n"
         "return assert(res.body == 'ok' and 1, res.body)\n";
-    struct heap heap = {.fail_in = n};
+    struct heap heap = {.fail_in = n, .more = more_refused};
     struct left left = {"", false};
     uv_loop_t loop;
     if (uv_loop_init(&loop) != 0)
@@ -269,7 +301,7 @@ static long play_loop(const void *scenario, long n)
         .alloc = heap_alloc, .alloc_arg = &heap, .log = keep_left, .log_arg = &left, .loop = &loop};
     leat_runtime *r = new_runtime(&config);
     bool well = false;
-    for (int tries = 0; r && tries < 2 && !well; tries++) {
+    for (long tries = 0; r && tries < 2 + more_refused && !well; tries++) {
         struct done done = {0};
         struct leat_error err = {"", ""};
         if (leat_eval(r, "=loop", source, SIZE_MAX, NULL, 0, on_done, &done, &err)) {
@@ -279,7 +311,7 @@ static long play_loop(const void *scenario, long n)
             err = done.err;
         }
         well = done.status == LEAT_OK && done.number == 1;
-        if (!well && (tries > 0 || (!is_memory(&err) && !left.memory_told)))
+        if (!well && (tries > more_refused || (!is_memory(&err) && !left.memory_told)))
             complain("the script", err.message);
     }
     leat_free(r);
@@ -294,6 +326,44 @@ static long play_loop(const void *scenario, long n)
 TEST(memory_fails_anywhere_on_a_hosts_own_loop)
 {
     sweep("loop", play_loop, NULL);
+}
+
+/* ---- memory that is short for longer */
+
+static void sweep_rows(const char *name, sweep_play_fn play, const void *scenario)
+{
+    static const long rows[] = {1, 4, 30};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%s, %ld in a row", name, rows[i] + 1);
+        more_refused = rows[i];
+        sweep(text, play, scenario);
+    }
+    more_refused = 0;
+}
+
+TEST(a_host_lives_through_memory_that_is_short_for_a_while)
+{
+    sweep_rows("life", play_life, &(const struct leat_config){.seed = 1});
+}
+
+TEST(a_host_with_a_sandbox_lives_through_memory_that_is_short_for_a_while)
+{
+    sweep_rows("sandbox", play_life,
+               &(const struct leat_config){.sandbox = LEAT_SANDBOX_RESTRICTED,
+                                           .time_limit_ms = 1000,
+                                           .memory_limit = 64u << 20,
+                                           .seed = 1});
+}
+
+TEST(a_hosts_own_lua_state_lives_through_memory_that_is_short_for_a_while)
+{
+    sweep_rows("state", play_state, NULL);
+}
+
+TEST(a_hosts_own_loop_lives_through_memory_that_is_short_for_a_while)
+{
+    sweep_rows("loop", play_loop, NULL);
 }
 
 /* ---- several */
