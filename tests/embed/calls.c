@@ -1,6 +1,7 @@
 /* A host and its scripts calling each other: values, host functions, calls from other threads,
  * misuse. Prints the verdict that tests/run.sh reads. */
 #include <leat.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -482,21 +483,37 @@ static void test_misuse(void)
     leat_free(rt);
 }
 
+static leat_value *all_given(void *arg, const leat_value *const *args, size_t count,
+                             struct leat_error *err)
+{
+    (void)args;
+    (void)count;
+    (void)err;
+    *(bool *)arg = true;
+    return NULL;
+}
+
 /* A writer of lines that nobody closed: leat_free writes what it was given, and waits for it. */
 static void test_lines(void)
 {
-    char path[] = "/tmp/leat-lines.XXXXXX", code[256];
+    char path[] = "/tmp/leat-lines.XXXXXX", code[512];
     int fd = mkstemp(path), lines = 0;
     CHECK(fd >= 0);
     leat_runtime *rt = new_runtime(NULL);
+    struct leat_error err;
+    bool given = false;
+    CHECK(leat_register(rt, "all_given", all_given, &given, &err));
     int len = snprintf(code, sizeof code,
                        "local w = assert(require 'leat'.jsonl.writer('%s')) "
-                       "for i = 1, 20000 do assert(w:write { i = i }) end sleep(1000)",
+                       "for i = 1, 20000 do assert(w:write { i = i }) end all_given() "
+                       "sleep(1000)",
                        path);
-    struct leat_error err;
     CHECK(leat_start_string(rt, "=lines", code, (size_t)len, NULL, &err));
-    for (int i = 0; i < 3; i++)
-        leat_step(rt, 100000);
+    while (!given) {
+        if (leat_step(rt, 100000) == LEAT_IDLE && !given)
+            poll(&(struct pollfd){.fd = leat_backend_fd(rt), .events = POLLIN}, 1,
+                 leat_timeout_ms(rt));
+    }
     leat_free(rt);
     FILE *f = fdopen(fd, "r");
     for (int c = f ? getc(f) : EOF; c != EOF; c = getc(f))
