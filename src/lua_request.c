@@ -188,7 +188,9 @@ static int l_start(lua_State *L)
     struct err err;
     if (fill(&r, &err) != ERR_NONE) {
         drop_draft(rt);
-        return aux_fail(L, &err);
+        int n = aux_fail(L, &err);
+        task_note_failure(L, &rt->sched, "request");
+        return n;
     }
     if (given(L, ARG_HANDLE))
         return stream_park(L, rt, ARG_HANDLE);

@@ -78,6 +78,7 @@ int rt_push_stats(lua_State *L, struct rt *rt);
  * in package.loaded-like preload as "leat.core.<name>". */
 int lua_open_task(lua_State *L, struct rt *rt);
 /* Adds the group functions to the module table on top of L. */
+void lua_bug_register(lua_State *L, struct rt *rt);
 void lua_group_register(lua_State *L, struct rt *rt);
 int lua_open_sync(lua_State *L, struct rt *rt);
 int lua_open_request(lua_State *L, struct rt *rt);

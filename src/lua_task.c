@@ -385,15 +385,6 @@ static int l_trace(lua_State *L)
     return 1;
 }
 
-/* note(value [, coroutine]): a message handler for xpcall; returns the value. */
-static int l_note(lua_State *L)
-{
-    lua_State *of = lua_isthread(L, 2) ? lua_tothread(L, 2) : L;
-    lua_settop(L, 1);
-    task_note_trace(L, &rt_of(L)->sched, of);
-    return 1;
-}
-
 static int l_take(lua_State *L)
 {
     return task_take(L, &rt_of(L)->sched);
@@ -600,7 +591,6 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"is_task", l_is_task},
                                      {"raise_bug", l_raise_bug},
                                      {"trace", l_trace},
-                                     {"note", l_note},
                                      {"take", l_take},
                                      {"refuse", l_refuse},
                                      {"yieldable", l_yieldable},
@@ -627,6 +617,7 @@ int lua_open_task(lua_State *L, struct rt *rt)
     lua_newtable(L); /* module */
     rt_setfuncs(L, rt, functions);
     lua_group_register(L, rt);
+    lua_bug_register(L, rt);
     aux_push_parked(L);
     lua_setfield(L, -2, "PARKED");
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ERR_META);

@@ -173,6 +173,26 @@ void sched_collect(struct sched *s)
     make_room(s, NULL);
 }
 
+/* Puts the failure that has led to the bug of a task behind its message. */
+static int explain_bug(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    if (!task_push_cause(L, t->sched, t->id, lua_tostring(t->co, -1)))
+        return 0;
+    task_push_slot(L, t, SLOT_BUG_VALUE);
+    lua_pushvalue(t->co, -1);
+    lua_xmove(t->co, L, 1); // text noted raised
+    bool noted = lua_rawequal(L, -1, -2) != 0;
+    lua_pop(L, 2);
+    if (noted) {
+        lua_pushvalue(L, -1);
+        task_set_slot(L, t, SLOT_BUG_VALUE);
+    }
+    lua_pop(t->co, 1);
+    lua_xmove(L, t->co, 1);
+    return 0;
+}
+
 static enum task_outcome classify(struct task *t, int rc)
 {
     lua_State *co = t->co;
@@ -182,8 +202,11 @@ static enum task_outcome classify(struct task *t, int rc)
         return is_own_cancel(t, 2) ? OUTCOME_CANCELLED : OUTCOME_FAILED;
     }
     t->raised = true;
-    if (!task_is_err(co, -1))
+    if (!task_is_err(co, -1)) {
+        if (lua_type(co, -1) == LUA_TSTRING && lua_cpcall(t->sched->L, explain_bug, t) != 0)
+            lua_pop(t->sched->L, 1);
         return OUTCOME_BUG;
+    }
     return is_own_cancel(t, -1) ? OUTCOME_CANCELLED : OUTCOME_FAILED;
 }
 

@@ -12,6 +12,16 @@ struct sched_watch {
     void (*ended)(struct sched_watch *w, struct task *t, uint64_t now_ns);
 };
 
+/* The last failure that was returned to a script. */
+struct task_failure {
+    uint64_t task; /* its id; 0: there was none */
+    uint64_t turn; /* see sched_turn */
+    int line;
+    char what[24];             /* "request" */
+    char shown[64], file[256]; /* of the script; no file: "" */
+    char text[256];
+};
+
 struct sched {
     struct loop *loop;
     struct log *log;
@@ -47,6 +57,7 @@ struct sched {
     void (*after_resume)(struct sched *s, struct task *t);
     void *watch;    /* theirs */
     bool preempted; /* a coroutine of the script's own yielded by the limit, not by its own will */
+    struct task_failure failure;
 };
 
 /* Prepares the registry of L. May raise (memory): call in a protected context. */
@@ -113,6 +124,11 @@ int task_raise_bug(lua_State *L, struct sched *s, struct task *from);
 /* The error value on top of L is being raised in the running task and its frames on `L` are about
  * to be lost: keeps their traceback if it is a bug. */
 void task_note_trace(lua_State *L, struct sched *s, lua_State *of);
+/* A script is being handed the error on top of L by `what`: see struct task_failure. */
+void task_note_failure(lua_State *L, struct sched *s, const char *what);
+/* The message of a bug in that task, with the failure that has led to it: pushed and returned;
+ * NULL, and nothing is pushed, if none has. May raise (memory). */
+const char *task_push_cause(lua_State *L, struct sched *s, uint64_t task, const char *message);
 /* Its failure was taken by someone: the parent need not report it. */
 void task_observe(struct task *t);
 /* The value at `index` is an error table of ours (it has the metatable in the registry). */

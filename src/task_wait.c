@@ -222,5 +222,11 @@ int task_take(lua_State *L, struct sched *s)
         return task_raise_cancel(L, t);
     }
     t->wait.ops = NULL; /* ended, even if the take raises */
-    return ops->take(L, t);
+    int n = ops->take(L, t);
+    if (n >= 2 && lua_isnil(L, -n) && task_is_err(L, 1 - n)) {
+        lua_pushvalue(L, 1 - n);
+        task_note_failure(L, s, ops->name);
+        lua_pop(L, 1);
+    }
+    return n;
 }

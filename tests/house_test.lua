@@ -24,7 +24,7 @@ local members = {
     loop = "loop timer resolver file",
     engine = "engine transfer transfer_opts inflate admit netthread stats redirect exchange shard sockets"
         .. " origin response failure jar simulate",
-    tasks = "task sched waitq sema group queue event",
+    tasks = "task task_failure sched waitq sema group queue event",
     bindings = "", -- every lua_*.[ch], see floor_of
     hosts = "leat runtime module cli repl main limit embed",
 }

@@ -224,11 +224,12 @@ local function collect(results, settle, on_result)
     end
 end
 
-local function finish(results, err, count)
+local function finish(who, results, err, count)
     results_of.list(results)
     results.n = count()
     if err ~= nil then
         err.partial = results
+        task.failed(err, who)
         return nil, err
     end
     return results
@@ -271,7 +272,7 @@ function M.gather(list, opts)
     local results = {}
     local limit = limit_of("gather", opts, math.huge)
     local err = run(next_job, limit, collect(results, opts.settle), n, nil, tasks)
-    return finish(results, err, function()
+    return finish("gather", results, err, function()
         return n
     end)
 end
@@ -337,7 +338,7 @@ function M.map(items, fn, opts)
             end, fed)
         end
         local err = run(next_job, limit, on_end, total, on_stop) or journal and journal:stopped()
-        results, err = finish(results, err, count)
+        results, err = finish("map", results, err, count)
         if results and not opts.on_result then
             require("leat.no_result").look("map", fn, results, opts.settle)
         end
@@ -531,12 +532,14 @@ function M.race(list)
         return won[1]
     end
     local first = causes[1]
-    return nil, errors.new {
+    local lost = errors.new {
         kind = first.kind,
         message = ("all %d failed; the first: %s"):format(n, errors.text(first.message)),
         causes = causes,
         retryable = first.retryable,
     }
+    task.failed(lost, "race")
+    return nil, lost
 end
 
 local Nursery = check.class({}, "group")

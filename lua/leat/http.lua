@@ -7,6 +7,7 @@ local error_value = require "leat.error"
 local expected = require "leat.expected"
 local headers = require "leat.headers"
 local json = require "leat.json"
+local failed = require("leat.core.task").failed
 local scope_of = require("leat.policy").scope
 local unseen = require "leat.unseen"
 local url_of = require "leat.url"
@@ -256,6 +257,12 @@ local function note_secrets(res, expects, spec, client, url)
     end
 end
 
+local function refuse(res)
+    local err = expected.refusal(res)
+    failed(err, "request")
+    return nil, err
+end
+
 -- The requests that are not over with one wait: streams, uploads and sinks.
 local function perform_long(spec, defaults, url, method, body, content_type, auth, jar, expects, client)
     local handle = core.handle()
@@ -278,7 +285,7 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
     if not res then
         return nil, err
     elseif expects and not expects(res) then
-        return nil, expected.refusal(res)
+        return refuse(res)
     elseif spec.sink == nil then
         return res
     elseif rawget(res, "ok") then -- rawget: this is not the script's look at it
@@ -338,7 +345,7 @@ local function perform(spec, client, method, url)
     if not res then
         return nil, err
     elseif expects and not expects(res) then
-        return nil, expected.refusal(res)
+        return refuse(res)
     end
     return res
 end
