@@ -88,8 +88,8 @@ struct exchange {
     bool relaunch;    /* not sent, as the connection is not the right one: once more */
     bool fresh;       /* on a connection of its own */
     long connects_seen;
-    int local_port; /* of the connection that it was sent on */
-    uint32_t stream_id;
+    uint64_t connection; /* HTTP/2: the number of the one that it is on; 0: none, or not known */
+    uint32_t stream_id;  /* on that; 0: none yet */
     unsigned relaunches;
     bool easy_failed;   /* the library's last word about it was an error */
     int socket_error;   /* errno of the last socket that could not be opened; 0: none */
@@ -121,6 +121,7 @@ struct engine {
     int corked[16]; /* descriptors that hold back what is written for a turn of the loop */
     size_t corked_count;
     struct timer cork_timer;
+    uint64_t h2_connections; /* made so far */
     bool cork_waited;
     size_t pool_count, event_count, pending;
     bool pumping;
@@ -218,9 +219,17 @@ uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *
 
 /* shard_h2.c: connections that requests share. */
 
-/* A new one, on which this request goes out. */
-void h2_note_connection(struct exchange *x);
-/* It was told to go elsewhere with new requests, those above `last_stream` included. */
+/* The request goes out on the connection between these two ends, which was made for it (`is_new`)
+ * or was there. */
+struct h2_ends {
+    const char *local, *remote;
+    int local_port, remote_port;
+};
+void h2_note_connection(struct exchange *x, const struct h2_ends *ends, bool is_new);
+/* The library takes it off its connection, to send it on another one. */
+void h2_note_leave(struct exchange *x);
+/* The exchange's connection was told to go elsewhere with new requests, those above `last_stream`
+ * included. */
 void h2_note_goaway(struct exchange *x, uint32_t last_stream);
 /* The connection that this request is about to go out on was told to go elsewhere. */
 bool h2_is_going(const struct exchange *x);

@@ -190,6 +190,10 @@ static void set_truncated(const struct exchange *x, struct err *err)
 {
     const struct transfer_result *r = &x->transfer->result;
     char how[96];
+    if (!x->head_done) {
+        set_closed(x, "reset", "closed without an answer", err);
+        return;
+    }
     if (r->expected_bytes >= 0)
         snprintf(how, sizeof how, "closed after %lld of %lld body bytes", (long long)r->got_bytes,
                  (long long)r->expected_bytes);

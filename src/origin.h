@@ -12,9 +12,11 @@ enum origin_protocol { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 };
 
 /* A connection that HTTP/2 requests share, as far as we have seen it. */
 struct h2_connection {
-    int port;  /* of our side; 0: none */
-    int fd;    /* it may be closed by now */
-    bool gone; /* a GOAWAY came: it takes no new requests */
+    uint64_t number; /* no other connection of the engine ever has it */
+    uint64_t ends;   /* a hash of the addresses and ports of both sides */
+    int port;        /* of our side */
+    int fd;          /* it may be closed by now */
+    bool gone;       /* a GOAWAY came: it takes no new requests */
 };
 
 struct simulation;

@@ -25,8 +25,7 @@ void response_begin(struct exchange *x)
     x->discarded = x->uploaded = x->bytes_in = x->head_bytes = 0;
     x->hop_attempts = x->informational = 0;
     x->connects_seen = 0;
-    x->stream_id = 0;
-    x->local_port = 0;
+    h2_note_leave(x);
     x->connect_fd = -1;
     x->sent_ns = x->first_byte_ns = x->activity_ns = 0;
     x->curl_text[0] = '\0';
@@ -34,14 +33,13 @@ void response_begin(struct exchange *x)
 }
 
 /* Asked when a connection has been found for a request that may share it. */
-static bool good_connection(struct exchange *x)
+static bool good_connection(struct exchange *x, const struct h2_ends *ends)
 {
     long connects = 0;
     curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
     bool is_new = connects > x->connects_seen;
     x->connects_seen = connects;
-    if (is_new)
-        h2_note_connection(x);
+    h2_note_connection(x, ends, is_new);
     /* Without one to share it would speak HTTP/1.1; on one that is going away it would wait for
      * its end. */
     x->relaunch = (is_new ? x->shares : h2_is_going(x)) && x->relaunches < RELAUNCH_MAX;
@@ -103,19 +101,27 @@ static void expect_first_line(struct exchange *x)
     curl_easy_setopt(x->easy, CURLOPT_VERBOSE, 1L);
 }
 
+static bool begins(const char *text, size_t size, const char *with)
+{
+    size_t len = strlen(with);
+    return size >= len && memcmp(text, with, len) == 0;
+}
+
 int response_on_debug(CURL *easy, curl_infotype type, char *data, size_t size, void *arg)
 {
-    static const char refused[] = "REFUSED_STREAM";
     struct exchange *x = arg;
     uint32_t number;
     UNUSED(easy);
     if (type == CURLINFO_HEADER_IN && x->after_status && size > 0)
         stop_fold(x, data);
-    if (type != CURLINFO_TEXT || size < sizeof refused)
+    if (type != CURLINFO_TEXT || size == 0)
         return 0;
-    if (data[0] == 'R' && memcmp(data, refused, sizeof refused - 1) == 0)
-        x->refused = true;
-    else if (data[0] == 'U' && number_in(data, size, "Using Stream ID: ", &number))
+    /* "REFUSED_STREAM, retrying a fresh connect", "Connection died, retrying a fresh connect" */
+    bool refused = begins(data, size, "REFUSED_STREAM");
+    if (refused || begins(data, size, "Connection died"))
+        h2_note_leave(x);
+    x->refused = x->refused || refused;
+    if (data[0] == 'U' && number_in(data, size, "Using Stream ID: ", &number))
         x->stream_id = number;
     else if (data[0] == 'r' && number_in(data, size, "last_stream=", &number))
         h2_note_goaway(x, number);
@@ -124,9 +130,7 @@ int response_on_debug(CURL *easy, curl_infotype type, char *data, size_t size, v
 
 int response_on_prereq(void *arg, char *remote, char *local, int remote_port, int local_port)
 {
-    UNUSED(remote);
-    UNUSED(local);
-    UNUSED(remote_port);
+    const struct h2_ends ends = {local ? local : "", remote ? remote : "", local_port, remote_port};
     struct exchange *x = arg;
     /* A second call means that the library lost a kept connection and would send again what the
      * server may have acted on; or that the server has not taken it. */
@@ -140,8 +144,7 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
         x->easy_dirty = true;
         return CURL_PREREQFUNC_ABORT;
     }
-    x->local_port = local_port;
-    if (x->multiplexes && !good_connection(x))
+    if (x->multiplexes && !good_connection(x, &ends))
         return CURL_PREREQFUNC_ABORT;
     /* The library counts re-sends over the life of the handle and gives up at five. */
     if (x->hop_attempts > 0)

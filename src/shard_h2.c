@@ -4,19 +4,45 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 #include <sys/socket.h>
 
 enum { SHARED_MAX = 1024 };
 
-/* By the port of our side, which the library tells with each request. */
 static struct h2_connection *find(const struct exchange *x)
 {
     struct origin *g = x->url->origin;
-    for (size_t i = 0; i < g->shared_count; i++) {
-        if (g->shared[i].port == x->local_port)
+    for (size_t i = 0; x->connection != 0 && i < g->shared_count; i++) {
+        if (g->shared[i].number == x->connection)
             return &g->shared[i];
     }
     return NULL;
+}
+
+/* The library has no number of its own for us, but tells both ends with each request. */
+static struct h2_connection *find_ends(struct origin *g, uint64_t hash)
+{
+    for (size_t i = 0; i < g->shared_count; i++) {
+        if (g->shared[i].ends == hash)
+            return &g->shared[i];
+    }
+    return NULL;
+}
+
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t len)
+{
+    const unsigned char *p = data;
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ p[i]) * 0x100000001b3u; /* FNV-1a */
+    return hash;
+}
+
+static uint64_t hash_ends(const struct h2_ends *ends)
+{
+    uint64_t hash = hash_bytes(0xcbf29ce484222325u, ends->local, strlen(ends->local) + 1);
+    hash = hash_bytes(hash, ends->remote, strlen(ends->remote) + 1);
+    hash = hash_bytes(hash, &ends->local_port, sizeof ends->local_port);
+    return hash_bytes(hash, &ends->remote_port, sizeof ends->remote_port);
 }
 
 /* Nobody tells us that a connection has ended. */
@@ -52,28 +78,45 @@ static struct h2_connection *vacant(struct engine *e, struct origin *g)
     return g->shared_cap ? &g->shared[(unsigned)g->shared[0].port % g->shared_cap] : NULL;
 }
 
-void h2_note_connection(struct exchange *x)
+void h2_note_connection(struct exchange *x, const struct h2_ends *ends, bool is_new)
 {
+    struct engine *e = x->engine;
     struct origin *g = x->url->origin;
-    struct h2_connection *c = find(x);
-    if (!c)
-        c = vacant(x->engine, g);
-    if (!c)
-        return;
-    *c = (struct h2_connection){.port = x->local_port, .fd = x->connect_fd};
+    h2_note_leave(x);
+    if (ends->local_port == 0)
+        return; /* a Unix socket: one is like the other */
+    uint64_t hash = hash_ends(ends);
+    struct h2_connection *c = find_ends(g, hash);
+    if (is_new) {
+        c = c ? c : vacant(e, g);
+        if (c)
+            *c = (struct h2_connection){.number = ++e->h2_connections,
+                                        .ends = hash,
+                                        .port = ends->local_port,
+                                        .fd = x->connect_fd};
+    }
+    x->connection = c ? c->number : 0;
+}
+
+void h2_note_leave(struct exchange *x)
+{
+    x->connection = 0;
+    x->stream_id = 0;
 }
 
 void h2_note_goaway(struct exchange *x, uint32_t last_stream)
 {
+    /* Before it uses a connection that was idle, the library reads what has come on it, on behalf
+     * of an exchange that is on none. It closes one that was told to go by itself. */
     struct h2_connection *c = find(x);
-    if (c)
-        c->gone = true;
+    if (!c)
+        return;
+    c->gone = true;
     /* RFC 9113, 6.8: these have not been acted on, whatever becomes of the connection. */
     LIST_FOR(node, &x->engine->live)
     {
         struct exchange *other = CONTAINER_OF(node, struct exchange, node);
-        if (other->shard == x->shard && other->local_port == x->local_port &&
-            other->hop_attempts > 0 && other->stream_id > last_stream)
+        if (other->connection == c->number && other->stream_id > last_stream)
             other->refused = true;
     }
 }

@@ -331,6 +331,41 @@ both("a connection that dies takes its POSTs along, and never sends one twice", 
     t.eq(assert(ask(base, "/ok")).status, 200)
 end)
 
+-- Five POSTs lie on one connection. Another one, idle, is told to go; then one of the POSTs is refused, goes
+-- again, and has both connections looked at; then the connection of the other four dies.
+both("a GOAWAY on an idle connection says nothing of the requests on another", function(base)
+    local function control(path) -- on a connection of its own
+        local o = options(base, path, { insecure = true })
+        o.url = base:find "^http:" and o.url:gsub("127%.0%.0%.1", "localhost") or o.url
+        return assert(request(o))
+    end
+    for round = 1, 3 do
+        control "/stats/reset"
+        local function post(path, id)
+            return spawn(ask, base, path, { method = "POST", body = "x", headers = { ["X-Id"] = id .. round } })
+        end
+        assert(ask(base, "/ok"))
+        local held = {}
+        for i = 1, 4 do
+            held[i] = post("/never", "held" .. i)
+        end
+        local refused = post("/refuse-later", "refused")
+        t.wait_until(function() return control "/stats":json().streams_open == 6 end)
+        -- More than the connection takes.
+        assert(leat.map(numbers(96), function() return ask(base, "/delay?ms=20") end))
+        t.ok(control "/stats":json().connections_open >= 3)
+        control "/goaway-idle"
+        t.eq(assert(refused:await()).attempts, 2)
+        control "/die-others"
+        for i = 1, 4 do
+            local err = t.fails("closed", held[i]:await())
+            t.eq({ err.retryable, err.attempts, err.reason }, { true, 1, "reset" })
+        end
+        local after = control "/stats":json()
+        t.eq({ after.duplicates, after.effects }, { 0, 5 })
+    end
+end)
+
 both("an answer before the body was sent is an answer", function(base)
     for _ = 1, 50 do
         t.eq(assert(ask(base, "/early", { body = ("x"):rep(240) })).body, "ok\n")

@@ -29,6 +29,7 @@ struct listener {
 enum { LISTENERS = 3, OUT_ENOUGH = 65536 };
 
 static struct listener listeners[LISTENERS];
+static struct session *sessions;
 static int epoll_fd;
 static SSL_CTX *tls;
 static uint64_t now_ms, next_id = 1;
@@ -170,7 +171,39 @@ static void session_free(struct session *c)
         SSL_free(c->ssl);
     }
     close(c->fd);
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        sessions = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
     free(c);
+}
+
+void sessions_goaway_idle(const struct session *but, void (*refuse)(struct stream *s))
+{
+    for (struct session *c = sessions; c; c = c->next) {
+        if (c == but || c->streams || c->drained)
+            continue;
+        nghttp2_submit_goaway(c->ng, 0, c->processed, NGHTTP2_NO_ERROR, NULL, 0);
+        pump(c);
+    }
+    for (struct session *c = sessions; c; c = c->next) {
+        for (struct stream *s = c->streams; s; s = s->next) {
+            if (s->to_refuse)
+                refuse(s);
+        }
+        if (c != but && !c->drained)
+            pump(c);
+    }
+}
+
+void sessions_shut(const struct session *but)
+{
+    for (struct session *c = sessions; c; c = c->next) {
+        if (c != but)
+            shutdown(c->fd, SHUT_RDWR);
+    }
 }
 
 /* Says goodbye and reads on until the client closes too: closing with its bytes unread would be a
@@ -237,6 +270,10 @@ static void accept_all(const struct listener *l)
         struct session *c = xmalloc(sizeof *c);
         c->fd = fd;
         c->id = next_id++;
+        c->next = sessions;
+        if (sessions)
+            sessions->prev = c;
+        sessions = c;
         if (l->tls) {
             c->ssl = SSL_new(tls);
             if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1)

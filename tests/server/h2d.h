@@ -15,8 +15,9 @@ struct stream {
     int32_t id;
     struct request req; /* strings and body are the stream's own */
     uint64_t body_len;
-    bool ended;  /* the request came to its end */
-    bool routed; /* a route has taken it */
+    bool ended;     /* the request came to its end */
+    bool routed;    /* a route has taken it */
+    bool to_refuse; /* when sessions_goaway_idle says so */
 
     /* The answer: `out` is sent `rounds` times over, and then, when `finished`, comes the end. */
     struct bytes out;
@@ -45,6 +46,7 @@ enum session_end {
 };
 
 struct session {
+    struct session *next, *prev; /* of all, newest first */
     int fd;
     SSL *ssl; /* NULL: plain */
     nghttp2_session *ng;
@@ -66,6 +68,11 @@ struct session {
 /* Calls `fire` once after `ms`; a stream has one timer. */
 void stream_timer(struct stream *s, long ms, void (*fire)(struct stream *s));
 void stream_timer_clear(struct stream *s);
+/* Every other session that has no stream says GOAWAY, and stays open. Then each stream that waits
+ * to be refused is, by `refuse`. */
+void sessions_goaway_idle(const struct session *but, void (*refuse)(struct stream *s));
+/* The connection of every other session ends. */
+void sessions_shut(const struct session *but);
 
 /* ---- h2d_session.c */
 

@@ -375,6 +375,35 @@ static void goaway_now(struct stream *s)
     say_goaway(c, lie ? c->answered : c->processed, END_AFTER_FLUSH);
 }
 
+static void refuse(struct stream *s)
+{
+    s->to_refuse = false;
+    reset_stream(s, NGHTTP2_REFUSED_STREAM);
+}
+
+static void goaway_idle(struct stream *s)
+{
+    sessions_goaway_idle(s->session, refuse);
+    answer_ok(s);
+}
+
+/* Refused by /goaway-idle; answered when it comes again. */
+static void refuse_later(struct stream *s)
+{
+    char key[256];
+    const char *id = request_header(&s->req, "x-id");
+    snprintf(key, sizeof key, "later %s", id ? id : "");
+    s->to_refuse = seen_add(key) == 1;
+    if (!s->to_refuse)
+        ok(s);
+}
+
+static void die_others(struct stream *s)
+{
+    sessions_shut(s->session);
+    answer_ok(s);
+}
+
 static void die_at_once(struct stream *s)
 {
     effect(s);
@@ -415,6 +444,9 @@ static const struct route {
     {"/refuse-first", refuse_first, true},
     {"/goaway", goaway, false},
     {"/goaway-now", goaway_now, false},
+    {"/goaway-idle", goaway_idle, false},
+    {"/refuse-later", refuse_later, false},
+    {"/die-others", die_others, false},
     {"/die", die_at_once, false},
 };
 
