@@ -498,7 +498,7 @@ static void note_resend(struct exchange *x, CURLcode code, bool another)
 
 void exchange_curl_done(struct exchange *x, CURLcode code)
 {
-    x->easy_failed = code != CURLE_OK;
+    x->easy_spent = x->easy_spent || code != CURLE_OK;
     struct engine *e = x->engine;
     if (x->held.len > 0 && x->stop.kind == ERR_NONE) {
         x->ended = true;

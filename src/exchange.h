@@ -91,7 +91,7 @@ struct exchange {
     uint64_t connection; /* HTTP/2: the number of the one that it is on; 0: none, or not known */
     uint32_t stream_id;  /* on that; 0: none yet */
     unsigned relaunches;
-    bool easy_failed;   /* the library's last word about it was an error */
+    bool easy_spent;    /* the easy handle keeps what a next request must not meet */
     int socket_error;   /* errno of the last socket that could not be opened; 0: none */
     bool target_denied; /* an address was not tried because it may not be connected to */
 

@@ -118,8 +118,10 @@ int response_on_debug(CURL *easy, curl_infotype type, char *data, size_t size, v
         return 0;
     /* "REFUSED_STREAM, retrying a fresh connect", "Connection died, retrying a fresh connect" */
     bool refused = begins(data, size, "REFUSED_STREAM");
-    if (refused || begins(data, size, "Connection died"))
+    if (refused || begins(data, size, "Connection died")) {
         h2_note_leave(x);
+        x->easy_spent = true; /* see opts_hop */
+    }
     x->refused = x->refused || refused;
     if (data[0] == 'U' && number_in(data, size, "Using Stream ID: ", &number))
         x->stream_id = number;

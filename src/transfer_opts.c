@@ -284,10 +284,12 @@ bool opts_need_room(const struct transfer_spec *spec, bool https)
 enum err_kind opts_hop(struct exchange *x, struct err *err)
 {
     CURL *c = x->easy;
-    /* After some failures (a proxy without a host) the library reads more than the handle's buffer
-     * holds when that is set up anew: a fresh handle has a fresh buffer. */
+    /* A handle that had a stream refused may keep the note of it (libcurl 7.88 has two ways to send
+     * again, and clears it on one), and would send the next request twice if its connection is
+     * lost. After some failures (a proxy without a host) the library reads more than the handle's
+     * buffer holds when that is set up anew: a fresh handle has a fresh buffer. */
     bool too_small = !x->roomy && opts_need_room(&x->transfer->spec, x->url->origin->https);
-    bool usable = !x->easy_failed && !too_small;
+    bool usable = !x->easy_spent && !too_small;
     /* All that a request may set is set below each time, so only what few set needs the reset. */
     if (usable && x->easy_dirty) {
         if (x->transfer->spec
@@ -302,7 +304,7 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
             return err_set(err, ERR_MEMORY, "no memory for a request");
         curl_easy_cleanup(c);
         x->easy = c = fresh;
-        x->easy_failed = false;
+        x->easy_spent = false;
         x->roomy = x->roomy || too_small;
         if (!opts_base(x))
             return err_set(err, ERR_MEMORY, "no memory for a request");

@@ -31,6 +31,13 @@ local function reset(base)
     assert(ask(base, "/stats/reset"))
 end
 
+-- Asks on a connection of its own.
+local function control(base, path)
+    local o = options(base, path, { insecure = true })
+    o.url = base:find "^http:" and o.url:gsub("127%.0%.0%.1", "localhost") or o.url
+    return assert(request(o))
+end
+
 local function numbers(n)
     local i = 0
     return function()
@@ -334,15 +341,11 @@ end)
 -- Five POSTs lie on one connection. Another one, idle, is told to go; then one of the POSTs is refused, goes
 -- again, and has both connections looked at; then the connection of the other four dies.
 both("a GOAWAY on an idle connection says nothing of the requests on another", function(base)
-    local function control(path) -- on a connection of its own
-        local o = options(base, path, { insecure = true })
-        o.url = base:find "^http:" and o.url:gsub("127%.0%.0%.1", "localhost") or o.url
-        return assert(request(o))
-    end
     for round = 1, 3 do
-        control "/stats/reset"
+        control(base, "/stats/reset")
         local function post(path, id)
-            return spawn(ask, base, path, { method = "POST", body = "x", headers = { ["X-Id"] = id .. round } })
+            local headers = { ["X-Id"] = id .. round }
+            return spawn(ask, base, path, { method = "POST", body = "x", headers = headers })
         end
         assert(ask(base, "/ok"))
         local held = {}
@@ -350,20 +353,34 @@ both("a GOAWAY on an idle connection says nothing of the requests on another", f
             held[i] = post("/never", "held" .. i)
         end
         local refused = post("/refuse-later", "refused")
-        t.wait_until(function() return control "/stats":json().streams_open == 6 end)
+        t.wait_until(function() return control(base, "/stats"):json().streams_open == 6 end)
         -- More than the connection takes.
         assert(leat.map(numbers(96), function() return ask(base, "/delay?ms=20") end))
-        t.ok(control "/stats":json().connections_open >= 3)
-        control "/goaway-idle"
+        t.ok(control(base, "/stats"):json().connections_open >= 3)
+        control(base, "/goaway-idle")
         t.eq(assert(refused:await()).attempts, 2)
-        control "/die-others"
+        control(base, "/die-others")
         for i = 1, 4 do
             local err = t.fails("closed", held[i]:await())
             t.eq({ err.retryable, err.attempts, err.reason }, { true, 1, "reset" })
         end
-        local after = control "/stats":json()
+        local after = control(base, "/stats"):json()
         t.eq({ after.duplicates, after.effects }, { 0, 5 })
     end
+end)
+
+both("a request that was refused says nothing of the one that comes next", function(base)
+    control(base, "/stats/reset")
+    for i = 1, 6 do
+        assert(ask(base, "/ok"))
+        t.eq(assert(ask(base, "/refuse-first?n=1&id=" .. leat.uuid())).attempts, 2)
+        local post = spawn(ask, base, "/never", { method = "POST", body = "x", headers = { ["X-Id"] = "p" .. i } })
+        t.wait_until(function() return control(base, "/stats"):json().effects == i end)
+        control(base, "/die-others" .. (i % 2 == 0 and "" or "?how=reset"))
+        local err = t.fails("closed", post:await())
+        t.eq({ err.retryable, err.attempts }, { true, 1 })
+    end
+    t.eq(control(base, "/stats"):json().duplicates, 0)
 end)
 
 both("an answer before the body was sent is an answer", function(base)

@@ -198,11 +198,14 @@ void sessions_goaway_idle(const struct session *but, void (*refuse)(struct strea
     }
 }
 
-void sessions_shut(const struct session *but)
+void sessions_shut(const struct session *but, bool reset)
 {
+    const struct linger at_once = {.l_onoff = reset};
     for (struct session *c = sessions; c; c = c->next) {
-        if (c != but)
-            shutdown(c->fd, SHUT_RDWR);
+        if (c == but)
+            continue;
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        shutdown(c->fd, reset ? SHUT_RD : SHUT_RDWR); /* its end is found, and it is closed */
     }
 }
 

@@ -71,8 +71,8 @@ void stream_timer_clear(struct stream *s);
 /* Every other session that has no stream says GOAWAY, and stays open. Then each stream that waits
  * to be refused is, by `refuse`. */
 void sessions_goaway_idle(const struct session *but, void (*refuse)(struct stream *s));
-/* The connection of every other session ends. */
-void sessions_shut(const struct session *but);
+/* The connection of every other session ends, by a reset if that is wanted. */
+void sessions_shut(const struct session *but, bool reset);
 
 /* ---- h2d_session.c */
 

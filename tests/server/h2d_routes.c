@@ -400,7 +400,9 @@ static void refuse_later(struct stream *s)
 
 static void die_others(struct stream *s)
 {
-    sessions_shut(s->session);
+    char how[16];
+    bool reset = strcmp(query_str(&s->req, "how", how, sizeof how, ""), "reset") == 0;
+    sessions_shut(s->session, reset);
     answer_ok(s);
 }
 
