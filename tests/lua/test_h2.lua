@@ -374,7 +374,8 @@ both("a request that was refused says nothing of the one that comes next", funct
     for i = 1, 6 do
         assert(ask(base, "/ok"))
         t.eq(assert(ask(base, "/refuse-first?n=1&id=" .. leat.uuid())).attempts, 2)
-        local post = spawn(ask, base, "/never", { method = "POST", body = "x", headers = { ["X-Id"] = "p" .. i } })
+        local headers = { ["X-Id"] = "p" .. i }
+        local post = spawn(ask, base, "/never", { method = "POST", body = "x", headers = headers })
         t.wait_until(function() return control(base, "/stats"):json().effects == i end)
         control(base, "/die-others" .. (i % 2 == 0 and "" or "?how=reset"))
         local err = t.fails("closed", post:await())
