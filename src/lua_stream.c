@@ -360,16 +360,23 @@ static int push_fields(lua_State *L, const struct sse_event *ev)
     return 4;
 }
 
-/* At the end of the stream: an event that no blank line ended is none, but can be seen. */
+/* At the end of the stream: an event that no blank line ended is none, but can be seen. So can what
+ * belonged to no event. */
 static int end_events(lua_State *L, struct stream *s, int self)
 {
     struct sse_event ev;
+    size_t stray_len;
+    lua_getfenv(L, self); // fields
     if (!s->failed && s->t->result.err.kind == ERR_NONE && sse_finish(&s->sse, &ev)) {
-        lua_getfenv(L, self);
         push_event(L, &ev);
         lua_setfield(L, -2, "incomplete");
-        lua_pop(L, 1);
     }
+    const char *stray = sse_stray(&s->sse, &stray_len);
+    if (stray != NULL) {
+        lua_pushlstring(L, stray, stray_len);
+        lua_setfield(L, -2, "stray");
+    }
+    lua_pop(L, 1);
     return push_end(L, s, self);
 }
 
@@ -547,7 +554,7 @@ static int l_close(lua_State *L)
 }
 
 /* state(handle): complete (nil while it goes on), rows of the trailers, packed timing (both nil
- * once closed), the incomplete event. */
+ * once closed), the incomplete event, and what belonged to no event. */
 static int l_state(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);
@@ -568,9 +575,10 @@ static int l_state(lua_State *L)
         lua_pushnil(L);
     }
     lua_getfenv(L, 1);
-    lua_getfield(L, -1, "incomplete");
-    lua_remove(L, -2);
-    return 4;
+    lua_getfield(L, -1, "incomplete"); // ... fields incomplete
+    lua_getfield(L, -2, "stray");      // ... fields incomplete stray
+    lua_remove(L, -3);
+    return 5;
 }
 
 void stream_register(lua_State *L, struct rt *rt)

@@ -13,6 +13,7 @@ void sse_init(struct sse *s, struct mem *mem, size_t max_event_bytes)
     buf_init(&s->data, mem, max_event_bytes);
     buf_init(&s->type, mem, max_event_bytes);
     buf_init(&s->id, mem, max_event_bytes);
+    buf_init(&s->stray, mem, SSE_STRAY_BYTES);
 }
 
 void sse_fini(struct sse *s)
@@ -21,6 +22,13 @@ void sse_fini(struct sse *s)
     buf_fini(&s->data);
     buf_fini(&s->type);
     buf_fini(&s->id);
+    buf_fini(&s->stray);
+}
+
+const char *sse_stray(const struct sse *s, size_t *len)
+{
+    *len = s->stray.len;
+    return s->stray.len > 0 ? s->stray.data : NULL;
 }
 
 int64_t sse_retry_ms(const struct sse *s)
@@ -88,6 +96,21 @@ static bool is(const char *name, size_t len, const char *word, size_t word_len)
     return len == word_len && memcmp(name, word, len) == 0;
 }
 
+/* A line that is no field. Nothing depends on it: what does not fit, or finds no memory, is left
+ * out. */
+static void keep_stray(struct sse *s, const char *line, size_t len)
+{
+    size_t room = SSE_STRAY_BYTES - s->stray.len;
+    if (room < 2)
+        return;
+    len = MIN(len, room - 1);
+    if (buf_reserve(&s->stray, len + 1) != ERR_NONE)
+        return;
+    memcpy(s->stray.data + s->stray.len, line, len);
+    s->stray.data[s->stray.len + len] = '\n';
+    buf_commit(&s->stray, len + 1);
+}
+
 static bool field(struct sse *s, const char *line, size_t len, bool stays)
 {
     const char *colon = memchr(line, ':', len);
@@ -114,6 +137,8 @@ static bool field(struct sse *s, const char *line, size_t len, bool stays)
     }
     if (is(line, name_len, "retry", 5))
         set_retry(s, value, value_len);
+    else
+        keep_stray(s, line, len);
     return true;
 }
 

@@ -16,11 +16,15 @@ struct sse_event {
     size_t id_len;
 };
 
+/* Of lines that belong to no event so much is kept. */
+#define SSE_STRAY_BYTES ((size_t)4096)
+
 enum sse_result { SSE_MORE, SSE_EVENT, SSE_FAILED };
 
 /* Private, but for being embedded. */
 struct sse {
     struct buf line, data, type, id;
+    struct buf stray;   /* lines that are no field of an event: at most SSE_STRAY_BYTES of them */
     const char *direct; /* data that still lies in the input; NULL: in `data` */
     size_t direct_len, max_bytes;
     bool has_data, handed_out, skip_lf;
@@ -41,5 +45,8 @@ enum sse_result sse_next(struct sse *s, const char **in, size_t *len, struct sse
 /* After the last byte: true if the stream broke off within an event, which is none by the standard;
  * *out has what there is of it. */
 bool sse_finish(struct sse *s, struct sse_event *out);
+/* The beginning of what was sent in lines that the standard ignores, such as an error that a server
+ * wrote between two events. Borrowed; NULL: there was none. */
+const char *sse_stray(const struct sse *s, size_t *len);
 /* The stream's last valid `retry`, at most a day; -1: none. */
 int64_t sse_retry_ms(const struct sse *s);

@@ -69,6 +69,10 @@ function moving.incomplete(handle)
     return (select(4, core.state(handle)))
 end
 
+function moving._stray(handle) -- for leat.openai: what a server wrote between its events
+    return (select(5, core.state(handle)))
+end
+
 function moving.trailers(handle)
     local _, rows = core.state(handle)
     return headers.from(rows)
@@ -91,7 +95,7 @@ end
 -- What many responses do not have, so that it is nil at once.
 local ABSENT = {
     body = true, idempotent = true, encoded = true, incomplete = true, complete = true, sink = true,
-    size = true, _stream = true, _tail = true, _head = true, _times = true,
+    size = true, _stray = true, _stream = true, _tail = true, _head = true, _times = true,
 }
 local foreign_field = check.foreign "response"
 

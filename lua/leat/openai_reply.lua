@@ -37,6 +37,11 @@ local function failure(res, said, fields)
     return errors.new(fields)
 end
 
+-- Whether a text, such as `error: {...}` or `{"error": ...}`, is an error. Of other text nobody knows.
+function M.is_error_text(text)
+    return reply_error.read(text).names_error
+end
+
 -- Takes the secrets of the client and of this request out of a text.
 local function redactor_of(self, spec)
     local of_request = redactor.new("", { spec }, 1)

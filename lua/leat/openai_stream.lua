@@ -150,17 +150,35 @@ local function finish(self)
     return rest
 end
 
--- What the end of the events means: "done", or a failure.
-local function ended(self, err)
-    if merge.is_finished(self.reply) then -- all of the text was there, whatever came then
-        return "done"
-    elseif err then
-        return err
-    elseif self.words and #self.reply.choices == 0 then
+-- Whether the server has said what went wrong: the failure.
+local function told_at_end(self)
+    local stray = rawget(self.res, "_stream") and self.res._stray
+    local alone = #self.reply.choices == 0
+    if stray and (answers.is_error_text(stray) or alone and stray:find "^%s*<") then
+        return answers.failed(self.ai, self.spec, self.res, stray, nil, "the stream ended with an error")
+    elseif self.words and alone then
         return answers.failed(self.ai, self.spec, self.res, self.words, nil,
             "the stream ended without an answer")
     end
-    return errors.new { kind = "closed", reason = "truncated", retryable = true,
+end
+
+-- What the end of the events means: "done", or a failure; or a last piece.
+local function ended(self, err)
+    if merge.is_finished(self.reply) then -- all of the text was there, whatever came then
+        return nil, "done"
+    elseif err then
+        return nil, err
+    end
+    -- The line end behind the last event may be missing.
+    local event = rawget(self.res, "_stream") and self.res.incomplete
+    if event and not self.last then
+        self.last = true
+        local piece, told = piece_of(self, event)
+        if piece or told == "done" or told and told.kind == "http" then
+            return piece, told
+        end
+    end
+    return nil, told_at_end(self) or errors.new { kind = "closed", reason = "truncated", retryable = true,
         url = redact("url", self.res.url), status = self.res.status,
         message = "openai: the stream ended before the answer did" }
 end
@@ -171,7 +189,7 @@ local function next_delta(self)
         local event, err = self.next_event(self.res)
         local piece, told
         if event == nil then
-            told = ended(self, err)
+            piece, told = ended(self, err)
         else
             piece, told = piece_of(self, event)
         end

@@ -362,6 +362,7 @@ local function read_body(said, text)
         note_words(said, title)
         return
     elseif looks_like_events(text) then
+        said.names_error = (text:find "^%s*error:" or text:find "^%s*event:%s*error") and true
         text = of_events(text) or ""
     end
     local value = text:find "^%s*[{[\"]" and json_of(text)

@@ -85,7 +85,7 @@ test("a stream without [DONE] and without a finish_reason that says something wa
         ["an unfinished event"] = { piece "Hel", piece "lo" },
     } do
         local text = sse(case, true)
-        if name == "an unfinished event" then text = text:sub(1, -2) end
+        if name == "an unfinished event" then text = text:sub(1, -20) end
         local got, err, so_far = read(text)
         t.eq({ name, got, so_far }, { name, nil, "Hel" })
         t.fails("closed", nil, err)
@@ -159,6 +159,36 @@ test("an event named error is a failure, whatever it holds", function()
         local got, err = read("event: error\ndata: " .. data .. "\n\n" .. sse { piece "x" })
         t.eq({ data, got }, { data })
         t.ok(err.message:find(words, 1, true), data .. ": " .. err.message)
+    end
+end)
+
+test("an error that stands between two events is shown, and one that no blank line ends", function()
+    for text, words in pairs {
+        ['error: {"code":500,"message":"slot unavailable","type":"server_error"}\n\n'] = "slot unavailable",
+        ['{"error":{"message":"bare","code":500}}\n'] = "bare",
+        ['{\n  "error": {\n    "message": "on lines",\n    "code": 500\n  }\n}'] = "on lines",
+        ['data: {"error":{"message":"unended","code":500}}\n'] = "unended",
+        ['data: {"error":{"message":"unended","code":500}}'] = "unended",
+        ['event: error\ndata: {"message":"named","code":500}'] = "named",
+    } do
+        for _, before in ipairs { "", sse({ piece "Hel" }, true) } do
+            local got, err, so_far = read(before .. text)
+            t.eq({ text, got, so_far }, { text, nil, before ~= "" and "Hel" or "" })
+            t.fails("http", nil, err)
+            t.ok(err.message:find(words, 1, true), err.message)
+            t.eq({ err.status, err.retryable }, { 500, true })
+        end
+        t.eq(read(sse({ piece("Hello", "stop") }, true) .. text), "Hello")
+    end
+    local _, err = read "<html><head><title>Sign in</title></head></html>"
+    t.ok(err.kind == "protocol" and err.message:find("HTML page: Sign in", 1, true), err.message)
+    _, err = read(sse({ piece "Hel" }, true) .. "foo: bar\nbaz\n" .. ("x"):rep(9000))
+    t.eq(t.fails("closed", nil, err).reason, "truncated")
+end)
+
+test("an end that no blank line ends is an end", function()
+    for _, last in ipairs { "data: [DONE]\n", "data: [DONE]", "data: " .. encode(STOP), "data: " .. encode(STOP) .. "\n" } do
+        t.eq(read(sse({ piece "Hello" }, true) .. last), "Hello")
     end
 end)
 

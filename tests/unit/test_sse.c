@@ -229,9 +229,40 @@ TEST(a_line_without_end_takes_no_more_memory_than_the_cap)
     CHECK_EQ(m.blocks, 0);
 }
 
+TEST(the_beginning_of_what_belongs_to_no_event_is_kept)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    struct sse s;
+    struct err err;
+    struct sse_event ev;
+    size_t len;
+    sse_init(&s, &m, 1024 * 1024);
+    CHECK_EQ(run(&s, ": comment\nretry: 5\nid: 1\nevent: x\ndata: y\n\n", &err), SSE_MORE);
+    CHECK(sse_stray(&s, &len) == NULL && len == 0);
+    CHECK_EQ(run(&s, "error: {1}\n\n<html>\r\n\n", &err), SSE_MORE);
+    const char *stray = sse_stray(&s, &len);
+    CHECK(len == 18 && memcmp(stray, "error: {1}\n<html>\n", len) == 0);
+    CHECK_EQ(run(&s, "unended", &err), SSE_MORE);
+    CHECK(!sse_finish(&s, &ev));
+    stray = sse_stray(&s, &len);
+    CHECK(len == 26 && memcmp(stray + 18, "unended\n", 8) == 0);
+    char block[1001];
+    memset(block, 'x', 1000);
+    block[1000] = '\n';
+    for (int i = 0; i < 10; i++) {
+        const char *in = block;
+        size_t left = sizeof block;
+        CHECK_EQ(sse_next(&s, &in, &left, &ev, &err), SSE_MORE);
+    }
+    CHECK(sse_stray(&s, &len) != NULL && len == SSE_STRAY_BYTES);
+    sse_fini(&s);
+    CHECK_EQ(m.blocks, 0);
+}
+
 TEST(without_memory_it_fails_and_leaks_nothing)
 {
-    static const char text[] = "id: 1\nevent: x\ndata: one\ndata: two\n\nid: 2\ndata: th";
+    static const char text[] = "id: 1\nevent: x\nstray\ndata: one\ndata: two\n\nid: 2\ndata: th";
     for (long n = 0;; n++) {
         struct mem m;
         mem_init(&m, 0);
