@@ -252,10 +252,13 @@ static void to_name(lua_State *L)
         lua_Debug ar;
         lua_pushvalue(L, -1);
         lua_getinfo(L, ">S", &ar);
-        if (strncmp(ar.source, "@leat/", 6) == 0 && to_public_name(L))
+        bool own = strncmp(ar.source, "@leat/", 6) == 0;
+        if (own && to_public_name(L))
             return;
         lua_pop(L, 1);
-        if (strcmp(ar.what, "Lua") != 0)
+        if (own)
+            lua_pushliteral(L, "leat's own");
+        else if (strcmp(ar.what, "Lua") != 0)
             lua_pushstring(L, ar.short_src); /* a main chunk, or [C] */
         else
             lua_pushfstring(L, "%s:%d", ar.short_src, ar.linedefined);

@@ -251,6 +251,11 @@ end
 -- Raises unless `list` is a list: gather(f, g) and gather(request(a), request(b)) are the usual slips.
 function M.functions(who, list)
     if type(list) == "table" and (getmetatable(list) == nil or M.picture(list) == "a table") then
+        local key = #list == 0 and next(list) or nil
+        if key ~= nil and key ~= "n" then
+            M.fail(("%s: the functions must be a list, got a table with the key %s"):format(who,
+                M.picture(key)))
+        end
         return
     end
     local called = list == nil or list == true or type(list) == "table"
@@ -262,6 +267,28 @@ end
 local function is_function(f)
     local mt = getmetatable(f)
     return type(f) == "function" or type(mt) == "table" and mt.__call ~= nil
+end
+
+local IPAIRS = ipairs {}
+
+-- Whether the items are a list, and not an iterator function. Raises for a table that has no list in it, and
+-- for what ipairs and pairs give, which are no iterators of items.
+function M.is_list(who, items)
+    if type(items) == "table" and not (getmetatable(items) or {}).__call then
+        local key = #items == 0 and next(items) or nil
+        if key ~= nil and key ~= "n" then
+            local what = M.picture(items)
+            M.fail(("%s: the items must be a list or an iterator function, got %s"):format(who,
+                what == "a table" and "a table with the key " .. M.picture(key) or what))
+        end
+        return true
+    end
+    M.callable(who, "the items, unless a list,", items)
+    if items == IPAIRS or items == next then
+        M.fail(("%s: give the list itself, not what ipairs or pairs returns: %s(list, function)"):format(who,
+            who))
+    end
+    return false
 end
 
 -- Raises unless `fn`, the second argument behind the items, is a function.

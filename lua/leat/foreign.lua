@@ -158,6 +158,12 @@ local HEADERS = {
     has = "headers are a table: res.headers[\"content-type\"] ~= nil",
 }
 
+local LOG = {
+    warning = "it is leat.log.warn(message)", err = "it is leat.log.error(message)",
+    fatal = "it is leat.log.error(message)", critical = "it is leat.log.error(message)",
+    trace = "it is leat.log.debug(message)", log = "it is leat.log.info(message)",
+}
+
 local CLIENT = {
     fetch = "it is api:get(url)", del = "it is api:delete(url)", send = "it is api:request{...}",
     close = "a client needs no close: connections are closed when they are no longer used",
@@ -218,7 +224,7 @@ local MODULES = {
 }
 
 local CLASSES = {
-    response = RESPONSE, queue = QUEUE, semaphore = SEMAPHORE, event = EVENT, json = JSON,
+    response = RESPONSE, queue = QUEUE, semaphore = SEMAPHORE, event = EVENT, log = LOG, json = JSON,
     headers = HEADERS, client = CLIENT, openai = OPENAI, leat = LEAT,
 }
 
@@ -248,6 +254,10 @@ function M.bug(line)
     name, value = line:match "attempt to call %w+ '([%w_]+)' %(a (%w+) value%)"
     if name and (value == "string" or value == "number" or value == "boolean" or value == "table") then
         return ("'%s' is a %s, not a function: write it without the parentheses"):format(name, value)
+    elseif line:find("attempt to call a userdata value", 1, true) then
+        return "in a for loop, a queue is read by: for item in queue:iter() do"
+    elseif line:find("attempt to call a table value", 1, true) then
+        return "in a for loop, a list is read by: for i, item in ipairs(list) do"
     elseif line:find("field 'body' (a nil value)", 1, true) then
         return "the response to a request with stream=true has no body: read it with its methods, such as "
             .. "res:lines()"

@@ -169,7 +169,7 @@ end
 local function item_jobs(who, items, fn)
     check.items(who, items, fn)
     local i = 0
-    if type(items) == "table" and not (getmetatable(items) or {}).__call then
+    if check.is_list(who, items) then
         local n = #items
         return function()
             i = i + 1
@@ -179,7 +179,6 @@ local function item_jobs(who, items, fn)
             return i, fn, items[i], i
         end, n
     end
-    check.callable(who, "the items, unless a list,", items)
     return function()
         local item = items()
         if item == nil then

@@ -255,7 +255,7 @@ end
 
 local function items_of(items)
     local i = 0
-    if type(items) == "table" and not (getmetatable(items) or {}).__call then
+    if check.is_list("merge", items) then
         return function()
             i = i + 1
             if items[i] ~= nil then
@@ -263,7 +263,6 @@ local function items_of(items)
             end
         end
     end
-    check.callable("merge", "the items, unless a list,", items)
     return function()
         local item = items()
         if item ~= nil then

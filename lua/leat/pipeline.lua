@@ -133,6 +133,11 @@ end
 
 -- ---- options
 
+local EXAMPLES = {
+    retry = "retry={attempts=3}", breaker = "breaker={threshold=5}", rate = "rate={rpm=60}",
+    concurrency = "concurrency={max=20}",
+}
+
 -- Options of a policy, one of its objects, true for its defaults; or nil.
 local function policy_of(name, given, method, make)
     if given == true then
@@ -144,8 +149,8 @@ local function policy_of(name, given, method, make)
     elseif type(given) == "table" and not getmetatable(given) then
         return make(given)
     end
-    check.fail(("pipeline: option '%s' must be a table of options, a policy or a boolean, got %s")
-        :format(name, check.picture(given, "option")))
+    check.fail(("pipeline: option '%s' must be a table of options, a policy or a boolean, got %s (as in %s)")
+        :format(name, check.picture(given, "option"), EXAMPLES[name]))
 end
 
 local function lazy(module)

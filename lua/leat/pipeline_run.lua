@@ -30,14 +30,13 @@ end
 
 -- An iterator over a list or an iterator, and how many there are, where that is known.
 function M.draw_from(who, list)
-    if type(list) == "table" and not (getmetatable(list) or {}).__call then
+    if check.is_list(who, list) then
         local i, n = 0, #list
         return function()
             i = i + 1
             return list[i]
         end, n
     end
-    check.callable(who, "the items, unless a list,", list)
     return list
 end
 
