@@ -300,8 +300,7 @@ int luaopen_leat(lua_State *L)
     }
     m->open = true;
     leave(m);
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "preload");
+    runtime_push_preload(L);
     lua_pushlightuserdata(L, &m->r.rt);
     lua_pushcclosure(L, open_host, 1);
     lua_setfield(L, -2, "leat.core.host");

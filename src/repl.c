@@ -2,6 +2,7 @@
 
 #include "lua_aux.h"
 #include "repl_stop.h"
+#include "runtime_modules.h"
 #ifdef LEAT_LIBEDIT
 #include "repl_edit.h"
 #endif
@@ -372,11 +373,11 @@ static int l_noted(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"open", l_open},         {"close", l_close},     {"next_start", l_next},
-    {"post", l_post},         {"prompt", l_prompt},   {"answer", l_answer},
-    {"remember", l_remember}, {"width", l_width},     {"isatty", l_isatty},
-    {"awaited", l_awaited},   {"find", l_find},       {"cancelled", l_cancelled},
-    {"noted", l_noted}, {NULL, NULL}};
+    {"open", l_open},         {"close", l_close},   {"next_start", l_next},
+    {"post", l_post},         {"prompt", l_prompt}, {"answer", l_answer},
+    {"remember", l_remember}, {"width", l_width},   {"isatty", l_isatty},
+    {"awaited", l_awaited},   {"find", l_find},     {"cancelled", l_cancelled},
+    {"noted", l_noted},       {NULL, NULL}};
 
 static int open_module(lua_State *L)
 {
@@ -391,8 +392,7 @@ static int add_module(lua_State *L)
     lua_pushlightuserdata(L, (void *)(uintptr_t)&repl_key);
     lua_pushlightuserdata(L, r);
     lua_rawset(L, LUA_REGISTRYINDEX);
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "preload");
+    runtime_push_preload(L);
     lua_pushcfunction(L, open_module);
     lua_setfield(L, -2, "leat.core.repl");
     stopper_init(&r->stopper, r->rt);

@@ -20,6 +20,9 @@
 /* Of lua-cjson, whose header does not have it. */
 int luaopen_cjson_safe(lua_State *L);
 
+/* The globals of leat's own modules, in the registry; nil: the state's. */
+#define OWN_GLOBALS "leat.own_globals"
+
 typedef int (*open_fn)(lua_State *L, struct rt *rt);
 
 /* A module's opener, kept as a userdata because C does not promise that a function fits a void *.
@@ -69,9 +72,94 @@ static int load_embedded(lua_State *L)
     }
     if (rc != 0)
         return lua_error(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, OWN_GLOBALS);
+    if (lua_istable(L, -1))
+        lua_setfenv(L, -2);
+    else
+        lua_pop(L, 1);
     lua_pushstring(L, m->name);
     lua_call(L, 1, 1);
     return 1;
+}
+
+/* ---- globals of leat's own, in a host's state that has hidden what its modules need */
+
+/* Pushes package.loaded or package.preload as LuaJIT itself knows them: the global `package` may be
+ * another table, or none. */
+static void push_registered(lua_State *L, const char *name)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, name);
+    if (lua_istable(L, -1))
+        return;
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, name);
+}
+
+void runtime_push_preload(lua_State *L)
+{
+    push_registered(L, "_PRELOAD");
+}
+
+/* require(name), for leat's own modules. */
+static int l_require(lua_State *L)
+{
+    lua_settop(L, 1);
+    const char *name = luaL_checkstring(L, 1);
+    push_registered(L, "_LOADED"); // name loaded
+    lua_getfield(L, 2, name);
+    if (lua_toboolean(L, -1))
+        return 1;
+    runtime_push_preload(L);
+    lua_getfield(L, -1, name);
+    if (!lua_isfunction(L, -1))
+        return luaL_error(L, "module '%s' not found", name);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushboolean(L, 1);
+    }
+    lua_pushvalue(L, -1);
+    lua_setfield(L, 2, name);
+    return 1;
+}
+
+static bool is_registered(lua_State *L, const char *field, const char *name)
+{
+    lua_getglobal(L, "package");
+    if (lua_istable(L, -1))
+        lua_getfield(L, -1, field);
+    push_registered(L, name);
+    bool same = lua_rawequal(L, -1, -2) != 0;
+    return same; /* what was pushed is the caller's to pop */
+}
+
+/* Such as Minetest's for mods. */
+static void make_own_globals(lua_State *L)
+{
+    int top = lua_gettop(L);
+    lua_getglobal(L, "require");
+    bool whole = lua_isfunction(L, -1) && is_registered(L, "loaded", "_LOADED") &&
+                 is_registered(L, "preload", "_PRELOAD");
+    lua_settop(L, top);
+    if (whole)
+        return;
+    lua_newtable(L); // globals
+    lua_pushcfunction(L, l_require);
+    lua_setfield(L, -2, "require");
+    lua_newtable(L); // globals package
+    push_registered(L, "_LOADED");
+    lua_setfield(L, -2, "loaded");
+    runtime_push_preload(L);
+    lua_setfield(L, -2, "preload");
+    lua_setfield(L, -2, "package");
+    lua_newtable(L); // globals meta
+    lua_pushvalue(L, LUA_GLOBALSINDEX);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    lua_setfield(L, LUA_REGISTRYINDEX, OWN_GLOBALS);
 }
 
 static int l_exit(lua_State *L)
@@ -172,8 +260,7 @@ static const struct {
 /* Into package.preload; `hosted`: without "leat" itself, which leat.so is. */
 static void preload(lua_State *L, struct rt *rt, bool hosted)
 {
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "preload");
+    runtime_push_preload(L);
     for (size_t i = 0; i < ARRAY_LEN(core_modules); i++)
         preload_core(L, rt, core_modules[i].name, core_modules[i].open);
     for (const struct embedded_module *m = embedded_modules; m->name; m++) {
@@ -184,7 +271,7 @@ static void preload(lua_State *L, struct rt *rt, bool hosted)
         lua_pushcclosure(L, load_embedded, 2);
         lua_setfield(L, -2, m->name);
     }
-    lua_pop(L, 2);
+    lua_pop(L, 1);
 }
 
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
@@ -222,6 +309,7 @@ static int push_leat(lua_State *L)
 void runtime_open_hosted(lua_State *L, struct rt *rt, bool module)
 {
     sched_init(&rt->sched, &rt->loop, &rt->log, L, false);
+    make_own_globals(L);
     preload(L, rt, true);
     const struct embedded_module *m = embedded_modules;
     while (strcmp(m->name, "leat") != 0)
@@ -233,11 +321,10 @@ void runtime_open_hosted(lua_State *L, struct rt *rt, bool module)
     lua_setfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
     if (module)
         return;
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "preload");
+    runtime_push_preload(L);
     lua_pushcfunction(L, push_leat);
     lua_setfield(L, -2, "leat");
-    lua_getglobal(L, "require");
+    lua_pushcfunction(L, l_require);
     lua_pushliteral(L, "leat.guest");
     lua_call(L, 1, 1);
     lua_pushvalue(L, LUA_GLOBALSINDEX);

@@ -17,6 +17,8 @@ struct rt *runtime_inside(struct leat_runtime *r);
  * where require looks first; NULL: nowhere. Raises: call it protected. */
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
                           const char *allow_modules);
+/* Pushes package.preload, also where the global `package` is another table, or none. May raise. */
+void runtime_push_preload(lua_State *L);
 /* The same in a host's state, of which nothing but package.preload, package.loaded and the registry
  * changes. The host's `require` must not be on its way to a module named "leat.*". `module`: it is
  * on its way to "leat" itself, and there are no chunks. */

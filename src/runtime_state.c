@@ -136,7 +136,7 @@ static int sit_down(lua_State *L)
     if (runtime_state_taken(L))
         return luaL_error(L, "this Lua state has a runtime already");
     forget(L); /* what is left of one that had no memory to tidy up */
-    static const char *const needed[] = {"package", "string", "table", "math"};
+    static const char *const needed[] = {"string", "table", "math"};
     for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
         lua_getglobal(L, needed[i]);
         if (!lua_istable(L, -1))

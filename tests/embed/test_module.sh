@@ -72,6 +72,15 @@ try ./host --torture "$mock_url" "$parts/torture.lua"
 expect_status 0
 expect_out "host ok"
 
+begin "it loads where the globals lack require and package, or have others, as a game leaves them to mods"
+for how in nothing empty others; do
+    guest luajit "$parts/hidden.lua" "$mock_url" $how
+    expect_status 0
+    expect_equal "$(cat out)" "200	4	[1]	1
+a bug
+true	true	nil	true"
+done
+
 begin "a task that ends the process, and its state first, is the last thing that runs"
 cat >exit.lua <<'LUA'
 local leat = require "leat"
