@@ -450,7 +450,7 @@ function Out:keep(row, fn, ...)
         if not errors.is(raised) then
             row.trace = debug.traceback("", 2)
         end
-        return task.note(raised)
+        return core_task.note(raised)
     end, ...))
 end
 
