@@ -197,7 +197,8 @@ end
 ---@return string|nil text of the first choice; "" if there is none, as where only tools are called
 ---@return table reply the decoded answer; or the err. Kinds: http (the server's words in err.message;
 ---err.status, err.code, err.type, err.param, err.retry_after, err.retryable; err.body: the beginning of its
----answer), protocol (the answer is not a completion), and those of request
+---answer), protocol (the answer is not a completion; err.reason "not_json", "html_page" or "bad_answer"), and
+---those of request
 ---
 --- An error in an answer with status 200 is an error too (err.reason "error_in_answer"). Its err.status is
 --- the one that the answer states. Without one it is not retried. err.partial then holds the whole text of

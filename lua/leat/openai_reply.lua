@@ -71,7 +71,8 @@ function M.failed(self, spec, res, text, value, what)
     elseif said.names_error then
         fields.message = said.message or what
     else
-        fields.kind, fields.reason = "protocol", nil
+        fields.kind = "protocol"
+        fields.reason = said.html and "html_page" or said.value == nil and "not_json" or "bad_answer"
         fields.message = "openai: " .. (said.html and "the answer is an HTML page" or what)
             .. (said.message and ": " .. said.message or "")
     end

@@ -31,7 +31,7 @@ local function choice(fields)
     return '{"id":"x","choices":[' .. fields .. "]}"
 end
 
--- {the body, kind, words that the message holds, the status, requests that were sent}
+-- {the body, kind, words that the message holds, the status, requests that were sent, the reason}
 local FAILURES = {
     ["finish_reason error"] = { choice '{"message":{"content":"half a"},"finish_reason":"error"}', "http",
         'finish_reason "error": half a', 200, 1 },
@@ -48,14 +48,14 @@ local FAILURES = {
     ["choices that are an object"] = { '{"choices":{}}', "protocol", "it has no choices", 200, 1 },
     ["a choice without a message"] = { choice '{"finish_reason":"stop"}', "protocol", "no message", 200, 1 },
     ["a page"] = { "<!doctype html><html><head><title>Please log in</title></head></html>", "protocol",
-        "the answer is an HTML page: Please log in", 200, 1 },
+        "the answer is an HTML page: Please log in", 200, 1, "html_page" },
     ["the page of a gateway"] = { "<html><head><title>502 Bad Gateway</title></head></html>", "http",
         "502 Bad Gateway (status 502)", 502, 3 },
-    ["plain text"] = { "upstream request timeout", "protocol", "upstream request timeout", 200, 1 },
-    ["nothing"] = { "", "protocol", "not JSON", 200, 1 },
-    ["white space"] = { " \n", "protocol", "not JSON", 200, 1 },
-    ["a number"] = { "5", "protocol", "not a JSON object", 200, 1 },
-    ["null"] = { "null", "protocol", "not a JSON object", 200, 1 },
+    ["plain text"] = { "upstream request timeout", "protocol", "upstream request timeout", 200, 1, "not_json" },
+    ["nothing"] = { "", "protocol", "not JSON", 200, 1, "not_json" },
+    ["white space"] = { " \n", "protocol", "not JSON", 200, 1, "not_json" },
+    ["a number"] = { "5", "protocol", "not a JSON object", 200, 1, "not_json" },
+    ["null"] = { "null", "protocol", "not a JSON object", 200, 1, "not_json" },
     ["another object"] = { '{"hello":"world"}', "protocol", "not a chat completion", 200, 1 },
     ["detail"] = { '{"detail":"Not authenticated"}', "http", "Not authenticated", 200, 1 },
     ["a list of details"] = { '{"detail":[{"loc":["body","x"],"msg":"bad"}]}', "http", "body.x: bad", 200, 1 },
@@ -90,7 +90,7 @@ for name, case in pairs(FAILURES) do
             t.ok(err.message:find(case[3], 1, true), call .. ": " .. err.message)
             t.eq({ call, err.status, s.n }, { call, case[4], case[5] })
             t.eq(err.retryable, case[5] == 3)
-            t.eq(err.reason, case[2] == "http" and "error_in_answer" or nil)
+            t.eq(err.reason, case[6] or case[2] == "http" and "error_in_answer" or "bad_answer")
         end
         s.set(case[1])
         local _, err = s.ai:embed "x"
