@@ -11,7 +11,7 @@ leat=${2:-build/leat}
 status=0
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-for name in random random_scopes http policies pipeline_random mutations; do
+for name in random random_scopes http policies pipeline_random openai_random mutations; do
     echo "$name: seeds 1 to $seeds"
     if ! LEAT_SEEDS=1-$seeds LEAT_MUTATIONS=$((40 * seeds)) LUA_PATH="tests/lua/?.lua;;" "$leat" --virtual-time --seed 1 \
         "tests/lua/test_virtual_$name.lua" >"$out" 2>&1; then
