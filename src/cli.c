@@ -343,15 +343,14 @@ static const char *no_command(const char *word)
            "leat --help)";
 }
 
-/* A descriptor 0, 1 or 2 that the caller closed would go to the first socket or timer we open. */
+/* A descriptor 0, 1 or 2 that the caller closed would go to the first socket or timer we open. What
+ * stands in fails where it is used, as a closed one does, but for messages. */
 static void open_standard_files(void)
 {
-    int fd;
-    do {
-        fd = open("/dev/null", O_RDWR);
-    } while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd > STDERR_FILENO)
-        close(fd);
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDWR};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)!open("/dev/null", modes[fd]); /* the lowest that is free: fd */
 }
 
 int main(int argc, char **argv)

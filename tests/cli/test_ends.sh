@@ -428,6 +428,29 @@ expect_err "taking.lua:2: "
 try "$LEAT" --sandbox -e 'if leat.stopping then print "always" end'
 expect_err "(command line):1: leat.stopping is an event"
 
+begin "what goes to a closed standard output is no success, and what comes from a closed standard input no end"
+status=0
+"$LEAT" -e 'print(1)' >&- 2>err || status=$?
+expect_status 1
+expect_equal "$(cat err)" "leat: standard output could not be written"
+status=0
+"$LEAT" -e 'local x = 1' >&- 2>err || status=$?
+expect_status 0
+expect_lines err 0
+status=0
+"$LEAT" -e 'print(select(2, io.read())) print(select(2, leat.stdin:read()))' <&- >out 2>err || status=$?
+expect_status 0
+expect_out "Bad file descriptor"
+[ "$(grep -c 'Bad file descriptor' out)" = 2 ] || fail "$(cat out)"
+status=0
+"$LEAT" - <&- >out 2>err || status=$?
+expect_status 2
+expect_err "cannot read a script from standard input: Bad file descriptor"
+status=0
+"$LEAT" -e 'leat.log.warn "x" print "went on"' 2>&- >out || status=$?
+expect_status 0
+expect_equal "$(cat out)" "went on"
+
 begin "under nohup a SIGHUP is ignored"
 rm -f told
 mkfifo told

@@ -417,6 +417,15 @@ send "alive"\r
 row "alive"
 STEPS
 
+begin "Ctrl-C ends a command that a line runs"
+play <<'STEPS'
+line 1>
+send os.execute "echo it be''gins; exec sleep 100"\r
+expect it begins
+send \x03
+line 2>
+STEPS
+
 begin "Ctrl-C on an empty line and on a half-typed one only gives a new line"
 play <<'STEPS'
 line 1>
