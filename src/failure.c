@@ -101,8 +101,11 @@ void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
     failure_due(x, &phase, &limit_ms);
     if (phase == PHASE_CONNECT)
         phase = connect_phase(x);
-    err_set(err, ERR_TIMEOUT, "%s within %g s (%s)", words[phase] ? words[phase] : "not done",
-            (double)limit_ms / 1000.0, request_text(x, request));
+    const char *hint = phase == PHASE_TLS && x->url && !x->url->origin->answered
+                           ? "; if it speaks plain HTTP, write http://"
+                           : "";
+    err_set(err, ERR_TIMEOUT, "%s within %g s%s (%s)", words[phase] ? words[phase] : "not done",
+            (double)limit_ms / 1000.0, hint, request_text(x, request));
     err->phase = phase;
     err->limit_ms = limit_ms;
     err->retryable = true;
@@ -145,10 +148,28 @@ static void set_proxy(const struct exchange *x, long status, struct err *err)
     err->retryable = status == 0 || status >= 500;
 }
 
+/* What a connection was tried to, for messages: "http://host:80", or what leads there. */
+static const char *peer_text(const struct exchange *x, char out[static 160])
+{
+    const struct transfer_spec *spec = &x->transfer->spec;
+    char url[120];
+    if (spec->unix_socket) {
+        snprintf(out, 160, "the unix socket %.120s", spec->unix_socket);
+    } else if (spec->proxy && *spec->proxy) {
+        redact_url(url, sizeof url, spec->proxy, strlen(spec->proxy));
+        snprintf(out, 160, "the proxy %s", url);
+    } else if (exchange_proxied(x)) {
+        snprintf(out, 160, "the proxy that the environment names");
+    } else {
+        snprintf(out, 160, "%.150s", x->url->origin->key);
+    }
+    return out;
+}
+
 static void set_connect(const struct exchange *x, struct err *err)
 {
     long os = 0;
-    char request[160], detail[128];
+    char request[160], detail[128], peer[160];
     if (x->target_denied) {
         set_denied(x, err);
         return;
@@ -161,7 +182,7 @@ static void set_connect(const struct exchange *x, struct err *err)
     enum err_kind kind = too_many ? ERR_IO : os == ENOMEM ? ERR_MEMORY : ERR_CONNECT;
     if (os)
         why = strerror_r((int)os, detail, sizeof detail);
-    err_set(err, kind, "cannot connect to %s: %s (%s)", x->url->origin->key, why,
+    err_set(err, kind, "cannot connect to %s: %s (%s)", peer_text(x, peer), why,
             request_text(x, request));
     err->retryable = true;
     err->phase = PHASE_CONNECT;
@@ -171,19 +192,90 @@ static void set_connect(const struct exchange *x, struct err *err)
         err_reason(err, "too_many_files");
 }
 
+static void set_resolve(const struct exchange *x, CURLcode code, struct err *err)
+{
+    char request[160], peer[160];
+    bool proxy = code == CURLE_COULDNT_RESOLVE_PROXY;
+    err_set(err, ERR_DNS, "no address for %s (%s)",
+            proxy ? peer_text(x, peer) : x->url->origin->host, request_text(x, request));
+    err->phase = PHASE_DNS;
+}
+
+static bool said(const struct exchange *x, const char *words)
+{
+    return strstr(x->curl_text, words) != NULL;
+}
+
+/* What is wrong with the server's certificate, and what to do; NULL: the library says it. */
+static const char *certificate_fault(const struct exchange *x, char out[static 160])
+{
+    const struct transfer_spec *spec = &x->transfer->spec;
+    if (said(x, "issuer certificate") || said(x, "self-signed") || said(x, "self signed") ||
+        said(x, "unable to verify the first")) {
+        snprintf(out, 160, "%s %s",
+                 said(x, "self") ? "it is self-signed and not trusted:" : "its CA is not trusted:",
+                 spec->ca_file ? "its CA is not in the file that ca_file= names"
+                               : "name its CA by ca_file=");
+        return out;
+    }
+    if (said(x, "certificate subject name") || said(x, "does not match")) {
+        snprintf(out, 160, "it is for other names than %.100s", x->url->origin->host);
+        return out;
+    }
+    return NULL;
+}
+
+/* What to do where no TLS came about; NULL: the library's words must do. */
+static const char *handshake_fault(const struct exchange *x, CURLcode code, char out[static 160])
+{
+    const struct transfer_spec *spec = &x->transfer->spec;
+    if (code == CURLE_SSL_CACERT_BADFILE && spec->ca_file) {
+        snprintf(out, 160,
+                 "ca_file= names %.80s, which holds no certificates in PEM form, or cannot "
+                 "be read",
+                 spec->ca_file);
+        return out;
+    }
+    if (code == CURLE_SSL_CERTPROBLEM && spec->cert) {
+        snprintf(out, 160, "cert= or key= cannot be used (%.50s%s%.50s): both must be PEM files",
+                 spec->cert, spec->key ? ", " : "", spec->key ? spec->key : "");
+        return out;
+    }
+    if (said(x, "certificate required") || said(x, "handshake failure")) {
+        snprintf(out, 160, "%.70s%s", x->curl_text,
+                 spec->cert ? "" : ": it may want a client certificate (cert= and key=)");
+        return out;
+    }
+    if (said(x, "wrong version number") || said(x, "unknown protocol") ||
+        said(x, "packet length too long") || said(x, "http request"))
+        return "it does not speak TLS; if it speaks plain HTTP, write http://";
+    if (code == CURLE_SSL_CONNECT_ERROR && !x->url->origin->answered &&
+        (said(x, "SYSCALL") || said(x, "reset") || said(x, "unexpected eof")))
+        return "it broke the handshake off; if it speaks plain HTTP, write http://";
+    return NULL;
+}
+
 static void set_tls(const struct exchange *x, CURLcode code, struct err *err)
 {
-    char request[160];
+    char request[160], text[160];
     bool verify = code == CURLE_PEER_FAILED_VERIFICATION;
+    /* Of a plain http:// URL it is the proxy that TLS is spoken with. */
+    char peer[160];
+    const char *with = x->url->origin->https ? x->url->origin->key : peer_text(x, peer);
+    const char *fault = verify ? certificate_fault(x, text) : handshake_fault(x, code, text);
     const char *detail = x->curl_text[0] ? x->curl_text : curl_easy_strerror(code);
-    err_set(err, ERR_TLS, "%s %s: %.70s (%s)",
-            verify ? "the certificate is not good for" : "no TLS with", x->url->origin->key, detail,
-            request_text(x, request));
+    if (fault)
+        err_set(err, ERR_TLS, "%s %s: %s (%s)", verify ? "the certificate of" : "no TLS with", with,
+                fault, request_text(x, request));
+    else
+        err_set(err, ERR_TLS, "%s %s: %.70s (%s)",
+                verify ? "the certificate is not good for" : "no TLS with", with, detail,
+                request_text(x, request));
     err->phase = PHASE_TLS;
     if (verify)
         err_reason(err, "verify");
     /* A handshake that was cut off may work the next time; a refused certificate will not. */
-    err->retryable = !verify && (strstr(x->curl_text, "SYSCALL") || strstr(x->curl_text, "reset"));
+    err->retryable = !verify && (said(x, "SYSCALL") || said(x, "reset"));
 }
 
 static void set_truncated(const struct exchange *x, struct err *err)
@@ -203,6 +295,28 @@ static void set_truncated(const struct exchange *x, struct err *err)
     set_closed(x, "truncated", how, err);
 }
 
+/* A server that has never answered in HTTP, and now has not either. */
+static bool may_speak_tls(const struct exchange *x)
+{
+    const struct origin *g = x->url->origin;
+    return !g->https && !g->answered && x->bytes_in == 0 && !x->transfer->spec.unix_socket &&
+           !exchange_proxied(x);
+}
+
+/* What to try with a server that has never answered, and closes. */
+static const char *silence(const struct exchange *x)
+{
+    const struct transfer_spec *spec = &x->transfer->spec;
+    const struct origin *g = x->url->origin;
+    if (may_speak_tls(x) && spec->http_version == HTTP_VERSION_2_PRIOR)
+        return "closed without an answer; it may not speak HTTP/2 without TLS";
+    if (may_speak_tls(x))
+        return "closed without an answer; if it speaks TLS, write https://";
+    if (g->https && !g->answered && !spec->cert)
+        return "closed without an answer; it may want a client certificate (cert= and key=)";
+    return "closed without an answer";
+}
+
 /* CURLE_RECV_ERROR and CURLE_GOT_NOTHING stand for several things; curl's text tells them apart. */
 static void set_receive(const struct exchange *x, struct err *err)
 {
@@ -211,9 +325,12 @@ static void set_receive(const struct exchange *x, struct err *err)
     else if (strstr(x->curl_text, "Too large response headers"))
         err_set(err, ERR_TOO_LARGE, "header bytes from %s: more than %d", x->url->origin->key,
                 HEADER_BYTES_MAX);
+    else if (said(x, "certificate required"))
+        set_closed(x, "reset", "wants a client certificate (cert= and key=)", err);
+    else if (x->head_done)
+        set_closed(x, "reset", "broke the connection off", err);
     else
-        set_closed(x, "reset",
-                   x->head_done ? "broke the connection off" : "closed without an answer", err);
+        set_closed(x, "reset", silence(x), err);
 }
 
 /* HTTP/2. The library's words name the error code that the server gave. */
@@ -248,9 +365,7 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
         break;
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
-        err_set(err, ERR_DNS, "no address for %s (%s)", x->url->origin->host,
-                request_text(x, request));
-        err->phase = PHASE_DNS;
+        set_resolve(x, code, err);
         break;
     case CURLE_OPERATION_TIMEDOUT:
         failure_timeout(x, now, err);
@@ -275,7 +390,10 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
                 err);
         break;
     case CURLE_PARTIAL_FILE:
-        set_truncated(x, err);
+        if (x->head_done)
+            set_truncated(x, err);
+        else
+            set_receive(x, err);
         break;
     case CURLE_RECV_ERROR:
     case CURLE_GOT_NOTHING:
@@ -290,7 +408,11 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
     case CURLE_UNSUPPORTED_PROTOCOL: /* an answer that is no HTTP/1 or /2, as the scheme is known */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_BAD_CONTENT_ENCODING:
-        set_protocol(x, "something that is not HTTP", err);
+        set_protocol(x,
+                     may_speak_tls(x)
+                         ? "something that is not HTTP; if it speaks TLS, write https://"
+                         : "something that is not HTTP",
+                     err);
         break;
     case CURLE_OUT_OF_MEMORY:
         /* curl's word, too, for a header line above its own limit of 100 KB. */

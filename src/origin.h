@@ -40,8 +40,9 @@ struct origin {
     /* Shards that (probably) hold an idle connection to it, last used last. */
     uint16_t *idle;
     size_t idle_count, idle_cap;
-    unsigned
-        distrust; /* so many requests to come use a connection of their own: kept ones were lost */
+    /* So many requests to come use a connection of their own: kept ones were lost. */
+    unsigned distrust;
+    bool answered; /* in HTTP, once at least: so the scheme is the right one */
 };
 
 struct url_entry {

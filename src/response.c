@@ -348,6 +348,7 @@ static size_t head_end(struct exchange *x)
     if (r->status < 200)
         return 1;
     x->head_done = true;
+    x->url->origin->answered = true;
     exchange_expect_end(x);
     bool body_of_204 = r->status == 204 && (x->chunked || r->expected_bytes > 0);
     if ((x->chunked && x->has_length) || body_of_204) {
