@@ -2,9 +2,9 @@
 -- increase, multiplicative decrease, as TCP finds the capacity of a path: V. Jacobson, "Congestion Avoidance
 -- and Control", 1988. After a cut it comes back in steps of half the way to what was being served when it was
 -- cut, as in L. Xu, K. Harfoush, I. Rhee, "Binary Increase Congestion Control", 2004. A service that limits
--- the rate, rather than how many there are at once, is met by a pace (leat.pace).
+-- the rate, rather than how many there are at once, is met by a gate (leat.gate).
 local check = require "leat.check"
-local pace = require "leat.pace"
+local gates = require "leat.gate"
 local policy = require "leat.policy"
 local rules = require "leat.retry_rules"
 local sync = require "leat.sync"
@@ -23,7 +23,9 @@ end
 -- A reason to slow down, "success", or nil: counts as neither.
 local function classify(value, err)
     local status = status_of(value, err)
-    if status == 429 or status == 503 then
+    if status == 429 and type(err) == "table" and err.retryable == false then
+        return nil -- a quota that is used up: it does not come back by calling less often
+    elseif status == 429 or status == 503 then
         return tostring(status)
     elseif err == nil then
         return "success"
@@ -72,7 +74,7 @@ end
 -- whether there is room above it.
 local function succeeded(self)
     self.successes = self.successes + 1
-    if self.successes >= self.limit then
+    if self.successes >= self.limit and not (self.slow_start and self.gate:doubtful()) then
         if self.saturated and self.slow_start then
             set(self, min(self.max, self.limit * 2), "slow start")
         elseif self.saturated then
@@ -83,39 +85,60 @@ local function succeeded(self)
     end
 end
 
--- A 429 that says when to come back is about the rate: then the pace is what was wrong. The limit is cut
--- by the first of them, and later once in the time of a call and only if it was reached; but not below what
--- the rate takes, and while the rate is a guess the limit goes on doubling.
+-- The service limits the rate: then the pace was wrong. The limit is cut by the first refusal of such a kind,
+-- and later once in the time of a call and only if it was reached; but not below what the rate takes, and
+-- while the rate is a guess the limit goes on doubling.
 local function over_rate(self, reason, call)
-    local p, known = self.pace, self.paced
+    local p, known = self.gate.pace, self.paced
     self.paced = true
-    p:refused(call.began, call.waited, self.in_flight, self.latency)
     local latency = self.latency or 0
     if call.epoch == self.epoch
         and not (known and (not self.saturated or task.now() - self.cut_at < latency)) then
         local doubling = self.slow_start and p.guessed
-        cut(self, reason, p.guessed and 0 or ceil(p.aim * latency))
+        self.before = { limit = self.limit, slow_start = self.slow_start }
+        cut(self, reason, p.guessed and 0 or ceil((p.aim or 0) * latency))
         self.slow_start = doubling
+    end
+    if not p.guessed and p.aim then -- as many as the rate takes, and a few more
+        set(self, min(self.max, max(self.limit, ceil(1.25 * p.aim * latency) + 1)), reason)
+    end
+end
+
+-- What looked like a limit was noise.
+local function undo(self)
+    self.paced = nil
+    if self.before then
+        self.slow_start = true
+        set(self, min(self.max, max(self.limit, self.before.limit)), "noise")
+        self.before = nil
+        new_round(self)
     end
 end
 
 local function congested(self, reason, call, value, err)
     local status = status_of(value, err)
     local hint = status and rules.hint(value, type(err) == "table" and err or nil)
-    if hint then
-        self.pace = self.pace or pace.new()
-        self.pace:pause(hint)
+    local refused = rules.over_rate(value, err) or status == 503 and hint
+    if refused then
+        local verdict = self.gate:refused(call, hint ~= 0 and hint or nil, self.in_flight, self.latency)
+        if verdict == "limit" and status == 429 then
+            return over_rate(self, reason, call)
+        elseif verdict == "noise" then
+            return undo(self)
+        elseif verdict == nil and hint then
+            return -- one call was unlucky, and will come back
+        end
     end
-    if hint and status == 429 then
-        over_rate(self, reason, call)
-    elseif call.epoch == self.epoch then
+    if call.epoch == self.epoch then
         cut(self, reason, 0)
     end
 end
 
 local function with_slot(self, fn, ...)
-    local waited = self.pace and self.line:with(self.pace.wait, self.pace)
+    local gate = self.gate
+    local waited = gate.pace ~= nil and gate:wait()
     local epoch, began = self.epoch, task.now()
+    local number = gate:start(began)
     self.in_flight = self.in_flight + 1
     if self.in_flight >= self.limit then
         self.saturated = true
@@ -129,11 +152,15 @@ local function with_slot(self, fn, ...)
         if verdict == "success" then
             local took = task.now() - began
             self.latency = self.latency and self.latency + (took - self.latency) / 8 or took
+            if (gate.pace or gate.watch.is_open) and gate:passed(number) then
+                undo(self)
+            end
             if epoch == self.epoch then
                 succeeded(self)
             end
         elseif verdict then
-            congested(self, verdict, { epoch = epoch, began = began, waited = waited }, value, err)
+            local call = { epoch = epoch, began = began, waited = waited, number = number }
+            congested(self, verdict, call, value, err)
         end
     end, fn, ...)
 end
@@ -181,12 +208,16 @@ local ROWS = {
 ---   congestion. From then on it grows by half the way to what went on at the last sign, by one at least and
 ---   beyond that; only if it was reached in that round. At a sign of congestion it is multiplied by
 ---   `decrease` (0.5, above 0 and below 1); calls that were running then cannot cut it again.
---- * A failure that says when to come back (as leat.retry reads it; up to 120 s) is a pause: nothing starts
----   before then. After a 429 that does, calls start evenly, at the rate that the service is found to let
----   through. Further ones cut that rate, and the limit only if it was reached, and not below what the
----   rate takes at once; until the rate is known the limit goes on doubling.
+--- * Refusals with a hint (as leat.retry reads it; up to 120 s) are judged before anything follows. One or
+---   two mean nothing. Three are a limit if most answers since the first one are refusals. Then nothing
+---   starts before the moment that the hint names, and afterwards calls start evenly, at the rate that the
+---   service is found to let through. Further refusals cut that rate, and the limit only if it was reached,
+---   and not below what the rate takes at once. Without a hint, a refusal cuts the limit; if what is started
+---   later is refused as well, the rate is to blame. Where calls are refused at random, whatever the rate,
+---   the rate is set free again.
 --- * `classify(value, err)` returns "success", a word that says why to slow down, or nil for what is a sign
----   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither.
+---   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither, nor
+---   is a 429 that no wait helps against (err.retryable is false).
 ---@return table adaptive with call, history; fields limit, in_flight
 ---
 --- Raises for an unknown option or one of a wrong type.
@@ -209,7 +240,7 @@ function M.adaptive(opts)
     end
     return setmetatable({
         min = least, max = most, limit = start, in_flight = 0,
-        sem = sync.semaphore(start), line = sync.semaphore(1),
+        sem = sync.semaphore(start), gate = gates.new(),
         decrease = decrease, goal = 0, epoch = 0, slow_start = true, successes = 0, saturated = false,
         _classify = opts.classify or classify,
         changes = { { at = task.now(), limit = start, reason = "start" } },

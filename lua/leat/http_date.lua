@@ -1,4 +1,4 @@
--- Dates in HTTP headers: the three formats of RFC 9110, 5.6.7. Internal.
+-- Dates in HTTP headers: the three formats of RFC 9110, 5.6.7, and those of RFC 3339. Internal.
 local M = {}
 
 local MONTHS = {
@@ -15,6 +15,18 @@ local function days(year, month, day)
         + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
 end
 
+-- `month` is a number, or nil where it is none; the rest are digits.
+local function seconds_of(year, month, day, h, m, s)
+    if not month or month < 1 or month > 12 then
+        return nil
+    end
+    day, h, m, s = tonumber(day), tonumber(h), tonumber(m), tonumber(s)
+    if day < 1 or day > 31 or h > 23 or m > 59 or s >= 61 then -- 60: a leap second
+        return nil
+    end
+    return days(tonumber(year), month, day) * 86400 + h * 3600 + m * 60 + s
+end
+
 -- Seconds since 1970, or nil.
 function M.parse(text)
     local day, name, year, h, m, s =
@@ -27,15 +39,20 @@ function M.parse(text)
     if not day then
         name, day, h, m, s, year = text:match "^%s*%a%a%a (%a%a%a) +(%d+) (%d%d):(%d%d):(%d%d) (%d%d%d%d)%s*$"
     end
-    local month = MONTHS[name]
-    if not month then
+    return seconds_of(year, MONTHS[name], day, h, m, s)
+end
+
+-- The same of "2026-12-01T09:30:00Z", with a fraction or an offset such as +02:00. Anthropic writes these.
+function M.iso(text)
+    local year, month, day, h, m, s, zone =
+        text:match "^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d%.?%d*)(.*)$"
+    local sign, hours, minutes = (zone or ""):match "^([+-])(%d%d):?(%d%d)$"
+    local at = year and seconds_of(year, tonumber(month), day, h, m, s)
+    if not at or not sign and zone ~= "" and zone ~= "Z" and zone ~= "z" then
         return nil
     end
-    day, h, m, s = tonumber(day), tonumber(h), tonumber(m), tonumber(s)
-    if day < 1 or day > 31 or h > 23 or m > 59 or s > 60 then -- 60: a leap second
-        return nil
-    end
-    return days(tonumber(year), month, day) * 86400 + h * 3600 + m * 60 + s
+    local offset = sign and (hours * 3600 + minutes * 60) * (sign == "+" and 1 or -1) or 0
+    return at - offset
 end
 
 return M

@@ -1,9 +1,11 @@
 -- Rate limiter: requests and tokens per minute, evenly. First come, first served.
 local check = require "leat.check"
 local errors = require "leat.error"
+local outside = require "leat.outside"
 local meter = require "leat.meter"
 local policy = require "leat.policy"
 local reservation = require "leat.reservation"
+local rules = require "leat.retry_rules"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
@@ -105,7 +107,7 @@ end
 ---@return any ... what fn returns; or nil, err as from reserve
 ---
 --- The tokens of a call are what the limiter's option `tokens` says, corrected afterwards by its `usage`. If
---- fn returns a response, its x-ratelimit headers are taken up (see learn).
+--- fn returns a response, the limiter learns from its x-ratelimit headers (see learn).
 --- ```lua
 --- local limiter = leat.limiter { rpm = 600 }
 --- local res = assert(limiter:call(request, url .. "/ok"))
@@ -126,14 +128,27 @@ function Limiter:call(fn, ...)
         place:_close()
         if not ended then
             return
-        elseif self.learns and policy.status(value) then
-            self:learn(value.headers)
         end
-        local used = self.usage and self.usage(value, second)
+        self:_answered(value, second)
+        local used = outside.tokens(self.usage and self.usage(value, second), "usage", policy.url(value))
         if used then
             place:settle(used)
         end
     end, fn, ...)
+end
+
+-- Internal: takes up what an answer says: the headers of a response, and whether the call was refused.
+function Limiter:_answered(value, err)
+    if not self.learns then
+        return
+    elseif policy.status(value) then
+        self:_learn(value.headers, value.url)
+    end
+    if rules.over_rate(value, err) then
+        self.requests:refused()
+        self.tokens:refused()
+        self.changed:set()
+    end
 end
 
 -- ---- rates
@@ -164,13 +179,15 @@ function Limiter:set(opts)
     set(self, "limiter:set", check.options("limiter:set", opts, SET))
 end
 
---- Takes up what a server says of its limits: x-ratelimit-limit-requests, -remaining-requests and
---- -reset-requests, and the same of tokens.
+--- Learns the rate from the headers of a response: x-ratelimit-limit-requests, -remaining-requests and
+--- -reset-requests, and the same of tokens. It also knows Anthropic's names for them.
 ---@param headers table of a response
----@return boolean learned whether they say anything of it
+---@return boolean learned true if they name a limit, or what is left of it
 ---
---- A limit is taken as one per minute, or less where what remains until the reset shows it. It can only lower
---- a rate that was set, and a `set` overrides it.
+--- The reset tells the unit: a limit of 20 that is reset after at most one second is 20 a second. Without a
+--- reset, a limit is one per minute. A rate that you have set stays as it is until the server refuses a call
+--- (status 429): then the lower of the two holds. A further `set` overrides both. Values that cannot be right
+--- are ignored, with one warning.
 --- ```lua
 --- local limiter = leat.limiter()
 --- limiter:learn { ["x-ratelimit-limit-requests"] = "60", ["x-ratelimit-remaining-requests"] = "59",
@@ -183,15 +200,45 @@ function Limiter:learn(headers)
         check.fail("limiter:learn: expected the headers of a response, got "
             .. check.picture(headers, "headers"))
     end
-    local learned = false
-    for _, what in ipairs { "requests", "tokens" } do
-        local said = self[what]:learn(policy.header(headers, "x-ratelimit-limit-" .. what),
-            policy.header(headers, "x-ratelimit-remaining-" .. what),
-            policy.header(headers, "x-ratelimit-reset-" .. what))
-        learned = learned or said
-    end
-    if learned then
-        self.changed:set()
+    return self:_learn(headers)
+end
+
+local LONGEST_WINDOW = 86400 * 1.05
+
+-- The names of the headers, by what they limit.
+local FAMILIES = {
+    { requests = { "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests" },
+      tokens = { "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens" } },
+    { requests = { "anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset" },
+      tokens = { "anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset" } },
+}
+
+-- Internal. `url`: of the response, for a warning.
+function Limiter:_learn(headers, url)
+    local learned, from = false, { url = url }
+    for _, family in ipairs(FAMILIES) do
+        for what, names in pairs(family) do
+            local limit = outside.amount(policy.header(headers, names[1]), 1, names[1], url)
+            local remaining = outside.amount(policy.header(headers, names[2]), 0, names[2], url)
+            local reset = (limit or remaining) and policy.header(headers, names[3])
+            if reset then
+                from.date = policy.header(headers, "date")
+                reset = outside.wait(reset, names[3], from) or nil
+            end
+            if reset == outside.LONGEST then
+                reset = nil -- nonsense
+            elseif reset and reset > LONGEST_WINDOW then
+                limit, reset = nil, nil -- a quota of a month is no rate
+            end
+            learned = self[what]:learn(limit, remaining, reset) or learned
+        end
+        if learned then
+            self.changed:set()
+            break
+        end
     end
     return learned
 end
@@ -223,9 +270,10 @@ local ROWS = {
 --- * `burst`, `token_burst`: how much may pass at once after a pause; what comes in a second unless said, at
 ---   least 1. In any T seconds there pass at most rate * T + burst.
 --- * `max_wait` seconds: who would have to wait longer fails at once (no limit unless said).
---- * `tokens`: what a `call` is expected to use, a number or a function of its arguments (0);
----   `usage(value, second)`: what it has used, told from what it returned, or nil.
---- * `learn` false: does not look at the headers of the responses that come by.
+--- * `tokens`: what a `call` is expected to use, a number or a function of its arguments (0).
+---   `usage(value, second)` returns what it has used, from what it returned, or nil. A number that cannot be
+---   right (negative, or over a hundred million) is ignored, with one warning.
+--- * `learn` false: ignores the headers of the responses.
 ---@return table limiter with call, reserve, set, learn, stats
 ---
 --- Raises for an unknown option, one of a wrong type, and a rate of 0 or less.

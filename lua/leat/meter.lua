@@ -21,7 +21,8 @@ end
 
 local function apply(m)
     drain(m) -- at the old rate, until now
-    m.per_minute = min(m.asked or huge, m.learned or huge)
+    -- What the user has set is lowered only by refusals: a server may count by other units than it says.
+    m.per_minute = m.asked and not m.yields and m.asked or min(m.asked or huge, m.said or huge)
     m.rate = m.per_minute / 60
     m.burst = m.asked_burst or max(1, m.rate) -- what comes in a second
 end
@@ -30,7 +31,7 @@ end
 function Meter:set(per_minute, burst)
     self.asked, self.asked_burst = per_minute or self.asked, burst or self.asked_burst
     if per_minute then
-        self.learned = nil
+        self.said, self.yields = nil, false
     end
     apply(self)
 end
@@ -62,42 +63,39 @@ end
 
 -- ---- what servers say
 
-local UNITS = { h = 3600, m = 60, s = 1, ms = 0.001, us = 1e-6 }
-
--- "1s", "6m0s", "120ms", "1h2m3.5s", or plain seconds; nil if it is none of these.
-function M.duration(text)
-    if text:find "^%d+%.?%d*$" then
-        return tonumber(text)
-    end
-    local total, rest = 0, text
-    while rest ~= "" do
-        local number, unit, after = rest:match "^(%d+%.?%d*)(%a+)(.*)$"
-        if not number or not UNITS[unit] then
-            return nil
-        end
-        total, rest = total + number * UNITS[unit], after
-    end
-    return text ~= "" and total or nil
+-- The time of the reset tells what the limit is counted by. Some servers say how long until the window begins
+-- anew, others how long until a bucket that refills all the time is full again. Times may be rounded up to
+-- whole seconds.
+local function is_bucket(limit, remaining, reset)
+    local full = (limit - remaining) / limit * 60
+    return full <= reset * 1.05 + 0.001 and reset <= math.ceil(full) * 1.05 + 0.001
 end
 
-local function amount(text, least)
-    local n = text and text:find "^%d+%.?%d*$" and tonumber(text)
-    return n and n >= least and n < huge and n or nil
+-- Units per minute of `limit`. Without a reset, a limit is one per minute.
+local function per_minute_of(self, limit, remaining, reset)
+    if not reset or reset == 0 then
+        return self.per_second and limit * 60 or limit
+    elseif reset > 1.05 then
+        self.per_second = false
+    elseif remaining and remaining <= limit and remaining >= 0.9 * limit
+        and not is_bucket(limit, remaining, reset) then
+        self.per_second = true -- a window of a minute that is nearly unused has longer to go
+    end
+    if self.per_second then
+        return limit * 60
+    elseif reset <= 63 or not remaining or remaining > limit then
+        return limit
+    end
+    -- A longer window: an hour, a day. Either what is used comes back until the reset, or what is left has to
+    -- last until then.
+    return min(limit, max(limit - remaining, remaining) / reset * 60)
 end
 
--- Internal: takes up what a response says: the limit per minute, what is left of it, and when all is back.
--- Returns whether it said anything.
+-- Internal: takes up what a response says: the limit, what is left of it, and the seconds until all is back;
+-- each may be nil. Returns whether it said anything.
 function Meter:learn(limit, remaining, reset)
-    limit, remaining = amount(limit, 1), amount(remaining, 0)
-    reset = reset and M.duration(reset)
     if limit then
-        local per_minute = limit
-        if remaining and reset and reset > 0 and remaining <= limit then
-            -- Either a bucket that refills all the time or a window that begins anew at the reset: one of
-            -- them is what the server allows.
-            per_minute = min(limit, max(limit - remaining, remaining) / reset * 60)
-        end
-        self.learned = per_minute
+        self.said = per_minute_of(self, limit, remaining, reset)
         apply(self)
     end
     if remaining then
@@ -107,6 +105,14 @@ function Meter:learn(limit, remaining, reset)
         end
     end
     return limit ~= nil or remaining ~= nil
+end
+
+-- Internal: the server has refused a call. From now on what it says goes before what the user has set.
+function Meter:refused()
+    if not self.yields then
+        self.yields = true
+        apply(self)
+    end
 end
 
 return M

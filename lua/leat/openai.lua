@@ -42,13 +42,13 @@ end
 -- ---- calls
 
 -- What surrounds this call learns what it may have use for: the rate limits' headers, the tokens used.
-local function tell(headers, usage)
+local function tell(headers, usage, url)
     local scope = policy.scope()
     while scope and not scope.tell do
         scope = scope.outer
     end
     if scope then
-        scope.tell(headers, type(usage) == "table" and usage or nil)
+        scope.tell(headers, type(usage) == "table" and usage or nil, url)
     end
 end
 
@@ -83,7 +83,7 @@ local function exchange(self, spec, judge, asked)
     end
     local body, failed, value = answers.open(self, spec, res, judge, asked)
     value = body or value
-    tell(res.headers, value and value.usage)
+    tell(res.headers, value and value.usage, res.url)
     if not body then
         return nil, failed
     end

@@ -146,7 +146,7 @@ local function finish(self)
     if self.res._stream then
         self.res:close()
     end
-    self.tell(self.res.headers, self.usage)
+    self.tell(self.res.headers, self.usage, self.res.url)
     return rest
 end
 

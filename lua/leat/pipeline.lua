@@ -3,6 +3,7 @@ local check = require "leat.check"
 local core = require "leat.core"
 local drain = require "leat.drain"
 local expected = require "leat.expected"
+local gates = require "leat.gate"
 local gather = require "leat.gather"
 local item = require "leat.pipeline_item"
 local outcomes = require "leat.outcomes"
@@ -199,9 +200,10 @@ local ROWS = {
 --- nothing of the rate.
 ---@param opts? table
 ---
---- * `concurrency`: slots, a number (5), "adaptive", {min, start, max}, or an object of leat.adaptive.
+--- * `concurrency`: slots, a number (5), "adaptive", {min, start, max}, or an object of leat.adaptive. Where
+---   the service limits the rate, calls start evenly after the first refusals, with a number too.
 --- * `rate`: options of leat.limiter ({rpm=, tpm=}), or one of its objects. What calls will use of `tpm` is
----   guessed by what they have used so far.
+---   guessed by what they have used so far. Token counts of answers that cannot be right are not counted.
 --- * `timeout` seconds for each attempt; `deadline` seconds for each item, with all attempts and waits.
 --- * `retry`: options of leat.retry, or one of its objects; false: none. Unless said there are 3 attempts,
 ---   and 5 where the slots are adaptive: those find the limit by being refused.
@@ -257,6 +259,9 @@ function M.pipeline(opts)
         if type(retry) ~= "table" or retry.attempts == nil then
             self.retry.attempts = ADAPTIVE_ATTEMPTS
         end
+    elseif self.retry and self.retry ~= opts.retry and not self.retry.key then
+        self.retry.gated = true
+        self.gate = gates.new(self.retry.max_retry_after)
     end
     return self
 end

@@ -1,6 +1,7 @@
 -- One item of a pipeline on its way through the policies, from the call outwards. `self` is the pipeline,
 -- `job` says where the item stands. Internal.
 local expected = require "leat.expected"
+local outside = require "leat.outside"
 local policy = require "leat.policy"
 local reasons = require "leat.reasons"
 local task = require "leat.task"
@@ -55,6 +56,11 @@ local function within(self, name, fn, ...)
 end
 
 local function attempt(self, job, fn, ...)
+    local gate, waited = self.gate, false
+    if gate and gate.pace then
+        move(job, "rate")
+        waited = gate:wait()
+    end
     move(job, "call")
     M.count(job, "calls")
     job.calls = job.calls + 1
@@ -63,12 +69,22 @@ local function attempt(self, job, fn, ...)
     end
     job.usage = nil
     local began = now()
+    local number = gate and gate:start(began)
     local function ended(answered, value, second)
         job.stage = answered and "answered" or job.stage
-        local usage = job.usage or usage_in(value) or usage_in(second)
+        local took = now() - began
+        if gate and answered and gate:is_news(value, took) then
+            gate:answered({ began = began, number = number, waited = waited }, value,
+                value == nil and second or nil, self.tally.call - 1)
+        end
+        local usage = job.usage
+        if not usage then
+            usage = usage_in(value) or usage_in(second)
+            usage = usage and outside.usage(usage, policy.url(value))
+        end
         job.usage = usage
         for i = 1, #job.tallies do
-            job.tallies[i]:called(now() - began)
+            job.tallies[i]:called(took)
             if usage then
                 job.tallies[i]:used(usage)
             end
@@ -107,10 +123,10 @@ local function with_rate(self, job, fn, ...)
             return place:cancel() -- no call came of it: as where the wait for a slot was cancelled
         end
         place:_close()
-        if ended and limiter.learns and policy.status(value) then
-            limiter:learn(value.headers)
+        if ended then
+            limiter:_answered(value, second)
         end
-        local used = ended and limiter.usage and limiter.usage(value, second)
+        local used = ended and limiter.usage and outside.tokens(limiter.usage(value, second), "usage")
             or job.usage and job.usage.total_tokens
         if type(used) == "number" then
             place:settle(used)
@@ -176,12 +192,13 @@ function M.whole(self, job, fn, ...)
     job.calls = 0
     move(job, "pending")
     -- What is called within, from whatever task: it neither retries by itself, and tells what it learns.
-    local scope = { retries = true, item = self.at, outer = policy.scope(), tell = function(headers, usage)
-        job.usage = usage and sum(job.usage, usage) or job.usage
+    local scope = { retries = true, item = self.at, outer = policy.scope() }
+    scope.tell = function(headers, usage, url)
+        job.usage = usage and sum(job.usage, outside.usage(usage, url)) or job.usage
         if headers and self.limiter and self.limiter.learns then
-            self.limiter:learn(headers)
+            self.limiter:_learn(headers, url)
         end
-    end }
+    end
     if not self.retry then -- which would count it: a request that was sent again below
         scope.resent = function(n)
             for _ = 1, n do

@@ -126,6 +126,12 @@ function M.status(value)
     end
 end
 
+-- The URL of a response or of an error, for a warning; or nil.
+function M.url(value)
+    local url = type(value) == "table" and value.url
+    return type(url) == "string" and url or nil
+end
+
 -- The value of a header, in any spelling of its name.
 function M.header(headers, name)
     local value = headers[name]

@@ -56,7 +56,7 @@ function M.of(err)
     end
     local detail = detail_of(err)
     local why = err.not_retried and "not retried: " .. tostring(err.not_retried) or GAVE_UP[err.gave_up]
-    if detail == nil or detail == "" or detail == err.kind then
+    if not detail or detail == "" or detail == err.kind then
         detail = why
     elseif why then
         detail = tostring(detail) .. "; " .. why

@@ -2,6 +2,7 @@
 --
 -- Back-off is exponential with full jitter, as measured in M. Brooker, "Exponential Backoff And Jitter", AWS
 -- Architecture Blog, 2015. What a server says about when to come back (RFC 9110, 10.2.3) comes first.
+local budgets = require "leat.retry_budget"
 local check = require "leat.check"
 local errors = require "leat.error"
 local pauses = require "leat.retry_pause"
@@ -16,29 +17,24 @@ local now = task.now
 
 local M = {}
 
--- ---- the budget: a bucket that first attempts fill and retries empty
-
-local BUDGET = { ratio = "number", floor = "number", max = "number" }
-
-local function new_budget(given)
-    if given == false then
-        return nil
-    elseif given == nil or given == true then
-        given = {}
-    elseif type(given) == "number" then
-        given = { ratio = given }
-    end
-    check.options("retry: budget", given, BUDGET)
-    local floor = policy.number("retry: budget", given, "floor", 10)
-    return {
-        left = floor,
-        ratio = policy.number("retry: budget", given, "ratio", 0.2),
-        max = max(floor, policy.number("retry: budget", given, "max", 1000)),
-    }
+local function longest_backoff(self, attempt, limited)
+    limited = limited and not (self.paced or self.gated) -- there, the slots see to it that calls start evenly
+    return min(self.max, (limited and self.base_429 or self.base) * self.factor ^ (attempt - 1))
 end
 
-local function backoff(self, attempt, limited)
-    local longest = min(self.max, (limited and self.base_429 or self.base) * self.factor ^ (attempt - 1))
+-- Whether the outcome has the longer back-off of a refusal.
+local function is_limited(value, err, status)
+    return status == 429 or err and err.kind == "rate_limited"
+        or status == 503 and not err and policy.header(value.headers, "retry-after") ~= nil
+end
+
+-- The seconds until the next attempt. `hint`: what was asked for, which goes before the back-off; 0 asks for
+-- nothing in particular.
+local function delay_of(self, attempt, limited, hint)
+    if hint and hint > 0 then
+        return hint + pauses.own_spread_of(self, hint) * random()
+    end
+    local longest = longest_backoff(self, attempt, limited)
     return self.jitter and random() * longest or longest
 end
 
@@ -89,7 +85,9 @@ end
 local function out_of_budget(values, attempt)
     local err = values[1] == nil and values[2]
     if err then
-        local copy = { cause = err, reason = "retry_budget" }
+        local copy = { cause = err, reason = "retry_budget",
+            message = ("%s (not retried: most calls fail, and "
+            .. "the retry budget is used up)"):format(errors.text(err.message)) }
         for k, v in pairs(err) do
             if copy[k] == nil then
                 copy[k] = v
@@ -98,6 +96,18 @@ local function out_of_budget(values, attempt)
         values = { n = 2, nil, errors.new(copy) }
     end
     return give_up(values, attempt, "retry_budget")
+end
+
+-- In a storm: waits as long as the next attempt would have, at the longest, and for a second at least. So
+-- what fails in the end does not make room for the next call at once. Returns whether the storm is over by
+-- then.
+local LEAST_IN_STORM = 1
+
+local function weather_storm(self, key, attempt, limited)
+    local longest = max(LEAST_IN_STORM, longest_backoff(self, attempt, limited))
+    local own = now() + longest * (self.jitter and 1 + random() / 4 or 1)
+    local at, heeded = pauses.resume_at(self, key, own)
+    return pauses.wait(self, key, at, heeded, own) and not self.budget:forbids()
 end
 
 local Retry = check.class({}, "retry policy")
@@ -140,10 +150,11 @@ function Retry:call(fn, ...)
     local budget = self.budget
     self.calls = self.calls + 1
     if budget then
-        budget.left = min(budget.max, budget.left + budget.ratio)
+        budget:begin()
     end
-    local at, heeded = pauses.resume_at(self, key, now())
-    if heeded and not pauses.wait(self, key, at, heeded) then
+    local own = now()
+    local at, heeded = pauses.resume_at(self, key, own)
+    if heeded and not pauses.wait(self, key, at, heeded, own) then
         return nil, errors.new { kind = "rate_limited", reason = "paused", attempts = 0, retryable = true,
             gave_up = "deadline", retry_after = max(0, heeded.at - now()),
             message = "the server has asked for a pause that lasts beyond the deadline" }
@@ -151,6 +162,7 @@ function Retry:call(fn, ...)
     local scope = { retries = true, outer = policy.scope() }
     for attempt = 1, huge do
         scope.seen = nil
+        local number = pauses.start(self, key)
         local values = pack(policy.try(policy.within, scope, fn, ...))
         local value, err = values[1], values[2]
         if value ~= nil then
@@ -165,38 +177,49 @@ function Retry:call(fn, ...)
         if self.when and not (err and err.kind == "cancelled") then
             again = self.when(value, err, again)
         end
+        local theirs = hint and hint > 0 and status -- the server's word, not that of something on this side
+        -- A kept connection was lost, or the peer has not looked at the request: no sign of trouble. Such an
+        -- attempt follows at once. A 429 that says when to come back is a limit, and no failure of the
+        -- service.
+        local at_once = err and err.at_once
+        local costs = not at_once and not (theirs and status == 429)
+        if budget and costs then
+            budget:note(again)
+        end
+        local limited = again and is_limited(value, err, status)
+        local delay = again and (at_once and 0 or delay_of(self, attempt, limited, hint))
+        if again and (theirs or status == 429) then
+            if not self.paced and not self.gated and (hint or 0) <= self.max_retry_after then
+                pauses.refused(self, key, number, theirs and hint or delay)
+            end
+        elseif err == nil or status then
+            pauses.passed(self, key, number)
+        end
         if not again then
             return refuse(self, values, attempt, status, hint)
-        end
-        local theirs = hint and status -- the server's word, not that of something on this side
-        if theirs and hint <= self.max_retry_after then
-            pauses.pause(self, key, hint)
-        end
-        if attempt >= self.attempts then
+        elseif attempt >= self.attempts then
             return give_up(values, attempt, "attempts")
         elseif hint and hint > self.max_retry_after then
             return too_long(self, value, err, hint, attempt)
         end
-        local limited = status == 429 or err and err.kind == "rate_limited"
-            or status == 503 and not err and policy.header(value.headers, "retry-after") ~= nil
-        -- A kept connection was lost, or the peer has not looked at the request: no sign of trouble, so such
-        -- an attempt follows at once and costs none of the budget.
-        local at_once = err and err.at_once
-        local own = (theirs or at_once) and 0 or hint and hint + pauses.spread_of(self, hint) * random()
-            or backoff(self, attempt, limited)
-        at, heeded = pauses.resume_at(self, key, now() + own)
+        own = now() + delay
+        at, heeded = pauses.resume_at(self, key, own)
         if pauses.past_deadline(at) then
             return give_up(values, attempt, "deadline")
-        elseif budget and not at_once and budget.left < 1 - 1e-9 then -- ten times 0.1 is not 1
-            return out_of_budget(values, attempt)
+        elseif budget and costs and budget:forbids() then
+            if not weather_storm(self, key, attempt, limited) then
+                return out_of_budget(values, attempt)
+            end
+            own = now()
+            at, heeded = own, nil
         end
-        if budget and not at_once then
-            budget.left = budget.left - 1
+        if budget and costs then
+            budget:spend()
         end
         if self.on_retry then
             self.on_retry(attempt, err or value, max(0, at - now()))
         end
-        if not pauses.wait(self, key, at, heeded) then
+        if not pauses.wait(self, key, at, heeded, own) then
             return give_up(values, attempt, "deadline")
         end
         unseen.looked(value) -- this response never gets to the script
@@ -214,15 +237,17 @@ local ROWS = {
 --- `retry:call(breaker.call, breaker, fn, ...)`.
 ---@param opts? table
 ---
---- * `attempts` how many calls in all (3).
+--- * `attempts`: the calls in all (3).
 --- * `base` (1 s), `factor` (2), `max` (60 s): after attempt n the wait is a random part of
----   min(max, base * factor^(n-1)); all of it with `jitter="none"`. `base_429`: the base after a 429, or a
----   503 that says when to come back but not in words that are understood (2 * base).
---- * What the server says (retry-after-ms, retry-after in seconds or as a date, or err.retry_after) goes
----   before that and holds for all calls of this object, or of one `key(...)`, a function of the call's
----   arguments: they go on after it, spread over `base` seconds or a quarter of the wait (in a pipeline
----   whose slots are adaptive, as evenly as those start calls).
----   `max_retry_after`: if it is longer (120 s), the call fails now.
+---   min(max, base * factor^(n-1)), or all of it with `jitter="none"`. `base_429`: the base after a 429, or
+---   after a 503 whose hint is not understood (2 * base).
+--- * The hint of a server (retry-after-ms; retry-after in seconds, as "1m30s" or as a date; err.retry_after)
+---   goes before the back-off. It is a floor: the call waits at least so long, and up to a quarter longer, or
+---   up to `base` longer where `base` is more. A hint of 0 or a past date says nothing: the back-off decides.
+---   `max_retry_after`: if the hint is longer (120 s), the call fails now.
+--- * One refusal makes one call wait. Three refusals, if most answers since the first one are refusals, are a
+---   limit: it holds for all calls of this object, or of one `key(...)`, a function of the call's arguments.
+---   They go on after the hint, spread over `base` seconds or a quarter of the hint.
 --- * `idempotent` true: sending it twice does no harm; false: it does, so only what never reached the server
 ---   (not connected, 429, 503 with a hint) is tried again. Unless said, the request itself says it: a POST or
 ---   PATCH without an Idempotency-Key is not. A function that is no request is trusted to fail with
@@ -231,8 +256,11 @@ local ROWS = {
 --- * `when(value, err, default)` decides instead of the default, which is to try again after failures with
 ---   err.retryable and responses with status 408, 429 and 5xx (but 501 and 505), to obey x-should-retry,
 ---   and never after kinds invalid, denied, too_large, circuit_open and budget. Not asked after a cancel.
---- * `budget` against retry storms: retries of all calls together are `ratio` (0.2) of the calls, and
----   `floor` (10) more, at most `max` (1000) at a blow; false: no limit.
+--- * `budget`: against retry storms. If so many attempts fail that most calls fail in the end, the retries of
+---   all calls together are at most `ratio` (0.2) of the calls, and `floor` (10) more, at most `max` (100) at
+---   a blow. A call that gets no further attempt then waits for its back-off, for a second at least, and
+---   fails: err.reason is "retry_budget". It does not act while most calls succeed in the end. A 429 with a
+---   hint costs nothing. false: no limit.
 --- * `on_retry(attempt, err_or_response, delay)` is told before each wait.
 ---@return table retry with call; fields calls, retries
 ---
@@ -250,17 +278,18 @@ function M.retry(opts)
             .. check.picture(opts.jitter, "jitter"))
     end
     local base = policy.number("retry", opts, "base", 1)
+    local attempts = policy.count("retry", opts, "attempts", 3)
     return setmetatable({
-        attempts = policy.count("retry", opts, "attempts", 3),
+        attempts = attempts,
         base = base,
         factor = policy.number("retry", opts, "factor", 2),
         max = policy.number("retry", opts, "max", 60),
         jitter = opts.jitter ~= "none",
         base_429 = policy.number("retry", opts, "base_429", 2 * base),
         max_retry_after = policy.number("retry", opts, "max_retry_after", 120),
-        budget = new_budget(opts.budget),
+        budget = budgets.new(opts.budget, attempts),
         on_retry = opts.on_retry, when = opts.when, idempotent = opts.idempotent, key = opts.key,
-        paused = {}, pauses = 0, calls = 0, retries = 0,
+        paused = {}, refusals = {}, pauses = 0, calls = 0, retries = 0,
     }, Retry)
 end
 

@@ -1,9 +1,6 @@
 -- What retry makes of an outcome: whether to try again, and when the server wants that. Internal.
-local http_date = require "leat.http_date"
+local outside = require "leat.outside"
 local policy = require "leat.policy"
-local task = require "leat.task"
-
-local max = math.max
 
 local M = {}
 
@@ -25,6 +22,15 @@ end
 -- Whether what failed with this status may go well at another time.
 function M.passing(status)
     return status == 408 or status == 429 or status >= 500 and status ~= 501 and status ~= 505
+end
+
+-- Whether a call was refused because there were too many: not where a quota is used up, against which no wait
+-- helps.
+function M.over_rate(value, err)
+    if value == nil and type(err) == "table" then
+        return err.status == 429 and err.retryable ~= false
+    end
+    return policy.status(value) == 429
 end
 
 -- Refused rather than tried and failed: harmless to send again whatever it is.
@@ -83,29 +89,24 @@ end
 
 -- ---- hints
 
-local function number_in(text)
-    return text and text:find "^%s*%d[%d.]*[eE]?%+?%d*%s*$" and tonumber(text)
-end
-
--- The seconds after which the server wants to be asked again, or nil.
+-- The seconds after which the server wants to be asked again, bounded; nil where it does not say. 0 means "at
+-- once", or a date that is past: then the back-off decides.
 function M.hint(value, err)
     if err then
-        local s = err.retry_after
-        return type(s) == "number" and s >= 0 and s or nil
+        return outside.bounded(err.retry_after, "err.retry_after", err.url)
     end
     local headers = value.headers
-    local ms = number_in(policy.header(headers, "retry-after-ms"))
-    if ms then
-        return ms / 1000
+    local ms = policy.header(headers, "retry-after-ms")
+    local from = { url = value.url, unit = 0.001 }
+    local wait = ms and outside.wait(ms, "retry-after-ms", from)
+    if wait then
+        return wait
     end
     local after = policy.header(headers, "retry-after")
-    if not after or number_in(after) then
-        return number_in(after) or nil
+    if after then
+        from.unit, from.date = 1, policy.header(headers, "date")
+        return outside.wait(after, "retry-after", from)
     end
-    local at = http_date.parse(after)
-    local date = policy.header(headers, "date")
-    -- Against the server's own clock: ours may be days away from it.
-    return at and max(0, at - (date and http_date.parse(date) or task.time()))
 end
 
 return M

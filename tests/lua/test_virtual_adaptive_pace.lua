@@ -143,22 +143,64 @@ local function starts(slots, n, seconds)
     return at
 end
 
-t.test("nothing starts before the moment that a refusal has named", function()
-    local slots = leat.adaptive { start = 4 }
+-- Three calls at once that are refused: a limit.
+local function refused_thrice(slots, ...)
+    local list = {}
+    for i = 1, 3 do
+        list[i] = spawn(slots.call, slots, ...)
+    end
+    for i = 1, 3 do
+        list[i]:await()
+    end
+end
+
+t.test("nothing starts before the moment that refusals of a limit have named", function()
     for _, status in ipairs { 429, 503 } do
-        slots:call(refusal, 7, status)
+        local slots = leat.adaptive { start = 4 }
+        refused_thrice(slots, refusal, 7, status)
         t.eq(starts(slots, 1, 0), { 7 })
     end
-    slots:call(function() return { status = 503, headers = { ["Retry-After"] = "3" } } end)
+    local slots = leat.adaptive { start = 4 }
+    refused_thrice(slots, function() return { status = 503, headers = { ["Retry-After"] = "3" } } end)
     t.eq(starts(slots, 1, 0), { 3 })
-    slots:call(refusal, 121) -- nobody waits for that
+    slots = leat.adaptive { start = 4 }
+    refused_thrice(slots, refusal, 121) -- nobody waits for that
+    t.eq(starts(slots, 1, 0), { 0 })
+end)
+
+t.test("refusals without a hint are a limit where what is started later is refused too", function()
+    local slots = leat.adaptive { start = 4 }
+    slots:call(refusal, nil)
+    slots:call(refusal, nil)
     slots:call(refusal, nil)
     t.eq(starts(slots, 1, 0), { 0 })
+    slots = leat.adaptive { start = 4 }
+    for _ = 1, 4 do slots:call(refusal, nil) end
+    t.eq(starts(slots, 1, 0), { 1 }) -- a second, since nothing is known
+end)
+
+t.test("one refusal or two hold nobody, and do not cut the limit", function()
+    local slots = leat.adaptive { start = 4 }
+    slots:call(refusal, 7)
+    t.eq(starts(slots, 1, 0), { 0 })
+    slots:call(refusal, 7)
+    t.eq(starts(slots, 1, 0), { 0 })
+    t.eq(slots.limit, 4)
+end)
+
+t.test("a quota that is used up is no limit of the rate", function()
+    local slots = leat.adaptive { start = 8 }
+    refused_thrice(slots, function()
+        return nil, leat.error { kind = "http", status = 429, code = "insufficient_quota", retryable = false,
+            message = "no money", retry_after = 7 }
+    end)
+    t.eq(starts(slots, 1, 0), { 0 })
+    t.eq(slots.limit, 8)
 end)
 
 t.test("those who had their slot before the refusal wait too, and go in their order", function()
     local slots, order = leat.adaptive { start = 8 }, {}
-    slots:call(refusal, 5)
+    refused_thrice(slots, refusal, 5)
     local list = {}
     for i = 1, 4 do
         list[i] = function()
@@ -173,7 +215,8 @@ t.test("those who had their slot before the refusal wait too, and go in their or
     gather(list, { settle = true })
     for i = 1, 4 do
         t.eq(order[i][1], i)
-        t.near(order[i][2] - began, i == 1 and 5 or 15, 1e-6)
+        -- Nothing has been let through yet: one call in the time that was named.
+        t.near(order[i][2] - began, i == 1 and 5 or 10 * i - 5, 0.5)
     end
 end)
 
@@ -249,7 +292,7 @@ end)
 
 t.test("who is cancelled while waiting for the pace gives back his slot and his place", function()
     local slots = leat.adaptive { start = 4 }
-    slots:call(refusal, 60)
+    refused_thrice(slots, refusal, 60)
     local first = spawn(function() return slots:call(sleep, 1) end)
     local second = spawn(function() return slots:call(sleep, 1) end)
     sleep(1)
@@ -257,7 +300,7 @@ t.test("who is cancelled while waiting for the pace gives back his slot and his 
     first:cancel()
     second:cancel()
     sleep(0)
-    t.eq({ slots.sem.available, slots.line.available }, { slots.limit, 1 })
+    t.eq({ slots.sem.available, slots.gate.line.available }, { slots.limit, 1 })
     t.eq(starts(slots, 1, 0), { 59 })
 end)
 

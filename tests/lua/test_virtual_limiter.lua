@@ -313,9 +313,21 @@ t.test("learn reads the limits of the server, in all its spellings of time", fun
     -- Ten left for the hour, and the hour lasts: 100 an hour, not a minute.
     t.near(learned("100", "10", "54m0s"), 90 / 54, 1e-6)
     t.near(learned("14400", "30", "23h57m0s"), 10, 1e-6)
+    t.eq(learned("20", "19", "1s"), 1200) -- a second: in a minute it would be 3 s until all is back
+    t.eq(learned("100", "95", "0.9"), 6000)
+    t.eq(learned("1200", "19", "50ms"), 1200) -- of a bucket that holds 20
+    local other = leat.limiter()
+    for _, row in ipairs { { "19", "1s", 1200 }, { "5", "0.4", 1200 }, { "0", "100ms", 1200 },
+        { "20", "0s", 1200 }, { "19", "57s", 20 }, { "4", "12s", 20 } } do
+        other:learn { ["x-ratelimit-limit-requests"] = "20", ["x-ratelimit-remaining-requests"] = row[1],
+            ["x-ratelimit-reset-requests"] = row[2] }
+        t.eq(other:stats().rpm, row[3], row[1] .. " left for " .. row[2])
+    end
     -- Nonsense changes nothing.
-    for _, text in ipairs { "", "abc", "-1", "0", "nan", "inf", "1e400", "1 s", "0x10" } do
-        local limiter = leat.limiter { rpm = 30 }
+    for _, text in ipairs { "", "abc", "-1", "0", "nan", "inf", "1e400", "1 s", "0x10", "1e300",
+        "99999999999999999999" } do
+        local limiter = leat.limiter()
+        limiter:learn { ["x-ratelimit-limit-requests"] = "30" }
         t.eq(limiter:learn { ["x-ratelimit-limit-requests"] = text, ["x-ratelimit-reset-requests"] = text },
             false, text)
         t.eq(limiter:stats().rpm, 30)
@@ -324,8 +336,35 @@ t.test("learn reads the limits of the server, in all its spellings of time", fun
     end
 end)
 
+t.test("the reset may be a moment: Unix seconds or milliseconds, a date", function()
+    local at = math.floor(leat.time()) + 30
+    local function learned(headers)
+        headers.date = os.date("!%a, %d %b %Y %H:%M:%S GMT", at - 30)
+        headers["x-ratelimit-limit-requests"] = "100"
+        headers["x-ratelimit-remaining-requests"] = "50"
+        local limiter = leat.limiter()
+        limiter:learn(headers)
+        return limiter:stats().rpm
+    end
+    for _, text in ipairs { tostring(at), ("%d000"):format(at), os.date("!%Y-%m-%dT%H:%M:%SZ", at),
+        os.date("!%a, %d %b %Y %H:%M:%S GMT", at), "30s", "30", "30000ms", "0m30s" } do
+        t.eq(learned { ["x-ratelimit-reset-requests"] = text }, 100, text)
+    end
+    for _, text in ipairs { tostring(at + 3570), os.date("!%Y-%m-%dT%H:%M:%SZ", at + 3570) } do -- an hour
+        t.near(learned { ["x-ratelimit-reset-requests"] = text }, 50 / 60, 1e-6)
+    end
+    -- Two hundred days ago: it says nothing of the unit.
+    t.eq(learned { ["x-ratelimit-reset-requests"] = tostring(at - 200 * 86400) }, 100)
+    local limiter = leat.limiter()
+    limiter:learn { ["anthropic-ratelimit-requests-limit"] = "50",
+        ["anthropic-ratelimit-requests-remaining"] = "49",
+        ["anthropic-ratelimit-requests-reset"] = os.date("!%Y-%m-%dT%H:%M:%SZ", at),
+        ["anthropic-ratelimit-tokens-limit"] = "40000" }
+    t.eq({ limiter:stats().rpm, limiter:stats().tpm }, { 50, 40000 })
+end)
+
 t.test("durations", function()
-    local duration = require("leat.meter").duration
+    local duration = require("leat.outside").duration
     t.eq(duration "1s", 1)
     t.eq(duration "6m0s", 360)
     t.eq(duration "120ms", 0.12)
@@ -337,14 +376,45 @@ t.test("durations", function()
     end
 end)
 
-t.test("what the server says can lower a rate that was set, not raise it; a set overrides it", function()
-    local limiter = leat.limiter { rpm = 100, tpm = 1000 }
-    limiter:learn { ["x-ratelimit-limit-requests"] = "60", ["x-ratelimit-limit-tokens"] = "9000" }
+t.test("a rate that was set is lowered only by refusals; a set overrides what the server says", function()
+    local function answer(status)
+        return { status = status, headers = { ["x-ratelimit-limit-requests"] = "60",
+            ["x-ratelimit-limit-tokens"] = "9000" } }
+    end
+    local limiter = leat.limiter { rpm = 100, tpm = 1000, burst = 100 }
+    limiter:call(answer, 200)
+    t.eq({ limiter:stats().rpm, limiter:stats().tpm }, { 100, 1000 })
+    limiter:call(function() return nil, leat.error { kind = "http", status = 500 } end)
+    limiter:call(function() -- a quota that is used up is no rate
+        return nil, leat.error { kind = "http", status = 429, code = "insufficient_quota", retryable = false }
+    end)
+    t.eq(limiter:stats().rpm, 100)
+    limiter:call(answer, 429)
     t.eq({ limiter:stats().rpm, limiter:stats().tpm }, { 60, 1000 })
     limiter:learn { ["x-ratelimit-limit-requests"] = "80" }
     t.eq(limiter:stats().rpm, 80)
     limiter:set { rpm = 200 }
     t.eq(limiter:stats().rpm, 200)
+    limiter:call(answer, 200)
+    t.eq(limiter:stats().rpm, 200)
+    limiter = leat.limiter { rpm = 2400, learn = false }
+    limiter:call(answer, 429)
+    t.eq(limiter:stats().rpm, 2400)
+end)
+
+t.test("a limit of 20 a second, reset after a second, leaves a stated 2,400 a minute alone", function()
+    local limiter, n = leat.limiter { rpm = 2400 }, 0
+    local began = leat.now()
+    for i = 1, 400 do
+        limiter:call(function()
+            n = n + 1
+            return { status = i % 50 == 0 and 429 or 200, headers = { ["x-ratelimit-limit-requests"] = "20",
+                ["x-ratelimit-remaining-requests"] = tostring(19 - n % 20),
+                ["x-ratelimit-reset-requests"] = i <= 40 and "1s" or "0.95" } }
+        end)
+    end
+    t.eq(limiter:stats().rpm, 1200) -- refused, it goes down to what the server says, and not below
+    t.ok(leat.now() - began < 21, leat.now() - began)
 end)
 
 t.test("what the server has left bounds the burst", function()
@@ -364,12 +434,12 @@ t.test("call learns from the responses that come by, unless told not to", functi
     local function response()
         return { status = 200, headers = { ["x-ratelimit-limit-requests"] = "30" } }
     end
-    local limiter = leat.limiter { rpm = 60 }
+    local limiter = leat.limiter()
     limiter:call(response)
     t.eq(limiter:stats().rpm, 30)
-    limiter = leat.limiter { rpm = 60, learn = false }
+    limiter = leat.limiter { learn = false }
     limiter:call(response)
-    t.eq(limiter:stats().rpm, 60)
+    t.eq(limiter:stats().rpm, math.huge)
 end)
 
 t.test("learning wakes those who wait", function()

@@ -157,7 +157,7 @@ local function plan(seed)
         local sem = pipe.sem or pipe.adaptive.sem
         if sem.available ~= (pipe.limit or pipe.adaptive.limit) or sem.waiting ~= 0 or seen.running ~= 0 then
             wrong(sem.available, "slots are free,", sem.waiting, "wait,", seen.running, "run")
-        elseif pipe.adaptive and (pipe.adaptive.in_flight ~= 0 or pipe.adaptive.line.available ~= 1) then
+        elseif pipe.adaptive and (pipe.adaptive.in_flight ~= 0 or pipe.adaptive.gate.line.available ~= 1) then
             wrong(tostring(pipe.adaptive))
         end
         if limiter and (limiter.waiting.n ~= 0 or limiter.reserved ~= 0 or limiter.line.available ~= 1) then

@@ -117,7 +117,7 @@ t.test("a bug inside a policy says which row it met, and in which policy", funct
     end
     local function bug() error "oh no" end
     local slots = leat.adaptive()
-    slots.pace = { wait = bug }
+    slots.gate.pace = { wait = bug }
     t.eq(told({ concurrency = slots }, { custom_id = "row-7" }),
         "pipeline: a bug in the concurrency limit ended the run, at item 1 (row-7)")
     t.eq(told { concurrency = { classify = bug } },

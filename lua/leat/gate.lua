@@ -1,0 +1,143 @@
+-- The gate before a service that limits the rate. It is open until refusals show a limit. Then nothing starts
+-- before the moment that the service names, and after that calls start evenly (leat.pace). Internal.
+local pace = require "leat.pace"
+local policy = require "leat.policy"
+local refusals = require "leat.refusals"
+local rules = require "leat.retry_rules"
+local sync = require "leat.sync"
+local task = require "leat.task"
+
+local max, min = math.max, math.min
+local now = task.now
+
+local M = {}
+
+-- Without a hint the pause is a second at first, and twice as long each time that nothing was let through.
+local FIRST_PAUSE, LONGEST_PAUSE = 1, 60
+local STARTS = 256 -- the last ones are remembered
+local SHORT = 2 -- calls' time: the pause after a refusal that is no limit
+
+local Gate = {}
+Gate.__index = Gate
+
+-- `longest`: hints of more seconds pause nobody, as retry gives up on them.
+function M.new(longest)
+    return setmetatable({
+        longest = longest or 120,
+        watch = refusals.new(true), line = sync.semaphore(1), starts = {}, n = 0, in_vain = 0, misses = 0,
+    }, Gate)
+end
+
+-- Waits for the turn of a call; to be called where there is a pace. Returns whether it had to wait.
+function Gate:wait()
+    return self.line:with(self.pace.wait, self.pace)
+end
+
+-- A call starts now, at `began`. Returns its number.
+function Gate:start(began)
+    self.n = self.n + 1
+    self.starts[self.n % STARTS] = began
+    return self.watch:start()
+end
+
+-- How many of the last calls were let through within the last `seconds`, or may yet be.
+local function let_through(self, seconds)
+    local since, n = now() - seconds, 0
+    for i = self.n, max(1, self.n - STARTS + 1), -1 do
+        if self.starts[i % STARTS] < since then
+            break
+        end
+        n = n + 1
+    end
+    return max(1, n - self.watch.refused)
+end
+
+-- Whether a call was refused of late, and it is not yet clear whether that is a limit: no time to try more.
+function Gate:doubtful()
+    return self.watch.is_open and not self.watch.limit
+end
+
+local function is_over(self)
+    return self.pace ~= nil and self.pace.paused_until <= now()
+end
+
+-- A call was answered, and not refused. Returns true if it shows that what looked like a limit was noise.
+function Gate:passed(number)
+    self.in_vain, self.misses = 0, 0
+    local p = self.pace
+    if self.watch.is_open and self.watch:pass(number, is_over(self), p == nil) and p and p.fresh then
+        p:stop()
+        self.pace = nil
+        return true
+    end
+    return false
+end
+
+-- A call was refused. `hint`: the seconds after which the service wants to be asked again, or nil. Without a
+-- hint the service may limit how many calls run at once: then it serves what is started after the first
+-- refusal, since fewer run. `flight`: the others under way. `latency`: the seconds that one takes, or nil.
+-- Returns "limit" if calls have to slow down, "noise" if the pace has proved to be of no use and is given
+-- up, or nil.
+function Gate:refused(call, hint, flight, latency)
+    local limit = self.watch:refuse(call.number, is_over(self))
+    if not hint and not self.pace then
+        limit = self.watch:still_refused()
+    end
+    if hint and hint > self.longest then
+        return nil
+    end
+    local wait = hint or min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ self.in_vain)
+    self.at = max(self.watch.refused > 1 and self.at or 0, now() + wait)
+    local p = self.pace
+    if not p then
+        if not limit then
+            return nil
+        end
+        p = pace.new()
+        self.pace = p
+    elseif p:is_news(call.began) and not limit then
+        if p:seems_useless() then
+            p:stop()
+            self.pace = nil
+            return "noise"
+        end
+        -- The pace had become a little too fast. A short hint is exact. A long one is that of a window: if it
+        -- slides, it has room again much sooner.
+        self.misses = self.misses + 1
+        local short = p.aim and wait >= pace.WINDOW and SHORT / p.aim * 2 ^ (self.misses - 1)
+        p:pause(now() + min(wait, short or wait))
+    end
+    if limit and (hint or p.paused_until <= now()) then
+        self.in_vain = self.in_vain + 1
+        p:pause(self.at, true)
+    end
+    local window = hint or FIRST_PAUSE
+    p:refused(call, flight, latency, let_through(self, window), window, self.misses > 1, hint)
+    return "limit"
+end
+
+-- Whether the outcome of a call has to be given to `answered`; it took so many seconds.
+function Gate:is_news(value, took)
+    if value == nil then
+        return true
+    end
+    local status = policy.status(value)
+    if status and status >= 400 then
+        return true
+    end
+    self.latency = self.latency and self.latency + (took - self.latency) / 8 or took
+    return self.watch.is_open
+end
+
+-- The outcome of `call`, {began, number, waited}, beside `flight` others.
+function Gate:answered(call, value, err, flight)
+    local status = type(err) == "table" and err.status or policy.status(value)
+    local hint = (status == 429 or status == 503) and rules.hint(value, err)
+    if rules.over_rate(value, err) or status == 503 and hint then
+        self:refused(call, hint and hint > 0 and hint or nil, flight, self.latency)
+    elseif err == nil or status then
+        self:passed(call.number)
+    end
+end
+
+return M
