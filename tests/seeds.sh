@@ -20,5 +20,7 @@ for name in random random_scopes http policies pipeline_random openai_random mut
     grep -v '^ok ' "$out"
 done
 echo "outcomes: seeds 1 to $((seeds / 10))"
-"$leat" tests/fault/outcomes/agree.lua "$leat" 1 $((seeds / 10)) || status=1
+for form in virtual batch; do
+    "$leat" tests/fault/outcomes/agree.lua "$leat" 1 $((seeds / 10)) $form || status=1
+done
 exit $status

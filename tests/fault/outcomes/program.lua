@@ -1,17 +1,11 @@
 -- program.lua SEED [socket]: pipelines of random options and items, over a service that fails in every way.
 -- Compares what this process can see, and prints the rest as JSON, for agree.lua.
-local expected = require "leat.expected"
 local reasons = require "leat.reasons"
+local services = require "service"
 
 local seed, on_sockets = tonumber(arg[1]), arg[2] == "socket"
 
-local state = seed * 2654435761 % 4294967296
-local function random(n) -- 1..n, or in [0, 1)
-    state = (state * 1103515245 + 12345) % 2147483648
-    local r = math.floor(state / 65536) / 32768
-    return n and math.floor(r * n) + 1 or r
-end
-random()
+local random = services.generator(seed)
 
 local function one_of(list)
     return list[random(#list)]
@@ -37,135 +31,7 @@ local function seconds(s)
     return on_sockets and s / 100 or s
 end
 
--- ---- the service
-
-local server = { requests = 0, by_status = {}, by_id = {}, aborted = 0, slow = 0 }
-
-local function completion(content, reason)
-    return { id = "c", object = "chat.completion", model = "m", choices = { { index = 0,
-        message = { role = "assistant", content = content }, finish_reason = reason or "stop" } },
-        usage = { prompt_tokens = 3, completion_tokens = 2, total_tokens = 5 } }
-end
-
-local ODD_HEADERS = {
-    { ["x-ratelimit-limit-requests"] = "20", ["x-ratelimit-remaining-requests"] = "19",
-        ["x-ratelimit-reset-requests"] = "1s" },
-    { ["x-ratelimit-remaining-requests"] = "5", ["x-ratelimit-reset-requests"] = "6ms" },
-    { ["x-request-id"] = "r" }, {}, {}, {},
-}
-
-local HINTS = {
-    { ["retry-after"] = "0" }, { ["retry-after"] = "Thu, 01 Jan 1970 00:00:00 GMT" },
-    { ["retry-after"] = "1" }, { ["retry-after-ms"] = "20" },
-    { ["retry-after"] = "1m30s" }, { ["retry-after"] = "100000" }, {}, {}, {},
-}
-if on_sockets then
-    HINTS = { { ["retry-after"] = "0" }, { ["retry-after-ms"] = "5" }, {} }
-end
-
-local WORDS = {
-    '{"error":{"message":"no such thing","type":"invalid_request_error"}}', '{"message":"no"}',
-    '{"detail":[{"loc":["body"],"msg":"field required"}]}', '[{"error":{"message":"listed"}}]',
-    '{"error":"as text"}', "plain words", "<html><head><title>Bad gateway</title></head></html>", "",
-    '{"error":{"message":"You exceeded your current quota","code":"insufficient_quota"}}',
-    'data: {"error":{"message":"framed"}}\n\n',
-}
-
-local CHATS = {
-    function() return completion "fine" end,
-    function() return completion "fine" end,
-    function() return completion "fine" end,
-    function() return { choices = leat.json.null } end,
-    function() return { choices = leat.json.array {} } end,
-    function() return { error = { message = "overloaded", code = 503 } } end,
-    function() return completion("cut", "error") end,
-    function() local c = completion "odd" c.usage.total_tokens = -1 return c end,
-    function() local c = completion "huge" c.usage.total_tokens = 1e300 return c end,
-    function() return "<html><title>Welcome</title></html>" end,
-    function() return '{"choices":[{"logprob":-Infinity}]}' end,
-}
-
-local function streamed(req)
-    local out, err = req:respond { headers = { ["Content-Type"] = "text/event-stream" } }
-    if not out then
-        return nil, err
-    end
-    local kind = random(6)
-    local noise = one_of { "data:\n\n", ": ping\n\n", "event: ping\ndata: keep\n\n", "" }
-    out:write(noise .. 'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
-    if kind == 1 then
-        return out:abort()
-    elseif kind == 2 then
-        return out:close() -- neither [DONE] nor a finish_reason
-    elseif kind == 3 then
-        out:write 'data: {"error":{"message":"in the midst","code":500}}\n\n'
-        return out:close()
-    end
-    out:write('data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n' .. noise
-        .. one_of { "data: [DONE]\n\n", "data:  [DONE] \n\n", "" })
-    return out:close()
-end
-
-local function drawn_answer(req)
-    local kind = random(24)
-    local headers = {}
-    for name, value in pairs(one_of(ODD_HEADERS)) do
-        headers[name] = value
-    end
-    local function with(status, body, more)
-        for name, value in pairs(more or {}) do
-            headers[name] = value
-        end
-        return { status = status, headers = headers, body = body or one_of(WORDS) }
-    end
-    if kind == 1 then
-        return with(one_of { 400, 401, 403, 404, 404, 409, 410, 422 })
-    elseif kind == 2 then
-        return with(one_of { 500, 502, 503, 504, 501 }, nil, one_of(HINTS))
-    elseif kind == 3 then
-        return with(429, nil, one_of(HINTS))
-    elseif kind == 4 then
-        return with(408)
-    elseif kind == 5 and req.method ~= "POST" then
-        local id = req.query.id or "?"
-        return with(302, "", { location = one_of { "/else?id=" .. id, "?id=" .. id .. "&again=1" } })
-    elseif kind == 6 then
-        return with(one_of { 204, 304 }, "")
-    elseif kind == 7 then
-        server.slow = server.slow + 1
-        sleep(seconds(20))
-    elseif kind == 8 then
-        server.aborted = server.aborted + 1
-        return nil, "abort"
-    elseif kind <= 10 then
-        return with(503, nil, one_of(HINTS))
-    end
-    if req.path:find "^/v1" then
-        local said = req.body:find '"stream":true' and "stream" or one_of(CHATS)()
-        if said == "stream" then
-            return "stream"
-        end
-        return { status = 200, headers = headers, json = type(said) == "table" and said or nil,
-            body = type(said) == "string" and said or nil }
-    end
-    return with(200, '{"fine":true}')
-end
-
-local function handler(req)
-    server.requests = server.requests + 1
-    sleep(seconds(random() * 0.5))
-    local answer, why = drawn_answer(req)
-    if answer == nil and why == "abort" then
-        return req:abort()
-    end
-    local status = answer == "stream" and 200 or answer.status
-    server.by_status[status] = (server.by_status[status] or 0) + 1
-    if req.query.id then
-        server.by_id[req.query.id] = status
-    end
-    return answer == "stream" and streamed(req) or answer
-end
-
+local handler, server = services.new(random, { on_sockets = on_sockets })
 local service
 if on_sockets then
     service = assert(leat.serve { handler = handler })
@@ -339,16 +205,28 @@ local function make_at(i, opts)
     return assert(loadstring("return (leat.pipeline((...)))", "@place" .. i))(opts)
 end
 
+-- What a pipeline may accept, and which statuses that allows.
+local ACCEPTED = {
+    { value = 404, allows = function(status) return status == 404 end },
+    { value = "4xx", allows = function(status) return status >= 400 and status < 500 end },
+    { value = { 304, "5xx" }, allows = function(status) return status == 304 or status >= 500 end },
+    { value = function(res) return res.status == 409 end,
+        allows = function(status) return status == 409 end },
+}
+
 local function pipeline(place)
     local names = {}
     for i = 1, random(3) == 1 and 1 or random(#NAMES) do
         names[i] = one_of(NAMES)
     end
-    local lines, told, journal = {}, {}, random(4) == 1 and os.tmpname() or nil
-    local accept = random(3) == 1 and one_of { 404, "4xx", { 304, "5xx" },
-        function(res) return res.status == 409 end } or nil
+    local lines, told, own, journal = {}, {}, {}, random(4) == 1 and os.tmpname() or nil
+    local accept = random(3) == 1 and one_of(ACCEPTED) or { allows = function() return false end }
+    local function refused(value)
+        local status = type(value) == "table" and type(value.headers) == "table" and value.status
+        return status and (status < 200 or status >= 300) and not accept.allows(status)
+    end
     local opts = {
-        concurrency = one_of { 1, 3, 10, "adaptive" }, accept = accept,
+        concurrency = one_of { 1, 3, 10, "adaptive" }, accept = accept.value,
         retry = random(3) > 1 and { attempts = random(4), base = seconds(0.2), max_retry_after = seconds(10) }
             or random(2) == 1,
         timeout = random(2) == 1 and seconds(3 + random(5)) or nil,
@@ -358,8 +236,11 @@ local function pipeline(place)
         progress = function(line) lines[#lines + 1] = line end, journal = journal,
         on_result = function(index, value, err)
             told[index] = (told[index] or 0) + 1
-            if err == nil and expected.refuses(accept and expected.compile(accept, "x", "y"), value) then
-                wrong("item", index, "is ok with", tostring(value))
+            if err == nil and refused(value) then
+                wrong("item", index, "is ok with", value)
+            elseif err and err.kind == "http" and err.response and not own[index]
+                and not refused(err.response) then
+                wrong("item", index, "has failed with", err.response)
             end
         end,
     }
@@ -372,12 +253,12 @@ local function pipeline(place)
     local ran = false
     for _ = 1, random(2) do
         local n, calls = random(25), {}
-        lines, told = {}, {}
+        lines, told, own = {}, {}, {}
         local function call(item, index)
             calls[index] = (calls[index] or 0) + 1
             local value, err = KINDS[names[(item - 1) % #names + 1]](item)
-            if journal and type(value) == "table" and value.status and not expected.refuses(
-                accept and expected.compile(accept, "x", "y"), value) then
+            own[index] = value == nil -- so that it is no matter of the pipeline
+            if journal and type(value) == "table" and value.status and not refused(value) then
                 return value.body or "streamed" -- a journal cannot hold a response
             end
             return value, err
@@ -485,13 +366,8 @@ for _, id in ipairs(unlooked) do
         not_ok = not_ok + 1
     end
 end
-local by_status = {}
-for status, n in pairs(server.by_status) do
-    by_status[tostring(status)] = n
-end
 io.write(leat.json.encode({
     problems = leat.json.array(problems), sums = sums, missed = missed, unlooked = not_ok,
     all_failed = all_failed,
-    server = { requests = server.requests, by_status = leat.json.object(by_status), aborted = server.aborted,
-        slow = server.slow },
+    server = services.counted(server),
 }), "\n")
