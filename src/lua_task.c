@@ -1,6 +1,8 @@
 /* The task primitives as C functions: what parks, and what must see a task's inside. Their public
  * face is lua/leat/task.lua. */
+#include "log.h"
 #include "lua_aux.h"
+#include "secret.h"
 #include <math.h>
 #include <string.h>
 
@@ -295,8 +297,10 @@ static int l_spawn(lua_State *L)
 static int l_task_cancel(lua_State *L)
 {
     struct task *t = check_task(L, 1, "cancel");
+    char given[AUX_PICTURE_SIZE];
     if (!lua_isnoneornil(L, 2) && !lua_isstring(L, 2))
-        aux_raise(L, "cancel: the reason must be a string");
+        aux_raise(L, "cancel: the reason must be a string, got %s",
+                  aux_picture(L, 2, NULL, given, sizeof given));
     task_cancel(t, lua_tostring(L, 2));
     return 0;
 }
@@ -323,7 +327,7 @@ static int l_task_index(lua_State *L)
             aux_raise(L,
                       "task: no field '%s' (name, id, await, cancel, status; task:await() returns "
                       "the results of its function)",
-                      key);
+                      secret_hidden(key));
     }
     return 1;
 }
@@ -332,10 +336,13 @@ static int l_task_newindex(lua_State *L)
 {
     struct task *t = check_task(L, 1, "task");
     const char *key = lua_tostring(L, 2);
+    char given[AUX_PICTURE_SIZE];
     if (!key || strcmp(key, "name") != 0)
-        aux_raise(L, "task: only 'name' can be set, not '%s'", key ? key : luaL_typename(L, 2));
+        aux_raise(L, "task: only 'name' can be set, not %s",
+                  aux_picture(L, 2, NULL, given, sizeof given));
     if (!lua_isstring(L, 3))
-        aux_raise(L, "task: the name must be a string");
+        aux_raise(L, "task: the name must be a string, got %s",
+                  aux_picture(L, 3, NULL, given, sizeof given));
     UNUSED(t);
     lua_getfenv(L, 1);
     lua_pushvalue(L, 3);
@@ -347,7 +354,9 @@ static int l_task_tostring(lua_State *L)
 {
     struct task *t = check_task(L, 1, "task");
     task_push_name_of(L, 1);
-    lua_pushfstring(L, "task %d (%s): %s", (int)t->id, lua_tostring(L, -1), task_status(t));
+    char name[256];
+    redact_words(name, sizeof name, lua_tostring(L, -1));
+    lua_pushfstring(L, "task %d (%s): %s", (int)t->id, name, task_status(t));
     return 1;
 }
 

@@ -92,6 +92,17 @@ static void write_hint(lua_State *L, const char *text, char *out, size_t size)
     lua_settop(L, top);
 }
 
+/* The text as it may be shown; where nothing in it is to be hidden, that takes no memory. */
+static const char *without_secrets(lua_State *L, const char *text)
+{
+    if (!strstr(text, "://") && !secret_shape(text, strlen(text)))
+        return text;
+    size_t size = 2 * strlen(text) + 64;
+    char *shown = lua_newuserdata(L, size); // stays on the stack
+    redact_words(shown, size, text);
+    return shown;
+}
+
 static int write_report(lua_State *L)
 {
     const struct reporting *of = lua_touserdata(L, 1);
@@ -114,18 +125,13 @@ static int write_report(lua_State *L)
     char hint[200] = "";
     if (ok && t->outcome == OUTCOME_BUG)
         write_hint(L, text, hint, sizeof hint);
-    if (strstr(text, "://") || secret_shape(text, strlen(text))) { /* else without memory for it */
-        size_t size = 2 * strlen(text) + 64;
-        char *shown = lua_newuserdata(L, size);
-        redact_words(shown, size, text);
-        text = shown;
-    }
+    text = without_secrets(L, text);
     if (buf_printf(&r->report, "%.*s%s%s", MAX_MESSAGE_BYTES, bare[0] ? bare : text,
                    strlen(text) > MAX_MESSAGE_BYTES ? "..." : "", hint) != ERR_NONE)
         return 0;
     if (t->outcome == OUTCOME_BUG) {
         task_push_trace(L, t);
-        const char *trace = lua_tostring(L, -1);
+        const char *trace = without_secrets(L, lua_tostring(L, -1));
         if (trace[0])
             (void)!buf_printf(&r->report, "\n%s", trace);
     } else if (t->outcome == OUTCOME_FAILED) {

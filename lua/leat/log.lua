@@ -47,7 +47,7 @@ local function write(who, level, message, fields)
 end
 
 --- A message for whoever looks for a fault; shown with -v.
----@param message any made text by tostring
+---@param message any made text by tostring; a word that looks like a token or a key becomes ***
 ---@param fields? table shown as name=value; the values of secrets (authorization, api_key ...) as ***,
 ---and so are the secrets in values that are URLs
 --- ```lua

@@ -3,6 +3,7 @@ local core = require "leat.core"
 local task = require "leat.core.task"
 local check = require "leat.check"
 local errors = require "leat.error"
+local scrubbed = require("leat.core.util").scrubbed
 
 local await = core.await
 local unpack = unpack
@@ -263,7 +264,7 @@ local function describe(t)
             t.detail ~= "" and " (" .. t.detail .. ")" or "", t.since)
     end
     local at = t.at and " at " .. t.at or t.status == "new" and " at its start" or ""
-    return ("task %d (%s)%s: %s"):format(t.id, t.name, at, what)
+    return ("task %d (%s)%s: %s"):format(t.id, scrubbed(t.name), at, what)
 end
 
 function Tasks:__tostring()
