@@ -154,8 +154,8 @@ function M.foreign(class, shown)
     end
 end
 
--- Names the objects of a metatable for messages, "a client", and in print unless they do so themselves. `methods`: their methods, which are told apart
--- from those of other libraries.
+-- Names the objects of a metatable for messages, "a client", and in print unless they do so themselves.
+-- `methods`: their methods, which are told apart from those of other libraries.
 function M.class(metatable, name, methods)
     metatable.__name = "leat." .. name
     metatable.__tostring = function()
