@@ -154,7 +154,8 @@ local function embeddings(reply, asked)
     if type(rows) ~= "table" then
         return "the answer has no embeddings", reply
     elseif #rows ~= wanted then
-        return ("the answer has %d embeddings for %d texts"):format(#rows, wanted), reply
+        return ("the answer does not have one embedding for each text (%d for %d)"):format(#rows,
+            wanted), reply
     end
     for i = 1, wanted do
         local row = rows[i]

@@ -93,11 +93,13 @@ local function duration(text)
 end
 
 -- Where a time stands in a sentence such as "Please try again in 20s."
-local BEFORE_TIMES = { "try again in ", "try again after ", "retry in ", "retry after ", "retrying in ",
-    "retry your request after ", "retry your request in ", "wait for ", "wait ", "available in " }
+local BEFORE_TIMES = { "again in ", "again after ", "retry in ", "retry after ", "retrying in ",
+    "request in ", "request after ", "wait for ", "wait ", "available in ", "resets in ", "reset in ",
+    "resets after ", "reset after ", "back in " }
 
 local function wait_in(text)
-    text = text:lower():gsub("%s+", " "):gsub(" and ", " "):gsub("at least ", ""):gsub("another ", "")
+    text = text:lower():gsub("%s+", " "):gsub(" and ", " ")
+    text = text:gsub("at least ", ""):gsub("another ", "")
     for _, before in ipairs(BEFORE_TIMES) do
         local at = 1
         while true do
@@ -132,6 +134,7 @@ local WAIT_FIELDS = {
     retry_after = 1, retryAfter = 1, ["retry-after"] = 1, ["Retry-After"] = 1, retryDelay = 1,
     retry_delay = 1, retry_after_seconds = 1, retryAfterSeconds = 1, retry_after_ms = 0.001,
     retryAfterMs = 0.001, ["retry-after-ms"] = 0.001,
+    estimated_time = 1, -- of a model that is being loaded (Hugging Face)
 }
 
 -- ---- JSON
@@ -263,7 +266,7 @@ local function read_object(said, t, depth)
     for _, field in ipairs(NUMBERS) do
         said.status = said.status or status_in(t[field])
     end
-    for _, field in ipairs { "details", "innererror", "metadata", "cause" } do
+    for _, field in ipairs { "details", "innererror", "metadata", "extensions", "retryInfo", "cause" } do
         if type(t[field]) == "table" then
             local inner = {}
             read_value(inner, t[field], depth + 1)

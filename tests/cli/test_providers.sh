@@ -80,4 +80,13 @@ grep -q '"answer":".*paid for.*-Infinity' line || fail "the answer is lost: $(ca
 failed gateway detail 200 "Model is warming up"
 [ ! -s out.jsonl ] || fail "answered: $(cat out.jsonl)"
 
+begin "a gateway: embeddings that are not one for each text are not written as answered"
+printf '%s\n' '{"custom_id":"two","method":"POST","url":"/v1/embeddings","body":{"model":"embeddings","input":["a","b"]}}' \
+    '{"custom_id":"one","method":"POST","url":"/v1/embeddings","body":{"model":"embeddings","input":"a"}}' >rows
+rm -f out.jsonl out.jsonl.errors
+try "$LEAT" batch rows out.jsonl -q --retries 2 --base-url "$server_url/gateway/v1"
+expect_status 4
+answered gateway one embeddings
+failed gateway two 200 "one embedding for each text (1 for 2)"
+
 finish

@@ -82,6 +82,7 @@ local WAITS = {
     { "Please retry after 20 seconds.", 20 }, { "Retry after 2 minutes", 120 }, { "try again in 1h2m3.5s", 3723.5 },
     { "wait 1 minute and 30 seconds", 90 }, { "Please wait at least 5 sec", 5 }, { "TRY AGAIN\n IN 7S", 7 },
     { "please wait for it. then try again in 3s", 3 },
+    { "Your limit resets in 59 seconds", 59 }, { "Retry your request after 4s", 4 }, { "We will be back in 5 min.", 300 },
     { "try again in a while", nil }, { "retry after 2 attempts", nil }, { "20s", nil }, { "the wait is over", nil },
     { "try again in 20", nil },
 }
@@ -103,6 +104,8 @@ t.test("a wait that is told in a field of the body is read", function()
         ['{"error":{"message":"m","retry_after":"30"}}'] = 30,
         ['{"error":{"message":"m","metadata":{"retry_after_seconds":12}}}'] = 12,
         ['{"detail":{"retry_after_ms":1500}}'] = 1.5,
+        ['{"error":"Model x is currently loading","estimated_time":20.5}'] = 20.5,
+        ['{"errors":[{"message":"m","extensions":{"retryAfter":3}}]}'] = 3,
     } do
         t.eq({ text, said(text).retry_after }, { text, seconds })
     end
