@@ -32,7 +32,7 @@ local function add(statuses, value)
 end
 
 local function wrong(who, option, value)
-    local number = type(value) == "string" and value:find "^%d%d%d$" and " (write it as a number)" or ""
+    local number = type(value) == "string" and value:find "^%d%d%d$" and ": write it without the quotes" or ""
     check.fail(("%s: option '%s' must be %s, got %s%s"):format(who, option, FORMS,
         check.picture(value, option), number))
 end

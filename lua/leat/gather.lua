@@ -306,6 +306,8 @@ local MAP = {
 ---   one that another process uses. At the first Ctrl-C nothing more is started and what runs may end.
 ---@return table results by index, with n; or nil, err as from gather; with a journal also of kind "io"
 ---(reason "locked"), "invalid" (no journal, another config) and "cancelled" (reason "stopping")
+---
+--- If all results are nil and there is no `on_result`, a warning names fn: its `return` may be missing.
 --- ```lua
 --- local r = leat.map({ 1, 2, 3 }, function(x) sleep(0) return x * x end, { limit = 2 })
 --- assert(r[1] == 1 and r[3] == 9 and r.n == 3)

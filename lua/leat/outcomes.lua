@@ -16,11 +16,11 @@ local function new()
         why_skipped = reasons.new() }, Outcomes)
 end
 
--- Internal: also for tallies. An item has ended as `name`, for `reason` (a text) unless ok.
-function M.ended(self, name, reason)
-    self[name] = self[name] + 1
+-- Internal: also for tallies. An item has ended as `name`, for `reason` (a text) unless ok; or `n` of them.
+function M.ended(self, name, reason, n)
+    self[name] = self[name] + (n or 1)
     if reason then
-        self["why_" .. name]:add_label(reason)
+        self["why_" .. name]:add_label(reason, n)
     end
 end
 

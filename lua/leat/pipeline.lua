@@ -39,7 +39,10 @@ function Pipeline:call(fn, ...)
     local job = { run = { between = 0 }, tallies = { self.tally }, outcomes = self.outcomes, calls = 0 }
     return policy.run(function(ended, value, err)
         if ended then
-            item.book(job, value == nil and err or nil)
+            if value ~= nil then
+                err = nil -- no failure: a second value, such as a reply
+            end
+            item.book(job, err)
         end
     end, policy.try, item.whole, self, job, fn, ...) -- a failure that was raised is one that was returned
 end

@@ -215,14 +215,14 @@ function M.whole(self, job, fn, ...)
     end, policy.within, scope, judged, self, job, fn, ...)
 end
 
--- Counts an item that has ended: "ok", "failed", or "skipped" if it was not called at all.
-function M.book(job, err)
+-- Counts an item that has ended, or `n` of them: "ok", "failed", or "skipped" if it was not called at all.
+function M.book(job, err, n)
     local name = err == nil and "ok" or job.calls > 0 and "failed" or "skipped"
     local reason = err ~= nil and reasons.of(err) or nil
     for i = 1, #job.tallies do
-        job.tallies[i]:ended(name, reason)
+        job.tallies[i]:ended(name, reason, n)
     end
-    job.outcomes:ended(name, reason)
+    job.outcomes:ended(name, reason, n)
 end
 
 return M

@@ -197,15 +197,19 @@ end
 
 -- What an interrupt has left of a list.
 local function skip_rest(self)
-    for i = self.drawn + 1, self.total or 0 do
-        local err = errors.new { kind = "cancelled", reason = "stopping",
-            message = "not started: the run was interrupted" }
-        if self.results then
-            self.results.errors[i] = err
-        end
-        items.book({ tallies = self.tallies, outcomes = self.pipe.outcomes, calls = 0 }, err)
-        self.drawn = i
+    local rest = (self.total or 0) - self.drawn
+    if rest <= 0 then
+        return
     end
+    local function not_started()
+        return errors.new { kind = "cancelled", reason = "stopping",
+            message = "not started: the run was interrupted" }
+    end
+    for i = self.drawn + 1, self.results and self.total or 0 do
+        self.results.errors[i] = not_started()
+    end
+    items.book({ tallies = self.tallies, outcomes = self.pipe.outcomes, calls = 0 }, not_started(), rest)
+    self.drawn = self.total
 end
 
 -- Runs fn over what next_one() gives. Results and stats, or stats alone unless they are to be kept; or

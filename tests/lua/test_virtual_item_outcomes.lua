@@ -64,6 +64,9 @@ t.test("each, call and on_result judge alike, whatever makes the response", func
     t.eq(pipe:call(function() return { status = 418 } end), { status = 418 })
     value, err = pipe:call(function() error(leat.error { kind = "invalid", message = "bad row" }) end)
     t.eq({ value == nil, tostring(err) }, { true, "invalid: bad row" })
+    local failed = pipe:stats().failed
+    value, err = pipe:call(function() return nil, false end)
+    t.eq({ value == nil, err, pipe:stats().failed }, { true, false, failed + 1 })
     value, err = pipe:call(function() return leat.retry { attempts = 2, base = 0.1 }:call(get, "/503") end)
     t.eq({ value == nil, err.status, err.gave_up, err.attempts }, { true, 503, "attempts", 2 })
     value, err = pipe:call(function() return request { url = base .. "/404", stream = true } end)
