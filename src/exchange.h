@@ -110,8 +110,9 @@ struct engine {
     struct mem *mem;
     struct log *log;
     struct engine_config config;
-    bool proxied[2];   /* the environment names a proxy for http, https */
-    bool guards_folds; /* libcurl's version needs it: see stop_fold */
+    bool proxied[2];           /* the environment names a proxy for http, https */
+    bool guards_folds;         /* libcurl's version needs it: see stop_fold */
+    char *ca_file, *ca_folder; /* whom to trust where a request does not say; either may be NULL */
     struct resolver *resolver;
     struct sockets *sockets;
     struct origins origins;

@@ -2,6 +2,18 @@
 #include <string.h>
 #include <strings.h>
 
+static CURLcode trust(CURL *c, const struct engine *e)
+{
+    CURLcode code = curl_easy_setopt(c, CURLOPT_CAINFO, e->ca_file);
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_CAPATH, e->ca_folder);
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_PROXY_CAINFO, e->ca_file);
+    if (!code)
+        code = curl_easy_setopt(c, CURLOPT_PROXY_CAPATH, e->ca_folder);
+    return code;
+}
+
 bool opts_base(struct exchange *x)
 {
     CURL *c = x->easy;
@@ -20,6 +32,8 @@ bool opts_base(struct exchange *x)
      * shared a connection. */
     if (!code)
         code = curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->roomy ? 40960L : 4096L);
+    if (!code)
+        code = trust(c, x->engine);
     if (code)
         return false;
     curl_easy_setopt(c, CURLOPT_PRIVATE, x);

@@ -386,8 +386,9 @@ end
 ---   Idempotency-Key). Such a request is sent once more if its connection is lost before a byte of the
 ---   answer. Within leat.retry, and a pipeline with retry, it fails instead (err.at_once) and is sent again
 ---   as one of their attempts.
---- * `ca_file` of certificates to trust instead of the system's; `insecure` true: trust any. `cert` and
----   `key`: PEM files of a client certificate.
+--- * `ca_file` of certificates to trust instead of the system's (or of those that the environment's
+---   SSL_CERT_FILE and SSL_CERT_DIR name); `insecure` true: trust any. `cert` and `key`: PEM files of a
+---   client certificate.
 --- * `http_version` "1.1", "2" or "2-prior" (HTTP/2 without TLS). Requests share an HTTP/2 connection, but
 ---   with `stream` or `sink` one has it to itself: a slow reader holds up no other. `max_per_host` requests
 ---   to that host at once.

@@ -20,8 +20,12 @@ reply+='"model":"gpt-4o-mini","choices":[{"index":0,"message":{"role":"assistant
 reply+='"It is known for being a perfectly ordinary number."},"finish_reason":"stop"}],'
 reply+='"usage":{"prompt_tokens":31,"completion_tokens":11,"total_tokens":42}}'
 
-start_nginx() { # on a port drawn at random; another is drawn if that one is taken
-    local port
+# On a port drawn at random; another is drawn if that one is taken. With `ssl` over TLS, by the certificate in
+# $scratch/cert.pem, without resumption.
+start_nginx() {
+    local port tls=${1:+ ssl}
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$scratch/key.pem" -days 2 \
+        -out "$scratch/cert.pem" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 2>/dev/null
     for _ in {1..10}; do
         port=$((20000 + RANDOM % 20000))
         cat >"$scratch/nginx.conf" <<CONF
@@ -41,7 +45,11 @@ http {
     uwsgi_temp_path $scratch/uwsgi;
     scgi_temp_path $scratch/scgi;
     server {
-        listen 127.0.0.1:$port backlog=4096;
+        listen 127.0.0.1:$port backlog=4096$tls;
+        ssl_certificate $scratch/cert.pem;
+        ssl_certificate_key $scratch/key.pem;
+        ssl_session_cache off;
+        ssl_session_tickets off;
         location / {
             default_type application/json;
             return 200 '$reply';
@@ -51,10 +59,10 @@ http {
 CONF
         taskset -c "$server_core" nginx -p "$scratch" -c "$scratch/nginx.conf" -e "$scratch/error.log" &
         server=$!
-        url=http://127.0.0.1:$port/v1/chat/completions
+        url=http${tls:+s}://127.0.0.1:$port/v1/chat/completions
         for _ in {1..200}; do
             kill -0 "$server" 2>/dev/null || break
-            curl -s -o "$scratch/reply" "$url" && return
+            curl -sk -o "$scratch/reply" "$url" && return
             sleep 0.02
         done
         wait "$server" || true
