@@ -150,6 +150,11 @@ static void picture_object(lua_State *L, int index, char *out, size_t size)
                 class = lua_tostring(L, -1) + 5; // anchored by the metatable
         }
     }
+    if (class && strcmp(class, "module") == 0) {
+        snprintf(out, size, "the module itself (its functions are called with a point, no colon)");
+        lua_settop(L, top);
+        return;
+    }
     if (!class)
         class = luaL_typename(L, index);
     snprintf(out, size, "%s %.60s", strchr("aeiou", class[0]) ? "an" : "a", class);

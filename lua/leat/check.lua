@@ -298,6 +298,8 @@ end
 function M.items(who, items, fn)
     if type(fn) == "function" then
         return
+    elseif M.picture(items):find "^the module" then
+        M.fail(("%s: the items must be a list or an iterator function, got %s"):format(who, M.picture(items)))
     elseif is_function(items) and type(fn) == "table" then
         M.fail(("%s takes the items first: %s(items, function)"):format(who, who))
     elseif fn == nil and type(items) == "table" and is_function(items[1]) then

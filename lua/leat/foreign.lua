@@ -238,6 +238,13 @@ function M.module(name)
     return MODULES[name]
 end
 
+local MODULE_CALLS = {
+    leat = "leat.map, leat.retry ...; help() at the prompt lists them",
+    json = "json.decode(text), json.encode(value)", log = "leat.log.info(message) and the like",
+    jsonl = "leat.jsonl.read(path), leat.jsonl.writer(path)",
+    base64 = "leat.base64.encode(bytes), leat.base64.decode(text)", stdin = "leat.stdin:lines()",
+}
+
 --- What may be meant by a line that Lua raised, or nil.
 function M.bug(line)
     local name = line:match "attempt to call global '([%w_]+)' %(a nil value%)"
@@ -252,7 +259,9 @@ function M.bug(line)
     end
     local value
     name, value = line:match "attempt to call %w+ '([%w_]+)' %(a (%w+) value%)"
-    if name and (value == "string" or value == "number" or value == "boolean" or value == "table") then
+    if value == "table" and MODULE_CALLS[name] then
+        return "it is a table of functions: " .. MODULE_CALLS[name]
+    elseif name and (value == "string" or value == "number" or value == "boolean" or value == "table") then
         return ("'%s' is a %s, not a function: write it without the parentheses"):format(name, value)
     elseif line:find("attempt to call a userdata value", 1, true) then
         return "in a for loop, a queue is read by: for item in queue:iter() do"

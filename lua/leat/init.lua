@@ -59,6 +59,7 @@ local lazy = {
 }
 
 setmetatable(leat, {
+    __name = "leat.module",
     __index = function(t, name)
         local where = lazy[name]
         if not where then

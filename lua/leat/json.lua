@@ -106,6 +106,9 @@ function M.object(t)
     return core.object(t)
 end
 
-setmetatable(M, { __index = check.foreign("json", "json") })
+setmetatable(M, {
+    __name = "leat.module", __index = check.foreign("json", "json"),
+    __leat_json = "the module json itself (write json.encode(value), with a point),",
+})
 
 return M

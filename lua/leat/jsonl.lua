@@ -158,4 +158,4 @@ function M.writer(path, opts)
     return setmetatable({ _lines = out }, Writer)
 end
 
-return M
+return setmetatable(M, { __name = "leat.module" })

@@ -87,6 +87,6 @@ function M.error(message, fields)
     write("error", 3, message, fields)
 end
 
-setmetatable(M, { __index = check.foreign("log", "leat.log") })
+setmetatable(M, { __name = "leat.module", __index = check.foreign("log", "leat.log") })
 
 return M

@@ -19,8 +19,8 @@ local function write(name, text)
 end
 
 local function output_of(command)
-    local pipe = io.popen(("cd %s && URL=%s/ok DOWN=%s %stimeout 50 %s 2>&1"):format(folder, t.url,
-        t.refused_url, env, command))
+    local pipe = io.popen(("cd %s && URL=%s/ok DOWN=%s TLS=%s/ok %stimeout 50 %s 2>&1"):format(folder, t.url,
+        t.refused_url, t.tls_url, env, command))
     local text = pipe:read "*a"
     pipe:close()
     return text
@@ -39,7 +39,7 @@ local function slips(list)
         t.test(name, function()
             write("slip.lua", script .. "\n")
             local text = output_of(LEAT .. " slip.lua </dev/null")
-            local place = line > 0 and "slip.lua:" .. line .. ": " or "slip.lua:"
+            local place = line > 0 and "slip.lua:" .. line or "slip.lua:"
             t.ok(text:find(place, 1, true), ("expected %q in %q"):format(place, text))
             for _, part in ipairs(type(wanted) == "table" and wanted or { wanted }) do
                 t.ok(text:find(part, 1, true), ("expected %q in %q"):format(part, text))
@@ -274,6 +274,14 @@ slips {
     { "leat.log.warning", "leat.log.warning 'x'", 1, "leat.log has no 'warning': it is leat.log.warn(message)" },
     { "a pipeline's retry as a number", "leat.pipeline { retry = 3 }", 1, "got 3 (as in retry={attempts=3})" },
     { "a pipeline's rate as a number", "leat.pipeline { rate = 60 }", 1, "got 60 (as in rate={rpm=60})" },
+    { "leat:map", "leat:map({ 1 }, print)", 1, "got the module itself (its functions are called with a point" },
+    { "leat:request", "leat:request(os.getenv 'URL')", 1,
+        "request: expected a URL or a table such as {url=\"https://...\"}, got the module itself (its functions" },
+    { "json:decode", "json:decode '{}'", 1, "json.decode: text must be a string, got the module itself" },
+    { "json:encode", "print((assert(json:encode {})))", 0, "the module json itself (write json.encode(value)" },
+    { "leat.log(message)", "leat.log 'hello'", 1,
+        "it is a table of functions: leat.log.info(message) and the like" },
+    { "json(text)", "json '{}'", 1, "it is a table of functions: json.decode(text), json.encode(value)" },
     { "require 'socket.http'", "local http = require 'socket.http'", 1,
         "require: module 'socket.http' not found (request(url) is built in)" },
     { "require 'dkjson'", "local http = require 'dkjson'", 1, "(json.encode and json.decode are built in)" },
@@ -323,6 +331,31 @@ slips {
         "leat.stopping is an event and always counts as true: write leat.is_stopping()" },
     { "lines of a response that is no stream",
         "local res = request(os.getenv 'URL')\nfor line in res:lines() do print(line) end", 2, "stream=true" },
+}
+
+-- ---- what the world did, and nobody looked
+
+slips {
+    { "the field of a response that failed", "local res = request(os.getenv 'DOWN')\nprint(res.body)", 2,
+        "the request at slip.lua:1 had failed: cannot connect to" },
+    { "a file of lines that is not there", "for row in leat.jsonl.read 'no/such.jsonl' do end", 1,
+        { "slip.lua:1 had failed: cannot open no/such.jsonl: No such file or directory" } },
+    { "a file to write in a folder that is not there",
+        "local w = leat.jsonl.writer 'no/such/out.jsonl'\nw:write { 1 }", 2,
+        "slip.lua:1 had failed: cannot open no/such/out.jsonl: No such file or directory" },
+    { "a certificate that is not trusted", "assert(request(os.getenv 'TLS'))", 1, "name its CA by ca_file=" },
+    { "http to a port of https", "assert(request((os.getenv('TLS'):gsub('^https', 'http'))))", 1,
+        "if it speaks TLS, write https://" },
+    { "every item of a pipeline had a bad status",
+        "local url = os.getenv 'URL' .. '/none'\n"
+        .. "leat.pipeline {}:run({ 1, 2 }, function() return request(url) end)", 2,
+        "no item of the pipeline at slip.lua:2 succeeded: 2 failed: 2 × status 404" },
+    { "the return is forgotten", "leat.map({ 1, 2 }, function(x) local y = x end)", 1,
+        "all 2 results are nil: the function at slip.lua:1 returned no value for any item" },
+    { "two permits of one by one task", "local sem = semaphore(1)\nsem:acquire()\nsem:acquire()", 3,
+        { "stuck: every task waits, and nothing can wake one", "held by task 1 since slip.lua:2" } },
+    { "a task that awaits itself", "local t\nt = spawn(function() t:await() end)\nt:await()", 2,
+        "would wait for itself" },
 }
 
 -- ---- where else they may be
