@@ -40,7 +40,8 @@ struct server {
     struct incoming *taken; /* the one that was accepted last, until it is bound; NULL: it is */
     struct list acceptors;  /* tasks, by wait.node */
     struct list idlers;     /* tasks that wait until no request is open, by wait.node */
-    struct list heads;      /* connections that owe the head of a request, by due_ns */
+    struct list heads;      /* connections that owe a head or a body, by due_ns */
+    unsigned most;          /* connections at once */
     struct timer head_timer;
     double timeout_s; /* for a head; and without a byte in a body or of a response */
     size_t max_body;
@@ -65,11 +66,13 @@ static inline bool server_open(const struct server *s)
 /* What stays known of a connection. */
 struct peer {
     struct list node; /* server->heads */
-    uint64_t due_ns;  /* when its next request's head is to be in */
+    uint64_t due_ns;  /* when its next request's head is to be in, or its body is looked at */
+    size_t seen;      /* of the body, at the last look */
     struct server *server;
     struct incoming *request; /* the one under way; NULL: none */
     int fd;
     bool gone;
+    bool served; /* a request before */
     char address[64];
 };
 
@@ -99,7 +102,8 @@ struct incoming {
     bool aborted;          /* the connection is to be broken */
     bool gone;             /* the client went away before it had the whole response */
 
-    char *target; /* as it was sent, query included */
+    char *target;            /* as it was sent, query included */
+    const char *sent_target; /* where libmicrohttpd has it, until the head is taken */
     char *method;
     char *version; /* "1.0" or "1.1" */
     char address[64];
@@ -158,6 +162,8 @@ enum MHD_Result server_reply_lost(struct server *s, struct MHD_Connection *conne
 /* Beneath the library's callback, when the head is in. */
 enum MHD_Result incoming_take_head(struct incoming *r, const char *method, const char *version);
 void server_end_slow_heads(struct server *s);
+/* Its head is in: from now on its body is to come, at no less than some bytes a second. */
+void incoming_await_body(struct incoming *r);
 void server_resume_all(struct server *s);
 void server_stop_simulation(struct server *s);
 NODISCARD struct server *server_new(struct rt *rt, size_t max_body);

@@ -40,11 +40,39 @@ static enum MHD_Result copy_header(void *arg, enum MHD_ValueKind kind, const cha
 {
     UNUSED(kind);
     struct copy *c = arg;
-    if (header_name_valid(name, name_len))
+    if (value && !header_value_valid(value, value_len))
+        c->rc = ERR_PROTOCOL;
+    else if (header_name_valid(name, name_len))
         c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
     else
         c->rc = ERR_INVALID; /* "Content-Length : 5" is another name to us than to a proxy */
     return c->rc == ERR_NONE ? MHD_YES : MHD_NO;
+}
+
+/* Of a line that is folded behind its colon libmicrohttpd makes one name without a value:
+ * "transfer-encodingchunked". Another program reads the framing of the body in it. */
+static bool is_folded(const struct headers *h)
+{
+    static const char *const framing[] = {"transfer-encoding", "content-length", "host"};
+    for (size_t i = 0; i < h->count; i++) {
+        for (size_t k = 0; k < ARRAY_LEN(framing); k++) {
+            size_t len = strlen(framing[k]);
+            if (h->rows[i].value_len == 0 && h->rows[i].name_len > len &&
+                strncasecmp(headers_name(h, i), framing[k], len) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* libmicrohttpd takes the target up to a NUL byte; what stands behind it another program may read.
+ * Then the version does not come behind one space. */
+static bool has_nul(const struct incoming *r, const char *version)
+{
+    const char *target = r->sent_target;
+    if (version <= target || (size_t)(version - target) >= CONNECTION_POOL_BYTES)
+        return false; /* not in one place: there is nothing to look at */
+    return (size_t)(version - target) > strlen(r->target) + 1;
 }
 
 static bool repeated(const struct headers *h, const char *name)
@@ -86,6 +114,7 @@ enum MHD_Result incoming_take_head(struct incoming *r, const char *method, const
     if (r->peer)
         list_unlink(&r->peer->node);
     r->server->received++;
+    const char *sent_version = version;
     if (strncmp(version, "HTTP/", 5) == 0)
         version += 5;
     r->method = mem_strndup(mem, method, strlen(method));
@@ -99,12 +128,19 @@ enum MHD_Result incoming_take_head(struct incoming *r, const char *method, const
         return server_reply(r->connection, 431, "the request's headers are too large");
     if (copy.rc == ERR_INVALID)
         return server_reply(r->connection, 400, "the request has a header that has no proper name");
+    if (copy.rc == ERR_PROTOCOL)
+        return server_reply(r->connection, 400, "the request has a control byte in a header");
     if (copy.rc != ERR_NONE)
         return server_reply_lost(r->server, r->connection);
     r->head_room = room_beside(r);
     const char *wrong = ambiguous(r);
+    if (is_folded(&r->headers))
+        wrong = "the request has a header that is folded over two lines";
+    else if (has_nul(r, sent_version))
+        wrong = "the request has a NUL byte in its target";
     if (wrong)
         return server_reply(r->connection, 400, wrong);
+    incoming_await_body(r);
     const char *length = headers_get(&r->headers, "content-length", NULL, NULL);
     if (length && strtoull(length, NULL, 10) > r->server->max_body)
         return server_reply(r->connection, 413, "the request's body is too large");

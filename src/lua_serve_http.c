@@ -17,6 +17,8 @@
 #define MAX_HEADER_BYTES ((size_t)64 << 10)
 /* More of a body that is too large anyway is not read to its end for the sake of a polite 413. */
 #define MAX_DISCARD_BYTES ((size_t)16 << 20)
+/* Bytes a second, in each stretch of the server's timeout: a slower body is not waited for. */
+#define LEAST_BODY_RATE 500
 
 /* ---- requests ---- */
 
@@ -280,18 +282,41 @@ static void format_address(const struct sockaddr *sa, char *out, size_t size)
     }
 }
 
-/* The library's own limit begins anew with each byte: a client that sends one now and then would
+/* libmicrohttpd's own limit begins anew with each byte: a client that sends one now and then would
  * have its connection for ever. */
-static void await_head(struct peer *p)
+static void await_more(struct peer *p)
 {
     struct server *s = p->server;
     struct loop *loop = &s->rt->loop;
-    if (!s->daemon || isinf(s->timeout_s) || list_linked(&p->node))
+    if (!s->daemon)
         return;
-    p->due_ns = loop_deadline_ns(loop, s->timeout_s);
+    list_unlink(&p->node);
     list_push_back(&s->heads, &p->node);
+    if (isinf(s->timeout_s))
+        return; /* in the list all the same: see make_room */
+    p->due_ns = loop_deadline_ns(loop, s->timeout_s);
     if (!s->head_timer.active)
         loop_timer_start(loop, &s->head_timer, p->due_ns);
+}
+
+void incoming_await_body(struct incoming *r)
+{
+    if (!r->peer)
+        return;
+    r->peer->seen = 0;
+    await_more(r->peer);
+}
+
+static size_t body_received(const struct incoming *r)
+{
+    return r->body.len + (r->refused != ERR_NONE ? r->out_sent : 0);
+}
+
+/* libmicrohttpd reads the end, and closes. */
+static void hang_up(struct peer *p)
+{
+    list_unlink(&p->node);
+    shutdown(p->fd, SHUT_RD);
 }
 
 void server_end_slow_heads(struct server *s)
@@ -303,8 +328,30 @@ void server_end_slow_heads(struct server *s)
             loop_timer_start(loop, &s->head_timer, p->due_ns);
             return;
         }
-        list_unlink(&p->node);
-        shutdown(p->fd, SHUT_RD); /* the library reads the end, and closes */
+        size_t received =
+            p->request && p->request->state == INCOMING_BODY ? body_received(p->request) : p->seen;
+        if ((double)(received - p->seen) < LEAST_BODY_RATE * s->timeout_s) {
+            hang_up(p);
+        } else {
+            p->seen = received;
+            await_more(p);
+        }
+    }
+}
+
+/* libmicrohttpd accepts no more at its limit: who has been idle for longest, behind an answer,
+ * makes room. */
+static void make_room(struct server *s)
+{
+    if (s->connections + 1 < s->most)
+        return;
+    LIST_FOR(node, &s->heads)
+    {
+        struct peer *p = CONTAINER_OF(node, struct peer, node);
+        if (p->served && !p->request) {
+            hang_up(p);
+            return;
+        }
     }
 }
 
@@ -328,7 +375,8 @@ static void open_peer(struct server *s, struct MHD_Connection *connection, void 
     if (epoll_ctl(s->watch_fd, EPOLL_CTL_ADD, p->fd, &ev) != 0)
         log_write(&s->rt->log, LOG_WARN, "serve: a connection cannot be watched: %s",
                   strerror(errno));
-    await_head(p);
+    await_more(p);
+    make_room(s);
 }
 
 static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
@@ -385,6 +433,7 @@ static void *on_request_line(void *arg, const char *target, struct MHD_Connectio
         return NULL;
     }
     r->peer = p;
+    r->sent_target = target;
     p->request = r;
     r->connection = connection;
     memcpy(r->address, p->address, sizeof r->address);
@@ -422,6 +471,8 @@ void incoming_put_in_line(struct incoming *r)
 static enum MHD_Result put_in_line(struct incoming *r)
 {
     struct server *s = r->server;
+    if (r->peer)
+        list_unlink(&r->peer->node);
     if (r->refused == ERR_MEMORY)
         return server_reply_lost(s, r->connection);
     if (r->refused != ERR_NONE)
@@ -502,12 +553,18 @@ static void on_done(void *arg, struct MHD_Connection *connection, void **context
     UNUSED(arg);
     struct incoming *r = *context;
     *context = NULL;
-    if (r && r->peer)
-        await_head(r->peer);
+    struct peer *p = r ? r->peer : NULL;
+    if (p) {
+        p->seen = 0;
+        p->served = true;
+        await_more(p);
+    }
     if (r)
         incoming_over(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK      ? INCOMING_SENT
                          : code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN ? INCOMING_SERVER_CLOSED
                                                                           : INCOMING_CLIENT_GONE);
+    if (p)
+        make_room(p->server);
 }
 
 struct incoming *server_take(struct server *s)
@@ -562,11 +619,12 @@ static unsigned library_timeout(const struct server *s)
 
 struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd)
 {
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
-        MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, connection_limit(s),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-        library_timeout(s), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
-        on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
-        MHD_OPTION_NOTIFY_COMPLETED, on_done, s, MHD_OPTION_END);
+    s->most = connection_limit(s);
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
+                            MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+                            s->most, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_POOL_BYTES,
+                            MHD_OPTION_CONNECTION_TIMEOUT, library_timeout(s),
+                            MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
+                            on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_done, s, MHD_OPTION_END);
 }

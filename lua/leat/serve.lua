@@ -360,7 +360,9 @@ local SERVE = { port = "number", host = "string", handler = true, max_body = "nu
 --- Starts an HTTP/1.1 server; each request is a task of its own, below the running task.
 ---@param opts table handler(req) (required), port (0: a free one), host ("127.0.0.1"; an IP address or
 --- "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), timeout (s, default 120: how
---- long a client may take for the head of its next request, or move nothing else), name (for messages)
+--- long a client may take for the head of its next request, or move nothing else; in each such time a body
+--- must bring at least 500 bytes a second), name (for messages). With all descriptors taken, the connection
+--- that has been idle for longest makes room for a new one
 ---@return table|nil server url, port, host; close([grace]), stats()
 ---@return table? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host
 ---

@@ -54,6 +54,35 @@ io: serve: cannot listen on 127.0.0.1 port 0: TOO MANY
 io: cannot open run.jsonl: TOO MANY
 200"
 
+begin "a server with all its descriptors taken by idle connections still lets new ones in"
+cat >full.lua <<'LUA'
+local server = assert(leat.serve { handler = function() sleep(0.05) return "x" end })
+print(server.url)
+io.stdout:flush()
+leat.stopping:wait()
+server:close()
+LUA
+mkfifo full_url
+(
+    ulimit -n 200
+    exec "$LEAT" full.lua
+) >full_url 2>full_err &
+server_pid=$!
+read -r full_url <full_url
+cat >keep.lua <<LUA
+local n = 0
+local function more() n = n + 1 return n <= 180 and n or nil end
+local all = leat.each(more, function() return request { url = "$full_url", timeout = 20 } end, { limit = 180 })
+print(all.ok, all.failed, all.first_error) -- as many idle connections as the server lets there be
+print(io.popen("'$LEAT' -e 'print(request{url=\\"$full_url\\", timeout=20}.status)'"):read "*a")
+LUA
+try "$LEAT" keep.lua
+kill -INT $server_pid
+wait $server_pid
+expect_status 0
+expect_out "180	0	nil"
+expect_out "200"
+
 begin "too few to begin with is one clear line"
 (
     ulimit -n 8

@@ -599,12 +599,26 @@ t.test("what two servers could take for different requests is refused, nothing i
         "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked",
         "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity",
         "HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n chunked", -- folded
+        "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n\t chunked",
+        "HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n 50",
+        "HTTP/1.1\r\nHost: x\r\nX: y\r\n Transfer-Encoding: chunked",
+        "HTTP/1.1\r\nHost: x\r\nX: y\r\n\tContent-Length: 50",
+        "HTTP/1.1\r\nHost: x\r\nX: y\rTransfer-Encoding: chunked", -- a bare CR
+        "HTTP/1.1\r\nHost: x\r\nX: y\r",
+        "HTTP/1.1\r\nHost: x\r\nX: \27[2J",
     } do
         local client = raw(server):send("POST / " .. head
             .. "\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
         client:wait_end()
         t.ok(client.got:find "^HTTP/1.1 400 .*: close.*{\"error\":{\"message\":", head .. client.got)
         t.ok(not client.got:find("HTTP/1.1", 2, true), client.got)
+        client:close()
+    end
+    for _, target in ipairs { "/a\0b", "/a\0", "/\0 HTTP/1.1\r\nX: y", "/a?x=\0y", "/a\0?x=y" } do
+        local client = raw(server):send("GET " .. target .. " HTTP/1.1\r\nHost: x\r\n\r\n")
+        client:expect "HTTP/1.1 400 "
+        t.ok(not client.got:find("HTTP/1.1 200", 1, true), client.got)
         client:close()
     end
     t.eq(asked, 0)
@@ -625,6 +639,29 @@ t.test("a target that is a whole URL has the path that it would have without its
         t.eq(said, { path = path, target = target, n = target:find "n=" and "1" or nil })
         client:close()
     end
+    server:close()
+end)
+
+t.test("a client that sends its body a byte at a time is not waited for for ever, one that sends it slowly is", function()
+    local server = serving(function(req) return tostring(#req.body) end, { timeout = 0.2 })
+    for _, framing in ipairs { "Content-Length: 100000", "Transfer-Encoding: chunked" } do
+        local client = raw(server)
+        client.may_reset = true
+        client:send("POST / HTTP/1.1\r\nHost: x\r\n" .. framing .. "\r\n\r\n")
+        t.wait_until(function()
+            client:send(framing:find "chunked" and "1\r\ny\r\n" or "y"):poll()
+            return client.ended
+        end)
+        client:close()
+    end
+    local client = raw(server):send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n"
+    for _ = 1, 40 do
+        client:send(("y"):rep(1000))
+        leat.sleep(0.02) -- four times the timeout in all
+    end
+    client:expect "\r\n\r\n40000"
+    client:close()
+    t.wait_until(function() return server:stats().connections == 0 end)
     server:close()
 end)
 
