@@ -642,7 +642,7 @@ t.test("a target that is a whole URL has the path that it would have without its
     server:close()
 end)
 
-t.test("a client that sends its body a byte at a time is not waited for for ever, one that sends it slowly is", function()
+t.test("a client that sends its body a byte at a time is not waited for for ever, a slow one is", function()
     local server = serving(function(req) return tostring(#req.body) end, { timeout = 0.2 })
     for _, framing in ipairs { "Content-Length: 100000", "Transfer-Encoding: chunked" } do
         local client = raw(server)
