@@ -52,7 +52,7 @@ end
 
 -- The failure that a response to the request `spec` is whose status is not 2xx.
 function M.refused(self, spec, res)
-    local said = reply_error.read(res.body, { redact = redactor_of(self, spec) })
+    local said = reply_error.read(res.body, { redact = redactor_of(self, spec), url = res.url })
     local message = said.message or ("the server answered with status %d%s"):format(res.status,
         res.reason ~= "" and " " .. res.reason or "")
     message = ("%s (status %d)"):format(message, res.status)
@@ -64,7 +64,7 @@ end
 -- err.partial.
 function M.failed(self, spec, res, text, value, what)
     local redacted = redactor_of(self, spec)
-    local said = reply_error.read(text, { value = value, redact = redacted })
+    local said = reply_error.read(text, { value = value, redact = redacted, url = res.url })
     local fields = { kind = "http", reason = "error_in_answer", partial = redacted(text) }
     if said.status then
         fields.message = ("%s (status %d)"):format(said.message or what, said.status)

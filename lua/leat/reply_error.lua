@@ -5,8 +5,9 @@
 -- ("data: {...}"), the title of an HTML page, plain text. Only the head of a body is read.
 local character = require("leat.inspect").character
 local json = require "leat.json"
+local outside = require "leat.outside"
 
-local floor, huge = math.floor, math.huge
+local floor = math.floor
 
 local M = {}
 
@@ -116,18 +117,15 @@ local function wait_in(text)
     end
 end
 
-local wait_of
-
--- A time in a field: 20, "20", "20s", {"seconds": 20}.
-function wait_of(v, factor)
+-- A time in a field: 20, "20", "20s", {"seconds": 20}. `unit`: the seconds in 1 of a plain number.
+local function wait_of(v, unit, name)
     if type(v) == "table" then
-        return wait_of(v.seconds, 1)
+        v, unit = v.seconds, 1
     end
-    local number = tonumber(v)
-    if number then
-        return number >= 0 and number < huge and number * factor or nil
+    if type(v) == "string" and v ~= "" then
+        return outside.wait(v, name, { unit = unit })
     end
-    return type(v) == "string" and duration(v) or nil
+    return type(v) == "number" and v >= 0 and v * unit or nil
 end
 
 local WAIT_FIELDS = {
@@ -225,7 +223,7 @@ end
 local function read_waits(said, t)
     for name, factor in pairs(WAIT_FIELDS) do
         if not said.wait and t[name] ~= nil then
-            said.wait = wait_of(t[name], factor)
+            said.wait = wait_of(t[name], factor, name)
         end
     end
 end
@@ -381,12 +379,12 @@ end
 
 -- What a server said in a failed answer. `text` is the body, or nil; no more than 64 KiB of it are read.
 -- opts: `value`, the body's JSON where it is decoded already; `redact`, a function that takes the caller's
--- secrets out of a text. Returns a table, in which every field may be nil:
+-- secrets out of a text; `url`, for a warning. Returns a table, in which every field may be nil:
 --   message       what it said, on one line
 --   type, code, param   texts
 --   status        400 to 599: the body's own number, or what its words stand for ("overloaded_error",
 --                 the title "502 Bad Gateway")
---   retry_after   the seconds that the body asks to wait
+--   retry_after   the seconds that the body asks to wait, bounded
 --   final         true: no wait helps (a spent quota)
 --   body          the head of the body: at most 2 KiB of UTF-8 without control characters
 --   value         the body's JSON
@@ -410,7 +408,8 @@ function M.read(text, opts)
     for _, field in ipairs { "type", "code", "param" } do
         said[field] = said[field] and words(redact(said[field]))
     end
-    said.retry_after, said.wait = said.wait, nil
+    said.retry_after = outside.bounded(said.wait, "the wait that an answer asks for", opts and opts.url)
+    said.wait = nil
     said.status, said.named = said.status or said.named, nil
     if text:find "%S" then
         said.body = head(clean(redact(text:gsub("\\/", "/"))), MOST_KEPT)

@@ -4,6 +4,21 @@ local policy = require "leat.policy"
 
 local M = {}
 
+-- ---- what the body of a refusal says
+
+local said_by = setmetatable({}, { __mode = "k" }) -- by response
+
+-- What a response with status 429 or 503 says in its body, as leat.reply_error reads it; empty for any other.
+local function said_of(value)
+    local status = policy.status(value)
+    if status ~= 429 and status ~= 503 or type(value.body) ~= "string" then
+        return {}
+    elseif not said_by[value] then
+        said_by[value] = require("leat.reply_error").read(value.body, { url = value.url })
+    end
+    return said_by[value]
+end
+
 -- ---- what is tried again
 
 -- Trying these again gives the same, or is what somebody has asked not to be done.
@@ -30,7 +45,7 @@ function M.over_rate(value, err)
     if value == nil and type(err) == "table" then
         return err.status == 429 and err.retryable ~= false
     end
-    return policy.status(value) == 429
+    return policy.status(value) == 429 and not said_of(value).final
 end
 
 -- Refused rather than tried and failed: harmless to send again whatever it is.
@@ -70,7 +85,9 @@ function M.worth_trying(idempotent, value, err, status, hint)
         return false
     end
     local asked = policy.header(value.headers, "x-should-retry")
-    if asked == "true" or asked == "false" then
+    if said_of(value).final then
+        return false -- a spent quota
+    elseif asked == "true" or asked == "false" then
         return asked == "true"
     end
     return M.passing(status) and (not harmful(idempotent, value) or turned_away(status, hint))
@@ -89,12 +106,7 @@ end
 
 -- ---- hints
 
--- The seconds after which the server wants to be asked again, bounded; nil where it does not say. 0 means "at
--- once", or a date that is past: then the back-off decides.
-function M.hint(value, err)
-    if err then
-        return outside.bounded(err.retry_after, "err.retry_after", err.url)
-    end
+local function hint_in_headers(value)
     local headers = value.headers
     local ms = policy.header(headers, "retry-after-ms")
     local from = { url = value.url, unit = 0.001 }
@@ -107,6 +119,16 @@ function M.hint(value, err)
         from.unit, from.date = 1, policy.header(headers, "date")
         return outside.wait(after, "retry-after", from)
     end
+end
+
+-- The seconds after which the server wants to be asked again, bounded; nil where it does not say. 0 means "at
+-- once", or a date that is past: then the back-off decides. Headers go before what only the body says.
+function M.hint(value, err)
+    if err then
+        return outside.bounded(err.retry_after, "err.retry_after", err.url)
+    end
+    local wait = hint_in_headers(value)
+    return wait and wait > 0 and wait or said_of(value).retry_after or wait
 end
 
 return M

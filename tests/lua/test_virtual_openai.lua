@@ -84,4 +84,43 @@ t.test("a wait that only the body tells is waited for, by chat, stream and in a 
     end
 end)
 
+t.test("leat.retry around a plain request obeys a wait that only the body tells", function()
+    for body, status in pairs { ['{"detail":"Too many requests. Try again in 50 seconds."}'] = 429,
+        ['{"error":"Model is currently loading","estimated_time":50}'] = 503 } do
+        local times = {}
+        local server = assert(leat.simulate(URL, function()
+            times[#times + 1] = leat.now()
+            return #times == 1 and { status = status, body = body } or "ok"
+        end))
+        local spec = { url = URL, method = "POST", body = "x" }
+        local res = assert(leat.retry({ base = 0.001 }):call(request, spec))
+        t.eq(res.body, "ok")
+        t.ok(times[2] - times[1] >= 50 and times[2] - times[1] < 70, times[2] - times[1])
+        server:close()
+    end
+end)
+
+t.test("a plain request that a spent quota refuses is not tried again", function()
+    local n = 0
+    local server = assert(leat.simulate(URL, function()
+        n = n + 1
+        return { status = 429, headers = { ["x-should-retry"] = "true" },
+            body = '{"error":{"type":"insufficient_quota"}}' }
+    end))
+    t.eq(assert(leat.retry({ base = 0.001 }):call(request, URL)).status, 429)
+    t.eq(n, 1)
+    local results = leat.pipeline({ retry = { attempts = 3 } }):run({ 1 }, function() return request(URL) end)
+    t.eq({ n, results.errors[1].status, results.errors[1].retryable }, { 2, 429, false })
+    server:close()
+end)
+
+t.test("a wait of ages in a body is bounded, and what is no number is none", function()
+    local reply_error = require "leat.reply_error"
+    for text, wait in pairs { ['{"retry_after":1e300}'] = 366 * 86400, ['{"retry_after":"1m30s"}'] = 90,
+        ['{"error":"try again in 99999999999 days"}'] = 366 * 86400, ['{"retry_after":"6ms"}'] = 0.006,
+        ['{"retry_after":-1}'] = false } do
+        t.eq({ text, reply_error.read(text).retry_after or false }, { text, wait })
+    end
+end)
+
 t.done()
