@@ -241,9 +241,10 @@ local ROWS = {
 --- * `base` (1 s), `factor` (2), `max` (60 s): after attempt n the wait is a random part of
 ---   min(max, base * factor^(n-1)), or all of it with `jitter="none"`. `base_429`: the base after a 429, or
 ---   after a 503 whose hint is not understood (2 * base).
---- * The hint of a server (retry-after-ms; retry-after in seconds, as "1m30s" or as a date; what the body of a
----   429 or 503 says, such as "try again in 20s"; err.retry_after) goes before the back-off. It is a floor: the call waits at least so long, and up to a quarter longer, or
----   up to `base` longer where `base` is more. A hint of 0 or a past date says nothing: the back-off decides.
+--- * The hint of a server (retry-after-ms; retry-after in seconds, as "1m30s" or as a date; what the body of
+---   a 429 or 503 says, such as "try again in 20s"; err.retry_after) goes before the back-off. It is a floor:
+---   the call waits at least so long, and up to a quarter longer, or up to `base` longer where that is more.
+---   A hint of 0 or a past date says nothing: the back-off decides.
 ---   `max_retry_after`: if the hint is longer (120 s), the call fails now.
 --- * One refusal makes one call wait. Three refusals, if most answers since the first one are refusals, are a
 ---   limit: it holds for all calls of this object, or of one `key(...)`, a function of the call's arguments.
