@@ -78,9 +78,9 @@ kept() {
     expect_equal "$(sed 's/.*"body":\(.*\)},"error":null}$/\1/' kept.out)" "$2"
 }
 
-begin "an answer stands in OUT as it was sent: numbers, escapes, repeated names"
-for more in '"created":1618065507111835497' '"x":[1.0,-0,0.10000000000000000555,1E2]' '"x":"\/\u00e9"' \
-    '"x":1,"x":2' '"z":1, "a" : {}'; do
+begin "an answer stands in OUT as it was sent: numbers, escapes, repeated names, half a surrogate pair"
+for more in '"created":1618065507111835497' '"x":[1.0,-0,1e400,0.10000000000000000555,1E2]' '"x":"\/\u00e9"' \
+    '"x":1,"x":2' '"x":"cut \ud83d"' '"z":1, "a" : {}'; do
     text="{${good:1:-1},$more}"
     kept "$text" "$text"
 done
@@ -89,6 +89,23 @@ begin "an answer of several lines becomes one line, and nothing within it change
 kept $'{\r\n  "a": "x\\ny  z",\n\t"seed": 9007199254740993,\n'"${good:1:-1}"$'\n}\n' \
     $'{  "a": "x\\ny  z",\t"seed": 9007199254740993,'"${good:1:-1}}"
 expect_equal "$(wc -l <kept.out)" 1
+
+begin "an answer that is not JSON was paid for: it is in the file of errors, whatever its bytes"
+echo q >row
+nan='{"choices":[{"message":{"content":"x"},"logprobs":{"content":[{"logprob":-Infinity}]}}],"seed":9007199254740993}'
+printf %s "$nan" >answer
+try "$LEAT" batch row nan.out -q --retries 0
+expect_status 4
+[ ! -s nan.out ] || fail "it counts as answered"
+"$LEAT" -e 'local r = leat.jsonl.read "nan.out.errors" () io.write(r.error.answer)' >got
+expect_equal "$(cat got)" "$nan"
+printf '{"choices":\377 not UTF-8' >answer
+try "$LEAT" batch row bytes.out -q --retries 0
+expect_status 4
+"$LEAT" -e 'local r = leat.jsonl.read "bytes.out.errors" ()
+    io.write(r.error.answer or leat.base64.decode(r.error.answer_base64))' >got
+cmp -s got answer || fail "$(cat bytes.out.errors)"
+printf %s "$good" >answer
 
 begin "a large number that changes is another request; a row that is written otherwise is the same"
 printf '{"custom_id":"a","body":{"seed":9007199254740993,"n":1}}\n' >big
@@ -147,5 +164,47 @@ begin "lines that only begin like JSON are prompts"
 for row in '42 is a number' 'null and void' '[INST] hello [/INST]' '"quoted" he said' 'true story' NaN -; do
     sends "$row" "{\"messages\":[{\"role\":\"user\",\"content\":$("$LEAT" -e 'io.write(json.encode(arg[1]))' "$row")}],\"model\":\"m\"}"
 done
+
+# What each of these says is a failure, with a status of 200.
+begin "an answer that is a failure inside is not written as answered, whatever its status; what it says is kept"
+n=0
+while IFS= read -r text; do
+    printf '%s' "$text" >answer
+    n=$((n + 1))
+    try "$LEAT" batch row "inside$n.out" -q --retries 0
+    expect_status 4
+    [ ! -s "inside$n.out" ] || fail "counts as answered: $text"
+    "$LEAT" -e 'local r = leat.jsonl.read(arg[1]) () io.write(r.error.answer)' "inside$n.out.errors" >got
+    expect_equal "$(cat got)" "$text"
+    case $text in *words*) grep -q '"message":"[^"]*words' "inside$n.out.errors" || fail "$(cat "inside$n.out.errors")" ;; esac
+done <<'ANSWERS'
+{"choices":[{"error":{"code":502,"message":"the words of the server"},"message":{"content":""}}]}
+{"choices":[{"finish_reason":"error","message":{"role":"assistant","content":""}}]}
+{"choices":null}
+{"choices":[]}
+{"choices":[{}]}
+{"error":{"message":"the words of the server","type":"server_error"}}
+{"error":"the words of the server"}
+{"detail":"the words of the server"}
+<html><head><title>words: 502 Bad Gateway</title></head></html>
+[]
+null
+"text"
+{}
+ANSWERS
+[ "$n" = 13 ] || fail "only $n answers were tried"
+
+begin "embeddings of a batch: as many as there were texts, each once; else the row is not answered"
+printf '{"body":{"input":["a","b"],"seed":9007199254740993},"url":"/v1/embeddings"}\n' >row
+for rows in '{"index":0,"embedding":[1]}' '{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}'; do
+    printf '{"data":[%s]}' "$rows" >answer
+    rm -f vectors.out
+    try "$LEAT" batch row vectors.out -q --retries 0
+    expect_status 4
+done
+printf '{"data":[{"index":1,"embedding":[0.10]},{"index":0,"embedding":[1.0]}]}' >answer
+try "$LEAT" batch row vectors.out -q --retries 0
+expect_status 0
+grep -qF '[{"index":1,"embedding":[0.10]},{"index":0,"embedding":[1.0]}]' vectors.out || fail "$(cat vectors.out)"
 
 finish
