@@ -28,7 +28,8 @@ usage: leat batch IN OUT [options]     rows in, answers out; the same command ag
   --concurrency N     at once; default auto: as many as the server bears
   --rpm N --tpm N     requests and tokens per minute; the run waits, it does not fail
   --timeout S         for each attempt, default 120
-  --retries N         attempts after the first, default 4
+  --retries N         attempts after the first, default 4; up to ten times as many where a
+                      limit of the rate is all that is in the way (status 429)
   --limit N           the first N rows only
   --price IN,OUT      of a million tokens, for the cost in the summary, such as 0.15,0.60
   --ordered           answers in the order of the rows
@@ -123,7 +124,7 @@ local function run_rows(ai, out, next_row, opts, total)
     end
     local pipe = pipeline.pipeline {
         concurrency = concurrency, timeout = opts.timeout or 120,
-        retry = { attempts = (opts.retries or 4) + 1, when = function(_, err, again)
+        retry = { attempts = out:most_attempts(), when = function(_, err, again)
             return out:try_again(err, again)
         end, budget = false }, -- the rows are not to fail for each other; out sees to the rest
         rate = (opts.rpm or opts.tpm) and { rpm = opts.rpm, tpm = opts.tpm } or nil,
@@ -134,12 +135,10 @@ local function run_rows(ai, out, next_row, opts, total)
         out:wait_for_service()
         return not out.broken and next_row() or nil
     end, function(row)
-        local ok, over = out:begin(row)
-        if not ok then
-            return nil, over
-        end
-        return openai.post(ai, below(ai.base_url, row.url), row.body,
-            { headers = { ["Idempotency-Key"] = row.id } })
+        return out:send(row, function()
+            return openai.post(ai, below(ai.base_url, row.url), row.body,
+                { headers = { ["Idempotency-Key"] = row.id } })
+        end)
     end)
 end
 
@@ -270,7 +269,7 @@ local function run(input, output, opts)
     end
     local window = type(opts.concurrency) == "number" and 10 * opts.concurrency or 1000
     out, err = batch_out.open(output, errors_path, { ordered = opts.ordered, window = window,
-        dry_run = opts.dry_run, url = ai.base_url })
+        dry_run = opts.dry_run, url = ai.base_url, retries = opts.retries or 4 })
     if not out then
         if err.reason == "same_file" then
             usage_error(SAME_FILE)

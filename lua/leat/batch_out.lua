@@ -1,5 +1,6 @@
 -- What `leat batch` writes. OUT itself says what is done, so that a run which was killed goes on; it has the
 -- rows that were answered, each once, and a file beside it those that failed. Internal.
+local bug = require "leat.bug"
 local errors = require "leat.error"
 local file = require "leat.file"
 local journal = require "leat.journal"
@@ -101,6 +102,7 @@ function M.open(path, errors_path, opts)
         names = keyset.new(), failed = 0, bad = 0, in_a_row = 0, first = 1, last = 0, waiting = {},
         turn = sync.event(), misses = 0, under_way = 0, moved = sync.event(), one = sync.semaphore(1),
         ordered = opts.ordered, window = opts.window or 1, rows = {}, url = opts.url or "the service",
+        retries = opts.retries or 0,
         unanswered = 0, answered = 0, why_failed = reasons.new(), dry_run = opts.dry_run }, Out)
     local f, err
     if opts.dry_run then
@@ -302,11 +304,21 @@ local function missed(self, err)
     end
 end
 
+-- Refusals for the rate are no fault of a row: they count as a tenth of another failure.
+local REFUSALS = 10
+
+function Out:most_attempts()
+    return self.retries * REFUSALS + 1
+end
+
 -- Of an attempt: whether there is to be another one.
 function Out:try_again(err, again)
     local row = self.rows[core_task.current().id]
     if row then
         row.calling, row.err = false, err
+        local refused = err and (err.status == 429 or err.kind == "rate_limited")
+        row.failures = (row.failures or 0) + (refused and 1 or REFUSALS)
+        again = again and row.failures <= self.retries * REFUSALS
     end
     if err then
         missed(self, err)
@@ -347,13 +359,15 @@ function Out:stop(err)
     self.turn:set()
 end
 
--- Before a row is sent, each time. nil, err where the run is over.
-function Out:begin(row)
+-- Sends a row: send() gives its answer, or nil, err. Where the run is over it is not sent.
+function Out:send(row, send)
     if self.broken then
         return nil, errors.new { kind = "cancelled", reason = "stopping", message = "the run has ended" }
     end
     row.calling = true
-    return true
+    local res, err = send()
+    row.answer = res -- was paid for, whatever becomes of the row on its way back
+    return res, err
 end
 
 -- Looks whether the run is to go on after this failure.
@@ -387,17 +401,17 @@ local POLICIES = { pace = "the adaptive slots", adaptive = "the adaptive slots",
     pipeline_item = "the pipeline" }
 
 -- A bug in what the rows go through is no failure of this row alone, and not a reason to lose the others.
-local function bug(row, raised)
-    local policy_name
-    for module in (row.trace or ""):gmatch "leat/([%w_]+)%.lua" do
+local function told_bug(row, raised)
+    local trace, policy_name = bug.trace(raised), nil
+    for module in trace:gmatch "leat/([%w_]+)%.lua" do
         policy_name = policy_name or POLICIES[module]
     end
+    log.debug(trace)
     return errors.new { kind = "internal", message = ("a bug in %s, at row '%s' (line %d): %s"):format(
         policy_name or "leat batch", row.custom_id, row.line, tostring(raised)) }
 end
 
--- What became of a row. `over`: it was cancelled because the run was stopped; then what its last attempt came
--- to is told.
+-- What became of a row. `over`: it was cancelled, or had a bug; then what its last attempt came to is told.
 local function note(self, row, res, failure, over)
     local ok, err = true, nil
     if res ~= nil then
@@ -429,15 +443,14 @@ local function kept(self, row, id, ok, ...)
         note(self, row, nil, over or failure, over)
         return nil, failure
     elseif errors.is(first) then
-        if self.broken and row.err then
-            note(self, row, nil, row.err, true)
+        if row.answer or self.broken and row.err then
+            note(self, row, row.answer, row.err, true)
         end
         error(first, 0)
     end
-    local failure = bug(row, first)
-    log.error(failure.message .. (row.trace or ""))
+    local failure = told_bug(row, first)
     self:stop(failure)
-    note(self, row, nil, failure, true)
+    note(self, row, row.answer, failure, true)
     return nil, failure
 end
 
@@ -446,12 +459,7 @@ function Out:keep(row, fn, ...)
     local current = core_task.current()
     local id = current.id
     row.task, self.rows[id] = current, row
-    return kept(self, row, id, xpcall(fn, function(raised)
-        if not errors.is(raised) then
-            row.trace = debug.traceback("", 2)
-        end
-        return core_task.note(raised)
-    end, ...))
+    return kept(self, row, id, xpcall(fn, bug.note, ...))
 end
 
 -- Answers that there is no room for beside OUT are kept where temporary files are.

@@ -12,6 +12,7 @@ local lines = require "leat.lines"
 local log = require "leat.log"
 local policy = require "leat.policy"
 local secrets = require "leat.secrets"
+local storable = require "leat.storable"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
@@ -272,8 +273,7 @@ function Journal:_note(key, ...)
     local record = record_of(key, ok, ok and value or err)
     local text, bad = json.encode(record, SORTED)
     if not text then
-        check.fail(("journal: a result must be something that JSON can hold (%s): return its parts")
-            :format(bad.message))
+        check.fail("journal: the function returned " .. storable.why(value, bad, "return", "a journal"))
     end
     local written
     written, bad = self.writer:line(text)

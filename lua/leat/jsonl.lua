@@ -3,6 +3,7 @@ local check = require "leat.check"
 local file = require "leat.file"
 local json = require "leat.json"
 local lines = require "leat.lines"
+local storable = require "leat.storable"
 
 local M = {}
 
@@ -94,6 +95,7 @@ function Writer:write(value)
     check.own(self, Writer, "writer:write")
     local text, err = json.encode(value)
     if not text then
+        err.message = "jsonl: got " .. storable.why(value, err, "write", "a writer")
         return nil, err
     end
     return self._lines:line(text)

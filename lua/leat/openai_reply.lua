@@ -214,7 +214,7 @@ end
 local LENIENT = { surrogates = "replace", big = "string" }
 
 -- The value of an answer's text; nil, err if it is not JSON. A half of a surrogate pair that stands alone
--- becomes U+FFFD, and beside one, or a number beyond a double's range, large numbers are text: the rest of the
+-- becomes U+FFFD; beside one, or a number beyond a double's range, large numbers are text. The rest of the
 -- answer is worth having.
 function M.decode(text)
     local value, bad = json.decode(text)

@@ -1,5 +1,6 @@
 -- What the policies have in common: their options, the three ways in which a call can end, and what a status
 -- says. Internal.
+local bug = require "leat.bug"
 local check = require "leat.check"
 local errors = require "leat.error"
 local task = require "leat.core.task"
@@ -63,7 +64,7 @@ end
 
 -- fn's values; nil, err also where it raised the failure. Bugs and cancels are raised.
 function M.try(fn, ...)
-    return tried(xpcall(fn, task.note, ...))
+    return tried(xpcall(fn, bug.note, ...))
 end
 
 local function conclude(stack, entry, finished, ok, ...)
@@ -93,7 +94,7 @@ function M.run(finished, fn, ...)
     -- Should the task be abandoned, its clean-ups are run from here.
     local entry = { grace = 5, begun = false, fn = function() finished(false) end }
     stack[#stack + 1] = entry
-    return conclude(stack, entry, finished, xpcall(fn, task.note, ...))
+    return conclude(stack, entry, finished, xpcall(fn, bug.note, ...))
 end
 
 -- ---- scopes: what the calls made from within a function are to know, from whatever task beneath it

@@ -1,4 +1,5 @@
 -- Semaphore, queue and event.
+local bug = require "leat.bug"
 local core = require "leat.core"
 local sync = require "leat.core.sync"
 local task = require "leat.core.task"
@@ -52,7 +53,7 @@ function Semaphore:with(fn, ...)
     await(acquire_start(self))
     -- Should the task be abandoned, its clean-ups give the permit back.
     stack[#stack + 1] = self
-    return give_back(self, stack, xpcall(fn, task.note, ...))
+    return give_back(self, stack, xpcall(fn, bug.note, ...))
 end
 
 --- Takes a permit, waiting for it. It belongs to nobody: any task may release it.

@@ -241,7 +241,45 @@ test("journal: a second user of the file is refused", function()
 end)
 
 test("journal: a result that JSON cannot hold is a bug that says what to do", function()
-    t.raises("return its parts", leat.map, { 1 }, function() return print end, { journal = path })
+    local res = setmetatable({ status = 200, headers = {}, body = print }, { __name = "response" })
+    for _, case in ipairs {
+        { print, "a function, which a journal cannot store: leave it out, or call it" },
+        { res, "a response, which a journal cannot store: return res.body or res:json()" },
+        { { a = { res } }, "a table with a response at .a[1], which a journal cannot store: return "
+            .. "res.body or res:json()" },
+        { leat.semaphore(1), "a semaphore, which a journal cannot store: leave it out, or take its parts" },
+        { { coroutine.create(print) }, "a table with a coroutine at [1], which a journal cannot store: leave "
+            .. "it out" },
+        { { x = 0 / 0 }, "NaN at .x, which a journal cannot store" },
+        { "\255", "a string that is not UTF-8, which a journal cannot store: return leat.base64.encode" },
+    } do
+        t.raises("journal: the function returned " .. case[2], leat.map, { 1 }, function() return case[1] end,
+            { journal = path })
+        os.remove(path)
+    end
+    local waited = spawn(function() end)
+    t.raises("the function returned a task, which a journal cannot store: wait for it: task:await()",
+        leat.each, { 1 }, function() return waited end, { journal = path })
+end)
+
+test("jsonl: a value that JSON cannot hold is told with what to write instead", function()
+    local server = assert(leat.serve { handler = function() return "hello" end })
+    local res = assert(request(server.url))
+    server:close(0)
+    local out = assert(leat.jsonl.writer(path))
+    for _, case in ipairs {
+        { res, "jsonl: got a response, which a writer cannot store: write res.body or res:json()" },
+        { { page = res }, "jsonl: got a table with a response at .page, which a writer cannot store: write "
+            .. "res.body or res:json()" },
+        { print, "jsonl: got a function, which a writer cannot store: leave it out, or call it" },
+        { "\255", "jsonl: got a string that is not UTF-8, which a writer cannot store: write leat.base64" },
+    } do
+        local ok, err = out:write(case[1])
+        t.fails("invalid", ok, err)
+        t.ok(err.message:find(case[2], 1, true), err.message)
+    end
+    assert(out:close())
+    t.eq(io.open(path):read "*a", "")
 end)
 
 test("journal: a cancelled item leaves nothing behind", function()
