@@ -114,6 +114,7 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     list_init(&e->call_events);
     origins_init(&e->origins, mem);
     size_t places = engine_places(config->keep_file_limit);
+    e->few_places = !config->max_total && places < FEW_PLACES;
     admit_init(&e->admit, config->max_total ? config->max_total : places);
     shards_init(&e->shards, config->shard_connections ? config->shard_connections : 128);
     enum err_kind kind = choose_trust(e, err);

@@ -187,6 +187,12 @@ void exchange_enter(struct exchange *x, const char *url)
     admit_enter(&e->admit, &x->ticket, &x->url->origin->admit,
                 limit ? limit : e->config.max_per_host);
     exchange_rearm(x, x->entered_ns);
+    if (e->few_places && e->admit.active >= e->admit.max_total) {
+        char what[96];
+        snprintf(what, sizeof what, "requests wait, %zu at a time are under way",
+                 e->admit.max_total);
+        log_short_of_files(e->log, what, loop_file_limit());
+    }
     engine_pump(e);
 }
 

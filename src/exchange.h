@@ -21,6 +21,7 @@ enum {
     HELD_MAX = 1024 * 1024,  /* of a compressed stream's bytes that wait to be decoded */
     KICKS_MAX = 10,          /* in one silence, at growing distances */
     KICKS_FOR_END = 5,       /* of a body that is whole: trailers may follow it */
+    FEW_PLACES = 256,        /* for connections; one that waits for a place then wonders why */
     RELAUNCH_MAX = 4,        /* of one hop, on other connections */
     POOL_MAX = 512,          /* idle exchanges kept */
 };
@@ -110,6 +111,7 @@ struct engine {
     struct mem *mem;
     struct log *log;
     struct engine_config config;
+    bool few_places;           /* because of the limit of files: nobody has asked for that */
     bool proxied[2];           /* the environment names a proxy for http, https */
     bool guards_folds;         /* libcurl's version needs it: see stop_fold */
     char *ca_file, *ca_folder; /* whom to trust where a request does not say; either may be NULL */

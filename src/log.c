@@ -45,6 +45,17 @@ void log_write(struct log *log, enum log_level level, const char *fmt, ...)
         fprintf(stderr, "leat: %s: %s\n", log_level_name(level), line);
 }
 
+void log_short_of_files(struct log *log, const char *what, size_t limit)
+{
+    if (log->short_told)
+        return;
+    log->short_told = true;
+    log_write(log, LOG_WARN,
+              "%s, as this process may have no more than %zu files and connections open (raise the "
+              "limit by ulimit -n, start less at a time, or close what is open)",
+              what, limit);
+}
+
 static bool contains(const char *s, size_t len, const char *word)
 {
     size_t word_len = strlen(word);

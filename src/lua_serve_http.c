@@ -366,6 +366,8 @@ static void open_peer(struct server *s, struct MHD_Connection *connection, void 
     s->refs++;
     s->connections++;
     s->accepted++;
+    if (s->connections >= s->most && s->most < MAX_CONNECTIONS)
+        log_short_of_files(&s->rt->log, "serve: further clients have to wait", loop_file_limit());
     p->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     format_address(
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,

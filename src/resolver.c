@@ -1,6 +1,7 @@
 #include "resolver.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,6 +23,7 @@ struct job {
     bool taken;                   /* a thread has it, or has had it */
     struct resolver_entry *entry; /* loop thread only */
     int rc;
+    bool no_files; /* it failed for want of a file descriptor */
     char name[NAME_MAX_BYTES + 1];
     char addresses[ADDRESSES_MAX_BYTES];
 };
@@ -130,7 +132,9 @@ static void *thread_main(void *arg)
         struct job *job = CONTAINER_OF(node, struct job, node);
         job->taken = true;
         pthread_mutex_unlock(&s->lock);
+        errno = 0;
         job->rc = s->lookup(job->name, job->addresses, sizeof(job->addresses), s->lookup_arg);
+        job->no_files = job->rc != 0 && (errno == EMFILE || errno == ENFILE);
         pthread_mutex_lock(&s->lock);
         if (s->loop == NULL) {
             free(job);
@@ -229,6 +233,13 @@ static bool keep_answer(struct resolver *r, struct resolver_entry *e, const stru
 
 static void describe_failure(struct err *err, const struct job *job)
 {
+    if (job->no_files) {
+        err_set(err, ERR_IO, "cannot resolve host '%s': %s", job->name, strerror(EMFILE));
+        err_reason(err, "too_many_files");
+        err->phase = PHASE_DNS;
+        err->retryable = true;
+        return;
+    }
     err_set(err, ERR_DNS, "cannot resolve host '%s': %s", job->name, gai_strerror(job->rc));
     err->phase = PHASE_DNS;
     err->code = job->rc;
@@ -375,6 +386,7 @@ static enum err_kind start_job(struct resolver *r, const char *name, size_t hash
     job->entry = e;
     job->taken = false;
     job->rc = 0;
+    job->no_files = false;
     job->addresses[0] = '\0';
     memcpy(job->name, name, strlen(name) + 1);
     e->job = job;

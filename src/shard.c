@@ -217,6 +217,8 @@ curl_socket_t shard_open_socket(void *arg, curlsocktype purpose, struct curl_soc
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
     if (fd < 0) {
         x->socket_error = errno;
+        if (errno == EMFILE || errno == ENFILE)
+            log_short_of_files(e->log, "a connection could not be opened", loop_file_limit());
         return CURL_SOCKET_BAD;
     }
     if (!sockets_open(e->sockets, fd)) {

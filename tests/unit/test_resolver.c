@@ -2,6 +2,7 @@
 
 #include "resolver.h"
 
+#include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,7 +13,7 @@ struct fake {
     pthread_cond_t changed;
     bool open;
     int running, most, calls, ended;
-    int rc;
+    int rc, os_error;
     bool signals_blocked;
     char order[64][16];
 };
@@ -56,6 +57,7 @@ static int fake_lookup(const char *name, char *out, size_t out_size, void *arg)
     pthread_mutex_unlock(&fake->lock);
     if (rc == 0)
         snprintf(out, out_size, "10.0.0.1,[::1]");
+    errno = fake->os_error;
     return rc;
 }
 
@@ -198,6 +200,13 @@ TEST(a_failed_look_up_names_the_host_and_is_not_kept)
         CHECK(strstr(p.err.message, "no.example") != NULL);
     }
     CHECK_EQ(calls(&fake), 2);
+    fake.os_error = EMFILE; /* whatever the name service makes of it */
+    probe_init(&p);
+    CHECK_EQ(resolver_lookup(f.resolver, "no.example", &p.wait, NULL), ERR_NONE);
+    wait_answer(&f, &p);
+    CHECK_EQ(p.err.kind, ERR_IO);
+    CHECK_STR(p.err.reason, "too_many_files");
+    CHECK(p.err.retryable);
     teardown(&f);
 }
 

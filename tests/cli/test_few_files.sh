@@ -1,0 +1,82 @@
+#!/bin/bash
+# A process that may open few files: it works, and says once why it is slow, or what it cannot open.
+. "$(dirname "$0")/../lib.sh"
+
+# Runs the script with room for 64 files.
+few() {
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    try bash -c 'ulimit -n 64 && exec "$@"' few "$LEAT" "$1"
+}
+
+warnings() {
+    grep -c 'ulimit -n' err
+}
+
+cat >server.lua <<'LUA'
+local server = assert(leat.serve { handler = function() sleep(0.05) return "fine" end })
+print(server.url)
+io.stdout:flush()
+sleep(60)
+LUA
+"$LEAT" server.lua >address &
+lib_pids+=($!)
+until [ -s address ]; do sleep 0.02; done
+URL=$(cat address)
+export URL
+
+begin "more requests than connections may be open: all are answered, and one warning says why they wait"
+cat >many.lua <<'LUA'
+local list = {}
+for i = 1, 100 do list[i] = i end
+for _ = 1, 2 do
+    local results = assert(leat.map(list, function() return (assert(request(os.getenv "URL"))).body end))
+    assert(results.n == 100 and results[100] == "fine")
+end
+LUA
+few many.lua
+expect_status 0
+[ "$(warnings)" = 1 ] || fail "$(cat err)"
+expect_err "requests wait, 16 at a time"
+expect_err "no more than 64 files"
+
+begin "with room for all nothing is said"
+try "$LEAT" many.lua
+expect_status 0
+[ "$(warnings)" = 0 ] || fail "$(cat err)"
+
+begin "no descriptor is left: the failure says so, and one warning what to do"
+cat >full.lua <<'LUA'
+local files = {}
+repeat
+    local file = io.open "/dev/null"
+    files[#files + 1] = file
+until not file
+for _ = 1, 3 do
+    local res, err = request(os.getenv "URL")
+    assert(res == nil and err.kind == "io" and err.reason == "too_many_files", tostring(err))
+    assert(err.retryable and tostring(err):find "Too many open files")
+end
+files[1]:close()
+files[2]:close()
+files[3]:close()
+assert(request(os.getenv "URL"))
+LUA
+few full.lua
+expect_status 0
+[ "$(warnings)" = 1 ] || fail "$(cat err)"
+expect_err "a connection could not be opened"
+
+begin "a server that may have no more clients says so once"
+cat >guests.lua <<'LUA'
+local list = {}
+for i = 1, 150 do list[i] = i end
+leat.each(list, function() return request { url = os.getenv "URL", timeout = 1 } end, { limit = 150 })
+LUA
+(ulimit -n 140 && exec "$LEAT" server.lua >other 2>other.err) &
+lib_pids+=($!)
+until [ -s other ]; do sleep 0.02; done
+URL=$(cat other) try "$LEAT" guests.lua
+expect_status 0
+[ "$(grep -c 'further clients have to wait' other.err)" = 1 ] || fail "$(cat other.err)"
+
+finish
