@@ -59,7 +59,7 @@ static const char usage_text[] =
     "\n"
     "exit status: 0 ok, 1 the script failed, 2 wrong usage, 3 a stated threshold was\n"
     "             missed, 4 some rows of a batch or all items of a pipeline failed,\n"
-    "             130 and 143 interrupted\n";
+    "             129, 130 and 143 ended by a signal\n";
 
 struct options {
     bool virtual_time, quiet, verbose, run_word;

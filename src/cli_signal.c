@@ -125,8 +125,10 @@ static void press(struct watch *w, struct hold *h, leat_runtime *rt, uint64_t no
 {
     uint64_t held_ns = now - w->since_ns;
     bool cancels = rt->rt.drains == 0 || w->second_ns != 0;
-    if (rt->blocked && cancels) /* it looks itself whether it is cancelled */
+    if (rt->blocked && cancels && held_ns < WARN_C_NS) { /* it looks itself if it is cancelled */
         order(h, HOLD_NONE, w->turn);
+        return;
+    }
     if (w->cancel_ns != 0) {
         if (now - w->cancel_ns >= ABANDON_NS)
             order(h, HOLD_ABANDON, w->turn);

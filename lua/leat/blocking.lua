@@ -1,6 +1,7 @@
--- Lua's own functions that hold all tasks up: os.execute, io.popen, and reads of a terminal or a pipe. What
--- takes long while others are ready is told, once for each place in the script; and an interrupt that comes
--- meanwhile is heeded when they return. Internal.
+-- Lua's own functions that hold all tasks up: os.execute, the output and input of io.popen, and opening and
+-- reading what is no regular file, such as a terminal or a pipe. What takes long while others are ready is
+-- told, once for each place in the script; and an interrupt that comes meanwhile is heeded when they return.
+-- Internal.
 local block = require "leat.core.block"
 local check = require "leat.check"
 local core = require "leat.core"
@@ -54,6 +55,9 @@ local function call(name, advice, fn, ...)
     return finished(name, advice, pcall(fn, ...))
 end
 
+local PIPE_IN = "let the command read from a file, in the background (\"command < file &\")"
+local OPEN = "a pipe opens when its other end does: open it when that is there"
+
 local watched = setmetatable({}, { __mode = "k" }) -- file -> its advice, or false
 
 local function advice_for(file)
@@ -74,13 +78,17 @@ end
 
 -- Replaces them, in a state of leat's own.
 return function()
-    local raw_popen, raw_read, raw_lines = io.popen, io.read, io.lines
+    local raw_open, raw_popen, raw_read, raw_lines = io.open, io.popen, io.read, io.lines
     local methods = getinfo and debug.getmetatable(io.stdin).__index
-    local file_read, file_lines, file_close = methods.read, methods.lines, methods.close
+    local file_read, file_lines, file_write, file_close =
+        methods.read, methods.lines, methods.write, methods.close
     local popened = setmetatable({}, { __mode = "k" })
 
     function os.execute(...)
         return call("os.execute", COMMAND, block.execute, ...)
+    end
+    function io.open(...)
+        return call("io.open", OPEN, raw_open, ...)
     end
     function io.popen(...)
         local file, err, code = raw_popen(...)
@@ -116,6 +124,12 @@ return function()
             return file_lines(...)
         end
         return watched_lines("file:lines", advice, file_lines(...))
+    end
+    function methods.write(...)
+        if not popened[(...)] then
+            return file_write(...)
+        end
+        return call("file:write", PIPE_IN, file_write, ...)
     end
     function methods.close(...)
         if not popened[(...)] then

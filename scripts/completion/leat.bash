@@ -4,7 +4,7 @@ _leat() {
     local leat=${COMP_WORDS[0]} current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local help valued command='' word value=''
     COMPREPLY=()
-    help=$("$leat" --help 2>/dev/null)
+    help=$("$leat" --help 2>/dev/null | sed '/^examples*:/,$d')
     valued=$(grep -oE -- '(^|[[:space:]])--?[a-z][a-z-]* [A-Z]' <<<"$help" | grep -oE -- '--?[a-z-]+')$'\n-e'
     # The first word that is neither an option nor the value of one is a command, or a script.
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -20,7 +20,7 @@ _leat() {
     done
     case $command in
     batch | mock)
-        help=$("$leat" "$command" --help 2>/dev/null)
+        help=$("$leat" "$command" --help 2>/dev/null | sed '/^examples*:/,$d')
         valued=$(grep -oE -- '--?[a-z][a-z-]* [A-Z]' <<<"$help" | grep -oE -- '--?[a-z-]+')
         ;;
     help)

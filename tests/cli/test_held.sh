@@ -62,6 +62,19 @@ held 'for line in io.popen("sleep 0.3; echo done"):lines() do
     print(line)
 end'
 expect_err "held.lua:2: file:lines held all tasks up"
+held 'local f = io.popen("sleep 0.3; wc -c", "w")
+f:write(("x"):rep(200000))
+f:flush()
+f:close()'
+expect_equal "$(tr -d " " <out)" 200000
+expect_err "held.lua:3: file:write held all tasks up"
+mkfifo other_end
+(sleep 0.5; echo done >other_end) &
+held 'print(io.open("other_end"):read())'
+wait $!
+expect_lines err 1
+expect_equal "$(cat out)" "done"
+expect_err "held.lua:2: io.open held all tasks up for over 100 ms while others were ready: a pipe opens when its other end does"
 echo 'local other = spawn(function() while true do sleep(0.001) end end) sleep(0)
 print(io.read())
 for line in io.lines() do print(line) end
@@ -103,6 +116,12 @@ print(pcall(function() io.stdin:read "*q" end))
 print(pcall(function() io.stdin.read() end))
 print(pcall(function() io.lines "nowhere" end))
 print(io.open "nowhere")
+print(pcall(function() io.open("nowhere", "z") end))
+print(pcall(function() io.open() end))
+local w = io.popen("cat", "w")
+print(w:write("a", 1, "\n"))
+w:close()
+print(pcall(function() w:write {} end), pcall(function() io.popen("cat >/dev/null", "w"):write({}) end))
 local dir = io.open "/"
 print(dir:read "*a")
 print(pcall(function() for _ in dir:lines() do end end))

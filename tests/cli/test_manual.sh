@@ -184,7 +184,7 @@ for command in "" batch mock; do
     # shellcheck disable=SC2086 # no word where it is empty
     complete_words "$LEAT" $command - >offered
     [ "$(wc -l <offered)" -ge 10 ] || fail "only $(wc -l <offered) options of leat $command"
-    while read -r option; do
+    while read -r option <&9; do
         # An option is looked at before the next one, which there is none of.
         # shellcheck disable=SC2086
         try timeout 5 "$LEAT" $command "$option" --no-such-option
@@ -192,9 +192,13 @@ for command in "" batch mock; do
         -h | --help | --version) ;;
         *) grep -q -- "unknown option '$option'" err && fail "leat $command does not know $option" ;;
         esac
-    done <offered
+    done 9<offered
+    # What the help has at the beginning of a line, or behind another one.
     # shellcheck disable=SC2086
-    "$LEAT" $command --help | grep -oE -- '(^|[ ,])--?[a-z][a-z-]*' | tr -d ' ,' | sort -u >known
+    "$LEAT" $command --help | sed -n 's/^  *\(--*[a-z].*\)/\1/p' | grep -oE -- '(^|, |N )--?[a-z][a-z-]*' |
+        sed 's/^[^-]*//' | sort -u >known
+    [ -n "$command" ] || printf '%s\n' -e -i >>known # of its usage
+    sort -u -o known known
     expect_equal "$(sort offered)" "$(cat known)"
 done
 complete_words "$LEAT" help gath >out
