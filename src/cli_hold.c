@@ -1,7 +1,7 @@
 #include "cli_hold.h"
 
+#include "cli_profile.h"
 #include "lua_aux.h"
-#include <luajit.h>
 #include <string.h>
 #include <time.h>
 
@@ -123,7 +123,7 @@ static int start(lua_State *L)
     lua_pushlightuserdata(L, (void *)(uintptr_t)&hold_key);
     lua_pushlightuserdata(L, h);
     lua_rawset(L, LUA_REGISTRYINDEX);
-    luaJIT_profile_start(L, "li10", on_sample, h);
+    profile_begin(L, on_sample, h);
     return 0;
 }
 
@@ -140,7 +140,7 @@ bool hold_start(struct hold *h, struct rt *rt, struct limit *limit)
 void hold_stop(struct hold *h)
 {
     lua_sethook(h->rt->L, NULL, 0, 0);
-    luaJIT_profile_stop(h->rt->L);
+    profile_end(h->rt->L);
 }
 
 void hold_give(struct hold *h, enum hold_order order, uint64_t turn)

@@ -1,7 +1,7 @@
 #include "repl_stop.h"
 
+#include "cli_profile.h"
 #include "lua_aux.h"
-#include <luajit.h>
 #include <time.h>
 
 #define PATIENCE_NS (200 * NS_PER_MS)
@@ -82,7 +82,7 @@ static void on_sample(void *data, lua_State *L, int samples, int vmstate)
 void stopper_prepare(struct stopper *s, lua_State *L)
 {
     s->profiling = true;
-    luaJIT_profile_start(L, "li10", on_sample, NULL);
+    profile_begin(L, on_sample, NULL);
 }
 
 void stopper_interrupt(struct stopper *s)
@@ -106,5 +106,5 @@ void stopper_fini(struct stopper *s, lua_State *L)
 {
     stopper_disarm(s, L);
     if (s->profiling)
-        luaJIT_profile_stop(L);
+        profile_end(L);
 }

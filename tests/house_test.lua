@@ -111,6 +111,7 @@ local allowed_globals = {
     ["engine.c"] = true,
     -- A signal handler has nothing but globals to speak to.
     ["cli_signal.c"] = true,
+    ["cli_profile.c"] = true,
     -- As in cli_signal.c; and LuaJIT's profiler serves one state of a process.
     ["limit.c"] = true,
     -- A freed runtime has no place of its own to remember that in; debug builds only.

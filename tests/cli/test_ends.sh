@@ -319,14 +319,17 @@ expect_status 143
 expect_equal "$(cat out)" "before
 cleaned"
 
-# interrupted SIGNALS CODE [OPTION...]: runs CODE, sends each signal once CODE has begun; status, out and err.
-# Standard input stays open, and nothing comes from it.
+# interrupted SIGNALS CODE [OPTION...]: runs CODE, sends each signal once CODE has called ready(), or has begun;
+# status, out and err. Standard input stays open, and nothing comes from it.
 mkfifo silent
 exec 8<>silent
 interrupted() {
+    local code=$2
+    [[ $code == *"ready()"* ]] || code="ready() $code"
     rm -f told
     mkfifo told
-    env --default-signal=INT,TERM,HUP "$LEAT" "${@:3}" -e "io.stderr:write 'ready\n' $2" >out 2>told <silent &
+    env --default-signal=INT,TERM,HUP "$LEAT" "${@:3}" -e "local function ready() io.stderr:write 'ready\n' end $code" \
+        >out 2>told <silent &
     pid=$!
     exec 7<told
     read -r _ <&7
@@ -349,6 +352,16 @@ expect_equal "$(cat out)" "cleaned"
 expect_equal "$(cat err)" "leat: warning: interrupted, but a task computes at (command line):1 and does not wait: if it goes on, it is cancelled there
 leat: interrupted"
 [ "$took" -le 6 ] || fail "it took $took s"
+
+begin "the trace, the report and the lines of writers are whole after that"
+interrupted INT 'local w = leat.jsonl.writer "rows.jsonl" for i = 1, 1000 do w:write { i = i } end ready()
+while true do end' \
+    --trace trace.json --report report.html --stats=stats.json
+expect_status 130
+expect_equal "$(wc -l <rows.jsonl)" 1000
+try "$LEAT" -e 'for _, name in ipairs { "trace.json", "stats.json" } do assert(json.decode(io.open(name):read "*a"), name) end'
+expect_status 0
+grep -q "</html>" report.html || fail "the report is not whole"
 
 begin "a SIGTERM and a SIGHUP end such a loop in the same way"
 interrupted "TERM" 'while true do end'
@@ -400,9 +413,11 @@ for code in 'io.read()' 'for _ in io.lines() do end' 'os.execute "exec sleep 30 
 done
 
 begin "Ctrl-C ends a call of C that does not return within 5 s, and what was printed is not lost"
-interrupted INT 'print "before" local p = ("a*"):rep(30) .. "b" print((("a"):rep(40)):find(p))'
+interrupted INT 'local w = leat.jsonl.writer "kept.jsonl" for i = 1, 1000 do w:write { i = i } end
+print "before" ready() local p = ("a*"):rep(30) .. "b" print((("a"):rep(40)):find(p))'
 expect_status 130
 expect_equal "$(cat out)" "before"
+expect_equal "$(wc -l <kept.jsonl)" 1000
 expect_err "in a call that does not return"
 expect_err "did not give way for 5 s"
 [ "$took" -le 7 ] || fail "it took $took s"
