@@ -34,7 +34,7 @@ else
     write_rows()
 end
 
-local handler, server = services.new(random, { mild = random(10) > 1, sane = true })
+local handler, server = services.new(random, { mild = random(10) > 1 })
 local service = assert(leat.simulate("http://service.test", handler))
 local args = { input, output, "--model", "m", "--base-url", "http://service.test/v1", "--retries",
     tostring(random(4) - 1), "--timeout", tostring(3 + random(30)) }

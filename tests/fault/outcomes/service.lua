@@ -55,8 +55,7 @@ local CHATS = {
     function() local c = completion "huge" c.usage.total_tokens = 1e300 return c end,
 }
 
--- The handler, and its counters. opts: on_sockets (times are short), mild (it refuses no account),
--- sane (it counts no tokens that cannot be).
+-- The handler, and its counters. opts: on_sockets (times are short), mild (it refuses no account).
 function M.new(random, opts)
     local server = { requests = 0, by_status = {}, by_id = {}, aborted = 0, slow = 0 }
     local hints = opts.on_sockets and SHORT_HINTS or HINTS
@@ -126,8 +125,7 @@ function M.new(random, opts)
             return with(503, nil, one_of(hints))
         end
         if req.path:find "^/v1" then
-            local said = req.body:find '"stream":true' and "stream"
-                or CHATS[random(#CHATS - (opts.sane and 2 or 0))]()
+            local said = req.body:find '"stream":true' and "stream" or one_of(CHATS)()
             if said == "stream" then
                 return "stream"
             end
