@@ -194,10 +194,11 @@ TEST(a_state_whose_globals_hide_package_and_require_has_a_runtime_too)
     REQUIRE(run(L, "package, require = { path = '' }, nil"));
     leat_runtime *rt = open_in(L);
     REQUIRE(rt);
-    REQUIRE(start(rt, "sleep(0.001)\n"
-                      "assert(require == nil and package.loaded == nil)\n"
-                      "local results = leat.pipeline {}:run({ 1, 2 }, function(x) return x * x end)\n"
-                      "assert(results[2] == 4 and json.encode { 1 } == '[1]')\n"));
+    REQUIRE(start(rt,
+                  "sleep(0.001)\n"
+                  "assert(require == nil and package.loaded == nil)\n"
+                  "local results = leat.pipeline {}:run({ 1, 2 }, function(x) return x * x end)\n"
+                  "assert(results[2] == 4 and json.encode { 1 } == '[1]')\n"));
     CHECK(ends_well(rt));
     leat_free(rt);
     lua_close(L);
