@@ -340,10 +340,12 @@ function M.map(items, fn, opts)
         end
         local err = run(next_job, limit, on_end, total, on_stop) or journal and journal:stopped()
         results, err = finish("map", results, err, count)
-        if results and not opts.on_result then
+        if not results then
+            return nil, err
+        elseif not opts.on_result then
             require("leat.no_result").look("map", fn, results, opts.settle)
         end
-        return results, err
+        return results
     end)
 end
 
@@ -377,7 +379,7 @@ function M.each(items, fn, opts)
     opts = check.options("each", opts, EACH)
     local accept = opts.accept ~= nil and expected.compile(opts.accept, "each", "accept") or nil
     local at = check.where()
-    local counts, why = { ok = 0, failed = 0 }, reasons.new()
+    local counts, why = results_of.counts { ok = 0, failed = 0 }, reasons.new()
     local next_job, total = item_jobs("each", items, fn)
     local limit = limit_of("each", opts, DEFAULT_LIMIT)
     return with_journal("each", opts, false, function(journal)

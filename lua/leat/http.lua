@@ -43,6 +43,23 @@ local Response = check.class({
 }, "response")
 local methods = {}
 
+local Timing = { __shown_whole = true }
+local PHASES = { "queued", "dns", "connect", "tls", "first_byte", "total" }
+
+function Timing:__tostring()
+    local parts = {}
+    for _, phase in ipairs(PHASES) do
+        if self[phase] then
+            parts[#parts + 1] = ("%s %.4f s"):format(phase, self[phase])
+        end
+    end
+    return table.concat(parts, ", ")
+end
+
+local function timing_of(packed)
+    return setmetatable(core.timing(packed), Timing)
+end
+
 -- Made when asked for: most scripts look at neither.
 local lazy = {}
 
@@ -55,7 +72,7 @@ function lazy.trailers(res)
 end
 
 function lazy.timing(res)
-    return core.timing(res._times)
+    return timing_of(res._times)
 end
 
 -- Of a stream these change while it goes on.
@@ -80,7 +97,7 @@ end
 
 function moving.timing(handle, res)
     local _, _, packed = core.state(handle)
-    return core.timing(packed or res._times)
+    return timing_of(packed or res._times)
 end
 
 for _, name in ipairs { "read", "chunks", "lines", "events", "next_event", "close", "each_chunk", "each_line",

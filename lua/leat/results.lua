@@ -53,6 +53,32 @@ function Results:__tostring()
     return next(failures) ~= nil and text .. ", " .. tostring(failures) or text
 end
 
+local Counts = { __shown_whole = true }
+
+function Counts:__tostring()
+    local text = ("%d ok, %d failed"):format(self.ok, self.failed)
+    if self.resumed then
+        text = ("%s, %d done before"):format(text, self.resumed)
+    end
+    return self.first_error ~= nil and text .. "; the first: " .. text_of(self.first_error) or text
+end
+
+local Lines = { __shown_whole = true }
+
+function Lines:__tostring()
+    return self[1] and table.concat(self, "\n") or "none"
+end
+
+-- Marks what each returns.
+function M.counts(t)
+    return setmetatable(t, Counts)
+end
+
+-- Marks a list of texts.
+function M.lines(t)
+    return setmetatable(t, Lines)
+end
+
 -- Marks a list that has n, or will have.
 function M.list(t)
     return setmetatable(t, Results)

@@ -4,6 +4,7 @@ local logger = require "leat.log"
 local outcomes = require "leat.outcomes"
 local reasons = require "leat.reasons"
 local record = require "leat.core.record"
+local results = require "leat.results"
 local task = require "leat.task"
 
 local exp, floor, log, max = math.exp, math.floor, math.log, math.max
@@ -210,7 +211,7 @@ function Stats:check(thresholds)
     check.own(self, Stats, "stats:check")
     check.table("stats:check", "thresholds", thresholds)
     check.options("check", thresholds, CHECKED)
-    local missed = {}
+    local missed = results.lines {}
     for name, bound in pairs(thresholds) do
         local value = self[name]
         if name == "success_rate" then
