@@ -22,7 +22,7 @@ local NEUTRAL = {
 local function classify(value, err)
     local of = type(err) == "table" and err or {}
     local status = of.status or policy.status(value)
-    if status == 429 or status == 408 then
+    if status == 429 or status == 408 or of.at_once then -- a kept connection that was lost is no trouble
         return nil
     elseif status and status >= 400 then
         return status >= 500 and "failure" or "success" -- 4xx: it is well, and says no

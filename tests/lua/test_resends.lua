@@ -84,6 +84,18 @@ t.test("a POST without a key is not sent again within retry either", function()
     t.eq({ err.attempts, err.idempotent, err.at_once, t.seen(id) }, { 1, false, nil, 1 })
 end)
 
+t.test("a breaker does not count kept connections that were lost", function()
+    local url, id = place()
+    local breaker = leat.breaker { failure_rate = 0.1, min_calls = 4, reset = 3600 }
+    local retry = leat.retry { attempts = 4, base = 0.001 }
+    for _ = 1, 20 do
+        local res = assert(retry:call(breaker.call, breaker, request, spec_of({ method = "GET" }, url, id)))
+        t.eq(res.status, 200)
+    end
+    t.ok(retry.retries > 5, "connections were lost: " .. retry.retries)
+    t.eq({ breaker:state(), t.seen(id) }, { "closed", 20 + retry.retries })
+end)
+
 -- ---- pipelines
 
 local function run(retry, n)
