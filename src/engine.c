@@ -29,28 +29,29 @@ size_t engine_places(bool keep_limit)
     return all > spare + 16 ? all - spare : 16;
 }
 
-static bool environment_names_proxy(const char *scheme)
-{
-    char name[32];
-    snprintf(name, sizeof name, "%s_proxy", scheme);
-    const char *lower = getenv(name);
-    const char *all = getenv("all_proxy");
-    const char *all_upper = getenv("ALL_PROXY");
-    /* HTTP_PROXY in capitals may come from a request header (CGI): curl ignores it, too. */
-    const char *upper = strcmp(scheme, "https") == 0 ? getenv("HTTPS_PROXY") : NULL;
-    return (lower && *lower) || (upper && *upper) || (all && *all) || (all_upper && *all_upper);
-}
-
-static char *copy_text(struct mem *mem, const char *text)
-{
-    return text ? mem_strndup(mem, text, strlen(text)) : NULL;
-}
-
 /* The variable's value; NULL: none. */
 static const char *named(const char *variable)
 {
     const char *value = getenv(variable);
     return value && *value ? value : NULL;
+}
+
+const char *engine_environment_proxy(bool https)
+{
+    /* HTTP_PROXY in capitals may come from a request header (CGI): curl ignores it, too. */
+    const char *const names[] = {https ? "https_proxy" : "http_proxy",
+                                 https ? "HTTPS_PROXY" : "all_proxy", "all_proxy", "ALL_PROXY"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *value = named(names[i]);
+        if (value)
+            return value;
+    }
+    return NULL;
+}
+
+static char *copy_text(struct mem *mem, const char *text)
+{
+    return text ? mem_strndup(mem, text, strlen(text)) : NULL;
 }
 
 static bool differs(const char *text, const char *from)
@@ -102,8 +103,8 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
     if (!e->config.user_agent)
         e->config.user_agent = "leat/" LEAT_VERSION;
     if (config->use_env_proxy) {
-        e->proxied[0] = environment_names_proxy("http");
-        e->proxied[1] = environment_names_proxy("https");
+        e->proxied[0] = engine_environment_proxy(false);
+        e->proxied[1] = engine_environment_proxy(true);
     }
     e->guards_folds = curl_version_info(CURLVERSION_NOW)->version_num < 0x080100;
     list_init(&e->live);

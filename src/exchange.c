@@ -152,12 +152,17 @@ static bool allowed(const struct exchange *x, struct err *err)
     const struct targets *targets = x->engine->config.targets;
     const struct origin *g = x->url->origin;
     /* Where names alone decide, only their own addresses do; and behind a proxy that the script
-     * named every address would be out of sight. */
+     * named every address would be out of sight. Behind the environment's, names alone can be
+     * checked: where a name leads is the proxy's affair. */
     const char *proxy = x->transfer->spec.proxy, *own = "";
     if (targets_limit(targets) && proxy && *proxy)
         own = " through a proxy of the script's own";
     else if (targets_limit(targets) && !targets_limit_addresses(targets) && exchange_connect_to(x))
         own = " at an address of the script's own";
+    else if (targets_limit_addresses(targets) && exchange_proxied(x) &&
+             !x->transfer->spec.unix_socket && (!g->numeric || exchange_connect_to(x)))
+        own = " through the environment's proxy, which looks names up itself: a rule for addresses"
+              " cannot be kept there (one for names, such as *.example.com, can)";
     if (targets_allow_host(targets, g->host, g->port) && !*own)
         return true;
     err_set(err, ERR_DENIED, "%s may not be connected to%s", g->key, own);

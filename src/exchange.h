@@ -59,10 +59,11 @@ struct exchange {
     struct call *call;   /* set while a simulated origin has it */
     struct shard *shard; /* set while the easy handle is in its multi */
     uint64_t entered_ns, admitted_ns, resolved_ns, launched_ns, sent_ns, first_byte_ns, activity_ns;
-    uint64_t uploaded; /* bytes of a large body seen sent */
-    bool uploading;    /* a large body is on its way: its progress is watched */
-    bool expired;      /* a limit has passed; one more turn reads what had arrived in time */
-    int connect_fd;    /* the socket last opened for it, which may be closed by now; -1: none */
+    uint64_t uploaded;     /* bytes of a large body seen sent */
+    bool uploading;        /* a large body is on its way: its progress is watched */
+    bool expired;          /* a limit has passed; one more turn reads what had arrived in time */
+    unsigned connect_port; /* the port that socket goes to; 0: none, or a Unix socket */
+    int connect_fd;        /* the socket last opened for it, which may be closed by now; -1: none */
     unsigned hop_attempts, informational;
     uint64_t bytes_in, head_bytes;
 
@@ -142,6 +143,8 @@ void local_fed(struct engine *e, struct transfer *t);
 void local_close(struct engine *e);
 struct transfer *local_next_queued(struct engine *e, const struct transfer *after);
 void local_stats(const struct engine *e, struct engine_stats *out);
+/* The proxy that the environment names for http:// or https://; NULL: none. */
+const char *engine_environment_proxy(bool https);
 /* How many connections the process may have. */
 size_t engine_places(bool keep_limit);
 
@@ -219,6 +222,15 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
 void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err);
 /* When the next limit passes, and which one; NEVER_NS: none. */
 uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms);
+
+/* failure_proxy.c: what a proxy has to do with it. */
+
+/* "the proxy http://host:port"; NULL: none makes the connection. */
+const char *failure_proxy_text(const struct exchange *x, char out[static 160]);
+/* Whoever answers is the proxy, in the target's name. */
+bool failure_proxy_is_peer(const struct exchange *x);
+/* False: it did not go wrong on the way through a proxy. */
+bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err);
 
 /* shard_h2.c: connections that requests share. */
 

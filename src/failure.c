@@ -101,31 +101,44 @@ void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
     failure_due(x, &phase, &limit_ms);
     if (phase == PHASE_CONNECT)
         phase = connect_phase(x);
-    const char *hint = phase == PHASE_TLS && x->url && !x->url->origin->answered
+    char proxy[160], through[180] = "";
+    if ((phase == PHASE_CONNECT || phase == PHASE_TLS) && x->url && failure_proxy_text(x, proxy))
+        snprintf(through, sizeof through, " through %s", proxy);
+    const char *hint = phase == PHASE_TLS && !through[0] && x->url && !x->url->origin->answered
                            ? "; if it speaks plain HTTP, write http://"
                            : "";
-    err_set(err, ERR_TIMEOUT, "%s within %g s%s (%s)", words[phase] ? words[phase] : "not done",
-            (double)limit_ms / 1000.0, hint, request_text(x, request));
+    err_set(err, ERR_TIMEOUT, "%s%s within %g s%s (%s)", words[phase] ? words[phase] : "not done",
+            through, (double)limit_ms / 1000.0, hint, request_text(x, request));
     err->phase = phase;
     err->limit_ms = limit_ms;
     err->retryable = true;
     UNUSED(now_ns);
 }
 
+/* Who answers, for messages. */
+static const char *speaker(const struct exchange *x, char out[static 320])
+{
+    char proxy[160];
+    if (failure_proxy_is_peer(x) && failure_proxy_text(x, proxy))
+        snprintf(out, 320, "%.150s, asked through %.150s,", x->url->origin->key, proxy);
+    else
+        snprintf(out, 320, "%.300s", x->url->origin->key);
+    return out;
+}
+
 static void set_closed(const struct exchange *x, const char *reason, const char *how,
                        struct err *err)
 {
-    char request[160];
-    err_set(err, ERR_CLOSED, "%s %s (%s)", x->url->origin->key, how, request_text(x, request));
+    char request[160], who[320];
+    err_set(err, ERR_CLOSED, "%s %s (%s)", speaker(x, who), how, request_text(x, request));
     err_reason(err, reason);
     err->retryable = true;
 }
 
 static void set_protocol(const struct exchange *x, const char *what, struct err *err)
 {
-    char request[160];
-    err_set(err, ERR_PROTOCOL, "%s sent %s (%s)", x->url->origin->key, what,
-            request_text(x, request));
+    char request[160], who[320];
+    err_set(err, ERR_PROTOCOL, "%s sent %s (%s)", speaker(x, who), what, request_text(x, request));
 }
 
 static void set_denied(const struct exchange *x, struct err *err)
@@ -136,33 +149,14 @@ static void set_denied(const struct exchange *x, struct err *err)
     err_reason(err, "target");
 }
 
-static void set_proxy(const struct exchange *x, long status, struct err *err)
-{
-    char request[160], how[64] = "does not lead there";
-    if (status)
-        snprintf(how, sizeof how, "answered %ld", status);
-    err_set(err, ERR_CONNECT, "cannot connect to %s: the proxy %s (%s)", x->url->origin->key, how,
-            request_text(x, request));
-    err_reason(err, "proxy");
-    err->phase = PHASE_CONNECT;
-    err->retryable = status == 0 || status >= 500;
-}
-
 /* What a connection was tried to, for messages: "http://host:80", or what leads there. */
 static const char *peer_text(const struct exchange *x, char out[static 160])
 {
     const struct transfer_spec *spec = &x->transfer->spec;
-    char url[120];
-    if (spec->unix_socket) {
+    if (spec->unix_socket)
         snprintf(out, 160, "the unix socket %.120s", spec->unix_socket);
-    } else if (spec->proxy && *spec->proxy) {
-        redact_url(url, sizeof url, spec->proxy, strlen(spec->proxy));
-        snprintf(out, 160, "the proxy %s", url);
-    } else if (exchange_proxied(x)) {
-        snprintf(out, 160, "the proxy that the environment names");
-    } else {
+    else if (!failure_proxy_text(x, out))
         snprintf(out, 160, "%.150s", x->url->origin->key);
-    }
     return out;
 }
 
@@ -186,19 +180,24 @@ static void set_connect(const struct exchange *x, struct err *err)
             request_text(x, request));
     err->retryable = true;
     err->phase = PHASE_CONNECT;
-    if (os == ECONNREFUSED)
-        err_reason(err, "refused");
-    else if (too_many)
+    if (too_many)
         err_reason(err, "too_many_files");
+    else if (failure_proxy_text(x, peer))
+        err_reason(err, "proxy");
+    else if (os == ECONNREFUSED)
+        err_reason(err, "refused");
 }
 
 static void set_resolve(const struct exchange *x, CURLcode code, struct err *err)
 {
     char request[160], peer[160];
-    bool proxy = code == CURLE_COULDNT_RESOLVE_PROXY;
+    /* A SOCKS proxy's name is no proxy's to the library; the target's is looked up by the proxy. */
+    bool proxy = code == CURLE_COULDNT_RESOLVE_PROXY || failure_proxy_text(x, peer);
     err_set(err, ERR_DNS, "no address for %s (%s)",
             proxy ? peer_text(x, peer) : x->url->origin->host, request_text(x, request));
     err->phase = PHASE_DNS;
+    if (proxy)
+        err_reason(err, "proxy");
 }
 
 static bool said(const struct exchange *x, const char *words)
@@ -347,19 +346,12 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
 {
     char request[160];
     uint64_t now = loop_now_ns(x->engine->loop);
-    long proxy_status = 0;
     err_clear(err);
-    if (x->hop_attempts == 0)
-        curl_easy_getinfo(x->easy, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
-    if (proxy_status >= 300) {
-        set_proxy(x, proxy_status, err);
+    if (failure_from_proxy(x, code, err)) {
         err->code = (int)code;
         return;
     }
     switch (code) {
-    case CURLE_PROXY:
-        set_proxy(x, 0, err);
-        break;
     case CURLE_COULDNT_CONNECT:
         set_connect(x, err);
         break;

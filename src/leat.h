@@ -58,7 +58,8 @@ struct leat_config {
     bool env_proxy;    /* honour http_proxy and its kin */
     /* What scripts may connect to: words such as "public", "10.0.0.0/8", "api.example.com",
      * "*.example.com", "any" (see README.md). Checked for each request and redirect, on the address
-     * that is really used. NULL: everything. */
+     * that is really used; behind a proxy of the environment, which looks names up itself, rules
+     * for addresses let no name pass. NULL: everything. */
     const char *allow_connect;
     enum leat_sandbox sandbox;
     /* Restricted: the Lua modules that scripts may require, such as "inspect, lib.*"; "*": all that

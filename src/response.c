@@ -27,6 +27,7 @@ void response_begin(struct exchange *x)
     x->connects_seen = 0;
     h2_note_leave(x);
     x->connect_fd = -1;
+    x->connect_port = 0;
     x->sent_ns = x->first_byte_ns = x->activity_ns = 0;
     x->curl_text[0] = '\0';
     err_clear(&x->stop);

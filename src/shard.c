@@ -1,6 +1,8 @@
 #include "shard.h"
 #include "exchange.h"
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 void shards_init(struct shards *s, unsigned connections)
@@ -203,14 +205,25 @@ void shard_remove(struct exchange *x)
     s->engine->shards.in_curl--;
 }
 
+static unsigned port_of(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)(const void *)address)->sin_port);
+    if (address->sa_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)(const void *)address)->sin6_port);
+    return 0;
+}
+
 curl_socket_t shard_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     UNUSED(purpose);
     struct exchange *x = arg;
     struct engine *e = x->engine;
-    /* Here the address is known for good, whatever name, number format or redirect led to it. */
-    if (!targets_allow_address(e->config.targets, &address->addr) &&
-        !(exchange_proxied(x) && !x->transfer->spec.proxy)) {
+    /* Here the address is known for good, whatever name, number format or redirect led to it. The
+     * environment's proxy is not the script's choice. */
+    bool chosen = !exchange_proxied(x) || x->transfer->spec.proxy || x->transfer->spec.unix_socket;
+    x->connect_port = port_of(&address->addr);
+    if (chosen && !targets_allow_address(e->config.targets, &address->addr)) {
         x->target_denied = true;
         return CURL_SOCKET_BAD;
     }

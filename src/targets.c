@@ -44,10 +44,12 @@ static const struct {
     {"::ffff:203.0.113.0", 120},
     {"::ffff:224.0.0.0", 100},
     {"::ffff:240.0.0.0", 100},
-    {"::", 96}, /* loopback, unspecified, IPv4-compatible */
+    {"::", 96},           /* loopback, unspecified, IPv4-compatible */
+    {"::ffff:0:0:0", 96}, /* IPv4-translated */
     {"64:ff9b::", 96},
     {"64:ff9b:1::", 48},
     {"100::", 64},
+    {"100:0:0:1::", 64},
     {"2001::", 23},
     {"2001:db8::", 32},
     {"2002::", 16},

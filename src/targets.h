@@ -6,7 +6,7 @@
  *
  * If there are rules for names, the host of a URL must match one, unless it is an address that a
  * rule for addresses allows. If there are rules for addresses, the address that is really connected
- * to must match one, whatever name led to it. */
+ * to must match one, whatever name led to it; so no name passes where a proxy looks it up. */
 #pragma once
 
 #include "err.h"

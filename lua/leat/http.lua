@@ -410,7 +410,8 @@ end
 ---   with `stream` or `sink` one has it to itself: a slow reader holds up no other. `max_per_host` requests
 ---   to that host at once.
 --- * `proxy` "http://host:port", "socks5://..." or "socks5h://..." (which looks names up at the proxy), with
----   user:password@ if need be; "" for none, whatever the environment says.
+---   user:password@ if need be; "" for none, whatever the environment says. What a proxy does wrong is a
+---   failure that names it, with the reason "proxy"; one that wants other credentials is not asked again.
 --- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a
 ---   look-up; the name stays what it is for TLS and the Host header.
 ---@return leat.response|nil res whatever its status, unless `expect` says which are a success

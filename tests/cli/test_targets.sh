@@ -65,6 +65,54 @@ expect_equal "$(cat out)" "denied target
 denied target
 denied target"
 
+# Through the proxy that the environment names for http://, which is FAULT_PROXY_URL.
+behind() { # behind RULES CODE
+    try "$root/tests/with_faultd.sh" bash -c 'http_proxy=$FAULT_PROXY_URL exec "$@"' bash "$LEAT" \
+        --allow-connect "$1" -e "local url = os.getenv 'FAULT_URL'
+        local port = url:match ':(%d+)\$'
+        local function show(res, err) print(res and res.status or err.kind .. ' ' .. (err.reason or '')) end
+        $2"
+}
+
+begin "behind a proxy of the environment, no name passes where addresses decide"
+behind public "for host in ('localhost lo.test example.com api.test. 127.0.0.1.'):gmatch '%S+' do
+        show(request('http://' .. host .. ':' .. port .. '/ok'))
+    end
+    show(request{url='http://1.1.1.1:' .. port .. '/ok', resolve={['1.1.1.1']='127.0.0.1'}})
+    show(request{url='http://1.1.1.1/', unix_socket=os.getenv 'FAULT_UNIX_SOCKET'})
+    print(select(2, request('http://localhost:' .. port .. '/ok')).message)"
+expect_equal "$(head -n 7 out | sort | uniq -c | sed 's/^ *//')" "7 denied target"
+expect_out "through the environment's proxy, which looks names up itself"
+behind '127.0.0.1,::1' "show(request(url .. '/ok'))
+    show(request('http://localhost:' .. port .. '/ok'))
+    show(request(url .. '/redirect?to=http%3A%2F%2Flocalhost%3A' .. port .. '%2Fok'))"
+expect_equal "$(cat out)" "200
+denied target
+denied target"
+behind 'lo.test,public' "show(request('http://lo.test:' .. port .. '/ok'))"
+expect_equal "$(cat out)" "denied target"
+
+begin "behind a proxy of the environment, names pass where names decide"
+behind 'localhost' "show(request('http://localhost:' .. port .. '/ok'))
+    show(request('http://example.com:' .. port .. '/ok'))"
+expect_equal "$(cat out)" "200
+denied target"
+
+begin "the name that no_proxy lets past the proxy is no way round, and a dead proxy is named"
+try env no_proxy=localhost http_proxy=http://127.0.0.1:1 "$root/tests/with_faultd.sh" "$LEAT" \
+    --allow-connect public -e "local port = os.getenv 'FAULT_URL':match ':(%d+)\$'
+    print(select(2, request('http://localhost:' .. port .. '/ok')).kind)"
+expect_equal "$(cat out)" "denied"
+try env no_proxy=localhost http_proxy=http://u:secret@127.0.0.1:1 "$root/tests/with_faultd.sh" "$LEAT" \
+    -e "local url = os.getenv 'FAULT_URL'
+    local port = url:match ':(%d+)\$'
+    print(select(2, request(url .. '/ok')))
+    print(request('http://localhost:' .. port .. '/ok').status)
+    print(select(2, request((os.getenv 'FAULT_REFUSED_URL':gsub('127.0.0.1', 'localhost')))).message)"
+expect_out "cannot connect to the proxy http://***@127.0.0.1:1"
+expect_equal "$(sed -n 2p out)" 200
+expect_out "cannot connect to http://localhost:"
+
 begin "'any' and no rules at all allow everything"
 asked any "show(request(url .. '/ok'))"
 expect_equal "$(cat out)" "200"

@@ -57,9 +57,70 @@ t.test("a SOCKS5 proxy connects by address and by name, with and without a passw
     t.eq(err.reason, "proxy")
 end)
 
-t.test("a proxy that is not there is a connect failure", function()
-    t.fails("connect", request { url = url .. "/ok", proxy = t.refused_url })
-    t.fails("dns", request { url = url .. "/ok", proxy = "http://missing.test:1" })
+-- Each failure of a proxy: { what, proxy, kind, retryable, words }; the URL is over TLS unless it says so.
+local function by_proxy(what, proxy, kind, retryable, words, target)
+    local err = t.fails(kind, request { url = target or t.tls_url .. "/ok", proxy = proxy, ca_file = t.ca_file,
+        timeout = { connect = 5 } })
+    t.eq({ err.reason, err.retryable }, { "proxy", retryable }, what .. ": " .. err.message)
+    t.ok(err.message:find(words, 1, true), what .. ": " .. err.message)
+    local address = proxy:match "//(.*)$":gsub("^.*@", "")
+    t.ok(err.message:find("the proxy " .. proxy:match "^%w+://", 1, true), what .. ": " .. err.message)
+    t.ok(err.message:find(address, 1, true), what .. ": " .. err.message)
+    t.ok(not err.message:find("secret", 1, true), what .. ": " .. err.message)
+end
+
+local function as(scheme, address)
+    return (address:gsub("^%w+", scheme))
+end
+
+t.test("a proxy that is not there is named, not the target, and may be tried again", function()
+    for _, scheme in ipairs { "http", "https", "socks4", "socks5", "socks5h" } do
+        by_proxy("over TLS", as(scheme, t.refused_url), "connect", true, "refused")
+        by_proxy("plain", as(scheme, t.refused_url), "connect", true, "refused", url .. "/ok")
+        by_proxy("no such name", scheme .. "://missing.test:1", "dns", false, "no address")
+    end
+end)
+
+t.test("a proxy that wants other credentials is named, and is not asked again", function()
+    local bare, socks = t.proxy_auth_url, t.socks_auth_url
+    for _, user in ipairs { "", "u:secret@", "secret@" } do
+        by_proxy("tunnel", bare:gsub("//", "//" .. user), "connect", false, "wants other credentials (407)")
+        by_proxy("SOCKS", socks:gsub("//", "//" .. user), "connect", false, "wants other credentials")
+        by_proxy("SOCKS, plain", socks:gsub("//", "//" .. user), "connect", false, "wants other credentials",
+            url .. "/ok")
+    end
+    by_proxy("too long", socks:gsub("//", "//u:" .. ("secret"):rep(50) .. "@"), "connect", false, "255 bytes")
+end)
+
+t.test("a proxy that refuses or fails says so by its name", function()
+    by_proxy("not allowed", t.socks_url, "connect", false, "does not allow it", "http://10.1.2.3/")
+    by_proxy("target refuses", t.socks_url, "connect", true, "refused by the target", t.refused_url .. "/")
+    by_proxy("target refuses", t.proxy_url, "connect", true, "answered 502", as("https", t.refused_url) .. "/")
+    by_proxy("forbidden", t.proxy_url, "connect", false, "answered 403", "https://10.1.2.3/")
+    for _, host in ipairs { "cut", "empty", "no-http" } do
+        by_proxy(host, t.proxy_url, "connect", true, "closed the connection", "https://" .. host .. ".test/")
+    end
+    by_proxy("another protocol", as("socks4", t.socks_url), "connect", true, "closed the connection")
+    by_proxy("another protocol", as("http", t.socks_url), "connect", true, "closed the connection")
+end)
+
+t.test("a proxy whose certificate is not trusted is named", function()
+    for _, target in ipairs { url .. "/ok", t.tls_url .. "/ok" } do
+        local err = t.fails("tls", request { url = target, proxy = t.tls_url, ca_file = t.ca_file })
+        t.eq({ err.reason, err.retryable }, { "verify", false })
+        t.ok(err.message:find("the proxy " .. t.tls_url, 1, true), err.message)
+    end
+    -- The proxy is in order here, and the target is not.
+    local err = t.fails("tls", request { url = t.tls_url .. "/ok", proxy = t.proxy_url })
+    t.ok(not err.message:find "proxy", err.message)
+end)
+
+t.test("a limit that passes on the way to a proxy names it", function()
+    for _, proxy in ipairs { t.backlog_url, as("http", t.silent_url), as("socks5", t.silent_url) } do
+        local err = t.fails("timeout", request { url = t.tls_url .. "/ok", proxy = proxy,
+            timeout = { connect = 0.1 } })
+        t.ok(err.message:find("through the proxy " .. proxy, 1, true), err.message)
+    end
 end)
 
 t.test("what is no proxy is refused before anything is sent", function()
