@@ -37,7 +37,7 @@ end
 function Gate:start(began)
     self.n = self.n + 1
     self.starts[self.n % STARTS] = began
-    return self.watch:start()
+    return self.n
 end
 
 -- How many of the last calls were let through within the last `seconds`, or may yet be.
@@ -79,9 +79,9 @@ end
 -- Returns "limit" if calls have to slow down, "noise" if the pace has proved to be of no use and is given
 -- up, or nil.
 function Gate:refused(call, hint, flight, latency)
-    local limit = self.watch:refuse(call.number, is_over(self))
+    local limit = self.watch:refuse(call.number, self.n, is_over(self))
     if not hint and not self.pace then
-        limit = self.watch:still_refused()
+        limit = self.watch:goes_on()
     end
     if hint and hint > self.longest then
         return nil
@@ -104,8 +104,11 @@ function Gate:refused(call, hint, flight, latency)
         -- The pace had become a little too fast. A short hint is exact. A long one is that of a window: if it
         -- slides, it has room again much sooner.
         self.misses = self.misses + 1
-        local short = p.aim and wait >= pace.WINDOW and SHORT / p.aim * 2 ^ (self.misses - 1)
-        p:pause(now() + min(wait, short or wait))
+        local short = wait
+        if p.aim and wait >= pace.WINDOW then
+            short = (p:has_just_resumed() and wait / 8 or SHORT / p.aim) * 2 ^ (self.misses - 1)
+        end
+        p:pause(now() + min(wait, short))
     end
     if limit and (hint or p.paused_until <= now()) then
         self.in_vain = self.in_vain + 1

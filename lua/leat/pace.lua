@@ -20,10 +20,11 @@ local WINDOW_CUT = 0.9 -- the same, where the rate is known well: by what passed
 -- when it should, a little after 2 * back calls, as one is the price of each look whether there is more now.
 local BACK, MOST_BACK = 16, 64
 local DOUBLED = 16 -- calls in which a mere guess is doubled
+local ENOUGH_WAITED = 10 -- times the longest hint: calls are never further apart
 local ENOUGH = 8 -- calls that a rate can be told from
 local LATE = 4 -- calls that may start at once to make up for those that came late
 local EARLY = 0.75 -- of `back`: until then the pace is well below what was let through
-local USELESS = 3 -- refusals in a row that come so early
+local USELESS = 5 -- refusals in a row that come so early
 local FIRST = 4 -- calls after a pause whose refusal shows that the pause was too short
 M.WINDOW = 0.5 -- seconds; a service that asks for shorter waits has no window, but a bucket
 local WINDOW = M.WINDOW
@@ -36,6 +37,7 @@ function M.new()
         due = -huge, -- when the next call may start
         paused_until = -huge,
         over = sync.event(),
+        longest = 1e-3, -- hint in seconds
         late = LATE,
         aim = nil, -- calls per second; nil: not known yet
         guessed = true, -- aim is no more than a guess
@@ -120,19 +122,27 @@ function Pace:seems_useless()
     return self.early >= USELESS and self.early <= 0.3 * self.early_started
 end
 
+-- Whether the first calls after a pause are under way.
+function Pace:has_just_resumed()
+    return self.steps <= FIRST
+end
+
 -- A call was refused, beside `flight` others; one takes `latency` seconds (nil: not known yet). `n` calls
 -- were let through within the last `window` seconds. `again`: the one before was refused as well. `hinted`:
 -- the service has said when to come back.
 function Pace:refused(call, flight, latency, n, window, again, hinted)
     local windowed = window >= WINDOW and n / window
     if call.began > self.refused_at then
-        if self.aim and self.steps <= FIRST and (again or self.steps <= 1) then
+        if self.aim and self:has_just_resumed() and (again or self.steps <= 1) then
             self.fresh = false -- after a pause: the pause was too short, whatever the pace
             return
         end
         self.fresh = not self.aim
+        self.longest = max(self.longest, window)
         if self.aim then
             learn(self, call.waited, self.paused_until <= now() - window and windowed)
+            -- Whoever waits ten times as long as was asked for has waited enough.
+            self.aim = max(self.aim, 1 / (ENOUGH_WAITED * self.longest))
         end
         self.refused_at, self.started, self.steps, self.idle = now(), 0, 0, 0
     end

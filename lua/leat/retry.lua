@@ -162,7 +162,8 @@ function Retry:call(fn, ...)
     local scope = { retries = true, outer = policy.scope() }
     for attempt = 1, huge do
         scope.seen = nil
-        local number = pauses.start(self, key)
+        local number = self.started + 1
+        self.started = number
         local values = pack(policy.try(policy.within, scope, fn, ...))
         local value, err = values[1], values[2]
         if value ~= nil then
@@ -290,7 +291,7 @@ function M.retry(opts)
         max_retry_after = policy.number("retry", opts, "max_retry_after", 120),
         budget = budgets.new(opts.budget, attempts),
         on_retry = opts.on_retry, when = opts.when, idempotent = opts.idempotent, key = opts.key,
-        paused = {}, refusals = {}, pauses = 0, calls = 0, retries = 0,
+        paused = {}, refusals = {}, pauses = 0, started = 0, calls = 0, retries = 0,
     }, Retry)
 end
 

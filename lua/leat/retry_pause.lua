@@ -49,14 +49,8 @@ local function forget(self)
     end
 end
 
--- A call starts. Returns its number, if calls of its key are watched.
-function M.start(self, key)
-    local watch = self.refusals[key]
-    return watch and watch:start()
-end
-
--- The server has refused a call of this key, the `number`th of those that are watched. That call waits for so
--- many seconds; if it is a limit, all calls of the key do.
+-- The server has refused the `number`th call. That call waits for so many seconds; if it is a limit, all
+-- calls of the key do.
 function M.refused(self, key, number, seconds)
     local watch = self.refusals[key]
     if not watch then
@@ -65,7 +59,7 @@ function M.refused(self, key, number, seconds)
     end
     local p = self.paused[key]
     local at = now() + seconds
-    local limit = watch:refuse(number or 0, not p or p.at < now())
+    local limit = watch:refuse(number, self.started, not p or p.at < now())
     watch.at = watch.refused == 1 and at or max(watch.at, at) -- of this episode
     if limit then
         pause(self, key, watch.at, seconds)
@@ -79,7 +73,7 @@ end
 -- A call was answered otherwise.
 function M.passed(self, key, number)
     local watch, p = self.refusals[key], self.paused[key]
-    if watch and watch:pass(number or 0, not p or p.at < now()) and p then
+    if watch and watch:pass(number, not p or p.at < now()) and p then
         self.paused[key] = nil
         p.over:set()
     end

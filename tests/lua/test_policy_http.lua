@@ -77,4 +77,22 @@ t.test("retry-after is obeyed", function()
     t.ok(took >= 0.05, took)
 end)
 
+t.test("a loop over adaptive slots at a high rate goes on, by the real clock too", function()
+    local slots, n = leat.adaptive { start = 2, max = 4 }, 0
+    for i = 1, 400 do -- in step with its own pace, so that each wait is about to end when it begins
+        slots:call(function()
+            n = n + 1
+            if i > 10 and i % 4 ~= 0 then
+                return nil, leat.error { kind = "http", status = 429, message = "refused", retryable = true,
+                    retry_after = 1e-4 }
+            end
+            return true
+        end)
+    end
+    t.eq(n, 400)
+    local list = {}
+    for i = 1, 300 do list[i] = function() slots:call(sleep, 0.002) return true end end
+    assert(gather(list))
+end)
+
 t.done()

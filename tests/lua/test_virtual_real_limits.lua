@@ -231,6 +231,22 @@ t.test("without a hint nothing is hammered", function()
     t.ok(calls < 200, calls)
 end)
 
+t.test("a service that refuses three calls of four, whatever the rate, is still called", function()
+    math.randomseed(1)
+    for _, concurrency in ipairs { "adaptive", 8 } do
+        local calls = 0
+        local _, stats = leat.pipeline({ concurrency = concurrency, retry = { attempts = 100 } })
+            :run(numbers(100), function()
+                calls = calls + 1
+                sleep(0.01)
+                if math.random() < 0.75 then return refusal(0.1) end
+                return "ok"
+            end)
+        t.eq(stats.ok, 100)
+        t.ok(stats.wall < 1.5 * calls, ("%d calls in %g s"):format(calls, stats.wall)) -- one in ten hints
+    end
+end)
+
 t.test("a quota that is used up fails at once, and slows nobody down", function()
     local n = 0
     local began = leat.now()
