@@ -152,10 +152,13 @@ function M.refuses(accept, value)
     return status ~= nil and (status < 200 or status > 299) and not (accept and accept(value))
 end
 
--- The values of a function, unless the first is such a response: then nil, err.
-function M.judged(accept, value, ...)
+-- The values of a function, unless the first is such a response: then nil, err. job.calls: how often the
+-- function was called for it.
+function M.judged(accept, job, value, ...)
     if M.refuses(accept, value) then
-        return nil, M.refusal(value)
+        local err = M.refusal(value)
+        err.attempts = err.gave_up and err.attempts or job.calls -- a retry of the function's own knows better
+        return nil, err
     end
     return value, ...
 end

@@ -349,12 +349,14 @@ function M.map(items, fn, opts)
     end)
 end
 
+local ONE = { calls = 1 }
+
 -- Jobs whose results are judged where a journal is to keep them.
 local function judged_jobs(next_job, accept)
     return function()
         local index, fn, item, i = next_job()
         return index, fn and function(...)
-            return expected.judged(accept, fn(...))
+            return expected.judged(accept, ONE, fn(...))
         end, item, i
     end
 end

@@ -185,7 +185,7 @@ end
 
 -- What has come of all attempts, as the item's result.
 local function judged(self, job, fn, ...)
-    return expected.judged(self.accept, within(self, "deadline", with_retry, self, job, fn, ...))
+    return expected.judged(self.accept, job, within(self, "deadline", with_retry, self, job, fn, ...))
 end
 
 function M.whole(self, job, fn, ...)

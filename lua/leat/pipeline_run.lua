@@ -15,6 +15,7 @@ local tally = require "leat.tally"
 local task = require "leat.task"
 
 local await, group = core.await, require("leat.core.task").group
+
 -- Items between two attempts hold no place; but not without end.
 local MOST_BETWEEN = 1000
 

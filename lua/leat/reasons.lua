@@ -9,8 +9,6 @@ local MOST_LABELS = 50
 local OTHER = "other reasons"
 local LONGEST = 60 -- bytes of a script's own message
 
-M.OTHER = OTHER
-
 function M.new()
     return setmetatable({ n = 0, labels = 0, counts = {} }, Reasons)
 end

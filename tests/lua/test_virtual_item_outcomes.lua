@@ -7,6 +7,8 @@ local function answer(req)
     local status = tonumber(req.path:match "^/(%d%d%d)")
     if status == 100 then
         sleep(100)
+    elseif req.path == "/moved" then
+        return { status = 302, headers = { location = "/404" } }
     end
     return { status = status or 200, body = req.path == "/silent" and "" or "the words of the server",
         headers = req.path:find "/hint" and { ["retry-after"] = "1000" } or nil }
@@ -43,6 +45,8 @@ t.test("fifty 404s are fifty failed items", function()
     t.eq({ err.kind, err.status, err.body, err.attempts }, { "http", 404, "the words of the server", 1 })
     t.eq({ err.response.status, err.response.ok }, { 404, false })
     t.eq(tostring(err), "http: the server answered with status 404 Not Found: the words of the server")
+    local _, moved = pipe:call(get, "/moved")
+    t.eq({ moved.status, moved.attempts, moved.response.attempts }, { 404, 1, 2 })
     local met, missed = stats:check { items = 1 }
     t.eq({ met, #missed }, { true, 0 })
 end)
