@@ -310,7 +310,7 @@ t.test("a wrong expect is refused before anything is sent", function()
         t.raises("option 'expect' must", leat.client, { base_url = URL, expect = value })
         t.eq(served["/ok"], 0)
     end
-    t.raises("write it as a number", request, { url = URL .. "/ok", expect = "404" })
+    t.raises("write it without the quotes", request, { url = URL .. "/ok", expect = "404" })
 end)
 
 t.done()
