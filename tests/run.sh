@@ -136,7 +136,7 @@ clang_format() {
 limit=120
 if [ -z "$quick" ]; then
     packages='test'
-    [ "$modes" = "plain asan" ] && packages="test hosts"
+    [ "$modes" = "plain asan" ] && packages="test servers hosts"
     [ "$modes" = valgrind ] && packages="test valgrind"
     [ "$modes" = coverage ] && packages="test coverage"
     # shellcheck disable=SC2086 # a list of words

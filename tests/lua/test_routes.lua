@@ -57,10 +57,10 @@ t.test("a SOCKS5 proxy connects by address and by name, with and without a passw
     t.eq(err.reason, "proxy")
 end)
 
--- Each failure of a proxy: { what, proxy, kind, retryable, words }; the URL is over TLS unless it says so.
+-- A failure of a proxy names it, and not its credentials.
 local function by_proxy(what, proxy, kind, retryable, words, target)
-    local err = t.fails(kind, request { url = target or t.tls_url .. "/ok", proxy = proxy, ca_file = t.ca_file,
-        timeout = { connect = 5 } })
+    local err = t.fails(kind, request { url = target or t.tls_url .. "/ok", proxy = proxy,
+        ca_file = t.ca_file, timeout = { connect = 5 } })
     t.eq({ err.reason, err.retryable }, { "proxy", retryable }, what .. ": " .. err.message)
     t.ok(err.message:find(words, 1, true), what .. ": " .. err.message)
     local address = proxy:match "//(.*)$":gsub("^.*@", "")
@@ -95,7 +95,8 @@ end)
 t.test("a proxy that refuses or fails says so by its name", function()
     by_proxy("not allowed", t.socks_url, "connect", false, "does not allow it", "http://10.1.2.3/")
     by_proxy("target refuses", t.socks_url, "connect", true, "refused by the target", t.refused_url .. "/")
-    by_proxy("target refuses", t.proxy_url, "connect", true, "answered 502", as("https", t.refused_url) .. "/")
+    by_proxy("target refuses", t.proxy_url, "connect", true, "answered 502",
+        as("https", t.refused_url) .. "/")
     by_proxy("forbidden", t.proxy_url, "connect", false, "answered 403", "https://10.1.2.3/")
     for _, host in ipairs { "cut", "empty", "no-http" } do
         by_proxy(host, t.proxy_url, "connect", true, "closed the connection", "https://" .. host .. ".test/")
