@@ -92,26 +92,11 @@ static int finish(lua_State *L)
     return 0;
 }
 
-/* Fills the number of pipelines of which every item has failed. */
-static int conclude(lua_State *L)
-{
-    int *all_failed = lua_touserdata(L, 1);
-    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
-    lua_getfield(L, -1, "leat.outcomes");          /* there is none without a pipeline */
-    if (!lua_istable(L, -1))
-        return 0;
-    lua_getfield(L, -1, "conclude");
-    lua_call(L, 0, 1);
-    *all_failed = (int)lua_tointeger(L, -1);
-    return 0;
-}
-
 int see_end(struct see *s, leat_runtime *rt, int status)
 {
     struct rt *inside = runtime_inside(rt);
-    int all_failed = 0;
-    if (!s->repl && lua_cpcall(inside->L, conclude, &all_failed) != 0)
-        lua_pop(inside->L, 1);
+    inside->concluded = s->repl; /* whose user has seen what came of each line */
+    size_t all_failed = runtime_conclude(inside);
     if (status == 0 && inside->lost > 0)
         status = 1;
     if (status == 0 && inside->missed > 0)

@@ -7,7 +7,7 @@
 struct see {
     const char *trace, *report, *stats; /* paths; stats "" is standard error; NULL: not wanted */
     const char *title;
-    bool repl; /* whose user has seen what came of each line */
+    bool repl;
     struct record *record;
 };
 

@@ -154,10 +154,11 @@ static inline leat_runtime *leat_new(const struct leat_config *config, struct le
 }
 
 /* Aborts what runs, lets clean-ups run for at most their grace, ten seconds in all, and frees
- * everything. NULL is allowed. Does nothing from another thread, from a callback, in a forked
- * child, and (with a line in the log) from what the host's loop calls as it polls. From a timer's
- * callback and the like on that loop it cannot be told, and is not allowed: uv_run is not made to
- * be called by what it calls. */
+ * everything. Before that, the log says which pipelines had no success, and where in a script
+ * responses that are not ok went unlooked at. NULL is allowed. Does nothing from another thread,
+ * from a callback, in a forked child, and (with a line in the log) from what the host's loop calls
+ * as it polls. From a timer's callback and the like on that loop it cannot be told, and is not
+ * allowed: uv_run is not made to be called by what it calls. */
 LEAT_API void leat_free(leat_runtime *rt);
 
 /* Loads a script and starts it as a task; it runs inside leat_run and leat_step. `args` (ended by

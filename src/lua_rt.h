@@ -35,6 +35,7 @@ struct rt {
     struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
     struct record *record; /* NULL: nothing is recorded */
     size_t missed;         /* thresholds that a script has stated */
+    bool concluded;        /* it was said what became of the items: see runtime_conclude */
     bool virtual_time;
     bool restricted;   /* scripts are in the sandbox */
     uint64_t rng[4];   /* the runtime's random numbers, repeatable by seed */

@@ -556,6 +556,8 @@ void leat_free(leat_runtime *r)
     if (rt->deferred > 0)
         protected_call(r, run_deferred, rt);
     runtime_tell_unasked(r);
+    if (!r->hosted) /* whose state may be closing */
+        runtime_conclude(rt);
     runtime_close(r);
     runtime_bury(r);
     if (r->hosted) {

@@ -7,6 +7,9 @@ struct leat_runtime;
 
 /* The inside of a runtime, for what the leat program adds to it. */
 struct rt *runtime_inside(struct leat_runtime *r);
+/* Says, once for a runtime, which pipelines had no success, and where responses that are not ok
+ * went unlooked at. The number of such pipelines. */
+size_t runtime_conclude(struct rt *rt);
 /* Registry: what a restricted script has for globals; else nil. */
 #define RUNTIME_GLOBALS "leat.globals"
 /* Registry: what a chunk has for globals in a host's state; else nil. */

@@ -4,6 +4,7 @@
 #include "log.h"
 #include "lua_aux.h"
 #include "runtime_impl.h"
+#include "runtime_modules.h"
 #include "secret.h"
 #include <string.h>
 
@@ -229,4 +230,29 @@ void runtime_tell_unasked(struct leat_runtime *r)
         return;
     r->main_asked = true;
     log_end(&(struct reporting){r, r->main, r->main_ref}, r->main_name);
+}
+
+/* Fills the number of pipelines of which every item has failed. */
+static int conclude(lua_State *L)
+{
+    size_t *all_failed = lua_touserdata(L, 1);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
+    lua_getfield(L, -1, "leat.outcomes");          /* there is none without a pipeline */
+    if (!lua_istable(L, -1))
+        return 0;
+    lua_getfield(L, -1, "conclude");
+    lua_call(L, 0, 1);
+    *all_failed = (size_t)lua_tointeger(L, -1);
+    return 0;
+}
+
+size_t runtime_conclude(struct rt *rt)
+{
+    size_t all_failed = 0;
+    if (rt->concluded)
+        return 0;
+    rt->concluded = true;
+    if (lua_cpcall(rt->L, conclude, &all_failed) != 0)
+        lua_pop(rt->L, 1); /* for want of memory: nothing is said */
+    return all_failed;
 }

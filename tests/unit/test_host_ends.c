@@ -193,6 +193,27 @@ TEST(a_call_without_a_callback_does_not_stand_for_the_script)
     leat_free(rt);
 }
 
+TEST(a_pipeline_without_a_success_and_a_response_that_nobody_looked_at_are_in_the_log_once)
+{
+    static const char code[] =
+        "local server = leat.simulate('http://s.test', function() return { status = 404 } end)\n"
+        "local pipe = leat.pipeline { retry = false }\n"
+        "pipe:each({ 1, 2 }, function() return request 'http://s.test/' end)\n"
+        "leat.pipeline():each({ 1 }, function() return request 'http://s.test/'.body end)\n"
+        "server:close()";
+    struct told told = {.lines = 0};
+    leat_runtime *rt = new_runtime(&told);
+    struct leat_error err;
+    CHECK(leat_start_string(rt, "=npc.lua", code, SIZE_MAX, NULL, &err));
+    CHECK_EQ(leat_run(rt), LEAT_OK);
+    CHECK_EQ(told.lines, 0);
+    leat_free(rt);
+    CHECK_EQ(told.lines, 2);
+    CHECK(strstr(told.text, "no item of the pipeline at npc.lua:2 succeeded: 2 failed: 2 \303\227 "
+                            "status 404"));
+    CHECK(strstr(told.text, "npc.lua:4: a response received here was not ok"));
+}
+
 TEST(a_runtime_that_has_run_nothing_has_not_failed)
 {
     struct told told = {.lines = 0};
