@@ -1,6 +1,7 @@
 /* leat.so: `require "leat"` in a host's LuaJIT state. The runtime lives in a userdata that the
  * registry keeps, so its memory outlives every finalizer of a closing state. */
 #include "lua_aux.h"
+#include "lua_lines.h"
 #include "runtime_impl.h"
 #include "runtime_modules.h"
 #include "runtime_state.h"
@@ -142,6 +143,7 @@ static int l_run(lua_State *L)
         }
     }
     loop_timer_stop(&r->rt.loop, &m->look);
+    lua_lines_settle(&r->rt); /* the process may end without closing the state */
     r->main = NULL;
     leave(m);
     if (raised)

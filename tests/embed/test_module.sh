@@ -37,6 +37,24 @@ guest luajit "$parts/guest.lua"
 expect_status 0
 expect_out "guest ok"
 
+begin "plain luajit: lines of a writer that nobody closed are in its file, also where os.exit leaves the state open"
+cat >lines.lua <<'LUA'
+local leat = require "leat"
+local w
+leat.run(function()
+    w = assert(leat.jsonl.writer "lines.jsonl")
+    for i = 1, 5000 do assert(w:write { i = i }) end
+end)
+if arg[1] then os.exit(0) end
+LUA
+for how in "" exit; do
+    rm -f lines.jsonl
+    # shellcheck disable=SC2086 # a word, or none
+    guest luajit lines.lua $how
+    expect_status 0
+    expect_equal "$(wc -l <lines.jsonl)" 5000
+done
+
 begin "plain luajit ends with everything in flight"
 guest luajit "$parts/in_flight.lua" "$silent_url"
 expect_status 0
