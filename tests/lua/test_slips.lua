@@ -326,7 +326,7 @@ slips {
         "error: unknown kind 'tiemout' (kinds: timeout connect" },
     { "a journal is given a response",
         "local function get() return request(os.getenv 'URL') end\nleat.map({ 1 }, get, { journal = 'j.jsonl' })", 2,
-        "a response, which JSON cannot hold (use res.body or res:json())" },
+        "the function returned a response, which a journal cannot store: return res.body or res:json()" },
     { "not leat.stopping", "leat.stopping:set()\nwhile not leat.stopping do sleep(1) end", 2,
         "leat.stopping is an event and always counts as true: write leat.is_stopping()" },
     { "lines of a response that is no stream",
