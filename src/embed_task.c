@@ -1,6 +1,7 @@
 /* Tasks that the host starts, and what it is told of their ends. */
 #include "embed.h"
 
+#include "log.h"
 #include "runtime_impl.h"
 #include "runtime_modules.h"
 #include <string.h>
@@ -225,7 +226,7 @@ static void text_field(lua_State *L, int index, const char *field, char *out, si
     lua_rawget(L, index);
     const char *text = lua_tostring(L, -1);
     if (text)
-        snprintf(out, size, "%s", text);
+        redact_words(out, size, text); /* a host logs it */
     lua_pop(L, 1);
 }
 
@@ -260,7 +261,7 @@ static int take_outcome(lua_State *L)
         lua_call(L, 1, 1);
         const char *text = lua_tostring(L, -1);
         if (text)
-            snprintf(o->error.message, sizeof o->error.message, "%s", text);
+            redact_words(o->error.message, sizeof o->error.message, text);
         return 0;
     }
     text_field(L, base + 2, "kind", o->error.kind, sizeof o->error.kind);

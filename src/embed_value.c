@@ -1,6 +1,7 @@
 /* Values of leat.h: plain trees, and their way into Lua and out of it. */
 #include "embed.h"
 
+#include "secret.h"
 #include <lauxlib.h>
 #include <limits.h>
 #include <string.h>
@@ -377,7 +378,8 @@ static void came_from_field(struct taking *c, const char *name)
 {
     char inner[sizeof c->path];
     memcpy(inner, c->path, sizeof inner);
-    snprintf(c->path, sizeof c->path, ".%.40s%.*s", name, (int)sizeof inner - 48, inner);
+    snprintf(c->path, sizeof c->path, ".%.40s%.*s", secret_hidden(name), (int)sizeof inner - 48,
+             inner);
 }
 
 const char *embed_why(struct taking *c)

@@ -2,6 +2,7 @@
  * cannot hold says which and where: "json: a function at .tools[2].run". */
 #include "json_put.h"
 #include "lua_json.h"
+#include "secret.h"
 
 #include <math.h>
 #include <string.h>
@@ -44,6 +45,8 @@ static enum err_kind write_path(struct buf *path, const struct frame *frame)
         return kind;
     if (frame->key == NULL)
         return buf_printf(path, "[%d]", frame->index);
+    if (secret_text(frame->key, frame->key_len))
+        return buf_printf(path, ".***");
     return buf_printf(path, ".%.*s", (int)MIN(frame->key_len, 40), frame->key);
 }
 

@@ -306,7 +306,8 @@ local function values()
         SHAPED, { SHAPED }, { [SHAPED] = SHAPED }, { [SHAPED] = true }, { name = SHAPED }, -7, 0.5, 0 / 0,
         true, json.null, three(), spawn(one), response(), leat.error { kind = "io", message = "x" }, { 1, 2 },
         {}, false, "Bearer " .. SHAPED, "http://user:" .. SHAPED .. "@api.example/?key=" .. SHAPED,
-        { { SHAPED, SHAPED } }, leat.queue(), "a\0b\n" .. SHAPED,
+        { { SHAPED, SHAPED } }, leat.queue(), "a\0b\n" .. SHAPED, { [SHAPED] = print },
+        { [SHAPED] = { [SHAPED] = { print } } }, { [1] = SHAPED, [3] = SHAPED }, { { [SHAPED] = 0 / 0 } },
     }
 end
 
