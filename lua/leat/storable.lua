@@ -34,7 +34,8 @@ local function find(value, where, depth, seen)
     end
     seen[value] = true
     for key, part in next, value do
-        local at = type(key) == "string" and where .. "." .. key or ("%s[%s]"):format(where, tostring(key))
+        local at = type(key) == "string" and where .. "." .. check.hidden(key)
+            or ("%s[%s]"):format(where, tostring(key))
         local found, advice, place = find(part, at, depth + 1, seen)
         if found then
             return found, advice, place
