@@ -14,7 +14,7 @@ local M = {}
 
 -- Without a hint the pause is a second at first, and twice as long each time that nothing was let through.
 local FIRST_PAUSE, LONGEST_PAUSE = 1, 60
-local STARTS = 256 -- the last ones are remembered
+local EVERY, SAMPLES = 0.02, 512 -- seconds: so often it is noted how many calls have been started; and notes
 local SHORT = 2 -- calls' time: the pause after a refusal that is no limit
 
 local Gate = {}
@@ -24,7 +24,8 @@ Gate.__index = Gate
 function M.new(longest)
     return setmetatable({
         longest = longest or 120,
-        watch = refusals.new(true), line = sync.semaphore(1), starts = {}, n = 0, in_vain = 0, misses = 0,
+        watch = refusals.new(true), line = sync.semaphore(1), samples = {}, last = 0, due = -math.huge,
+        n = 0, in_vain = 0, misses = 0,
     }, Gate)
 end
 
@@ -35,21 +36,44 @@ end
 
 -- A call starts now, at `began`. Returns its number.
 function Gate:start(began)
-    self.n = self.n + 1
-    self.starts[self.n % STARTS] = began
-    return self.n
+    local n = self.n + 1
+    self.n = n
+    if began >= self.due then
+        self.due = began + EVERY
+        self.last = self.last + 1
+        local i = self.last % SAMPLES
+        local sample = self.samples[i]
+        if sample then
+            sample.at, sample.n = began, n
+        else
+            self.samples[i] = { at = began, n = n }
+        end
+    end
+    return n
 end
 
--- How many of the last calls were let through within the last `seconds`, or may yet be.
-local function let_through(self, seconds)
-    local since, n = now() - seconds, 0
-    for i = self.n, max(1, self.n - STARTS + 1), -1 do
-        if self.starts[i % STARTS] < since then
-            break
+-- How many calls had been started at the moment `at`, and 0; or, if it is longer ago than is remembered, the
+-- oldest that is known, and how much later that was.
+local function started_at(self, at)
+    local samples, last = self.samples, self.last
+    for i = last, max(1, last - SAMPLES + 1), -1 do
+        local sample, later = samples[i % SAMPLES], samples[(i + 1) % SAMPLES]
+        if sample.at <= at then
+            local next_n = i < last and later.n - 1 or self.n
+            return sample.n + (next_n - sample.n) * min(1, (at - sample.at) / EVERY), 0
         end
-        n = n + 1
     end
-    return max(1, n - self.watch.refused)
+    local oldest = last > SAMPLES and samples[(last + 1) % SAMPLES]
+    if oldest then
+        return oldest.n, oldest.at - at
+    end
+    return 0, 0
+end
+
+-- Calls a second that were let through within the last `seconds`, or may yet be.
+local function rate_let_through(self, seconds)
+    local n, later = started_at(self, now() - seconds)
+    return max(1, self.n - n - self.watch.refused) / (seconds - later)
 end
 
 -- Whether a call was refused of late, and it is not yet clear whether that is a limit: no time to try more.
@@ -80,8 +104,8 @@ end
 -- up, or nil.
 function Gate:refused(call, hint, flight, latency)
     local limit = self.watch:refuse(call.number, self.n, is_over(self))
-    if not hint and not self.pace then
-        limit = self.watch:goes_on()
+    if not hint and not self.pace or limit and self.pace and not self.pace.fresh then
+        limit = self.watch:goes_on() -- else those that were under way when the pace was cut would count
     end
     if hint and hint > self.longest then
         return nil
@@ -115,7 +139,7 @@ function Gate:refused(call, hint, flight, latency)
         p:pause(self.at, true)
     end
     local window = hint or FIRST_PAUSE
-    p:refused(call, flight, latency, let_through(self, window), window, self.misses > 1, hint)
+    p:refused(call, flight, latency, rate_let_through(self, window), window, self.misses > 1, hint)
     return "limit"
 end
 

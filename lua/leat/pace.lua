@@ -25,6 +25,7 @@ local ENOUGH = 8 -- calls that a rate can be told from
 local LATE = 4 -- calls that may start at once to make up for those that came late
 local EARLY = 0.75 -- of `back`: until then the pace is well below what was let through
 local USELESS = 5 -- refusals in a row that come so early
+local OF_WINDOW = 0.8 -- of the calls that a window allows are the least for `back`
 local FIRST = 4 -- calls after a pause whose refusal shows that the pause was too short
 M.WINDOW = 0.5 -- seconds; a service that asks for shorter waits has no window, but a bucket
 local WINDOW = M.WINDOW
@@ -127,11 +128,11 @@ function Pace:has_just_resumed()
     return self.steps <= FIRST
 end
 
--- A call was refused, beside `flight` others; one takes `latency` seconds (nil: not known yet). `n` calls
--- were let through within the last `window` seconds. `again`: the one before was refused as well. `hinted`:
--- the service has said when to come back.
-function Pace:refused(call, flight, latency, n, window, again, hinted)
-    local windowed = window >= WINDOW and n / window
+-- A call was refused, beside `flight` others; one takes `latency` seconds (nil: not known yet). `passed`
+-- calls a second were let through within the last `window` seconds. `again`: the one before was refused as
+-- well. `hinted`: the service has said when to come back.
+function Pace:refused(call, flight, latency, passed, window, again, hinted)
+    local windowed = window >= WINDOW and passed
     if call.began > self.refused_at then
         if self.aim and self:has_just_resumed() and (again or self.steps <= 1) then
             self.fresh = false -- after a pause: the pause was too short, whatever the pace
@@ -143,6 +144,9 @@ function Pace:refused(call, flight, latency, n, window, again, hinted)
             learn(self, call.waited, self.paused_until <= now() - window and windowed)
             -- Whoever waits ten times as long as was asked for has waited enough.
             self.aim = max(self.aim, 1 / (ENOUGH_WAITED * self.longest))
+            if windowed then -- what a window thinks of a rate shows only after as long as it lasts
+                self.back = max(self.back, OF_WINDOW * self.aim * window)
+            end
         end
         self.refused_at, self.started, self.steps, self.idle = now(), 0, 0, 0
     end
@@ -156,6 +160,9 @@ function Pace:refused(call, flight, latency, n, window, again, hinted)
             self.cut = 1 - WINDOW_CUT
         end
         self.aim = guess < huge and guess or nil
+        if windowed and self.aim then
+            self.back = max(self.back, OF_WINDOW * self.aim * window)
+        end
     end
 end
 

@@ -208,6 +208,26 @@ t.test("a pipeline with a fixed number of slots learns the rate as well", functi
     t.eq(stats.bottleneck, "rate")
 end)
 
+t.test("a window of 2,000 calls a second is found as well as one of 20", function()
+    for seed = 1, 3 do
+        math.randomseed(seed)
+        local window, refused = sliding_window(2000, 1), 0
+        local _, stats = leat.pipeline({ concurrency = 100, retry = { attempts = 8 } }):run(numbers(12000),
+            function()
+            sleep(0.001)
+            if not window() then
+                refused = refused + 1
+                return refusal(1)
+            end
+            sleep(0.02 * (0.9 + 0.2 * math.random()))
+            return "ok"
+        end)
+        t.eq(stats.ok, 12000)
+        t.ok(stats.wall <= 1.3 * 6, stats.wall) -- the last refused one waits for its second
+        t.ok(refused <= 0.005 * 12000, refused)
+    end
+end)
+
 t.test("a service that is asked for a third more than it allows is met by a pace, though most calls pass",
     function()
     math.randomseed(1)
