@@ -106,6 +106,12 @@ static void put(struct writer *w, const char *s, size_t len)
     }
 }
 
+static void put_raw(struct writer *w, const char *s, size_t len)
+{
+    for (size_t i = 0; i < len && w->len + 1 < w->size; i++)
+        w->out[w->len++] = s[i];
+}
+
 static bool slash(char c)
 {
     return c == '/' || c == '\\';
@@ -263,8 +269,7 @@ void redact_words(char *out, size_t size, const char *text)
     bool bearer = false; /* the word before */
     while (*text) {
         size_t gap = strspn(text, " \t\r\n"), len = strcspn(text + gap, " \t\r\n");
-        for (size_t i = 0; i < gap && w.len + 1 < size; i++)
-            out[w.len++] = text[i];
+        put_raw(&w, text, gap);
         text += gap;
         if (contains(text, len, "://")) {
             char url[1024];
@@ -273,7 +278,7 @@ void redact_words(char *out, size_t size, const char *text)
         } else if (len > 0 && (bearer || secret_segment(text, len))) {
             put(&w, "***", 3);
         } else {
-            put(&w, text, len);
+            put_raw(&w, text, len);
         }
         bearer = len == 6 && strncasecmp(text, "bearer", len) == 0;
         text += len;

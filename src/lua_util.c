@@ -205,7 +205,7 @@ static int shown_path(lua_State *L)
     return 1;
 }
 
-/* (text) -> the text with *** for each word that looks like a secret */
+/* (text without a NUL) -> the text with *** for each word that looks like a secret */
 static int scrubbed(lua_State *L)
 {
     size_t len;

@@ -25,7 +25,9 @@ function M.found(text)
     return false
 end
 
--- scrubbed(text): the text with *** for each word that looks like a secret.
-M.scrubbed = util.scrubbed
+-- The text with *** for each word that looks like a secret; control characters are left as they are.
+function M.scrubbed(text)
+    return (text:gsub("[^%z\1-\8\10-\31\127]+", util.scrubbed))
+end
 
 return M
