@@ -24,14 +24,8 @@ end
 -- The failure that an answer is. `said`: what reply_error found in it; `fields`: kind, message, and others.
 local function failure(res, said, fields)
     local status = res.ok and said.status or res.status
-    local retryable = rules.passing(status)
-    local asked = policy.header(res.headers, "x-should-retry")
-    if said.final then
-        retryable = false -- a 429 that no wait helps against
-    elseif asked == "true" or asked == "false" then
-        retryable = asked == "true"
-    end
-    fields.status, fields.retryable, fields.retry_after = status, retryable, wait_of(res, said)
+    fields.status, fields.retry_after = status, wait_of(res, said)
+    fields.retryable = not said.final and rules.asked(res, status) -- no wait helps against a spent quota
     fields.type, fields.code, fields.param, fields.body = said.type, said.code, said.param, said.body
     fields.request_id, fields.url = policy.header(res.headers, "x-request-id"), redact("url", res.url)
     return errors.new(fields)

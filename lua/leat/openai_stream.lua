@@ -150,7 +150,7 @@ local function finish(self)
     return rest
 end
 
--- Whether the server has said what went wrong: the failure.
+-- The failure that the server has told outside its events, or nil.
 local function told_at_end(self)
     local stray = rawget(self.res, "_stream") and self.res._stray
     local alone = #self.reply.choices == 0
@@ -162,7 +162,7 @@ local function told_at_end(self)
     end
 end
 
--- What the end of the events means: "done", or a failure; or a last piece.
+-- What the end of the events means: a last piece; or nil, and "done" or a failure.
 local function ended(self, err)
     if merge.is_finished(self.reply) then -- all of the text was there, whatever came then
         return nil, "done"
@@ -223,7 +223,7 @@ local function advance(self)
         if self.res._stream then
             self.res:close()
         end
-        self.tell(self.res.headers, self.reply.usage)
+        self.tell(self.res.headers, self.reply.usage, self.res.url)
     end
     return delta, err
 end
@@ -308,14 +308,15 @@ local function whole(self, text)
         wrong = bad and "the answer is not JSON (" .. bad.message .. ")" or "the answer is not a JSON object"
     end
     if wrong then
-        self.tell(res.headers, type(body) == "table" and body.usage or nil)
+        self.tell(res.headers, type(body) == "table" and body.usage or nil, res.url)
         return nil, answers.failed(self.ai, self.spec, res, text, part, wrong)
     end
     self.reply, self.usage, self.done = body, body.usage, true
-    self.finish_reason = body.choices[1].finish_reason
+    local reason = body.choices[1].finish_reason
+    self.finish_reason = type(reason) == "string" and reason or nil
     local delta = merge.text_of(body.choices[1].message.content)
     self.first = delta ~= "" and delta or nil
-    self.tell(res.headers, self.usage)
+    self.tell(res.headers, self.usage, res.url)
     return self
 end
 
@@ -349,9 +350,8 @@ local function open_other(self, kind)
     if stream or #other == 0 or err.reason ~= "truncated" then
         return stream, err
     end
-    return whole(setmetatable({ ai = self.ai, spec = self.spec, res = self.res, tell = self.tell },
-        Stream),
-        table.concat(other, "\n"))
+    local again = setmetatable({ ai = self.ai, spec = self.spec, res = self.res, tell = self.tell }, Stream)
+    return whole(again, table.concat(other, "\n"))
 end
 
 -- Of an answer with another status than 2xx so much is read, for at most so long.
@@ -363,7 +363,7 @@ function M.open(ai, spec, tell)
     if not res then
         return nil, err
     elseif not res.ok then
-        tell(res.headers)
+        tell(res.headers, nil, res.url)
         res.body = streams.head(res, HEAD_BYTES, HEAD_SECONDS)
         return nil, answers.refused(ai, spec, res)
     end
