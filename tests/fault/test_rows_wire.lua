@@ -315,7 +315,7 @@ t.test("1,000 requests that are all told to slow down end, each sent once", func
     end, function()
         local res = assert(request(url .. "/retry-after?v=3600"))
         assert(res.status == 429)
-        return res
+        return res.status
     end, { limit = 100 })
     t.eq({ sum.ok, sum.failed }, { 1000, 0 })
     t.eq(requests "/retry-after", 1000)
@@ -342,14 +342,14 @@ end)
 t.test("a redirect to another scheme is denied, to no URL at all a protocol failure", function()
     for _, target in ipairs {
         "file:///etc/passwd", "file:/etc/passwd", "FILE:///etc/passwd", "gopher://127.0.0.1/",
-        "ftp://127.0.0.1/", "ws://127.0.0.1/",
+        "ftp://127.0.0.1/", "ws://127.0.0.1/", "mailto:x@y", "javascript:alert(1)", "data:text/plain,x",
     } do
         local err = fails("denied", "/redirect", { query = { to = target } })
         t.eq({ err.reason, err.retryable }, { "redirect", false }, target)
     end
     for _, target in ipairs {
-        "http://", "http://a b/", "http://127.0.0.1:99999/", "http://[::1/", "a\1b", "http:ok", "mailto:x@y",
-        "javascript:alert(1)", "data:text/plain,x", "http://\195\169.example/",
+        "http://", "http://a b/", "http://127.0.0.1:99999/", "http://[::1/", "a\1b",
+        "http://\195\169.example/",
     } do
         t.eq(fails("protocol", "/redirect", { query = { to = target } }).retryable, false, target)
     end
