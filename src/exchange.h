@@ -229,6 +229,8 @@ uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *
 const char *failure_proxy_text(const struct exchange *x, char out[static 160]);
 /* Whoever answers is the proxy, in the target's name. */
 bool failure_proxy_is_peer(const struct exchange *x);
+/* TLS was being spoken with the proxy, and not yet with who is behind it. */
+bool failure_tls_to_proxy(const struct exchange *x);
 /* False: it did not go wrong on the way through a proxy. */
 bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err);
 

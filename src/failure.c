@@ -258,9 +258,8 @@ static void set_tls(const struct exchange *x, CURLcode code, struct err *err)
 {
     char request[160], text[160];
     bool verify = code == CURLE_PEER_FAILED_VERIFICATION;
-    /* Of a plain http:// URL it is the proxy that TLS is spoken with. */
     char peer[160];
-    const char *with = x->url->origin->https ? x->url->origin->key : peer_text(x, peer);
+    const char *with = failure_tls_to_proxy(x) ? peer_text(x, peer) : x->url->origin->key;
     const char *fault = verify ? certificate_fault(x, text) : handshake_fault(x, code, text);
     const char *detail = x->curl_text[0] ? x->curl_text : curl_easy_strerror(code);
     if (fault)

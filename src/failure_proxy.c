@@ -112,28 +112,12 @@ static void set_socks(const struct exchange *x, struct err *err)
     }
 }
 
-/* TLS was to be spoken with the proxy, and not yet with who is behind it. */
-static bool was_tls_to_proxy(const struct exchange *x)
+bool failure_tls_to_proxy(const struct exchange *x)
 {
     const char *url = proxy_of(x);
     long connected = 0;
     curl_easy_getinfo(x->easy, CURLINFO_HTTP_CONNECTCODE, &connected);
     return url && begins(url, "https:") && connected == 0;
-}
-
-static bool set_tls_to_proxy(const struct exchange *x, CURLcode code, struct err *err)
-{
-    char proxy[160];
-    if (!was_tls_to_proxy(x))
-        return false;
-    bool verify = code == CURLE_PEER_FAILED_VERIFICATION;
-    err_set(err, ERR_TLS, "cannot connect to %s: no TLS with %s: %.100s", x->url->origin->key,
-            failure_proxy_text(x, proxy),
-            x->curl_text[0] ? x->curl_text : curl_easy_strerror(code));
-    err_reason(err, verify ? "verify" : "proxy");
-    err->phase = PHASE_TLS;
-    err->retryable = !verify && (strstr(x->curl_text, "SYSCALL") || strstr(x->curl_text, "reset"));
-    return true;
 }
 
 bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err)
@@ -164,11 +148,6 @@ bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err
         if (tunnel && status == 0)
             set_proxy(x, "sent something that is not HTTP", false, err);
         return tunnel && status == 0;
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CIPHER:
-        return set_tls_to_proxy(x, code, err);
     default:
         return false;
     }

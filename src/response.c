@@ -147,6 +147,13 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
         x->easy_dirty = true;
         return CURL_PREREQFUNC_ABORT;
     }
+    /* What came on an idle connection is no answer to this request. (libcurl looks at it for
+     * HTTP/2 alone.) */
+    if (!x->multiplexes && x->relaunches < RELAUNCH_MAX &&
+        sockets_spoke(x->engine->sockets, local_port, remote_port)) {
+        x->relaunch = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
     if (x->multiplexes && !good_connection(x, &ends))
         return CURL_PREREQFUNC_ABORT;
     /* The library counts re-sends over the life of the handle and gives up at five. */

@@ -1,8 +1,11 @@
 #include "sockets.h"
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 struct slot {
@@ -10,7 +13,12 @@ struct slot {
     uint32_t generation; /* tells an event of an earlier descriptor with this number */
     uint8_t registered;  /* CURL_POLL_IN | CURL_POLL_OUT in the set; 0: not in it */
     uint8_t wanted;      /* the same, of what the library asked for; 0: parked */
+    bool spoke;          /* it is in `spoken` */
     bool ours;           /* opened through sockets_open: it may stay registered while parked */
+};
+
+struct spoken {
+    int fd, local_port, remote_port;
 };
 
 struct sockets {
@@ -22,6 +30,8 @@ struct sockets {
     int epoll_fd;
     struct slot *slots; /* by descriptor */
     size_t slot_count;
+    struct spoken *spoken; /* on which something came while they were parked */
+    size_t spoken_count, spoken_cap;
     struct epoll_event events[256];
     int next, count; /* of `events`: which are still to be handed out */
 };
@@ -76,6 +86,56 @@ static void set_registered(struct sockets *s, int fd, uint8_t bits)
     log_write(s->log, LOG_WARN, "cannot watch a socket: %s", strerror(errno));
 }
 
+static int port_of(const struct sockaddr_storage *address)
+{
+    return address->ss_family == AF_INET ? ntohs(((const struct sockaddr_in *)address)->sin_port)
+           : address->ss_family == AF_INET6
+               ? ntohs(((const struct sockaddr_in6 *)address)->sin6_port)
+               : 0;
+}
+
+/* An end alone is found by the library itself. */
+static void note_spoken(struct sockets *s, int fd, struct slot *slot)
+{
+    char byte;
+    struct sockaddr_storage own, peer;
+    socklen_t own_len = sizeof own, peer_len = sizeof peer;
+    if (slot->spoke || recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0 ||
+        getsockname(fd, (struct sockaddr *)&own, &own_len) != 0 ||
+        getpeername(fd, (struct sockaddr *)&peer, &peer_len) != 0)
+        return;
+    if (s->spoken_count == s->spoken_cap) {
+        size_t cap = s->spoken_cap ? s->spoken_cap * 2 : 8;
+        struct spoken *more = mem_realloc(s->mem, s->spoken, cap * sizeof *more);
+        if (!more)
+            return;
+        s->spoken = more;
+        s->spoken_cap = cap;
+    }
+    s->spoken[s->spoken_count++] = (struct spoken){fd, port_of(&own), port_of(&peer)};
+    slot->spoke = true;
+}
+
+static void forget_spoken(struct sockets *s, int fd, struct slot *slot)
+{
+    for (size_t i = 0; slot->spoke && i < s->spoken_count; i++) {
+        if (s->spoken[i].fd == fd) {
+            s->spoken[i] = s->spoken[--s->spoken_count];
+            break;
+        }
+    }
+    slot->spoke = false;
+}
+
+bool sockets_spoke(const struct sockets *s, int local_port, int remote_port)
+{
+    for (size_t i = 0; i < s->spoken_count; i++) {
+        if (s->spoken[i].local_port == local_port && s->spoken[i].remote_port == remote_port)
+            return true;
+    }
+    return false;
+}
+
 static void hand_out(struct sockets *s, const struct epoll_event *ev)
 {
     int fd = (int)(uint32_t)ev->data.u64;
@@ -84,6 +144,7 @@ static void hand_out(struct sockets *s, const struct epoll_event *ev)
         return;
     if (slot->wanted == 0) {
         set_registered(s, fd, 0);
+        note_spoken(s, fd, slot);
         return;
     }
     int bits = 0;
@@ -133,6 +194,7 @@ static void on_closed(uv_handle_t *handle)
     close(s->epoll_fd);
     s->loop->open_handles--;
     mem_free(s->mem, s->slots);
+    mem_free(s->mem, s->spoken);
     mem_free(s->mem, s);
 }
 
@@ -199,6 +261,7 @@ void sockets_watch(struct sockets *s, int fd, void *owner, int what)
             set_registered(s, fd, CURL_POLL_IN);
         return;
     }
+    forget_spoken(s, fd, slot);
     slot->owner = owner;
     slot->wanted = (uint8_t)what;
     set_registered(s, fd, (uint8_t)what);
@@ -211,6 +274,7 @@ void sockets_close(struct sockets *s, int fd)
         /* Said although close() does it too: a forked child may hold a copy of the descriptor, and
          * the set would go on reporting it. */
         set_registered(s, fd, 0);
+        forget_spoken(s, fd, slot);
         *slot = (struct slot){.generation = slot->generation + 1};
     }
     close(fd);

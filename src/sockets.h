@@ -22,5 +22,8 @@ void sockets_free(struct sockets *s);
 NODISCARD bool sockets_open(struct sockets *s, int fd);
 /* What the library wants to know of `fd` from now on: CURL_POLL_*. */
 void sockets_watch(struct sockets *s, int fd, void *owner, int what);
+/* Whether something has come on the connection between these ports while nobody watched it, and
+ * nobody has watched it since. (What it was can be told by reading alone.) */
+bool sockets_spoke(const struct sockets *s, int local_port, int remote_port);
 /* Takes it out of the set and closes it. */
 void sockets_close(struct sockets *s, int fd);

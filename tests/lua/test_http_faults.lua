@@ -308,4 +308,25 @@ t.test("secrets do not show in errors", function()
     t.ok(not tostring(err):find "hunter2", tostring(err))
 end)
 
+t.test("what comes on an idle connection is no answer to the next request", function()
+    for _, base in ipairs { url, t.tls_url } do
+        local function ask(path) return assert(request { url = base .. path, ca_file = t.ca_file }) end
+        local function sent() -- by another way than the connection in question
+            local res = assert(request { url = "http://fault/stats", unix_socket = t.unix_socket })
+            local path = res:json().paths["/talk-idle"]
+            return path and path.bytes_sent or 0
+        end
+        for _, ms in ipairs { 0, 5 } do
+            local before, connects = sent(), leat.stats().engine.connects
+            t.eq(ask("/talk-idle?ms=" .. ms).body, "ok\n")
+            t.wait_until(function() return sent() - before >= 100 end)
+            for _ = 1, 3 do
+                local res = ask "/echo"
+                t.eq({ res.status, res:json().path }, { 200, "/echo" })
+            end
+            t.ok(leat.stats().engine.connects > connects, "the connection was not used again")
+        end
+    end
+end)
+
 t.done()

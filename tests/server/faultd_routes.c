@@ -318,6 +318,14 @@ static void close_idle(struct conn *c, const struct request *req)
     step_add(c, STEP_CLOSE)->wait_ms = (uint64_t)query_num(req, "ms", 0);
 }
 
+/* Answers, and then, unasked, with what a next request could take for its answer. */
+static void talk_idle(struct conn *c, const struct request *req)
+{
+    say_ok(c, req);
+    step_printf(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nnobody")->wait_ms =
+        (uint64_t)query_num(req, "ms", 0);
+}
+
 /* The first ?n= requests of ?id= get ?status= (0: an empty reply), the later ones 200. */
 static void fail_first(struct conn *c, const struct request *req)
 {
@@ -495,6 +503,7 @@ static const struct route_row routes[] = {
     {"/many-1xx", many_1xx},
     {"/drop-after-post", drop_after_post},
     {"/close-idle", close_idle},
+    {"/talk-idle", talk_idle},
     {"/redirect", redirect},
     {"/redirect-loop", redirect_loop},
     {"/gzip", gzip},
