@@ -71,7 +71,7 @@ expect_err "held.lua:3: file:write held all tasks up"
 mkfifo other_end
 # On a busy machine the program may begin late: then once more, with a longer pause.
 for pause in 0.5 2 8; do
-    (sleep $pause; echo done >other_end) &
+    (sleep $pause; echo "done" >other_end) &
     held 'print(io.open("other_end"):read())'
     wait $!
     [ ! -s err ] || break
