@@ -259,7 +259,7 @@ local ROWS = {
 ---   err.retryable and responses with status 408, 429 and 5xx (but 501 and 505), to obey x-should-retry,
 ---   and never after kinds invalid, denied, too_large, circuit_open and budget. Not asked after a cancel.
 --- * `budget`: against retry storms. If so many attempts fail that most calls fail in the end, the retries of
----   all calls together are at most `ratio` (0.2) of the calls, and `floor` (10) more, at most `max` (100) at
+---   all calls together are at most `ratio` (0.2) of the calls, and `floor` (10) more, at most `max` (20) at
 ---   a blow. A call that gets no further attempt then waits for its back-off, for a second at least, and
 ---   fails: err.reason is "retry_budget". It does not act while most calls succeed in the end. A 429 with a
 ---   hint costs nothing. false: no limit.

