@@ -8,6 +8,7 @@ local flags = require "leat.flags"
 local json = require "leat.json"
 local openai = require "leat.openai"
 local pipeline = require "leat.pipeline"
+local policy = require "leat.policy"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
@@ -115,6 +116,31 @@ local function below(base, url)
         return url:sub(#prefix + 2)
     end
     return url:match "^/v1/(.*)$" or url:sub(2)
+end
+
+-- The same rows; where the run is stopped, the wait for the next one ends.
+local function until_stopped(out, next_row)
+    return function()
+        local row, done
+        local reading = task.spawn(policy.run, function()
+            done = true
+            out.moved:set()
+        end, function()
+            row = next_row()
+        end)
+        while not done and not out.broken do
+            out.moved:clear()
+            out.moved:wait()
+        end
+        if done then
+            local _, err = reading:await()
+            if err ~= nil then
+                error(err, 0)
+            end
+            return row
+        end
+        reading:cancel()
+    end
 end
 
 local function run_rows(ai, out, next_row, opts, total)
@@ -280,6 +306,9 @@ local function run(input, output, opts)
     end
     local stats, over
     stats, err = task.finally(function()
+        if not file.identity(input) then -- a pipe, from which nothing may come for long
+            next_row = until_stopped(out, next_row)
+        end
         stats, err = run_rows(ai, out, next_row, opts,
             not opts.quiet and count_lines(input, opts.limit) or nil)
         over = true

@@ -111,6 +111,18 @@ for plan in "write 1 ENOSPC" "write 1+EIO"; do
     [ "$n" -lt 30 ] || fail "$n requests: it went on"
 done
 
+begin "leat batch: a failed write ends the wait for the next row, too"
+mkfifo rows_to_come
+plan="write 1 ENOSPC"
+rm -f answers
+exec 8<>rows_to_come
+echo "row 1" >&8
+bad "$plan" /answers timeout 60 "$LEAT" batch - answers -q <rows_to_come
+exec 8>&-
+expect_status 1
+named answers
+expect_equal "$(wc -l <answers)" 1
+
 begin "leat batch: a full file system; what is in OUT is whole, and nothing more is sent on a rerun than fits"
 cat >full.sh <<'FULL'
 mount -t tmpfs -o size=64k tmpfs full || exit 99
