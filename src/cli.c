@@ -327,6 +327,10 @@ static int finish(leat_runtime *rt, enum leat_status status)
             return 128 + sig;
         }
         break;
+    case LEAT_FAILED:
+        if (sig == SIGPIPE) /* by its write to the one who has gone */
+            return EXIT_SIGPIPE;
+        break;
     default:
         break;
     }

@@ -4,6 +4,7 @@
 #include "file_lines.h"
 #include "file_op.h"
 #include "lua_aux.h"
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -70,11 +71,14 @@ static void report_loss(struct rt *rt, struct file_lines *o)
     rt->lost++;
     failure_of(o, &err);
     uint64_t bytes = o->added - atomic_load(&o->written);
+    /* Who reads standard output and goes away has enough of it; a program ends by SIGPIPE then. */
+    bool enough = atomic_load(&o->error) == EPIPE && strcmp(o->name, "standard output") == 0;
+    enum log_level level = enough ? LOG_DEBUG : LOG_ERROR;
     if (bytes > 0)
-        log_write(&rt->log, LOG_ERROR, "%s; the last %llu bytes of it are lost", err.message,
+        log_write(&rt->log, level, "%s; the last %llu bytes of it are lost", err.message,
                   (unsigned long long)bytes);
     else
-        log_write(&rt->log, LOG_ERROR, "%s", err.message);
+        log_write(&rt->log, level, "%s", err.message);
 }
 
 /* ---- waiting */

@@ -260,10 +260,11 @@ expect_equal "$(cat out)" "[1]"
 expect_lines err 0
 expect_equal "$(cat code)" 141
 
-begin "output that is closed from the beginning is no other file's"
+begin "output that is closed from the beginning is no other file's, and what is lost is said"
 try bash -c '"$0" -e "$1" >&-' "$LEAT" \
     'print "lost" io.stdout:flush() local f = io.open("kept", "w") print "lost" f:write "mine" f:close()'
-expect_status 0
+expect_status 1
+expect_err "standard output could not be written"
 expect_equal "$(cat kept)" mine
 
 begin "a slow reader makes the writer wait, the others go on, and memory stays bounded"
