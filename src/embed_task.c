@@ -63,7 +63,7 @@ struct started *embed_started_new(struct embed *e, const char *name, leat_done d
 
 void embed_started_drop(struct started *s)
 {
-    luaL_unref(s->embed->rt->L, LUA_REGISTRYINDEX, s->ref);
+    sched_drop_kept(s->embed->rt->L, s->ref);
     ids_remove(&s->embed->ids, s->id);
     mem_free(&s->embed->rt->mem, s);
 }
@@ -73,12 +73,12 @@ void embed_started_prepare(lua_State *L, struct started *s)
     if (s->ref != LUA_NOREF)
         return; /* the second try, after one that ran out of memory */
     lua_pushboolean(L, 0);
-    s->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    s->ref = sched_keep(L);
 }
 
 void embed_started_begin(lua_State *L, struct started *s, struct task *t)
 {
-    lua_rawseti(L, LUA_REGISTRYINDEX, s->ref);
+    sched_set_kept(L, s->ref);
     s->task = t;
     s->hook.fn = task_ended;
     task_hook_add(t, &s->hook);
@@ -295,7 +295,7 @@ void embed_deliver(struct embed *e)
         } else {
             runtime_ended_unasked(e->r, s);
         }
-        luaL_unref(e->rt->L, LUA_REGISTRYINDEX, s->ref);
+        sched_drop_kept(e->rt->L, s->ref);
         for (int i = 0; i < o.count; i++)
             leat_value_free(o.results[i]);
         mem_free(&e->rt->mem, s);

@@ -158,7 +158,7 @@ static void forget(struct module *m, struct root *root)
     struct rt *rt = &m->r.rt;
     list_unlink(&root->node);
     task_hook_remove(&root->hook);
-    luaL_unref(rt->L, LUA_REGISTRYINDEX, root->ref);
+    sched_drop_kept(rt->L, root->ref);
     mem_free(&rt->mem, root);
 }
 
@@ -180,10 +180,10 @@ static int l_start(lua_State *L)
     struct rt *rt = &m->r.rt;
     aux_check_callable(L, 1, "start: the first argument");
     lua_pushboolean(L, 0);
-    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    int ref = sched_keep(L);
     struct root *root = mem_calloc(&rt->mem, sizeof *root);
     if (!root) {
-        luaL_unref(L, LUA_REGISTRYINDEX, ref);
+        sched_drop_kept(L, ref);
         return luaL_error(L, "not enough memory");
     }
     root->ref = ref;
@@ -192,7 +192,7 @@ static int l_start(lua_State *L)
     list_push_back(&m->roots, &root->node); /* should the spawn raise, it goes with the runtime */
     root->task = task_spawn(L, &rt->sched, NULL, lua_gettop(L) - 1); // task
     lua_pushvalue(L, -1);
-    lua_rawseti(L, LUA_REGISTRYINDEX, ref);
+    sched_set_kept(L, ref);
     root->hook.fn = root_ended;
     task_hook_add(root->task, &root->hook);
     loop_wake(&rt->loop);
@@ -214,7 +214,7 @@ static int l_step(lua_State *L)
     while (!list_empty(&m->bugs)) {
         struct root *root = CONTAINER_OF(m->bugs.next, struct root, node);
         struct task *t = root->task;
-        lua_rawgeti(L, LUA_REGISTRYINDEX, root->ref); // task
+        sched_push_kept(L, root->ref); // task
         forget(m, root);
         if (!t->observed)
             return raise_bug(L, t);

@@ -507,7 +507,7 @@ void runtime_close(struct leat_runtime *r)
     lua_request_close(rt);
     limit_close(&r->limit, rt->L);
     if (r->hosted)
-        luaL_unref(rt->L, LUA_REGISTRYINDEX, r->main_ref);
+        sched_drop_kept(rt->L, r->main_ref);
     else
         lua_close(rt->L);
     embed_free(rt->embed);

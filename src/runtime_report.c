@@ -57,7 +57,7 @@ static void write_place(lua_State *L, const struct reporting *of)
     char where[128] = "?";
     struct leat_runtime *r = of->r;
     struct task *t = of->task, *from = t;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, of->ref);
+    sched_push_kept(L, of->ref);
     int at = lua_gettop(L);
     for (; from->outcome_from; from = from->outcome_from) {
         lua_getfenv(L, at);
@@ -111,7 +111,7 @@ static int write_report(lua_State *L)
     struct task *t = of->task;
     buf_clear(&r->report);
     luaL_checkstack(L, 16, "report");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, of->ref); /* holds it while it is looked at */
+    sched_push_kept(L, of->ref); /* holds it while it is looked at */
     lua_getglobal(L, "tostring");
     task_push_outcome(L, t);
     if (t->outcome != OUTCOME_BUG)
@@ -179,12 +179,12 @@ void runtime_prepare_main(lua_State *L, leat_runtime *r)
     if (r->main_ref != LUA_NOREF)
         return;
     lua_pushboolean(L, 0);
-    r->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    r->main_ref = sched_keep(L);
 }
 
 void runtime_set_main(lua_State *L, leat_runtime *r, struct started *s, bool script)
 {
-    lua_rawseti(L, LUA_REGISTRYINDEX, r->main_ref);
+    sched_set_kept(L, r->main_ref);
     task_hook_remove(&r->main_hook);
     r->main = s->task;
     r->main_is_script = script;

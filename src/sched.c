@@ -19,6 +19,9 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     list_init(&s->doomed);
     luaL_checkstack(L, LUA_MINSTACK * 2, "leat");
     lua_newtable(L);
+    lua_pushinteger(L,
+                    0); /* luaL_unref then only writes slots that are there: see sched_drop_kept */
+    lua_rawseti(L, -2, 0);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
     lua_newtable(L); /* ended tasks with a bug by their address, for as long as anyone holds them */
     lua_newtable(L);
@@ -43,14 +46,42 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_ERR_META);
 }
 
+int sched_keep(lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_insert(L, -2);
+    int ref = luaL_ref(L, -2);
+    lua_pop(L, 1);
+    return ref;
+}
+
+void sched_set_kept(lua_State *L, int ref)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, ref);
+    lua_pop(L, 1);
+}
+
+void sched_push_kept(lua_State *L, int ref)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_rawgeti(L, -1, ref);
+    lua_remove(L, -2);
+}
+
+void sched_drop_kept(lua_State *L, int ref)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    luaL_unref(L, -1, ref);
+    lua_pop(L, 1);
+}
+
 static void unanchor(struct task *t)
 {
     if (t->anchor == 0)
         return;
-    lua_State *L = t->sched->L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
-    luaL_unref(L, -1, t->anchor); /* writes existing slots only: allocates nothing */
-    lua_pop(L, 1);
+    sched_drop_kept(t->sched->L, t->anchor);
     t->anchor = 0;
 }
 
@@ -72,10 +103,8 @@ struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int 
     lua_setfenv(L, -2); /* fn args ud */
     if (!lua_checkstack(t->co, nargs + LUA_MINSTACK))
         luaL_error(L, "spawn: too many arguments");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
-    lua_pushvalue(L, -2);
-    t->anchor = luaL_ref(L, -2);
-    lua_pop(L, 1); /* fn args ud */
+    lua_pushvalue(L, -1);
+    t->anchor = sched_keep(L); /* fn args ud */
     lua_insert(L, fn);
     lua_xmove(L, t->co, nargs + 1); /* ud */
 

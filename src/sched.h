@@ -63,6 +63,16 @@ struct sched {
 /* Prepares the registry of L. May raise (memory): call in a protected context. */
 void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *L, bool own_state);
 
+/* Keeps the value on top of the stack, which is popped, from being collected: its number. May raise
+ * (memory). */
+int sched_keep(lua_State *L);
+/* Puts the value on top of the stack, which is popped, in the place of a kept one; pushes a kept
+ * one (nil for LUA_NOREF); lets go of one (LUA_NOREF: of none). None of them allocates, so that
+ * they may be called outside of a protected call. luaL_unref with the registry may: it adds a key.
+ */
+void sched_set_kept(lua_State *L, int ref);
+void sched_push_kept(lua_State *L, int ref);
+void sched_drop_kept(lua_State *L, int ref);
 /* Creates a task for the function and `nargs` arguments on top of L (popped), and pushes its
  * userdata. It starts when the ready queue reaches it. `parent` NULL: a root. May raise (memory,
  * closing). */

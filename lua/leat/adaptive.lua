@@ -139,11 +139,7 @@ local function with_slot(self, fn, ...)
     local waited = gate.pace ~= nil and gate:wait()
     local epoch, began = self.epoch, task.now()
     local number = gate:start(began)
-    self.in_flight = self.in_flight + 1
-    if self.in_flight >= self.limit then
-        self.saturated = true
-    end
-    return policy.run(function(ended, value, err)
+    local function finished(ended, value, err)
         self.in_flight = self.in_flight - 1
         if value ~= nil then
             err = nil -- no failure: a second value, such as the reply that a text was taken from
@@ -162,7 +158,12 @@ local function with_slot(self, fn, ...)
             local call = { epoch = epoch, began = began, waited = waited, number = number }
             congested(self, verdict, call, value, err)
         end
-    end, fn, ...)
+    end
+    self.in_flight = self.in_flight + 1
+    if self.in_flight >= self.limit then
+        self.saturated = true
+    end
+    return policy.run(finished, fn, ...)
 end
 
 --- Calls `fn(...)` as soon as there is a slot; those who wait are served first come, first served.

@@ -5,8 +5,9 @@ local policy = require "leat.policy"
 
 -- Calls fn(...) as such a run.
 return function(fn, ...)
-    change(1)
-    return policy.run(function()
+    local function finished()
         change(-1)
-    end, fn, ...)
+    end
+    change(1)
+    return policy.run(finished, fn, ...)
 end

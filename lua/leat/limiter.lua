@@ -53,12 +53,13 @@ end
 
 local function in_line(self, requests, tokens)
     local waiting = self.waiting
-    waiting.requests, waiting.tokens = waiting.requests + requests, waiting.tokens + tokens
-    waiting.n = waiting.n + 1
-    return policy.run(function()
+    local function finished()
         waiting.requests, waiting.tokens = waiting.requests - requests, waiting.tokens - tokens
         waiting.n = waiting.n - 1
-    end, self.line.with, self.line, turn, self, requests, tokens)
+    end
+    waiting.requests, waiting.tokens = waiting.requests + requests, waiting.tokens + tokens
+    waiting.n = waiting.n + 1
+    return policy.run(finished, self.line.with, self.line, turn, self, requests, tokens)
 end
 
 local RESERVE = { requests = "number", tokens = "number", max_wait = "number" }
@@ -120,11 +121,8 @@ function Limiter:call(fn, ...)
     if type(tokens) == "function" then
         tokens = tokens(...)
     end
-    local place, refusal = self:reserve { tokens = tokens }
-    if not place then
-        return nil, refusal
-    end
-    return policy.run(function(ended, value, second)
+    local place, refusal
+    local function finished(ended, value, second)
         place:_close()
         if not ended then
             return
@@ -134,7 +132,12 @@ function Limiter:call(fn, ...)
         if used then
             place:settle(used)
         end
-    end, fn, ...)
+    end
+    place, refusal = self:reserve { tokens = tokens }
+    if not place then
+        return nil, refusal
+    end
+    return policy.run(finished, fn, ...)
 end
 
 -- Internal: takes up what an answer says: the headers of a response, and whether the call was refused.

@@ -113,12 +113,9 @@ local function with_rate(self, job, fn, ...)
     elseif tokens == 0 then
         tokens = math.ceil(self.mean_tokens) -- the best guess there is; whole, so that sums of them are exact
     end
-    local place, refusal = limiter:reserve { tokens = tokens }
-    if not place then
-        return nil, refusal
-    end
     local calls = job.calls
-    return policy.run(function(ended, value, second)
+    local place, refusal
+    local function finished(ended, value, second)
         if job.calls == calls then
             return place:cancel() -- no call came of it: as where the wait for a slot was cancelled
         end
@@ -132,7 +129,12 @@ local function with_rate(self, job, fn, ...)
             place:settle(used)
             self.mean_tokens = self.mean_tokens == 0 and used or 0.9 * self.mean_tokens + 0.1 * used
         end
-    end, with_slot, self, job, fn, ...)
+    end
+    place, refusal = limiter:reserve { tokens = tokens }
+    if not place then
+        return nil, refusal
+    end
+    return policy.run(finished, with_slot, self, job, fn, ...)
 end
 
 local function with_breaker(self, job, fn, ...)
@@ -190,7 +192,6 @@ end
 
 function M.whole(self, job, fn, ...)
     job.calls = 0
-    move(job, "pending")
     -- What is called within, from whatever task: it neither retries by itself, and tells what it learns.
     local scope = { retries = true, item = self.at, outer = policy.scope() }
     scope.tell = function(headers, usage, url)
@@ -207,12 +208,14 @@ function M.whole(self, job, fn, ...)
             end
         end
     end
-    return policy.run(function()
+    local function finished()
         if job.state == "between" then
             job.run.between = job.run.between - 1
         end
         move(job, nil)
-    end, policy.within, scope, judged, self, job, fn, ...)
+    end
+    move(job, "pending")
+    return policy.run(finished, policy.within, scope, judged, self, job, fn, ...)
 end
 
 -- Counts an item that has ended, or `n` of them: "ok", "failed", or "skipped" if it was not called at all.

@@ -86,14 +86,24 @@ local function conclude(stack, entry, finished, ok, ...)
     error(first, 0)
 end
 
--- Calls fn(...) and then finished(ended, value, err), whatever happens: ended is false after a bug and a
--- cancel. Returns, and raises, what fn does. `finished` must not wait before its books are in order: it is
--- what gives back places and leases.
-function M.run(finished, fn, ...)
+-- Should the task be abandoned, its clean-ups are run from here.
+local function enlist(finished)
     local stack = task.cleanups()
-    -- Should the task be abandoned, its clean-ups are run from here.
     local entry = { grace = 5, begun = false, fn = function() finished(false) end }
     stack[#stack + 1] = entry
+    return stack, entry
+end
+
+-- Calls fn(...) and then finished(ended, value, err), whatever happens, also where there is no memory to
+-- begin: ended is false after a bug and a cancel. Returns, and raises, what fn does. `finished` must not wait
+-- before its books are in order: it is what gives back places and leases. Whoever counts something makes
+-- `finished` first: nothing may fail between the count and this call.
+function M.run(finished, fn, ...)
+    local ok, stack, entry = pcall(enlist, finished)
+    if not ok then
+        finished(false)
+        error(stack, 0)
+    end
     return conclude(stack, entry, finished, xpcall(fn, bug.note, ...))
 end
 
