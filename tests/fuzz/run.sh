@@ -41,7 +41,7 @@ fuzz() { # fuzz NAME "SOURCE..." "PACKAGE...": of src/ and of pkg-config
 
 for name in "$@"; do
     case $name in
-    json) fuzz json "json_scan json_put lua_json_build lua_json_encode secret mem buf err" luajit ;;
+    json) fuzz json "json_scan json_put lua_json_build lua_json_encode secret log mem buf err" luajit ;;
     lines) fuzz lines "lines mem buf err" "" ;;
     sse) fuzz sse "sse mem buf err" "" ;;
     url) fuzz url "transfer headers jar log secret mem buf err" libcurl ;;
