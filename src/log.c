@@ -267,7 +267,7 @@ void redact_words(char *out, size_t size, const char *text)
 {
     struct writer w = {.out = out, .size = size};
     bool bearer = false; /* the word before */
-    while (*text) {
+    while (*text && w.len + 1 < size) {
         size_t gap = strspn(text, " \t\r\n"), len = strcspn(text + gap, " \t\r\n");
         put_raw(&w, text, gap);
         text += gap;

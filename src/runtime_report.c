@@ -126,9 +126,14 @@ static int write_report(lua_State *L)
     char hint[200] = "";
     if (ok && t->outcome == OUTCOME_BUG)
         write_hint(L, text, hint, sizeof hint);
+    bool cut = strlen(text) > MAX_MESSAGE_BYTES;
+    if (cut) { /* somewhat behind what is shown, so that no half of a secret is */
+        lua_pushlstring(L, text, MIN(strlen(text), (size_t)MAX_MESSAGE_BYTES + 1024));
+        text = lua_tostring(L, -1);
+    }
     text = without_secrets(L, text);
     if (buf_printf(&r->report, "%.*s%s%s", MAX_MESSAGE_BYTES, bare[0] ? bare : text,
-                   strlen(text) > MAX_MESSAGE_BYTES ? "..." : "", hint) != ERR_NONE)
+                   cut ? "..." : "", hint) != ERR_NONE)
         return 0;
     if (t->outcome == OUTCOME_BUG) {
         task_push_trace(L, t);

@@ -134,7 +134,7 @@ for seed in $seeds; do
             expect_equal "$what: reasons of $sum" "$what: reasons of $failed"
         fi
         # Each call was one of the server's.
-        sent=$("$LEAT" -e 'local n = 0 for line in io.lines "err" do n = tonumber(line:match "(%d+) retries") or n end print(n)')
+        sent=$("$LEAT" -e 'local n = 0 for line in io.lines "err" do n = tonumber(line:match "(%d+) retr[iy]") or n end print(n)')
         expect_equal "$what: $((good - done_before + failed + sent)) calls" "$what: $(($(counts calls) - calls)) calls"
         calls=$(counts calls) done_before=$good
     done
