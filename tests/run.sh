@@ -1,15 +1,18 @@
 #!/bin/bash
-# tests/run.sh [--asan | --all | --valgrind | --coverage] [--quick] [--filter TEXT]
+# tests/run.sh [--asan | --all | --tsan | --valgrind | --coverage] [--quick] [--filter TEXT]
 #
 # Installs what is missing, builds and runs every test; the last line is `N passed, N failed`.
 #
 #   (none)       the build that users get, in build/
 #   --asan       under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
-#   --all        both, one after the other, with the programs that host leat.so: what CI runs
+#   --all        both, with the programs that host leat.so: what CI runs
+#   --tsan       under ThreadSanitizer, in build-tsan/
 #   --valgrind   the build in build/ under valgrind
 #   --coverage   a build that counts, in build-coverage/; then the lines of src/ that were never reached, by file
 #   --quick      no installing, no linters
 #   --filter T   only programs with T in their name
+#
+# As many programs run beside each other as there are processors, four at most; LEAT_JOBS=N is another number.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 
@@ -18,6 +21,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --asan) modes=asan ;;
     --all) modes="plain asan" ;;
+    --tsan) modes=tsan ;;
     --valgrind) modes=valgrind ;;
     --coverage) modes=coverage ;;
     --quick) quick=yes ;;
@@ -26,68 +30,37 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     *)
-        sed -n '2,12s/^# \{0,1\}//p' "$0"
+        sed -n '2,15s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
     esac
     shift
 done
 
-passed=0 failed=0
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/leat-tests.XXXXXX")
-trap 'rm -rf "$scratch"' EXIT
-trap 'exit 130' INT TERM
+processors=$(nproc)
+jobs=${LEAT_JOBS:-$((processors < 4 ? processors : 4))}
+# shellcheck source=tests/pool.sh
+. tests/pool.sh
 
-# run NAME COMMAND...: runs one test program and counts its verdict. A program that dies, hangs or ends
-# without a verdict is one failure; whatever fails is shown whole.
-run() {
-    local name=$1 log=$scratch/log verdict code=0 p=0 f=0
-    shift
-    [[ $name == *"$filter"* ]] || return 0
-    timeout --kill-after=10 "$limit" "$@" </dev/null >"$log" 2>&1 || code=$?
-    verdict=$(grep -aE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
-    if [ -n "$verdict" ]; then
-        p=${verdict%% *}
-        f=${verdict#*, }
-        f=${f%% *}
-    fi
-    if [ -z "$verdict" ] || { [ "$code" != 0 ] && [ "$f" = 0 ]; }; then
-        f=$((f + 1))
-        case $code in
-        0) echo "  ended without a verdict" >>"$log" ;;
-        124 | 137) echo "  killed after $limit s" >>"$log" ;;
-        *) echo "  ended with status $code" >>"$log" ;;
-        esac
-    fi
-    passed=$((passed + p)) failed=$((failed + f))
-    if [ "$f" = 0 ]; then
-        printf '%-44s %4d passed\n' "$name" "$p"
-        grep -a '^ *skipped: ' "$log" | sed 's/^ */    | /'
-    else
-        printf '%-44s %4d passed, %d FAILED\n' "$name" "$p" "$f"
-        grep -av '^ok ' "$log" | tail -n 200 | sed 's/^/    | /'
-    fi
-}
-
-# check NAME COMMAND...: a command that passes by ending with 0 (a linter) is one test.
-check() {
-    local name=$1
-    shift
-    run "$name" bash -c '"$@" && echo "1 passed, 0 failed" || echo "0 passed, 1 failed"' check "$@"
-}
-
-build() { # build FOLDER CMAKE-OPTION...
-    local folder=$1 log=$scratch/build
-    shift
+start_build() { # start_build PARALLEL FOLDER CMAKE-OPTION...: in the background
+    local parallel=$1 folder=$2
+    shift 2
     echo "building $folder ..."
-    if ! { cmake -B "$folder" -DLEAT_TESTS=ON -DLEAT_WERROR=ON "$@" &&
-        cmake --build "$folder" --parallel "$(nproc)"; } >"$log" 2>&1; then
-        grep -aE -A 4 'error:|CMake Error|undefined reference' "$log" | head -n 80 | grep . ||
-            tail -n 40 "$log"
-        failed=$((failed + 1))
-        echo "the build failed"
-        return 1
-    fi
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    pool_start "$folder" bash -c 'folder=$1 parallel=$2
+        shift 2
+        cmake -B "$folder" -DLEAT_TESTS=ON -DLEAT_WERROR=ON "$@" && cmake --build "$folder" --parallel "$parallel"' \
+        build "$folder" "$parallel" "$@"
+    building=$pool_started
+}
+
+built() { # waits for that; false if it failed
+    pool_await "$building" && return
+    local log=$pool_scratch/$building
+    grep -aE -A 4 'error:|CMake Error|undefined reference' "$log" | head -n 80 | grep . || tail -n 40 "$log"
+    failed=$((failed + 1))
+    echo "the build of ${pool_names[building]} failed"
+    return 1
 }
 
 programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one build
@@ -133,7 +106,47 @@ clang_format() {
         exit $code'
 }
 
-limit=120
+prepare() { # prepare MODE PARALLEL: begins to build what it needs
+    case $1 in
+    plain | valgrind) start_build "$2" build ;;
+    asan) start_build "$2" build-asan -DLEAT_SANITIZE=address,undefined ;;
+    tsan) start_build "$2" build-tsan -DLEAT_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo ;;
+    coverage)
+        find build-coverage -name '*.gcda' -delete 2>/dev/null
+        start_build "$2" build-coverage -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_C_FLAGS=--coverage -fprofile-update=atomic"
+        ;;
+    esac
+}
+
+perform() { # perform MODE: runs its programs; what slows them down gives them more time
+    case $1 in
+    plain) limit=300 && programs plain build ;;
+    asan)
+        limit=600
+        export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+        export UBSAN_OPTIONS=print_stacktrace=1
+        programs asan build-asan
+        ;;
+    tsan)
+        limit=900
+        export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" LEAT_POINTS=60
+        programs tsan build-tsan
+        ;;
+    valgrind)
+        limit=1800
+        export LEAT_POINTS=10
+        programs valgrind build valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+            --fair-sched=yes
+        ;;
+    coverage)
+        # Lower bounds: what ends by a signal takes its counts with it.
+        programs coverage build-coverage
+        pool_drain
+        gcovr -r . --object-directory build-coverage -f 'src/.*' --gcov-ignore-parse-errors -s 2>/dev/null
+        ;;
+    esac
+}
+
 if [ -z "$quick" ]; then
     packages='test'
     [ "$modes" = "plain asan" ] && packages="test servers hosts"
@@ -141,44 +154,22 @@ if [ -z "$quick" ]; then
     [ "$modes" = coverage ] && packages="test coverage"
     # shellcheck disable=SC2086 # a list of words
     scripts/deps.sh $packages || exit 1
+fi
+# What is built next is built while the programs of the mode before run.
+# shellcheck disable=SC2086 # a list of words
+set -- $modes
+prepare "$1" "$processors"
+if [ -z "$quick" ]; then
     run house/layers luajit tests/house_test.lua .
     check house/luacheck luacheck -q lua scripts tests
     clang_format
     check fuzz bash tests/fuzz/run.sh 10
 fi
-for mode in $modes; do
-    case $mode in
-    plain)
-        build build && programs plain build
-        ;;
-    asan)
-        # A sanitized program is several times slower, so it gets more time.
-        limit=300
-        export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
-        export UBSAN_OPTIONS=print_stacktrace=1
-        build build-asan -DLEAT_SANITIZE=address,undefined && programs asan build-asan
-        unset ASAN_OPTIONS UBSAN_OPTIONS
-        ;;
-    valgrind)
-        limit=900
-        export LEAT_POINTS=10
-        build build && programs valgrind build valgrind -q --error-exitcode=99 --leak-check=full \
-            --errors-for-leak-kinds=definite --fair-sched=yes
-        ;;
-    coverage)
-        # Lower bounds: what ends by a signal takes its counts with it.
-        limit=300
-        find build-coverage -name '*.gcda' -delete 2>/dev/null
-        build build-coverage -DCMAKE_BUILD_TYPE=Debug \
-            "-DCMAKE_C_FLAGS=--coverage -fprofile-update=atomic" && programs coverage build-coverage
-        gcovr -r . --object-directory build-coverage -f 'src/.*' --gcov-ignore-parse-errors -s 2>/dev/null
-        ;;
-    esac
+while [ $# -gt 0 ]; do
+    ready=yes
+    built || ready=
+    [ $# = 1 ] || prepare "$2" $(((processors + 1) / 2))
+    [ -z "$ready" ] || perform "$1"
+    shift
 done
-
-if [ $((passed + failed)) = 0 ]; then
-    echo "no test ran"
-    failed=1
-fi
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+pool_end

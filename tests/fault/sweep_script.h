@@ -213,10 +213,8 @@ static const char *const script_args[] = {source, folder, NULL};
 
 static bool read_script(const char *name)
 {
-    const char *here = __FILE__;
     char path[512];
-    snprintf(path, sizeof path, "%.*smemory/%s.lua", (int)(strrchr(here, '/') + 1 - here), here,
-             name);
+    snprintf(path, sizeof path, "%s/fault/memory/%s.lua", TESTS_FOLDER, name);
     FILE *f = fopen(path, "rb");
     size_t n = f ? fread(source, 1, sizeof source - 1, f) : 0;
     source[n] = '\0';

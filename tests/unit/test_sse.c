@@ -52,8 +52,7 @@ static size_t unescape(char *out, const char *text)
 static void read_cases(void)
 {
     char path[512], line[2048];
-    snprintf(path, sizeof path, "%.*ssse_cases.txt", (int)(strrchr(__FILE__, '/') + 1 - __FILE__),
-             __FILE__);
+    snprintf(path, sizeof path, "%s/unit/sse_cases.txt", TESTS_FOLDER);
     FILE *f = fopen(path, "r");
     struct sse_case *c = NULL;
     while (f && fgets(line, sizeof line, f)) {
