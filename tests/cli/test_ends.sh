@@ -333,15 +333,13 @@ interrupted() {
     pid=$!
     exec 7<told
     read -r _ <&7
-    began=$SECONDS
-    for sig in $1; do
+    for sig in $1; do # two that come at once count as one: the one before has to arrive
         kill -s "$sig" "$pid" 2>/dev/null
-        read -rt 0.1 <> <(:) # two that come at once count as one
+        while grep -qs '^S[hi][dg]Pnd:.*[1-9a-f]' "/proc/$pid/status"; do read -rt 0.01 <> <(:); done
     done
     status=0
     cat <&7 >err & # what runs on in the background keeps the pipe
     wait "$pid" || status=$?
-    took=$((SECONDS - began))
     exec 7<&-
 }
 
@@ -351,7 +349,6 @@ expect_status 130
 expect_equal "$(cat out)" "cleaned"
 expect_equal "$(cat err)" "leat: warning: interrupted, but a task computes at (command line):1 and does not wait: if it goes on, it is cancelled there
 leat: interrupted"
-[ "$took" -le 6 ] || fail "it took $took s"
 
 begin "the trace, the report and the lines of writers are whole after that"
 interrupted INT 'local w = leat.jsonl.writer "rows.jsonl" for i = 1, 1000 do w:write { i = i } end ready()
@@ -376,8 +373,7 @@ while read -r name options code; do
     [ "$options" != - ] || options=
     interrupted "INT INT" "$code" ${options:+"$options"}
     expect_status 130
-    [ "$took" -le 4 ] || fail "$name took $took s"
-    [ "$status" = 130 ] || echo "  ($name)"
+    if [ "$status" != 130 ] || grep -q " 5 s" err; then fail "$name: $(cat err)"; fi
 done <<'LIST'
 pcall - while true do pcall(function() while true do end end) end
 coroutine - coroutine.wrap(function() while true do pcall(function() while true do end end) end end)()
@@ -420,13 +416,12 @@ expect_equal "$(cat out)" "before"
 expect_equal "$(wc -l <kept.jsonl)" 1000
 expect_err "in a call that does not return"
 expect_err "did not give way for 5 s"
-[ "$took" -le 7 ] || fail "it took $took s"
 
 begin "a third Ctrl-C ends everything at once"
 interrupted "INT INT INT" 'print "before" local p = ("a*"):rep(30) .. "b" print((("a"):rep(40)):find(p))'
 expect_status 130
 expect_equal "$(cat out)" "before"
-[ "$took" -le 2 ] || fail "it took $took s"
+expect_err "leat: ended by the third interrupt: clean-ups may not have run"
 
 begin "Ctrl-C ends a finalizer that does not return when the state is closed"
 interrupted "INT INT INT" 'local p = newproxy(true) getmetatable(p).__gc = function() while true do end end kept = p'
