@@ -48,7 +48,13 @@ static int push_function(lua_State *L, const struct starting *c)
 
 struct started *embed_started_new(struct embed *e, const char *name, leat_done done, void *arg)
 {
-    struct started *s = mem_calloc(&e->rt->mem, sizeof *s);
+    struct mem *mem = &e->rt->mem;
+    struct started *s = mem_calloc(mem, sizeof *s);
+    if (!s) {
+        /* What the script before has left may be all that is in the way. */
+        sched_collect(&e->rt->sched);
+        s = mem_calloc(mem, sizeof *s);
+    }
     if (!s)
         return NULL;
     *s = (struct started){.embed = e, .done = done, .arg = arg, .ref = LUA_NOREF};
@@ -57,7 +63,7 @@ struct started *embed_started_new(struct embed *e, const char *name, leat_done d
     s->id = ids_add(&e->ids, s);
     if (s->id != 0)
         return s;
-    mem_free(&e->rt->mem, s);
+    mem_free(mem, s);
     return NULL;
 }
 
