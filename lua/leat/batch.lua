@@ -1,5 +1,6 @@
 -- Batches with a barrier between them.
 local check = require "leat.check"
+local expected = require "leat.expected"
 local gather = require "leat.gather"
 local policy = require "leat.policy"
 local results = require "leat.results"
@@ -9,6 +10,7 @@ local M = {}
 
 local ROWS = {
     size = "number", interval = "number", settle = "boolean", on_batch = "function", journal = true,
+    accept = true,
 }
 
 -- The next `size` jobs, {index, fn, item}; nil when there are none left.
@@ -73,7 +75,8 @@ end
 --- after the last of the one before has ended.
 ---@param items table|function a list, or an iterator function
 ---@param opts table|nil size (10), interval (0.5 s); on_batch(n, results) is told of each batch's own
----results; settle (true): false stops at the first failure; journal as for `leat.map`
+---results; settle (true): false stops at the first failure; journal as for `leat.map`; accept as for
+---`leat.pipeline`
 ---@param fn function
 ---@return table results as from `leat.map` with settle: in the order of the items, with n; a failure stands
 ---at its place as {ok=false, err=}, a value as {ok=true, value=}. With settle=false the plain values; or nil,
@@ -87,6 +90,9 @@ end
 ---     return x * x
 --- end)
 --- assert(r.n == 3 and r[1].value == 1 and r[2].err.message == "two" and r[3].value == 9)
+---
+--- r = leat.batch({ "/ok", "/status?code=404" }, {}, function(path) return request(url .. path) end)
+--- assert(r[1].value.ok and not r[2].ok and r[2].err.status == 404)
 --- ```
 function M.batch(items, opts, fn)
     if type(opts) == "function" then -- in the order of map
@@ -97,9 +103,12 @@ function M.batch(items, opts, fn)
     local size = policy.count("batch", opts, "size", 10)
     local interval = policy.number("batch", opts, "interval", 0.5)
     local settle = opts.settle ~= false
-    local next_job = gather.item_jobs("batch", items, fn)
+    local accept = opts.accept ~= nil and expected.compile(opts.accept, "batch", "accept") or nil
+    local jobs = gather.judged_jobs(gather.item_jobs("batch", items, fn), accept)
+    -- Responses that the items receive are to be looked at: see leat.unseen.
+    local scope = { item = check.where(), outer = policy.scope() }
     return gather.with_journal("batch", opts, true, function(journal)
-        local all, err = run(journal, next_job, size, interval, settle, opts.on_batch)
+        local all, err = policy.within(scope, run, journal, jobs, size, interval, settle, opts.on_batch)
         if all and not opts.on_batch then
             require("leat.no_result").look("batch", fn, all, settle)
         end

@@ -248,6 +248,9 @@ local function say_stopped(out)
     if out.failed > 0 then
         parts[2] = ("%d failed (%s)"):format(out.failed, out.why_failed:text())
     end
+    if out.bad > 0 then
+        parts[#parts + 1] = ("%d bad"):format(out.bad)
+    end
     say(("stopped: %s%s"):format(table.concat(parts, ", "),
         out.path ~= "-" and "; the same command goes on" or ""))
 end

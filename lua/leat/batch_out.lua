@@ -359,10 +359,14 @@ function Out:stop(err)
     self.turn:set()
 end
 
+local function not_sent()
+    return errors.new { kind = "cancelled", reason = "stopping", message = "the run has ended" }
+end
+
 -- Sends a row: send() gives its answer, or nil, err. Where the run is over it is not sent.
 function Out:send(row, send)
     if self.broken then
-        return nil, errors.new { kind = "cancelled", reason = "stopping", message = "the run has ended" }
+        return nil, not_sent()
     end
     row.calling = true
     local res, err = send()
@@ -411,14 +415,14 @@ local function told_bug(row, raised)
         policy_name or "leat batch", row.custom_id, row.line, tostring(raised)) }
 end
 
--- What became of a row. `over`: it was cancelled, or had a bug; then what its last attempt came to is told.
+-- What became of a row. `over`: the failure says nothing of the service, as the run is over or had a bug.
 local function note(self, row, res, failure, over)
-    local ok, err = true, nil
+    local ok, err
     if res ~= nil then
         self.in_a_row, self.misses, self.answered_at, self.reached = 0, 0, task.now(), true
         ok, err = put(self, row, answer_line(row, res))
         self.answered = self.answered + (ok and 1 or 0)
-    elseif failure.kind ~= "cancelled" then
+    else
         if not over then
             verdict(self, failure)
         end
@@ -429,6 +433,20 @@ local function note(self, row, res, failure, over)
     end
 end
 
+-- Seconds that the files have for a row that was cancelled.
+local GRACE = 60
+
+-- A row that was cancelled. Where the run is over, it counts for what its last attempt came to. If there was
+-- none, the row counts nowhere: the next run takes it as it takes those that this run never came to.
+local function cut_off(self, row, cancel)
+    local failure = self.broken and row.err
+    if row.answer or failure then
+        task.shield(GRACE, note, self, row, row.answer, failure, true)
+        return row.answer, failure
+    end
+    return nil, cancel
+end
+
 local function kept(self, row, id, ok, ...)
     local first, second = ...
     self.rows[id] = nil
@@ -437,25 +455,29 @@ local function kept(self, row, id, ok, ...)
     if ok and first ~= nil then
         note(self, row, first)
         return ...
-    elseif ok or errors.is(first) and first.kind ~= "cancelled" then
-        local failure = errors.wrap(ok and second or first)
-        local over = failure.kind == "cancelled" and self.broken and row.err
-        note(self, row, nil, over or failure, over)
-        return nil, failure
-    elseif errors.is(first) then
-        if row.answer or self.broken and row.err then
-            note(self, row, row.answer, row.err, true)
-        end
-        error(first, 0)
     end
-    local failure = told_bug(row, first)
-    self:stop(failure)
-    note(self, row, row.answer, failure, true)
+    local failure = first
+    if ok then
+        failure = errors.wrap(second)
+    elseif not errors.is(first) then
+        failure = told_bug(row, first)
+        self:stop(failure)
+        note(self, row, row.answer, failure, true)
+        return nil, failure
+    end
+    if failure.kind == "cancelled" then
+        return cut_off(self, row, failure)
+    end
+    note(self, row, nil, failure)
     return nil, failure
 end
 
 -- Calls fn(...) for a row, and writes down what comes of it.
 function Out:keep(row, fn, ...)
+    if self.broken then -- meanwhile
+        self.under_way = self.under_way - 1
+        return nil, not_sent()
+    end
     local current = core_task.current()
     local id = current.id
     row.task, self.rows[id] = current, row

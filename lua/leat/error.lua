@@ -85,6 +85,17 @@ function M.wrap(v)
     return M.new { kind = "script", message = text_of(v), cause = v }
 end
 
+-- Internal: the error with these results as its `partial`, for what gather and the like return.
+function M.with_partial(err, results)
+    if err.partial ~= nil then -- the part of a body that arrived, or the results of an inner gather: keep it
+        local copy = M.new(err)
+        copy.cause = err
+        err = copy
+    end
+    err.partial = results
+    return err
+end
+
 --- The error that stands for a raised value where a bug becomes a value (settle).
 ---@param value any what was raised
 ---@param trace? string its traceback

@@ -227,7 +227,7 @@ local function finish(who, results, err, count)
     results_of.list(results)
     results.n = count()
     if err ~= nil then
-        err.partial = results
+        err = errors.with_partial(err, results)
         task.failed(err, who)
         return nil, err
     end
@@ -256,8 +256,10 @@ local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
 --- concurrency): at most n started at a time, beside the tasks, which run already; unbounded by default
 ---@return table results the functions' first results by index, with n; or nil, err
 ---
---- At the first failure the rest are cancelled and waited for; err.partial holds what had finished. A bug is
---- raised, after the same. Returns at once for an empty list.
+--- At the first failure the rest are cancelled and waited for; err.partial holds what had finished (if the
+--- failure has a partial of its own, such as a part of a body, that is in err.cause.partial). A bug is
+--- raised, after the same. Returns at once for an empty list. A response is a value, whatever its status;
+--- with expect="2xx" a request fails for any other.
 --- ```lua
 --- local r = gather { function() sleep(0.01) return "a" end, function() return "b" end }
 --- assert(r[1] == "a" and r[2] == "b" and r.n == 2)
@@ -351,7 +353,7 @@ end
 
 local ONE = { calls = 1 }
 
--- Jobs whose results are judged where a journal is to keep them.
+-- Internal: the jobs, with the failure of kind "http" in place of a response that is not ok nor accepted.
 local function judged_jobs(next_job, accept)
     return function()
         local index, fn, item, i = next_job()
@@ -360,6 +362,8 @@ local function judged_jobs(next_job, accept)
         end, item, i
     end
 end
+
+M.judged_jobs = judged_jobs
 
 local EACH = { limit = "number", concurrency = "number", journal = true, accept = true }
 
@@ -512,12 +516,16 @@ end
 ---@param list table functions and tasks
 ---@return any value the winner's first result; or nil, err with err.causes by index when all failed
 ---
---- Ignores failures, never bugs: a bug is raised.
+--- Ignores failures, never bugs: a bug is raised. A response is a success, whatever its status: let the
+--- requests of a race fail by expect="2xx".
 --- ```lua
 --- local v = leat.race { function() sleep(1) return "slow" end, function() return "quick" end }
 --- assert(v == "quick")
 --- local _, err = leat.race { function() return nil, "no" end }
 --- assert(err.causes[1].message == "no")
+---
+--- local function get(path) return function() return request { url = url .. path, expect = "2xx" } end end
+--- assert(leat.race({ get "/status?code=500", get "/ok" }).ok)
 --- ```
 function M.race(list)
     local next_job, n, tasks = list_jobs("race", list)

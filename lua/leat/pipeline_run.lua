@@ -168,7 +168,10 @@ end
 local function item_ended(self, index, status, value)
     local job = self.jobs[index]
     self.jobs[index] = nil
-    items.book(job, status ~= "ok" and value or nil)
+    local journal = self.journal
+    if not (journal and journal.broken and status ~= "ok" and job.calls == 0 and not self.total) then
+        items.book(job, status ~= "ok" and value or nil)
+    end -- else it counts no more than the items of the iterator that were never drawn
     tell(self, index, status == "ok", value, job.item)
     if self.progress then
         self.progress:poke()

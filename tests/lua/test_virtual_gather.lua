@@ -64,6 +64,26 @@ t.test("gather: the first failure cancels the rest and waits for their clean-up"
     t.near(leat.now() - before, 3)
 end)
 
+t.test("gather, map: a failure keeps what it holds itself, such as the part of a body that came", function()
+    local function broken()
+        sleep(1)
+        return nil, leat.error { kind = "closed", message = "cut", partial = "half of it", status = 200 }
+    end
+    local function outer()
+        return gather { after(0, "outer"), function() return gather { after(0, "inner"), broken } end }
+    end
+    local err = t.fails("closed", leat.map({ 1 }, broken))
+    t.eq({ err.partial.n, err.cause.partial, err.message, err.status }, { 1, "half of it", "cut", 200 })
+    err = t.fails("closed", outer())
+    t.eq({ err.partial[1], err.cause.partial[1] }, { "outer", "inner" })
+    t.eq(err.cause.cause.partial, "half of it")
+    err = t.fails("closed", leat.batch({ 1, 2 }, { size = 1, settle = false, interval = 0 }, function(x)
+        if x == 2 then return broken() end
+        return x
+    end))
+    t.eq({ err.partial[1], err.cause.partial }, { 1, "half of it" })
+end)
+
 t.test("gather: a bug ends it like a failure, and is then raised", function()
     local cancelled
     local ok, raised = pcall(gather, {

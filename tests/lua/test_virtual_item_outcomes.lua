@@ -77,6 +77,43 @@ t.test("each, call and on_result judge alike, whatever makes the response", func
     t.eq({ value == nil, err.status, err.body }, { true, 404, "the words of the server" })
 end)
 
+t.test("batch judges its items, too: a 404 is not ok, unless it is accepted", function()
+    local function slot(path, opts)
+        return leat.batch({ path }, opts or {}, get)[1]
+    end
+    t.eq(slot("/204").ok, true)
+    local missing = slot "/404"
+    t.eq({ missing.ok, missing.value == nil, missing.err.kind, missing.err.status, missing.err.body },
+        { false, true, "http", 404, "the words of the server" })
+    t.eq({ slot("/500").ok, slot("/moved").err.status, slot("/304").ok }, { false, 404, false })
+    t.eq(slot("/404", { accept = "4xx" }).value.status, 404)
+    t.eq(slot("/500", { accept = "4xx" }).ok, false)
+    t.eq({ slot("/404", { accept = 404 }).ok, slot("/409", { accept = { 404, "5xx" } }).ok }, { true, false })
+    t.eq(slot("/409", { accept = function(res) return res.status == 409 end }).ok, true)
+    local err = t.fails("http", leat.batch(paths("/200", 1, "/503", 1), { settle = false }, get))
+    t.eq({ err.status, err.partial[1].status }, { 503, 200 })
+    local streamed = leat.batch({ "/404" }, {}, function(path)
+        return request { url = base .. path, stream = true }
+    end)[1]
+    t.eq({ streamed.ok, streamed.err.status, streamed.err.body }, { false, 404, "the words of the server" })
+    t.raises("batch: option 'accept' must be \"2xx\"", leat.batch, {}, { accept = "ok" }, get)
+end)
+
+t.test("a journalled batch calls an item again whose response was not ok", function()
+    local path, calls = os.tmpname(), 0
+    local function fn(item)
+        calls = calls + 1
+        local res = get(item)
+        return res.ok and res.body or res
+    end
+    for _ = 1, 2 do
+        local r = leat.batch(paths("/200", 1, "/404", 1), { journal = path }, fn)
+        t.eq({ r[1].value, r[2].ok, r[2].err.status }, { "the words of the server", false, 404 })
+    end
+    t.eq(calls, 3)
+    os.remove(path)
+end)
+
 t.test("a server that repeats the caller's secrets gets none of them into the failure of an item", function()
     local echo = leat.simulate("http://echo.test", function(req)
         return { status = 401, body = "bad key " .. tostring(req.headers.authorization) .. " "

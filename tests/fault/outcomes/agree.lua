@@ -1,6 +1,8 @@
 -- agree.lua LEAT FROM TO [virtual|socket|batch]: runs program.lua (or batch.lua, twice) for these seeds, and
 -- compares what the summary, --stats, --trace, --report, the files of a batch, the messages at the end, the
 -- exit status and the service's own counters say of one run.
+local reasons = require "leat.reasons"
+
 local leat_path, from, to, mode = arg[1], tonumber(arg[2]), tonumber(arg[3]), arg[4] or "virtual"
 local folder = arg[0]:match "^(.*)/[^/]*$"
 local scratch = os.tmpname()
@@ -245,17 +247,8 @@ local function compare_batch(arguments, before)
     end
     same("answers", #answers, before + stats.items_ok)
     local stopped = ran.told:find("leat: stopped: ", 1, true) ~= nil
-    local cut = 0 -- rows that were under way when the run was stopped: the next one sends them again
-    for _, name in ipairs(stopped and { "items_why_failed", "items_why_skipped" } or {}) do
-        for _, entry in ipairs(stats[name]) do
-            cut = cut + (entry.reason:find "^cancelled" and entry.count or 0)
-        end
-    end
-    local unwritten = stats.items_failed + stats.items_skipped - (#failures - bad)
-    if unwritten < 0 or unwritten > cut then
-        wrong("rows that failed:", stats.items_failed + stats.items_skipped, "and in the file:",
-            #failures - bad)
-    end
+    local lost = stats.items_failed + stats.items_skipped
+    same("rows that failed, and those in the file", lost, #failures - bad)
     local counted = {}
     for _, name in ipairs { "items_why_failed", "items_why_skipped" } do
         for _, entry in ipairs(stats[name]) do
@@ -281,18 +274,21 @@ local function compare_batch(arguments, before)
         return nil
     end
     same("rows answered", tonumber(line:match "^(%d+) rows? answered"), stats.items_ok)
-    local unsaid = stats.items_failed + stats.items_skipped - tonumber(line:match "(%d+) failed" or 0)
-    if unsaid < 0 or unsaid > cut then
-        wrong("rows that failed:", stats.items_failed + stats.items_skipped, "and in the summary:", line)
+    same("rows that failed, and those in the summary", lost, tonumber(line:match "(%d+) failed" or 0))
+    same("bad rows", tonumber(line:match "(%d+) bad" or 0), bad)
+    if lost > 0 and stats.items_skipped == 0 then
+        local why = line:match "failed (%b())"
+            or "(" .. tostring(ran.told:match("\n" .. lost .. " failed: ([^\n]*)")) .. ")"
+        same("reasons in the summary", why, "(" .. reasons.text(stats.items_why_failed) .. ")")
     end
     if stopped then
+        same("skipped rows of a run that was stopped", stats.items_skipped, 0)
         same("exit status", ran.status, 1)
         add("stopped", 1)
     else
         local rows = select(2, slurp(input):gsub("\n", ""))
         same("rows done before", tonumber(line:match "(%d+) done before" or 0), before)
         same("rows resumed", stats.items_resumed, before)
-        same("bad rows", tonumber(line:match "(%d+) bad" or 0), bad)
         same("rows", stats.items + bad, rows)
         same("exit status", ran.status, #failures > 0 and 4 or 0)
         for _, name in ipairs { "failed", "skipped" } do
