@@ -68,8 +68,8 @@ pool_take() {
 
 # pool_count NUMBER STATUS: counts the program and shows it.
 pool_count() {
-    local n=$1 code=$2 name=${pool_names[$1]} log=$pool_scratch/$1 verdict p=0 f=0 real=0
-    read -r real _ <<<"${pool_times[n]}"
+    local n=$1 code=$2 name=${pool_names[$1]} log=$pool_scratch/$1 verdict took p=0 f=0
+    took=$(awk '{ printf "%6.1f s, %.1f s of CPU", $1, $2 + $3 }' <<<"${pool_times[n]}")
     verdict=$(grep -aE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
     if [ -n "$verdict" ]; then
         p=${verdict%% *}
@@ -82,17 +82,17 @@ pool_count() {
         0) echo "  ended without a verdict" >>"$log" ;;
         124 | 137)
             pool_kill KILL "$n"
-            echo "  killed after ${real%.*} s (its limit is ${pool_limits[n]} s)" >>"$log"
+            echo "  killed: its limit is ${pool_limits[n]} s" >>"$log"
             ;;
         *) echo "  ended with status $code" >>"$log" ;;
         esac
     fi
     passed=$((passed + p)) failed=$((failed + f))
     if [ "$f" = 0 ]; then
-        printf '%-44s %4d passed  %6.1f s\n' "$name" "$p" "$real"
+        printf '%-44s %4d passed %s\n' "$name" "$p" "$took"
         grep -a '^ *skipped: ' "$log" | sed 's/^ */    | /'
     else
-        printf '%-44s %4d passed, %d FAILED  %6.1f s\n' "$name" "$p" "$f" "$real"
+        printf '%-44s %4d passed, %d FAILED %s\n' "$name" "$p" "$f" "$took"
         grep -av '^ok ' "$log" | tail -n 200 | sed 's/^/    | /'
     fi
     rm -f "$log" "$log.time"

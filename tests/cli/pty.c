@@ -29,7 +29,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-enum { MAX_ROWS = 60, MAX_COLS = 200, OUT_MAX = 8 << 20, STEP_S = 20 };
+enum { MAX_ROWS = 60, MAX_COLS = 200, OUT_MAX = 8 << 20, STEP_S = 100 };
 
 static wchar_t cells[MAX_ROWS][MAX_COLS];
 static int rows = 24, cols = 80, row, col, pending_wrap;

@@ -182,7 +182,7 @@ rm -f o new link hard
 
 begin "a device for the errors is written, not removed; a folder is no IN"
 mkfifo device
-timeout 60 cat device >got &
+timeout 200 cat device >got &
 reader=$!
 try "$LEAT" batch bad dev.out -q --errors device
 expect_status 4

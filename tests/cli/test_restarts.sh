@@ -22,7 +22,7 @@ fi
 
 # reached PORT: waits until somebody takes connections there, for half a minute at most.
 reached() {
-    local deadline=$((SECONDS + 30))
+    local deadline=$((SECONDS + 100))
     until (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
         [ "$SECONDS" -lt "$deadline" ] || return 1
         sleep 0.02
@@ -145,7 +145,7 @@ restarted() {
         cat ./*.err ./*.out 2>/dev/null | tail -n 20
         return
     fi
-    timeout 100 "$LEAT" post.lua "https://127.0.0.1:$port/" "$count" >out 2>err &
+    timeout 200 "$LEAT" post.lua "https://127.0.0.1:$port/" "$count" >out 2>err &
     client=$!
     for part in 1 2 3; do
         before=$((count * part / 4))

@@ -134,7 +134,7 @@ exec 9<>slow
 pid=$!
 has err 1 $pid
 expect_err written
-timeout 60 head -n 20000 <&9 >read.jsonl
+timeout 200 head -n 20000 <&9 >read.jsonl
 wait $pid
 exec 9<&-
 whole read.jsonl 20000

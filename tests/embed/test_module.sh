@@ -124,7 +124,7 @@ leat.run(function()
 end)
 LUA
     mkfifo told
-    timeout --foreground 60 luajit wait.lua >told 2>err &
+    timeout --foreground 200 luajit wait.lua >told 2>err &
     pid=$!
     read -r line <told
     expect_equal "$line" waiting

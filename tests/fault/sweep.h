@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { POINTS = 200, STUCK_AFTER_S = 60, ENOUGH_COMPLAINTS = 20, WARM_UP = 1 << 30 };
+enum { POINTS = 200, STUCK_AFTER_S = 200, ENOUGH_COMPLAINTS = 20, WARM_UP = 1 << 30 };
 
 static const char *sweep_name;
 static int sweep_complaints;

@@ -117,7 +117,7 @@ plan="write 1 ENOSPC"
 rm -f answers
 exec 8<>rows_to_come
 echo "row 1" >&8
-bad "$plan" /answers timeout 60 "$LEAT" batch - answers -q <rows_to_come
+bad "$plan" /answers timeout 200 "$LEAT" batch - answers -q <rows_to_come
 exec 8>&-
 expect_status 1
 named answers

@@ -236,7 +236,7 @@ for files in $(seq 3 40); do
     status=0
     (
         ulimit -n "$files"
-        exec timeout --kill-after=5 90 "$LEAT" few.lua $((files < 32 ? 1 : 60))
+        exec timeout --kill-after=5 200 "$LEAT" few.lua $((files < 32 ? 1 : 60))
     ) >out 2>err || status=$?
     said=$(cat out err)
     case "$status $said" in

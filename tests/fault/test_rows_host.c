@@ -366,7 +366,7 @@ TEST(a_forked_child_is_refused_everything_may_make_its_own_and_harms_its_parent_
     }
     pid_t child = fork();
     if (child == 0) {
-        alarm(30);
+        alarm(200);
         int let_through = try_everything(rt, false, "forked");
         leat_runtime *own = runtime();
         bool ok = own &&

@@ -158,9 +158,9 @@ function harness.stats_reset() assert(leat.request(harness.url .. "/stats/reset"
 --- How many requests with the header X-Id: id the fault server has seen.
 function harness.seen(id) return witness("/seen?id=" .. id).count end
 
---- Waits until fn() is true-like, and returns that; fails the test after `seconds` (10).
+--- Waits until fn() is true-like, and returns that; fails the test after `seconds` (60).
 function harness.wait_until(fn, seconds)
-    local deadline = leat.now() + (seconds or 10)
+    local deadline = leat.now() + (seconds or 60)
     repeat
         local v = fn()
         if v then return v end
@@ -234,7 +234,7 @@ end
 -- Handles close a turn or two after they were let go, so look again for a while.
 local function left_behind(before)
     local list
-    for turn = 1, 50 do
+    for turn = 1, 1000 do
         collectgarbage()
         collectgarbage()
         list = grown(before, snapshot())

@@ -30,7 +30,7 @@ run two echo "40 passed, 0 failed"
 check three true
 PROGRAMS
 expect_status 0
-shows "one  *3 passed  *[0-9.]* s$"
+shows "one  *3 passed  *[0-9.]* s, [0-9.]* s of CPU$"
 shows "two  *40 passed "
 expect_equal "$(tail -n 1 out)" "44 passed, 0 failed"
 
@@ -55,7 +55,7 @@ shows "    |   ended with status 9"
 shows "dies  *1 passed, 1 FAILED"
 shows "    |   ended with status 139"
 shows "hangs  *0 passed, 1 FAILED"
-shows "    |   killed after [0-9]* s (its limit is 1 s)"
+shows "    |   killed: its limit is 1 s"
 shows "lint  *0 passed, 1 FAILED"
 expect_equal "$(tail -n 1 out)" "7 passed, 7 failed"
 
