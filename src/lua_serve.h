@@ -32,6 +32,10 @@ struct server {
     struct simulation *simulation; /* NULL: stopped, or on sockets */
     uv_poll_t daemon_poll;         /* the library's epoll set */
     uv_poll_t watch_poll;          /* ours, see below */
+    uv_poll_t listen_poll;         /* of listen_fd; stopped while no connection may be accepted */
+    struct timer listen_timer;     /* when to try again */
+    int listen_fd;                 /* -1: listens no longer */
+    bool short_of_files;           /* the last connection could not be accepted */
     int watch_fd;           /* an epoll set of all connections, asked for their disconnect only */
     struct timer timer;     /* the library's own deadlines */
     bool run_soon;          /* the timer stands at "next turn" */
@@ -46,7 +50,7 @@ struct server {
     double timeout_s; /* for a head; and without a byte in a body or of a response */
     size_t max_body;
     bool quiet;          /* no longer listens; further requests on open connections get 503 */
-    unsigned refs;       /* the userdata, two uv handles, requests and connections */
+    unsigned refs;       /* the userdata, three uv handles, requests and connections */
     struct task *keeper; /* while the hook is on it; else NULL */
     struct task_hook keeper_hook; /* of the task whose end ends the server, see server_keep */
 
@@ -150,9 +154,13 @@ void server_keep(struct server *s, struct task *t);
 
 /* Lets the library take note of a resumed connection, in the loop's next turn. */
 void server_run_soon(struct server *s);
-/* Of the parts to each other: the daemon with its callbacks; connections that broke; nothing
- * suspended. */
-NODISCARD struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd);
+/* Of the parts to each other: the daemon with its callbacks, without a socket to listen on;
+ * connections that broke; nothing suspended. */
+NODISCARD struct MHD_Daemon *server_start_daemon(struct server *s);
+/* Closes the connection that has been idle for longest, where another one may need its place. */
+void server_make_room(struct server *s);
+/* A connection has ended: another one may be accepted. */
+void server_listen_again(struct server *s);
 void server_note_disconnects(struct server *s);
 /* Answers at once, in place of a handler, and closes the connection then. */
 enum MHD_Result server_reply(struct MHD_Connection *connection, unsigned status,

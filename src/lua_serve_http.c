@@ -13,6 +13,7 @@
 
 #define MAX_CONNECTIONS 20000u
 #define SPARE_FILES 64u
+#define CONNECTIONS_MARGIN 64u
 #define MAX_HEADERS 256u
 #define MAX_HEADER_BYTES ((size_t)64 << 10)
 /* More of a body that is too large anyway is not read to its end for the sake of a polite 413. */
@@ -293,7 +294,7 @@ static void await_more(struct peer *p)
     list_unlink(&p->node);
     list_push_back(&s->heads, &p->node);
     if (isinf(s->timeout_s))
-        return; /* in the list all the same: see make_room */
+        return; /* in the list all the same: see server_make_room */
     p->due_ns = loop_deadline_ns(loop, s->timeout_s);
     if (!s->head_timer.active)
         loop_timer_start(loop, &s->head_timer, p->due_ns);
@@ -339,11 +340,9 @@ void server_end_slow_heads(struct server *s)
     }
 }
 
-/* libmicrohttpd accepts no more at its limit: who has been idle for longest, behind an answer,
- * makes room. */
-static void make_room(struct server *s)
+void server_make_room(struct server *s)
 {
-    if (s->connections + 1 < s->most)
+    if (!s->short_of_files && s->connections + 1 < s->most)
         return;
     LIST_FOR(node, &s->heads)
     {
@@ -378,7 +377,7 @@ static void open_peer(struct server *s, struct MHD_Connection *connection, void 
         log_write(&s->rt->log, LOG_WARN, "serve: a connection cannot be watched: %s",
                   strerror(errno));
     await_more(p);
-    make_room(s);
+    server_make_room(s);
 }
 
 static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
@@ -400,6 +399,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
     s->connections--;
     list_unlink(&p->node);
     mem_free(&s->rt->mem, p);
+    server_listen_again(s);
     server_release(s);
 }
 
@@ -548,10 +548,24 @@ void incoming_over(struct incoming *r, enum incoming_end how)
         incoming_free(r);
 }
 
+/* Whole seconds, 0: no limit. */
+static unsigned library_timeout(const struct server *s)
+{
+    return s->timeout_s < UINT_MAX ? (unsigned)ceil(s->timeout_s) : 0;
+}
+
+/* A connection that the library has closed in the midst of a response keeps its descriptor until
+ * the library looks at it again, for which an epoll set gives no reason: with a time limit of its
+ * own it is looked at whenever the library runs. */
+static void let_go(struct server *s, struct MHD_Connection *connection)
+{
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, library_timeout(s) + 1);
+    server_run_soon(s);
+}
+
 static void on_done(void *arg, struct MHD_Connection *connection, void **context,
                     enum MHD_RequestTerminationCode code)
 {
-    UNUSED(connection);
     UNUSED(arg);
     struct incoming *r = *context;
     *context = NULL;
@@ -565,8 +579,11 @@ static void on_done(void *arg, struct MHD_Connection *connection, void **context
         incoming_over(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK      ? INCOMING_SENT
                          : code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN ? INCOMING_SERVER_CLOSED
                                                                           : INCOMING_CLIENT_GONE);
+    if (p && code != MHD_REQUEST_TERMINATED_COMPLETED_OK &&
+        code != MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN)
+        let_go(p->server, connection);
     if (p)
-        make_room(p->server);
+        server_make_room(p->server);
 }
 
 struct incoming *server_take(struct server *s)
@@ -588,6 +605,8 @@ void server_note_disconnects(struct server *s)
     int n = epoll_wait(s->watch_fd, ready, ARRAY_LEN(ready), 0);
     for (int i = 0; i < n; i++) {
         struct peer *p = ready[i].data.ptr;
+        if (p->gone)
+            continue; /* each shutdown is one more event */
         p->gone = true;
         /* Where the end came together with data, the library, whose epoll is edge-triggered, has
          * not seen it, and would wait for the rest of a request: this is another edge. */
@@ -613,18 +632,14 @@ static unsigned connection_limit(const struct server *s)
     return files > 2 * SPARE_FILES ? (unsigned)files - SPARE_FILES : SPARE_FILES;
 }
 
-/* Whole seconds, 0: no limit. */
-static unsigned library_timeout(const struct server *s)
-{
-    return s->timeout_s < UINT_MAX ? (unsigned)ceil(s->timeout_s) : 0;
-}
-
-struct MHD_Daemon *server_start_daemon(struct server *s, int listen_fd)
+struct MHD_Daemon *server_start_daemon(struct server *s)
 {
     s->most = connection_limit(s);
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
-                            MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-                            s->most, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_POOL_BYTES,
+    /* Its own limit is above ours: there it would break connections off instead of waiting. */
+    unsigned limit = s->most + CONNECTIONS_MARGIN;
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0,
+                            NULL, NULL, on_request, s, MHD_OPTION_CONNECTION_LIMIT, limit,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_POOL_BYTES,
                             MHD_OPTION_CONNECTION_TIMEOUT, library_timeout(s),
                             MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
                             on_request_line, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,

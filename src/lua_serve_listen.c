@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #define LISTEN_BACKLOG 4096
+#define ACCEPTS_AT_ONCE ((size_t)64)
+#define ACCEPT_AGAIN_MS 100 /* after a failure, unless a connection ends before */
 
 /* ---- driving the library ---- */
 
@@ -58,6 +60,85 @@ static void on_daemon_ready(uv_poll_t *poll, int status, int events)
     UNUSED(status);
     UNUSED(events);
     run(poll->data);
+}
+
+/* ---- accepting ----
+ *
+ * Not left to the library: once it is refused a descriptor, it accepts nobody until one of its
+ * connections ends, which may be never. */
+
+static void on_closed(uv_handle_t *handle);
+
+static void try_later(struct server *s, uint64_t ms)
+{
+    uv_poll_stop(&s->listen_poll);
+    loop_timer_start(&s->rt->loop, &s->listen_timer, loop_now_ns(&s->rt->loop) + ms * NS_PER_MS);
+}
+
+/* A connection, non-blocking; -1: there is none now. */
+static int accept_one(struct server *s, struct sockaddr_storage *from, socklen_t *len)
+{
+    int fd;
+    do {
+        *len = sizeof *from;
+        fd = accept4(s->listen_fd, (struct sockaddr *)from, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+    if (fd >= 0) {
+        s->short_of_files = false;
+    } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
+        /* It stays in the kernel's line. An idle connection gives its descriptor up. */
+        s->short_of_files = true;
+        if (errno == EMFILE)
+            log_short_of_files(&s->rt->log, "serve: clients have to wait", loop_file_limit());
+        server_make_room(s);
+        try_later(s, ACCEPT_AGAIN_MS);
+    }
+    return fd;
+}
+
+static void on_listen_ready(uv_poll_t *poll, int status, int events)
+{
+    struct server *s = poll->data;
+    struct sockaddr_storage from;
+    socklen_t len;
+    UNUSED(status);
+    UNUSED(events);
+    uint64_t before = s->accepted;
+    for (uint64_t n = 0; n < ACCEPTS_AT_ONCE; n++) {
+        /* The library may take them over at once, or when it runs. */
+        if (s->connections + (size_t)(n - (s->accepted - before)) >= s->most) {
+            uv_poll_stop(poll);
+            break;
+        }
+        int fd = accept_one(s, &from, &len);
+        if (fd < 0)
+            break;
+        MHD_add_connection(s->daemon, fd, (struct sockaddr *)&from, len);
+    }
+    run(s);
+}
+
+static void on_listen_timer(struct timer *t)
+{
+    struct server *s = CONTAINER_OF(t, struct server, listen_timer);
+    if (s->listen_fd >= 0 && s->connections < s->most)
+        uv_poll_start(&s->listen_poll, UV_READABLE, on_listen_ready);
+}
+
+void server_listen_again(struct server *s)
+{
+    if (s->listen_fd >= 0 && !uv_is_active((uv_handle_t *)&s->listen_poll))
+        loop_timer_start(&s->rt->loop, &s->listen_timer, loop_now_ns(&s->rt->loop));
+}
+
+static void stop_listening(struct server *s)
+{
+    if (s->listen_fd < 0)
+        return;
+    loop_timer_stop(&s->rt->loop, &s->listen_timer);
+    uv_close((uv_handle_t *)&s->listen_poll, on_closed);
+    close(s->listen_fd);
+    s->listen_fd = -1;
 }
 
 static void on_watch_ready(uv_poll_t *poll, int status, int events)
@@ -150,13 +231,15 @@ struct server *server_new(struct rt *rt, size_t max_body)
     struct server *s = mem_calloc(&rt->mem, sizeof *s);
     if (!s)
         return NULL;
-    *s = (struct server){.rt = rt, .max_body = max_body, .refs = 1, .watch_fd = -1};
+    *s =
+        (struct server){.rt = rt, .max_body = max_body, .refs = 1, .watch_fd = -1, .listen_fd = -1};
     struct list *lists[] = {&s->node,      &s->requests, &s->pending,
                             &s->acceptors, &s->idlers,   &s->heads};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     timer_init(&s->timer, on_timer);
     timer_init(&s->head_timer, on_head_timer);
+    timer_init(&s->listen_timer, on_listen_timer);
     list_init(&s->keeper_hook.node);
     return s;
 }
@@ -202,6 +285,37 @@ static enum err_kind start_virtual(struct server **out, struct rt *rt, const cha
     return ERR_NONE;
 }
 
+static enum err_kind set_not_started(const struct server *s, int code, struct err *err)
+{
+    err_set(err, ERR_IO, "serve: cannot serve on %s port %u: %s", s->host, s->port,
+            code ? strerror(code) : "libmicrohttpd did not start");
+    err->code = code;
+    return ERR_IO;
+}
+
+/* All three or none; a negative code of libuv's. */
+static int watch_all(struct server *s, int listen_fd)
+{
+    const struct {
+        uv_poll_t *poll;
+        int fd;
+        uv_poll_cb fn;
+    } all[] = {
+        {&s->daemon_poll, MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+         on_daemon_ready},
+        {&s->watch_poll, s->watch_fd, on_watch_ready},
+        {&s->listen_poll, listen_fd, on_listen_ready},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        int code = watch(s, all[i].poll, all[i].fd, all[i].fn);
+        while (code != 0 && i > 0)
+            uv_close((uv_handle_t *)all[--i].poll, on_closed);
+        if (code != 0)
+            return code;
+    }
+    return 0;
+}
+
 enum err_kind server_start(struct server **out, struct rt *rt, const char *host, uint16_t port,
                            size_t max_body, double timeout_s, struct err *err)
 {
@@ -216,39 +330,27 @@ enum err_kind server_start(struct server **out, struct rt *rt, const char *host,
     if (rc != ERR_NONE)
         goto fail;
     s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (s->watch_fd < 0) {
-        rc = err_set(err, ERR_IO, "serve: epoll_create: %s", strerror(errno));
-        close(listen_fd);
-        goto fail;
-    }
-    s->daemon = server_start_daemon(s, listen_fd);
+    errno = s->watch_fd >= 0 ? 0 : errno;
+    s->daemon = s->watch_fd >= 0 ? server_start_daemon(s) : NULL;
     if (!s->daemon) {
-        /* By then the library may have closed the socket or not: ask whether it is still ours. */
-        int listening = 0;
-        socklen_t len = sizeof listening;
-        if (getsockopt(listen_fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening)
-            close(listen_fd);
-        rc = err_set(err, ERR_IO, "serve: libmicrohttpd did not start");
+        rc = set_not_started(s, errno, err);
         goto fail;
     }
-    int daemon_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    int code = watch(s, &s->daemon_poll, daemon_fd, on_daemon_ready);
-    if (code == 0) {
-        code = watch(s, &s->watch_poll, s->watch_fd, on_watch_ready);
-        if (code != 0)
-            uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
-    }
+    int code = watch_all(s, listen_fd);
     if (code != 0) {
-        rc = err_set(err, ERR_IO, "serve: cannot watch the sockets: %s", uv_strerror(code));
+        rc = set_not_started(s, -code, err);
         MHD_stop_daemon(s->daemon);
         s->daemon = NULL;
         goto fail;
     }
+    s->listen_fd = listen_fd;
     server_started(s);
     *out = s;
     return ERR_NONE;
 
 fail:
+    if (listen_fd >= 0)
+        close(listen_fd);
     if (s->watch_fd >= 0)
         close(s->watch_fd);
     s->watch_fd = -1;
@@ -263,9 +365,7 @@ void server_quiesce(struct server *s)
     s->quiet = true;
     if (s->simulation)
         return;
-    int fd = MHD_quiesce_daemon(s->daemon);
-    if (fd >= 0)
-        close(fd);
+    stop_listening(s);
 }
 
 static void stop_daemon(struct server *s)
@@ -275,6 +375,7 @@ static void stop_daemon(struct server *s)
     s->quiet = true;
     loop_timer_stop(&s->rt->loop, &s->timer);
     loop_timer_stop(&s->rt->loop, &s->head_timer);
+    stop_listening(s);
     uv_close((uv_handle_t *)&s->daemon_poll, on_closed);
     uv_close((uv_handle_t *)&s->watch_poll, on_closed);
     /* The library aborts the process if it is stopped with a connection suspended. */

@@ -79,4 +79,71 @@ URL=$(cat other) try "$LEAT" guests.lua
 expect_status 0
 [ "$(grep -c 'further clients have to wait' other.err)" = 1 ] || fail "$(cat other.err)"
 
+# Uses up all descriptors when it is asked to. "later": gives them back soon after that.
+cat >full_server.lua <<'LUA'
+local server
+server = assert(leat.serve { handler = function(req)
+    if req.path == "/stream" then
+        local out = req:respond { headers = { ["Content-Type"] = "text/plain" } }
+        out:write "begun"
+        sleep(60)
+    elseif req.path == "/fill" then
+        local files = {}
+        repeat
+            local file = io.open "/dev/null"
+            files[#files + 1] = file
+        until not file
+        if arg[1] == "later" then
+            server.refill = spawn(function()
+                sleep(0.3)
+                for _, file in ipairs(files) do file:close() end
+            end)
+        else
+            server.files = files
+        end
+    end
+    return "fine"
+end })
+print(server.url)
+io.stdout:flush()
+sleep(60)
+LUA
+start_full() { # start_full HOW: sets URL
+    rm -f address.full
+    (ulimit -n 64 && exec "$LEAT" full_server.lua "$1" >address.full 2>full.err) &
+    lib_pids+=($!)
+    until [ -s address.full ]; do sleep 0.02; done
+    URL=$(cat address.full)
+}
+
+begin "a server without a descriptor closes an idle connection for a new client"
+cat >newcomers.lua <<'LUA'
+local url = os.getenv "URL"
+assert(assert(request { url = url .. "/stream", stream = true }):read() == "begun")
+assert(request(url .. "/fill"))
+local res = assert(gather { function() return request { url = url, timeout = 20 } end,
+    function() return request { url = url, timeout = 20 } end })
+assert(res[1].ok and res[2].ok)
+LUA
+start_full never
+try "$LEAT" newcomers.lua
+expect_status 0
+[ "$(grep -c 'clients have to wait' full.err)" = 1 ] || fail "$(cat full.err)"
+
+begin "a server that was short of descriptors for a moment accepts again, though none of its clients goes away"
+cat >newcomer.lua <<'LUA'
+local url, streams = os.getenv "URL", {}
+for i = 1, 2 do
+    streams[i] = assert(request { url = url .. "/stream", stream = true })
+    assert(streams[i]:read() == "begun")
+end
+assert(request(url .. "/fill"))
+local third = assert(request { url = url .. "/stream", stream = true }) -- on the connection that was idle
+assert(request { url = url, timeout = 20 })
+assert(third:read() == "begun")
+LUA
+start_full later
+try "$LEAT" newcomer.lua
+expect_status 0
+
 finish

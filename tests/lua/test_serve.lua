@@ -805,6 +805,47 @@ t.test("a handler may close its own server", function()
     t.fails("connect", leat.request(server.url))
 end)
 
+-- libmicrohttpd looks at a connection of which there is no news only where it is the oldest.
+t.test("a stream whose client went away gives its connection back, though an older client stays", function()
+    local server = serving(function(req)
+        if req.path == "/" then return "fine" end
+        local out = assert(req:respond {})
+        out:write "begun"
+        leat.sleep(1000)
+    end)
+    local older = raw(server):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    older:expect "fine"
+    for _ = 1, 10 do
+        local younger = raw(server):send "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"
+        younger:expect "begun"
+        younger:close()
+    end
+    t.wait_until(function() return server:stats().connections == 1 end)
+    older:close()
+    server:close()
+end)
+
+t.test("a handler that goes on without its client leaves the processor to others", function()
+    local began, over = leat.event(), leat.event()
+    local server = serving(function()
+        leat.finally(function()
+            began:set()
+            leat.sleep(1000)
+        end, function()
+            over:wait()
+        end)
+    end)
+    leat.wait_for(0.1, leat.request, server.url)
+    began:wait()
+    t.wait_until(function() return server:stats().gone == 1 end)
+    local before = os.clock()
+    leat.sleep(0.5)
+    local used = os.clock() - before
+    over:set()
+    assert(used < 0.05, ("%.2f s of the processor in half a second"):format(used))
+    server:close()
+end)
+
 t.test("a server whose task was cancelled before it began listens no longer", function()
     local url
     pcall(function()
