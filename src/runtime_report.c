@@ -193,7 +193,8 @@ void runtime_set_main(lua_State *L, leat_runtime *r, struct started *s, bool scr
     task_hook_remove(&r->main_hook);
     r->main = s->task;
     r->main_is_script = script;
-    r->main_ended = r->main_asked = r->stuck = r->rt.exit_requested = false;
+    r->main_ended = r->stuck = r->rt.exit_requested = false;
+    r->main_asked = s->done != NULL; /* the callback tells how it ended */
     r->rt.exit_code = 0;
     snprintf(r->main_name, sizeof r->main_name, "%s", s->name);
     r->main_hook.fn = main_ended;
