@@ -3,6 +3,18 @@
 #include <string.h>
 #include <strings.h>
 
+/* Whether libcurl's words for a connection that failed name another host than the target. */
+static bool went_elsewhere(const struct exchange *x)
+{
+    static const char words[] = "Failed to connect to ";
+    const char *host = x->url->origin->host, *at = strstr(x->curl_text, words);
+    if (!at)
+        return false;
+    at += sizeof words - 1;
+    size_t len = strcspn(host += host[0] == '[', "]");
+    return strncasecmp(at, host, len) != 0 || strncmp(at + len, " port ", 6) != 0;
+}
+
 /* The proxy's URL; NULL: the connection is made without one. */
 static const char *proxy_of(const struct exchange *x)
 {
@@ -14,7 +26,8 @@ static const char *proxy_of(const struct exchange *x)
     /* libcurl does not tell whether no_proxy let this one past the environment's proxy. */
     bool may_pass = getenv("no_proxy") || getenv("NO_PROXY");
     const struct origin *g = x->url->origin;
-    return may_pass && x->connect_port == g->port ? NULL : engine_environment_proxy(g->https);
+    bool passed = may_pass && x->connect_port == g->port && !went_elsewhere(x);
+    return passed ? NULL : engine_environment_proxy(g->https);
 }
 
 static bool begins(const char *url, const char *scheme)
@@ -120,6 +133,37 @@ bool failure_tls_to_proxy(const struct exchange *x)
     return url && begins(url, "https:") && connected == 0;
 }
 
+/* Why no connection to a proxy of this URL can be tried; NULL: it can. */
+static const char *unusable(const char *url)
+{
+    static const char *const schemes[] = {"http",    "https",  "socks",  "socks4",
+                                          "socks4a", "socks5", "socks5h"};
+    char *scheme = NULL;
+    CURLU *u = curl_url();
+    if (!u)
+        return NULL;
+    CURLUcode rc =
+        curl_url_set(u, CURLUPART_URL, url, CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME);
+    const char *why = rc == CURLUE_OK || rc == CURLUE_OUT_OF_MEMORY ? NULL : curl_url_strerror(rc);
+    if (rc == CURLUE_OK && curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK) {
+        why = "its scheme is not http, https, socks4, socks4a, socks5 or socks5h";
+        for (size_t i = 0; i < ARRAY_LEN(schemes); i++)
+            why = why && strcasecmp(scheme, schemes[i]) == 0 ? NULL : why;
+    }
+    curl_free(scheme);
+    curl_url_cleanup(u);
+    return why;
+}
+
+static void set_unusable(const struct exchange *x, const char *why, struct err *err)
+{
+    char proxy[160];
+    err_set(err, ERR_INVALID, "%s%s cannot be used: %s",
+            failure_proxy_text(x, proxy) ? proxy : "the proxy",
+            x->transfer->spec.proxy ? "" : ", which the environment names,", why);
+    err_reason(err, "proxy");
+}
+
 bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err)
 {
     long status = 0;
@@ -132,7 +176,16 @@ bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err
         return true;
     }
     bool tunnel = x->url->origin->https || begins(url, "socks");
+    const char *why;
     switch (code) {
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_URL_MALFORMAT:
+        why = unusable(url);
+        if (why)
+            set_unusable(x, why, err);
+        return why != NULL;
     case CURLE_PROXY:
         set_socks(x, err);
         return true;

@@ -124,4 +124,31 @@ expect_err "'10.0.0.0/99' is no rule"
 try "$LEAT" --allow-connect
 expect_status 2
 
+begin "a proxy of the environment that cannot be used is named, with what is wrong with it"
+# through PROXY URL: what a request says.
+through() {
+    env no_proxy=no.test http_proxy="$1" https_proxy="$1" timeout 30 "$LEAT" \
+        -e "local _, err = request '$2' print(err.kind, err.reason, err.retryable, err.message)"
+}
+for url in http://example.test/ https://example.test/; do
+    while read -r proxy wrong; do
+        told=$(through "$proxy" $url)
+        [[ $told == invalid*proxy*false*"the proxy $proxy, which the environment names, cannot be used: "*"$wrong"* ]] ||
+            fail "$proxy: $told"
+    done <<PROXIES
+http://127.0.0.1:99999 Port number
+127.0.0.1:port Port number
+::: Port number
+http:// No host
+http://[::1 Bad IPv6 address
+ftp://127.0.0.1:1 its scheme is not http
+socks9://127.0.0.1:1 its scheme is not http
+PROXIES
+    # On the port of the target, where nothing but libcurl's words tells whether no_proxy let it pass.
+    for proxy in http://127.0.0.1:80 http://127.0.0.1:443 socks5h://127.0.0.1:80; do
+        [[ $(through $proxy $url) == connect*proxy*true*"cannot connect to the proxy $proxy: Connection refused"* ]] ||
+            fail "$proxy: $(through $proxy $url)"
+    done
+done
+
 finish
