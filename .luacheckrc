@@ -15,10 +15,10 @@ files["tests"] = { read_globals = script_globals }
 -- What tests/fault/test_rows_memory.c gives to its scripts.
 files["tests/fault/memory"] = { globals = { "kept" }, read_globals = { "expect", "host" } }
 -- os.exit runs clean-ups first.
-files["lua/leat/blocking.lua"] = { globals = { "os.execute", "io.open", "io.popen", "io.read", "io.lines" } }
-files["lua/leat/limited.lua"] = { globals = { "jit", "debug.sethook", "table.sort" } }
-files["lua/leat/printing.lua"] = { globals = { "print", "io.write" } }
-files["lua/leat/setup.lua"] = { globals = { "os.exit" } }
+files["lua/leat/state/blocking.lua"] = { globals = { "os.execute", "io.open", "io.popen", "io.read", "io.lines" } }
+files["lua/leat/state/time_limit_guards.lua"] = { globals = { "jit", "debug.sethook", "table.sort" } }
+files["lua/leat/state/print_redirect.lua"] = { globals = { "print", "io.write" } }
+files["lua/leat/state/setup.lua"] = { globals = { "os.exit" } }
 -- Hosts of leat.so.
 for _, file in ipairs { "scripts/embed/nvim_complete.lua", "tests/embed/module/nvim.lua" } do
     files[file] = { read_globals = { vim = { other_fields = true, fields = { notify = { read_only = false } } } } }
@@ -27,6 +27,6 @@ files["tests/embed/state"] = { globals = { "kept", "compare" }, read_globals = {
 files["scripts/embed/love"] = { globals = { "love" } }
 files["tests/embed/module/love"] = { globals = { "love" } }
 -- A table of words, one line each.
-files["lua/leat/foreign.lua"] = { max_string_line_length = false }
+files["lua/leat/internal/foreign.lua"] = { max_string_line_length = false }
 -- Scripts and messages, a line each.
 files["tests/lua/test_slips.lua"] = { max_line_length = 120 }

@@ -9,7 +9,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$leat" batch --help >"$scratch/batch"
 "$leat" mock --help >"$scratch/mock" || echo "not in this build" >"$scratch/mock"
 cat >"$scratch/write.lua" <<LUA
-local manual = require "leat.manual"
+local manual = require "leat.repl.manual"
 local function read(name) local f = assert(io.open("$scratch/" .. name)) local s = f:read "*a" f:close() return s end
 local function write(name, text) local f = assert(io.open("$folder/" .. name, "w")) assert(f:write(text)) f:close() end
 write("leat.1", manual.command(read "main", read "batch", read "mock"))

@@ -2,11 +2,11 @@
 -- increase, multiplicative decrease, as TCP finds the capacity of a path: V. Jacobson, "Congestion Avoidance
 -- and Control", 1988. After a cut it comes back in steps of half the way to what was being served when it was
 -- cut, as in L. Xu, K. Harfoush, I. Rhee, "Binary Increase Congestion Control", 2004. A service that limits
--- the rate, rather than how many there are at once, is met by a gate (leat.gate).
-local check = require "leat.check"
-local gates = require "leat.gate"
-local policy = require "leat.policy"
-local rules = require "leat.retry_rules"
+-- the rate, rather than how many there are at once, is met by a gate (leat.policy.gate).
+local check = require "leat.internal.check"
+local gates = require "leat.policy.gate"
+local policy = require "leat.policy.common"
+local rules = require "leat.policy.retry_rules"
 local sync = require "leat.sync"
 local task = require "leat.task"
 

@@ -1,9 +1,9 @@
 -- Batches with a barrier between them.
-local check = require "leat.check"
-local expected = require "leat.expected"
+local check = require "leat.internal.check"
+local expected = require "leat.internal.expected"
 local gather = require "leat.gather"
-local policy = require "leat.policy"
-local results = require "leat.results"
+local policy = require "leat.policy.common"
+local results = require "leat.internal.results"
 local task = require "leat.task"
 
 local M = {}
@@ -110,7 +110,7 @@ function M.batch(items, opts, fn)
     return gather.with_journal("batch", opts, true, function(journal)
         local all, err = policy.within(scope, run, journal, jobs, size, interval, settle, opts.on_batch)
         if all and not opts.on_batch then
-            require("leat.no_result").look("batch", fn, all, settle)
+            require("leat.internal.no_result").look("batch", fn, all, settle)
         end
         return all, err
     end)

@@ -1,9 +1,9 @@
 -- Circuit breaker: calls to a service that is down are refused at once, until a probe finds it well again.
-local check = require "leat.check"
+local check = require "leat.internal.check"
 local errors = require "leat.error"
-local policy = require "leat.policy"
+local policy = require "leat.policy.common"
 local task = require "leat.task"
-local window = require "leat.window"
+local window = require "leat.policy.failure_window"
 
 local huge = math.huge
 local now = task.now

@@ -1,6 +1,6 @@
 -- Error values: what a failed operation returns beside nil.
-local check = require "leat.check"
-local meta = check.class(require("leat.core.task").error_meta, "error")
+local check = require "leat.internal.check"
+local meta = check.class(require("leat.native.task").error_meta, "error")
 
 local M = {}
 

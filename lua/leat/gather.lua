@@ -1,14 +1,14 @@
 -- Many at once: gather, map, each, as_completed, race, group. All are loops over one C primitive, a group
 -- of tasks whose ends come up in order.
-local core = require "leat.core"
-local task = require "leat.core.task"
-local check = require "leat.check"
-local draw = require "leat.draw"
+local core = require "leat.internal.await"
+local task = require "leat.native.task"
+local check = require "leat.internal.check"
+local draw = require "leat.internal.producer"
 local errors = require "leat.error"
-local expected = require "leat.expected"
-local policy = require "leat.policy"
-local reasons = require "leat.reasons"
-local results_of = require "leat.results"
+local expected = require "leat.internal.expected"
+local policy = require "leat.policy.common"
+local reasons = require "leat.internal.reasons"
+local results_of = require "leat.internal.results"
 local sync = require "leat.sync"
 
 local await = core.await
@@ -345,7 +345,7 @@ function M.map(items, fn, opts)
         if not results then
             return nil, err
         elseif not opts.on_result then
-            require("leat.no_result").look("map", fn, results, opts.settle)
+            require("leat.internal.no_result").look("map", fn, results, opts.settle)
         end
         return results
     end)

@@ -1,11 +1,11 @@
 -- For hosts that bring their own Lua state and load leat.so: who turns the crank.
-local core = require "leat.core"
-local check = require "leat.check"
-local task = require "leat.core.task"
+local core = require "leat.internal.await"
+local check = require "leat.internal.check"
+local task = require "leat.native.task"
 
 local M = {}
 
-local host = package.preload["leat.core.host"] and core.require "leat.core.host"
+local host = package.preload["leat.native.host"] and core.require "leat.native.host"
 
 local function needed(who, instead)
     if not host then

@@ -1,16 +1,16 @@
 -- HTTP: request, client, and what comes back.
-local await = require("leat.core").await
-local check = require "leat.check"
-local content = require "leat.content"
-local core = require "leat.core.request"
+local await = require("leat.internal.await").await
+local check = require "leat.internal.check"
+local content = require "leat.http.options"
+local core = require "leat.native.request"
 local error_value = require "leat.error"
-local expected = require "leat.expected"
-local headers = require "leat.headers"
+local expected = require "leat.internal.expected"
+local headers = require "leat.http.headers"
 local json = require "leat.json"
-local failed = require("leat.core.task").failed
-local scope_of = require("leat.policy").scope
-local unseen = require "leat.unseen"
-local url_of = require "leat.url"
+local failed = require("leat.native.task").failed
+local scope_of = require("leat.policy.common").scope
+local unseen = require "leat.internal.unseen"
+local url_of = require "leat.internal.url"
 
 local start = core.start
 
@@ -103,7 +103,7 @@ end
 for _, name in ipairs { "read", "chunks", "lines", "events", "next_event", "close", "each_chunk", "each_line",
     "each_event" } do
     methods[name] = function(...)
-        local method = require("leat.stream")[name]
+        local method = require("leat.http.stream")[name]
         methods[name] = method
         return method(...)
     end
@@ -296,8 +296,8 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
             end
             return respond(...)
         end
-        res, err = respond_here(require("leat.upload").perform(body, handle, streaming, spec, defaults, url,
-            method, content_type, auth, jar, once()))
+        res, err = respond_here(require("leat.http.upload").perform(body, handle, streaming, spec, defaults,
+            url, method, content_type, auth, jar, once()))
     else
         res, err = respond_stream(handle, await(start(spec, defaults, url, method, body, content_type, auth,
             handle, nil, jar, once())))
@@ -310,14 +310,15 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
     elseif spec.sink == nil then
         return res
     elseif rawget(res, "ok") then -- rawget: this is not the script's look at it
-        return require("leat.upload").sink(res, spec.sink)
+        return require("leat.http.upload").sink(res, spec.sink)
     end
-    return require("leat.upload").whole(res)
+    return require("leat.http.upload").whole(res)
 end
 
 local function wrong_url(spec, url)
     for name in pairs(url == nil and spec or {}) do
-        local instead = type(name) == "string" and require("leat.foreign").option(name, { url = true })
+        local instead = type(name) == "string"
+            and require("leat.internal.foreign").option(name, { url = true })
         if instead then
             check.fail(("request: unknown option %s: write %s"):format(check.picture(name), instead))
         end

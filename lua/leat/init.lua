@@ -1,5 +1,5 @@
 -- The table that `require "leat"` returns.
-local core = require "leat.core"
+local core = require "leat.internal.await"
 local task = require "leat.task"
 
 local leat = {
@@ -55,7 +55,7 @@ local lazy = {
     step = { "leat.host", "step" },
     backend_fd = { "leat.host", "backend_fd" },
     timeout = { "leat.host", "timeout" },
-    version = { "leat.core.version" },
+    version = { "leat.native.version" },
 }
 
 setmetatable(leat, {
@@ -63,7 +63,7 @@ setmetatable(leat, {
     __index = function(t, name)
         local where = lazy[name]
         if not where then
-            return core.require "leat.check".foreign("leat", "leat")(t, name)
+            return core.require "leat.internal.check".foreign("leat", "leat")(t, name)
         end
         local value = core.require(where[1])
         if where[2] then

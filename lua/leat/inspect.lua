@@ -1,5 +1,5 @@
 -- Shows any value to a person, in bounded space whatever its size.
-local check = require "leat.check"
+local check = require "leat.internal.check"
 local json_null = require("leat.json").null
 
 local getinfo, next, rawget, type, tostring = debug.getinfo, next, rawget, type, tostring

@@ -2,21 +2,21 @@
 --
 -- A file of JSON lines. The first tells what it is; each further one is an item that has ended:
 -- {"key":..., "ok":true, "value":...} or {"key":..., "ok":false, "error":{...}}.
-local check = require "leat.check"
-local drain = require "leat.drain"
+local check = require "leat.internal.check"
+local drain = require "leat.internal.graceful"
 local errors = require "leat.error"
-local file = require "leat.file"
+local file = require "leat.internal.file"
 local json = require "leat.json"
-local keyset = require "leat.keyset"
-local lines = require "leat.lines"
+local keyset = require "leat.internal.fingerprint_set"
+local lines = require "leat.internal.lines"
 local log = require "leat.log"
-local policy = require "leat.policy"
-local secrets = require "leat.secrets"
-local storable = require "leat.storable"
+local policy = require "leat.policy.common"
+local secrets = require "leat.repl.secrets"
+local storable = require "leat.internal.storable"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
-local redact = require("leat.core.util").redact
+local redact = require("leat.native.util").redact
 local sha256 = require("leat.util").sha256
 
 local M = {}

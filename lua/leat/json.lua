@@ -1,7 +1,7 @@
 -- JSON, strict in both directions and exact: what decode takes apart, encode puts together again.
-local check = require "leat.check"
-local core = require "leat.core.json"
-local runtime = require "leat.core.runtime"
+local check = require "leat.internal.check"
+local core = require "leat.native.json"
+local runtime = require "leat.native.runtime"
 
 local M = {}
 

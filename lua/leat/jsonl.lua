@@ -1,9 +1,9 @@
 -- JSON lines: one value a line, read lazily and written in order, off the loop's thread.
-local check = require "leat.check"
-local file = require "leat.file"
+local check = require "leat.internal.check"
+local file = require "leat.internal.file"
 local json = require "leat.json"
-local lines = require "leat.lines"
-local storable = require "leat.storable"
+local lines = require "leat.internal.lines"
+local storable = require "leat.internal.storable"
 
 local M = {}
 

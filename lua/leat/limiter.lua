@@ -1,11 +1,11 @@
 -- Rate limiter: requests and tokens per minute, evenly. First come, first served.
-local check = require "leat.check"
+local check = require "leat.internal.check"
 local errors = require "leat.error"
-local outside = require "leat.outside"
-local meter = require "leat.meter"
-local policy = require "leat.policy"
-local reservation = require "leat.reservation"
-local rules = require "leat.retry_rules"
+local outside = require "leat.internal.outside"
+local meter = require "leat.policy.rate_bucket"
+local policy = require "leat.policy.common"
+local reservation = require "leat.policy.reservation"
+local rules = require "leat.policy.retry_rules"
 local sync = require "leat.sync"
 local task = require "leat.task"
 

@@ -1,8 +1,8 @@
 -- Messages for people: to standard error, or to the host's sink. Data goes to standard output.
-local check = require "leat.check"
-local core = require "leat.core.util"
+local check = require "leat.internal.check"
+local core = require "leat.native.util"
 local errors = require "leat.error"
-local secrets = require "leat.secrets"
+local secrets = require "leat.repl.secrets"
 
 local M = {}
 

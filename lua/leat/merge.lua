@@ -1,8 +1,8 @@
 -- merge: many iterators and streams read at once, their items in the order in which they come.
-local core = require "leat.core"
-local task = require "leat.core.task"
-local check = require "leat.check"
-local draw = require "leat.draw"
+local core = require "leat.internal.await"
+local task = require "leat.native.task"
+local check = require "leat.internal.check"
+local draw = require "leat.internal.producer"
 local errors = require "leat.error"
 local sync = require "leat.sync"
 
@@ -28,7 +28,7 @@ local function reader_of(source, who)
     end
     local mt = getmetatable(source)
     if type(source) == "table" and source._stream then
-        return require("leat.stream").reader(source)
+        return require("leat.http.stream").reader(source)
     elseif type(mt) == "table" and mt.__call then
         return source
     elseif (type(source) == "table" or type(source) == "userdata") and mt and source.iter then

@@ -1,12 +1,12 @@
 -- `leat mock`: an OpenAI-compatible server for tests and first steps. It answers at once or slowly, limits
 -- the rate, fails and breaks streams as told, the same way for the same seed.
-local answer = require "leat.mock_answer"
-local check = require "leat.check"
-local chat = require "leat.mock_chat"
-local draw = require "leat.mock_draw"
+local answer = require "leat.mock.answer"
+local check = require "leat.internal.check"
+local chat = require "leat.mock.chat"
+local draw = require "leat.mock.random"
 local errors = require "leat.error"
 local json = require "leat.json"
-local limits = require "leat.mock_limits"
+local limits = require "leat.mock.rate_limits"
 local serve = require "leat.serve"
 local tasks = require "leat.task"
 
@@ -226,7 +226,7 @@ end
 --- The command `leat mock`: serves until it is interrupted. Ends the process with 2 for wrong arguments.
 ---@param args table list of strings
 function M.main(args)
-    local cli = require "leat.mock_cli"
+    local cli = require "leat.mock.cli"
     for _, a in ipairs(args) do
         if a == "-h" or a == "--help" then
             io.stdout:write(cli.USAGE)

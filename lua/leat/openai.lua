@@ -1,15 +1,15 @@
 -- OpenAI and what speaks like it: chat completions, whole and streamed, embeddings, models.
-local answers = require "leat.openai_reply"
-local check = require "leat.check"
+local answers = require "leat.openai.reply"
+local check = require "leat.internal.check"
 local errors = require "leat.error"
 local http = require "leat.http"
 local json = require "leat.json"
-local policy = require "leat.policy"
-local redactor = require "leat.redactor"
-local runtime = require "leat.core.runtime"
+local policy = require "leat.policy.common"
+local redactor = require "leat.internal.redactor"
+local runtime = require "leat.native.runtime"
 local util = require "leat.util"
 
-local redact = require("leat.core.util").redact
+local redact = require("leat.native.util").redact
 
 local M = {}
 
@@ -177,7 +177,7 @@ end
 local function text_of(message)
     local content = message.content
     if type(content) == "table" then
-        return require("leat.openai_merge").text_of(content)
+        return require("leat.openai.merge").text_of(content)
     end
     return type(content) == "string" and content or ""
 end
@@ -267,7 +267,7 @@ function Client:stream(prompt, opts)
     elseif body.stream_options == false then
         body.stream_options = nil
     end
-    local open = require("leat.openai_stream").open
+    local open = require("leat.openai.stream").open
     return call(self, function(_, spec)
         spec.stream = true
         return open(self, spec, tell)

@@ -1,17 +1,17 @@
 -- Pipelines: many calls through all of the policies, counted and measured.
-local check = require "leat.check"
-local core = require "leat.core"
-local drain = require "leat.drain"
-local expected = require "leat.expected"
-local gates = require "leat.gate"
+local check = require "leat.internal.check"
+local core = require "leat.internal.await"
+local drain = require "leat.internal.graceful"
+local expected = require "leat.internal.expected"
+local gates = require "leat.policy.gate"
 local gather = require "leat.gather"
-local item = require "leat.pipeline_item"
-local outcomes = require "leat.outcomes"
-local policy = require "leat.policy"
-local progress = require "leat.progress"
-local runs = require "leat.pipeline_run"
+local item = require "leat.pipeline.item"
+local outcomes = require "leat.pipeline.outcomes"
+local policy = require "leat.policy.common"
+local progress = require "leat.pipeline.progress"
+local runs = require "leat.pipeline.run"
 local sync = require "leat.sync"
-local tally = require "leat.tally"
+local tally = require "leat.pipeline.stats"
 
 local M = {}
 

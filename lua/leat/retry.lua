@@ -2,17 +2,17 @@
 --
 -- Back-off is exponential with full jitter, as measured in M. Brooker, "Exponential Backoff And Jitter", AWS
 -- Architecture Blog, 2015. What a server says about when to come back (RFC 9110, 10.2.3) comes first.
-local budgets = require "leat.retry_budget"
-local check = require "leat.check"
+local budgets = require "leat.policy.retry_budget"
+local check = require "leat.internal.check"
 local errors = require "leat.error"
-local pauses = require "leat.retry_pause"
-local policy = require "leat.policy"
-local rules = require "leat.retry_rules"
+local pauses = require "leat.policy.retry_pause"
+local policy = require "leat.policy.common"
+local rules = require "leat.policy.retry_rules"
 local task = require "leat.task"
-local unseen = require "leat.unseen"
+local unseen = require "leat.internal.unseen"
 
 local huge, max, min = math.huge, math.max, math.min
-local random = require("leat.core.runtime").random or math.random -- a host's own is left alone
+local random = require("leat.native.runtime").random or math.random -- a host's own is left alone
 local now = task.now
 
 local M = {}

@@ -1,13 +1,13 @@
 -- An HTTP server: each request is a task. On libmicrohttpd (src/lua_serve*.c).
-local check = require "leat.check"
-local core = require "leat.core"
+local check = require "leat.internal.check"
+local core = require "leat.internal.await"
 local errors = require "leat.error"
 local json = require "leat.json"
 local log = require "leat.log"
-local redact = require("leat.core.util").redact
-local serve = require "leat.core.serve"
-local sync = require "leat.core.sync"
-local task = require "leat.core.task"
+local redact = require("leat.native.util").redact
+local serve = require "leat.native.serve"
+local sync = require "leat.native.sync"
+local task = require "leat.native.task"
 local tasks = require "leat.task"
 
 local await, note = core.await, task.note

@@ -1,8 +1,8 @@
 -- Standard input without stopping the other tasks, which io.read and io.lines do. One task reads at a
 -- time; what a cancelled read had taken is there for the next.
-local check = require "leat.check"
-local core = require "leat.core.util"
-local await = require("leat.core").await
+local check = require "leat.internal.check"
+local core = require "leat.native.util"
+local await = require("leat.internal.await").await
 
 local M = {}
 

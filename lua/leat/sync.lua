@@ -1,9 +1,9 @@
 -- Semaphore, queue and event.
-local bug = require "leat.bug"
-local core = require "leat.core"
-local sync = require "leat.core.sync"
-local task = require "leat.core.task"
-local check = require "leat.check"
+local bug = require "leat.internal.bug"
+local core = require "leat.internal.await"
+local sync = require "leat.native.sync"
+local task = require "leat.native.task"
+local check = require "leat.internal.check"
 local errors = require "leat.error"
 
 local await = core.await

@@ -1,9 +1,9 @@
 -- Tasks: waiting, spawning, limits and clean-up.
-local core = require "leat.core"
-local task = require "leat.core.task"
-local check = require "leat.check"
+local core = require "leat.internal.await"
+local task = require "leat.native.task"
+local check = require "leat.internal.check"
 local errors = require "leat.error"
-local scrubbed = require("leat.core.util").scrubbed
+local scrubbed = require("leat.native.util").scrubbed
 
 local await = core.await
 local unpack = unpack
@@ -277,12 +277,12 @@ end
 
 -- Internal: what the runtime tells of a run that cannot go on.
 function Tasks:_stuck()
-    return core.require("leat.stuck").report(self, describe)
+    return core.require("leat.internal.deadlock").report(self, describe)
 end
 
 -- Internal: with -v, now and then.
 function Tasks:_tell_waits(seconds)
-    for _, line in ipairs(core.require("leat.stuck").long_waits(self, describe, seconds)) do
+    for _, line in ipairs(core.require("leat.internal.deadlock").long_waits(self, describe, seconds)) do
         core.require("leat.log").debug(line)
     end
 end

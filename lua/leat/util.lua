@@ -1,6 +1,6 @@
 -- Identifiers, encodings and digests that API clients need on day one.
-local check = require "leat.check"
-local core = require "leat.core.util"
+local check = require "leat.internal.check"
+local core = require "leat.native.util"
 
 local M = {}
 

@@ -13,11 +13,11 @@ local BASE = "http://api.example"
 
 -- ---- the public functions
 
-package.loaded["leat.core.repl"] = {
+package.loaded["leat.native.repl"] = {
     sources = function()
         local found = {}
-        for path in io.popen("ls '" .. root .. "'/lua/leat/*.lua"):lines() do
-            local name = path:match "([^/]*)%.lua$"
+        for path in io.popen("find '" .. root .. "/lua/leat' -name '*.lua' | sort"):lines() do
+            local name = path:match "/lua/leat/(.*)%.lua$":gsub("/", ".")
             local file = assert(io.open(path, "rb"))
             found["leat" .. (name == "init" and "" or "." .. name)] = file:read "*a"
             file:close()
@@ -25,7 +25,7 @@ package.loaded["leat.core.repl"] = {
         return found
     end,
 }
-local names = require("leat.help").names()
+local names = require("leat.repl.help").names()
 
 -- ---- valid calls: a function that gives the object (for a method) and the arguments
 
@@ -240,7 +240,7 @@ local function complain(what, text)
 end
 
 local INSIDE = {
-    "leat/[%w_]+%.lua", "'%?'", " %?: ", "upvalue", "userdata", "bad argument", "_start", "core%.",
+    "leat/[%w_/]+%.lua", "'%?'", " %?: ", "upvalue", "userdata", "bad argument", "_start", "native%.",
     "<lightuser", "to index a", "to call a", "perform arithmetic", "to concatenate", "to compare", "local '",
     "field '_", "%(null%)", "%[C%]", "nil value",
 }
@@ -360,7 +360,7 @@ local function options_of(what, fn, sample, place)
     return options
 end
 
-local util = require "leat.core.util"
+local util = require "leat.native.util"
 local MUST_HIDE = { auth = true, headers = true, api_key = true, bearer = true, basic = true, proxy = true,
     key = true, query = true, form = true, multipart = true }
 
@@ -398,7 +398,7 @@ local function try_options(name, fn, sample, place)
     for _, option in ipairs(options) do
         known[option] = true
     end
-    for option in pairs(require("leat.help").option_names(name)) do -- where any is passed on, these are named
+    for option in pairs(require("leat.repl.help").option_names(name)) do -- where any is passed on
         options[#options + 1] = not known[option] and option or nil
     end
     local n = math.max(select("#", sample()), place)

@@ -254,7 +254,7 @@ for price in 1 1,x -1,1 1,2,3 nan,1; do
 done
 
 begin "a second process on the same OUT is refused"
-"$LEAT" -e 'local f = assert(require("leat.file").open("locked.out", "a")) assert(f:lock()) print "held" io.stdout:flush() sleep(60)' >held &
+"$LEAT" -e 'local f = assert(require("leat.internal.file").open("locked.out", "a")) assert(f:lock()) print "held" io.stdout:flush() sleep(60)' >held &
 lib_pids+=($!)
 lines_of held 1 $!
 try "$LEAT" batch in locked.out

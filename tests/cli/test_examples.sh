@@ -20,17 +20,18 @@ extract() { # extract FILE NAME
         }' "$1"
 }
 
-for file in "$root"/lua/leat/*.lua; do
-    extract "$file" "$(basename "$file" .lua)"
-done
+while read -r file; do
+    mkdir -p "$scratch/$(dirname "$file")"
+    extract "$root/lua/leat/$file.lua" "$file"
+done < <(cd "$root/lua/leat" && find . -name "*.lua" | sed 's|^\./||; s|\.lua$||' | sort)
 
 begin "there are examples"
-ls "$scratch"/*:*.lua >/dev/null 2>&1 || fail "none found"
+find "$scratch" -name "*:*.lua" | grep -q . || fail "none found"
 
 while read -r line_of; do
     begin "the example at lua/leat/${line_of/:/.lua:}"
     try "$LEAT" "$line_of.lua" </dev/null
     expect_status 0
-done < <(cd "$scratch" && printf '%s\n' *:*.lua | sed 's/\.lua$//' | sort -t: -k1,1 -k2,2n)
+done < <(cd "$scratch" && find . -name "*:*.lua" | sed 's|^\./||; s/\.lua$//' | sort -t: -k1,1 -k2,2n)
 
 finish

@@ -19,7 +19,7 @@ expect_equal "$(cat out)" "300	0	nil"
 
 begin "with none left each call says so, and all works again when there are some"
 cat >none.lua <<LUA
-local file = require "leat.file"
+local file = require "leat.internal.file"
 assert(request("$url")) -- resolvers and their like have opened theirs
 local held = {}
 local function take_all()

@@ -17,7 +17,7 @@ else
 fi
 
 begin "each public function is in leat(3) with its example"
-echo 'for _, name in ipairs(require("leat.help").names()) do print(name) end' | "$LEAT" repl | grep -v '^nil$' >names
+echo 'for _, name in ipairs(require("leat.repl.help").names()) do print(name) end' | "$LEAT" repl | grep -v '^nil$' >names
 [ "$(wc -l <names)" -gt 60 ] || fail "only $(wc -l <names) names"
 sed 's/\\-/-/g' man/leat.3 >plain
 while read -r name; do
@@ -27,8 +27,8 @@ done <names
 
 begin "what Tab offers of leat's objects has a help, and nothing else is offered"
 cat >offered.lua <<'LUA'
-local complete, known = require "leat.complete", {}
-for _, name in ipairs(require("leat.help").names()) do
+local complete, known = require "leat.repl.complete", {}
+for _, name in ipairs(require("leat.repl.help").names()) do
     known[name] = true
 end
 local server = assert(leat.serve { handler = function() return "ok" end })
@@ -57,7 +57,7 @@ expect_lines out 0
 
 begin "Tab offers exactly the options that are accepted, and fields and methods that are there"
 cat >exact.lua <<'LUA'
-local complete = require "leat.complete"
+local complete = require "leat.repl.complete"
 local function offers(text)
     local inserted, listed = complete.complete(text, {}, 1)
     local names = {}

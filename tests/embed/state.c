@@ -223,7 +223,7 @@ TEST(nothing_of_the_hosts_changes_but_packages_and_they_are_gone_with_the_runtim
         CHECK(ends_well(rt));
         leat_free(rt);
         CHECK_EQ(lua_gettop(L), top);
-        CHECK(run(L, "compare(true) assert(not pcall(require, 'leat.core'))"));
+        CHECK(run(L, "compare(true) assert(not pcall(require, 'leat.internal.await'))"));
         CHECK(lua_atpanic(L, panic) == panic);
     }
     lua_close(L);
@@ -320,7 +320,7 @@ TEST(what_belongs_to_the_host_is_refused_with_its_name)
         CHECK_STR(err.kind, "invalid");
         CHECK(strstr(err.message, names[i]));
     }
-    CHECK(run(L, "assert(package.preload['leat.core.task'] == nil)"));
+    CHECK(run(L, "assert(package.preload['leat.native.task'] == nil)"));
     lua_close(L);
 
     lua_State *bare = luaL_newstate();

@@ -6,7 +6,7 @@
 #include "../unit/test.h"
 
 #include "leat.h"
-#include "lua_rt.h"
+#include "lua/lua_rt.h"
 #include <dirent.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -26,7 +26,7 @@ whole() {
 
 begin "each call that finds no file free says so, and the script goes on"
 cat >none.lua <<LUA
-local file = require "leat.file"
+local file = require "leat.internal.file"
 assert(request("$mock_url/v1/models"))
 assert(leat.jsonl.writer "in.jsonl"):close()
 local held = {}
@@ -69,7 +69,7 @@ begin "a file that cannot be read is a failure that names it, wherever it is rea
 cat >eio.lua <<'LUA'
 local bad = "/proc/self/mem" -- its first page is nobody's
 print(pcall(function() for _ in leat.jsonl.read(bad) do end end))
-print(assert(require "leat.file".open(bad, "r")):read(1))
+print(assert(require "leat.internal.file".open(bad, "r")):read(1))
 local v, err = request { url = "http://127.0.0.1:1/", body = { file = "." } }
 print(v, err.kind)
 LUA

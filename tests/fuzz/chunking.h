@@ -1,7 +1,7 @@
 /* The first bytes of a fuzzed input choose how the rest of it is cut into pieces. */
 #pragma once
 
-#include "base.h"
+#include "ground/base.h"
 #include <stdlib.h>
 #include <string.h>
 

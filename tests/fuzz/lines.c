@@ -1,9 +1,9 @@
 /* Fuzzes the splitting into lines (see run.sh). What must hold for any bytes: however they are cut
  * into pieces, the lines are the same, and so are the failure and the rest; and put together again
  * the lines are the input. */
-#include "lines.h"
-#include "buf.h"
+#include "ground/lines.h"
 #include "chunking.h"
+#include "ground/buf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

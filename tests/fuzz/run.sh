@@ -41,10 +41,10 @@ fuzz() { # fuzz NAME "SOURCE..." "PACKAGE...": of src/ and of pkg-config
 
 for name in "$@"; do
     case $name in
-    json) fuzz json "json_scan json_put lua_json_build lua_json_encode secret log mem buf err" luajit ;;
-    lines) fuzz lines "lines mem buf err" "" ;;
-    sse) fuzz sse "sse mem buf err" "" ;;
-    url) fuzz url "transfer headers jar log secret mem buf err" libcurl ;;
+    json) fuzz json "ground/json_scan ground/json_put lua/lua_json_decode lua/lua_json_encode ground/secret ground/log ground/mem ground/buf ground/err" luajit ;;
+    lines) fuzz lines "ground/lines ground/mem ground/buf ground/err" "" ;;
+    sse) fuzz sse "ground/sse ground/mem ground/buf ground/err" "" ;;
+    url) fuzz url "engine/transfer ground/headers engine/cookies ground/log ground/secret ground/mem ground/buf ground/err" libcurl ;;
     *)
         echo "no such target: $name"
         exit 2

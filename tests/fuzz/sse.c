@@ -1,9 +1,9 @@
 /* Fuzzes the parser of server-sent events (see run.sh). What must hold for any bytes: however they
  * are cut into pieces, the events are the same, and so are the failure, the rest that is no event,
  * and the retry time. */
-#include "sse.h"
-#include "buf.h"
+#include "ground/sse.h"
 #include "chunking.h"
+#include "ground/buf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,7 +1,7 @@
 /* Fuzzes the check of what a request sends (see run.sh). What must hold for any method, URL, header
  * name and value, here between bytes 0xfe: refused with a message, or nothing in what is sent that
  * could end a line or be a control byte; and what was accepted is accepted again as it then is. */
-#include "transfer.h"
+#include "engine/transfer.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -268,7 +268,7 @@ t.test("a client joins relative URLs beneath its base", function()
 end)
 
 t.test("references are resolved as RFC 3986 section 5.4 lists them", function()
-    local resolve = require("leat.url").resolve
+    local resolve = require("leat.internal.url").resolve
     local base = "http://a/b/c/d;p?q"
     for reference, want in ([[
         g:h g:h                   g http://a/b/c/g          ./g http://a/b/c/g       g/ http://a/b/c/g/

@@ -357,7 +357,7 @@ t.test("half a surrogate pair is an error, or U+FFFD, or kept for its other half
 end)
 
 t.test("halves that were kept are joined where they meet", function()
-    local halves = require "leat.surrogates"
+    local halves = require "leat.internal.surrogates"
     local function kept(text)
         return json.decode(text, { surrogates = "keep" })
     end

@@ -2,9 +2,9 @@
 local t = require "harness"
 local leat = require "leat"
 local mock = require "leat.mock"
-local cli = require "leat.mock_cli"
-local draw = require "leat.mock_draw"
-local limits = require "leat.mock_limits"
+local cli = require "leat.mock.cli"
+local draw = require "leat.mock.random"
+local limits = require "leat.mock.rate_limits"
 
 local function start(opts) return assert(mock.start(opts)) end
 

@@ -3,7 +3,7 @@
 -- luacheck: no max line length (each case stands on a line)
 local t = require "harness"
 local leat = require "leat"
-local merge = require "leat.openai_merge"
+local merge = require "leat.openai.merge"
 local json = leat.json
 local null = json.null
 

@@ -1,7 +1,7 @@
 -- The parts of the prompt that need no terminal: chunks and their locals, what counts as a secret.
 local t = require "harness"
-local chunk = require "leat.chunk"
-local secrets = require "leat.secrets"
+local chunk = require "leat.repl.chunk"
+local secrets = require "leat.repl.secrets"
 
 -- Runs the texts one after the other as lines of one prompt; the values of the last.
 local function lines(...)

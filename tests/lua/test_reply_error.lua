@@ -2,7 +2,7 @@
 -- luacheck: no max line length (each case stands on a line)
 local t = require "harness"
 local leat = require "leat"
-local reply_error = require "leat.reply_error"
+local reply_error = require "leat.http.reply_error"
 local json = leat.json
 
 local function said(text, opts)

@@ -22,7 +22,7 @@ for _, name in ipairs { "dump", "find", "match", "gmatch", "gsub" } do
     real[string[name]] = "string." .. name
 end
 
-local env = require("leat.sandbox").globals(leat, nil, "lib.*")
+local env = require("leat.state.sandbox").globals(leat, nil, "lib.*")
 
 local function run(code, ...)
     local chunk = assert(loadstring(code, "=sandboxed"))
@@ -79,8 +79,9 @@ t.test("what is not allowed is not there, or denied", function()
         end
         assert(string.dump == nil and os.getenv == nil and os.execute == nil and os.exit == nil)
         assert(leat.serve == nil and leat.stdin == nil and leat.core == nil)
-        for _, name in ipairs { "ffi", "io", "debug", "string.buffer", "jit", "leat.core.file", "leat.file",
-            "leat.loader", "lib/../x", "lib...x" } do
+        for _, name in ipairs { "ffi", "io", "debug", "string.buffer", "jit", "leat.native.file",
+            "leat.core.file", "leat.file", "leat.internal.file", "leat.state.loader", "leat.loader",
+            "lib/../x", "lib...x" } do
             local ok, err = pcall(require, name)
             assert(not ok and err.kind == "denied" and err.reason == "sandbox", name)
         end
@@ -107,7 +108,7 @@ t.test("string methods cannot be replaced under leat's feet", function()
         local sub, gmatch = string.sub, string.gmatch
         string.sub = function() return "lib." end
         string.gmatch = function() return function() return "*" end end
-        local ok, err = pcall(require, "leat.file")
+        local ok, err = pcall(require, "leat.internal.file")
         string.sub, string.gmatch = sub, gmatch
         assert(not ok and err.kind == "denied")
         assert(("abc"):sub(2, 2) == "b")

@@ -1,6 +1,6 @@
 -- leat.stopping as a condition is found in a script's source, and nothing else is.
 local t = require "harness"
-local check = require "leat.source_check"
+local check = require "leat.state.source_check"
 
 local function finds(text, ...)
     t.eq(table.concat(check.conditions(text), " "), table.concat({ ... }, " "), text)

@@ -2,7 +2,7 @@
 -- process.
 -- LEAT_FULL=1: an hour at a thousand rows a second.
 local t = require "harness"
-local batch_cli = require "leat.batch_cli"
+local batch_cli = require "leat.cli.batch"
 local mock = require "leat.mock"
 
 local full = os.getenv "LEAT_FULL" == "1"
@@ -108,7 +108,7 @@ local function buggy(n, class, name, ...)
 end
 
 t.test("a bug in a policy ends the run in good order, and names the policy and the row", function()
-    local rules, pace = require "leat.retry_rules", require "leat.pace"
+    local rules, pace = require "leat.policy.retry_rules", require "leat.policy.pacer"
     local message = buggy(10, rules, "worth_trying")
     t.ok(message:find "^a bug in retry, at row 'id %d+' %(line %d+%)", message)
     local class = getmetatable(pace.new())

@@ -281,7 +281,7 @@ end)
 t.test("the window holds what came in its seconds, all but a tenth of them, and nothing older", function()
     for seed = 1, 20 do
         math.randomseed(seed)
-        local w, came = require("leat.window").new(60), {}
+        local w, came = require("leat.policy.failure_window").new(60), {}
         for i = 1, 200 do
             sleep(math.random() * (i % 40 == 0 and 90 or 4))
             local failed = math.random() < 0.4

@@ -364,7 +364,7 @@ t.test("the reset may be a moment: Unix seconds or milliseconds, a date", functi
 end)
 
 t.test("durations", function()
-    local duration = require("leat.outside").duration
+    local duration = require("leat.internal.outside").duration
     t.eq(duration "1s", 1)
     t.eq(duration "6m0s", 360)
     t.eq(duration "120ms", 0.12)

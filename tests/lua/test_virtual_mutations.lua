@@ -3,9 +3,9 @@
 -- hundred times as many as run with the other tests.
 local leat = require "leat"
 local t = require "harness"
-local batch_rows = require "leat.batch_rows"
-local http_date = require "leat.http_date"
-local retry_rules = require "leat.retry_rules"
+local batch_rows = require "leat.cli.batch_rows"
+local http_date = require "leat.internal.http_date"
+local retry_rules = require "leat.policy.retry_rules"
 
 local total = tonumber(os.getenv "LEAT_MUTATIONS") or 4000
 local random = math.random

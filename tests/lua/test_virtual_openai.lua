@@ -115,7 +115,7 @@ t.test("a plain request that a spent quota refuses is not tried again", function
 end)
 
 t.test("a wait of ages in a body is bounded, and what is no number is none", function()
-    local reply_error = require "leat.reply_error"
+    local reply_error = require "leat.http.reply_error"
     for text, wait in pairs { ['{"retry_after":1e300}'] = 366 * 86400, ['{"retry_after":"1m30s"}'] = 90,
         ['{"error":"try again in 99999999999 days"}'] = 366 * 86400, ['{"retry_after":"6ms"}'] = 0.006,
         ['{"retry_after":-1}'] = false } do

@@ -1,7 +1,7 @@
 -- Numbers that come from outside: whatever a server states, it is bounded, told of once, and ends no run.
 local t = require "harness"
 local leat = require "leat"
-local outside = require "leat.outside"
+local outside = require "leat.internal.outside"
 local logger = require "leat.log"
 
 -- What fn(...) warns of.

@@ -325,7 +325,7 @@ end)
 
 t.test("the tokens of a failed attempt count once, and not again with the next", function()
     local function tell(n) -- as leat.openai does
-        local scope = require("leat.policy").scope()
+        local scope = require("leat.policy.common").scope()
         while not scope.tell do scope = scope.outer end
         scope.tell(nil, { total_tokens = n })
     end
@@ -455,7 +455,7 @@ end
 t.test("the last line of progress says how long it took, even where it ended before the last item", function()
     local out = {}
     local opts = { sink = function(text) out[#out + 1] = text end, terminal = true, color = false }
-    local line = require("leat.progress").new(opts, require("leat.tally").new(), 5)
+    local line = require("leat.pipeline.progress").new(opts, require("leat.pipeline.stats").new(), 5)
     sleep(2)
     line:finish()
     t.eq(out[1], "\r0/5  0/s  0 in flight  in 2 s\27[K")

@@ -6,7 +6,7 @@
 local t = require "harness"
 local leat = require "leat"
 local generator = require "random"
-local current = require("leat.core.task").current
+local current = require("leat.native.task").current
 
 local function near(a, b)
     return a == b or a and b and math.abs(a - b) < 1e-6

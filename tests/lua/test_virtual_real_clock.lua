@@ -15,7 +15,7 @@ local function now()
 end
 -- luacheck: ignore 122
 task.now = now
-require("leat.core.task").now = now
+require("leat.native.task").now = now
 
 local function refusal(seconds)
     return nil, leat.error { kind = "http", status = 429, message = "refused", retryable = true,

@@ -66,7 +66,7 @@ t.test("a redirect to what is no http or https URL is denied", function()
 end)
 
 t.test("redirects and a client's paths are resolved alike, whatever the reference", function()
-    local url = require "leat.url"
+    local url = require "leat.internal.url"
     local state = 7
     local function random(n)
         state = (state * 1103515245 + 12345) % 2147483648
@@ -88,7 +88,7 @@ t.test("redirects and a client's paths are resolved alike, whatever the referenc
 end)
 
 t.test("a client's path is taken beneath its base_url by the same rules", function()
-    local url = require "leat.url"
+    local url = require "leat.internal.url"
     for _, example in ipairs(EXAMPLES) do
         t.eq(url.resolve(BASE, example[1]), "http://a" .. example[2])
     end

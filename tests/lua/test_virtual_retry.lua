@@ -193,7 +193,7 @@ t.test("retry-after as a date counts from the response's own date", function()
 end)
 
 t.test("every date of forty years is read as the moment that it is", function()
-    local parse = require("leat.http_date").parse
+    local parse = require("leat.internal.http_date").parse
     local at = 1640995199 -- the last second of 2021
     for _ = 1, 40 * 36 do
         for _, form in ipairs { "!%a, %d %b %Y %H:%M:%S GMT", "!%A, %d-%b-%y %H:%M:%S GMT",

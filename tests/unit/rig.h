@@ -3,7 +3,7 @@
 #pragma once
 
 #include "canned.h"
-#include "engine.h"
+#include "engine/engine.h"
 #include "test.h"
 #include <dirent.h>
 

@@ -1,4 +1,4 @@
-#include "admit.h"
+#include "engine/admit.h"
 #include "test.h"
 
 TEST(places_are_given_in_order_of_arrival)

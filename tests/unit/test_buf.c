@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "buf.h"
+#include "ground/buf.h"
 
 TEST(a_buffer_past_its_cap_stays_as_it_was)
 {

@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "err.h"
+#include "ground/err.h"
 
 TEST(every_kind_has_a_name_that_leads_back_to_it)
 {

@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "file.h"
+#include "loop/fd_reader.h"
 #include <fcntl.h>
 #include <unistd.h>
 

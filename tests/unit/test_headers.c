@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "headers.h"
+#include "ground/headers.h"
 
 static enum err_kind add(struct headers *h, const char *name, const char *value)
 {

@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "inflate.h"
+#include "engine/inflate.h"
 
 #define PLAIN_BYTES 600
 

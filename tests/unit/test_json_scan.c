@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "json_scan.h"
+#include "ground/json_scan.h"
 #include <stdlib.h>
 
 /* The kinds of all tokens as letters, "!" for an error. */

@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "lines.h"
+#include "ground/lines.h"
 #include <stdlib.h>
 
 /* '/' stands between the lines. */

@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "log.h"
+#include "ground/log.h"
 
 struct seen {
     int count;

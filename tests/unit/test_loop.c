@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -2,7 +2,7 @@
  */
 #include "test.h"
 
-#include "lua_rt.h"
+#include "lua/lua_rt.h"
 #include <lualib.h>
 
 static const char script[] =

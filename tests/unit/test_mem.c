@@ -1,7 +1,7 @@
 #include "test.h"
 #include <string.h>
 
-#include "mem.h"
+#include "ground/mem.h"
 
 #include <pthread.h>
 

@@ -1,7 +1,7 @@
 #include "test.h"
 
-#include "mem.h"
-#include "reference.h"
+#include "ground/mem.h"
+#include "ground/reference.h"
 
 static char *resolve(const char *base, const char *reference, char *out, size_t size)
 {

@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "resolver.h"
+#include "loop/resolver.h"
 
 #include <errno.h>
 #include <netdb.h>

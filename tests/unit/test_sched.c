@@ -1,8 +1,8 @@
 /* The scheduler, groups and the semaphore from C: order, hand-off, cancel, and nothing left. */
-#include "group.h"
-#include "mem.h"
-#include "sched.h"
-#include "sema.h"
+#include "ground/mem.h"
+#include "tasks/group.h"
+#include "tasks/sched.h"
+#include "tasks/sema.h"
 #include "test.h"
 
 #include <lauxlib.h>

@@ -1,7 +1,7 @@
 /* Which names and which texts are kept out of messages. */
 #include "test.h"
 
-#include "secret.h"
+#include "ground/secret.h"
 
 static bool place(const char *name)
 {

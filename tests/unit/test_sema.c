@@ -1,6 +1,6 @@
 /* The semaphore's arithmetic and its line, with tasks that are nothing but their wait record. */
-#include "sched.h"
-#include "sema.h"
+#include "tasks/sched.h"
+#include "tasks/sema.h"
 #include "test.h"
 
 enum { TASKS = 8 };

@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "sockets.h"
+#include "engine/curl_sockets.h"
 #include <curl/curl.h>
 #include <sys/socket.h>
 #include <unistd.h>

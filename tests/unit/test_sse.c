@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "sse.h"
+#include "ground/sse.h"
 #include <stdlib.h>
 
 enum { CASE_BYTES = 1024 };

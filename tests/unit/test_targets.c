@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "targets.h"
+#include "engine/connect_rules.h"
 #include <arpa/inet.h>
 
 struct row {

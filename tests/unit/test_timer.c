@@ -1,6 +1,6 @@
 #include "test.h"
 
-#include "timer.h"
+#include "loop/timer.h"
 
 #define TIMERS 500
 

@@ -4,7 +4,7 @@
 #include "test.h"
 
 #include "leat.h"
-#include "lua_rt.h"
+#include "lua/lua_rt.h"
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
+#include "engine/transfer.h"
 #include "test.h"
-#include "transfer.h"
 
 static struct transfer *made(struct mem *mem, const char *url, const char *method)
 {

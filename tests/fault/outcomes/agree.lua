@@ -1,7 +1,7 @@
 -- agree.lua LEAT FROM TO [virtual|socket|batch]: runs program.lua (or batch.lua, twice) for these seeds, and
 -- compares what the summary, --stats, --trace, --report, the files of a batch, the messages at the end, the
 -- exit status and the service's own counters say of one run.
-local reasons = require "leat.reasons"
+local reasons = require "leat.internal.reasons"
 
 local leat_path, from, to, mode = arg[1], tonumber(arg[2]), tonumber(arg[3]), arg[4] or "virtual"
 local folder = arg[0]:match "^(.*)/[^/]*$"

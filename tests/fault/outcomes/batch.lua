@@ -47,7 +47,7 @@ if random(4) == 1 then
     args[#args + 1] = "--ordered"
 end
 return leat.finally(function()
-    return require("leat.batch_cli").main(args)
+    return require("leat.cli.batch").main(args)
 end, function() -- also where the command ends by os.exit
     service:close()
     local f = assert(io.open(output .. ".counted", "w"))

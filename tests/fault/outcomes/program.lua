@@ -1,6 +1,6 @@
 -- program.lua SEED [socket]: pipelines of random options and items, over a service that fails in every way.
 -- Compares what this process can see, and prints the rest as JSON, for agree.lua.
-local reasons = require "leat.reasons"
+local reasons = require "leat.internal.reasons"
 local services = require "service"
 
 local seed, on_sockets = tonumber(arg[1]), arg[2] == "socket"

@@ -1,0 +1,541 @@
+-- What `leat batch` writes. OUT itself says what is done, so that a run which was killed goes on; it has the
+-- rows that were answered, each once, and a file beside it those that failed. Internal.
+local bug = require "leat.internal.bug"
+local errors = require "leat.error"
+local file = require "leat.internal.file"
+local journal = require "leat.journal"
+local json = require "leat.json"
+local keyset = require "leat.internal.fingerprint_set"
+local lines = require "leat.internal.lines"
+local log = require "leat.log"
+local policy = require "leat.policy.common"
+local reasons = require "leat.internal.reasons"
+local rows = require "leat.cli.batch_rows"
+local sync = require "leat.sync"
+local task = require "leat.task"
+local util = require "leat.util"
+
+local base64, core_task = util.base64, require "leat.native.task"
+
+local encode = json.encode
+
+local M = {}
+local Out = {}
+Out.__index = Out
+
+-- Rows that fail one after the other, all for want of the service, before the run gives up; and seconds,
+-- where it has answered before: it may only be started again.
+local MOST_IN_A_ROW, PATIENCE = 50, 30
+-- Attempts without an answer after which it counts as away; seconds between two rows started then.
+local AWAY, PACE = 20, 0.1
+-- Of a service that nothing has ever come from: attempts that reached nobody before the run gives up, or two
+-- of them that are so many seconds apart; and attempts of any kind.
+local NOBODY, NOBODY_TIME, NOTHING = 5, 0.5, AWAY
+-- Bad rows that are told one by one where the file of errors has them all.
+local MOST_TOLD = 20
+
+-- ---- OUT as it is
+
+local function scan(self)
+    local next_line, err = lines.read(self.path, self.path)
+    if not next_line then
+        return nil, err
+    end
+    local foreign, torn, unended = 0, false, false
+    while true do
+        local text, number, whole = next_line()
+        if not number then
+            break
+        end
+        local record = text and text:find "%S" and json.decode(text)
+        if type(record) == "table" and type(record.custom_id) == "string" and type(record.id) == "string" then
+            self.done:add(record.custom_id .. "\0" .. record.id)
+            self.names:add(record.custom_id)
+        elseif whole == false and journal.is_torn(text or "-", '{"id":"batch_req_') then
+            torn = true
+        elseif text ~= "" then
+            foreign = foreign + 1
+        end
+        unended = whole == false
+    end
+    if foreign > 0 then
+        log.warn(("%s: %d lines are no answers of a batch; they are left as they are"):format(self.path,
+            foreign))
+    end
+    return true, torn, unended
+end
+
+local function open_file(self)
+    local f, err = file.open(self.path, "a+")
+    if not f then
+        return nil, err
+    end
+    self.file = f
+    local ok, torn, unended
+    ok, err = f:lock()
+    if not ok then
+        return nil, err.reason == "locked" and errors.new { kind = "io", reason = "locked",
+            message = self.path .. ": another process is writing it" } or err
+    end
+    local size
+    size, err = f:size()
+    if not size then
+        return nil, err
+    elseif size > 0 then
+        ok, torn, unended = scan(self)
+        if not ok then
+            return nil, torn
+        end
+    end
+    if torn or unended then
+        ok, err = journal.mend(f, self.path, torn)
+        if not ok then
+            return nil, err
+        end
+    end
+    return f
+end
+
+-- path: "-" or a file; errors_path: nil for none.
+function M.open(path, errors_path, opts)
+    local self = setmetatable({ path = path, errors_path = errors_path, done = keyset.new(),
+        names = keyset.new(), failed = 0, bad = 0, in_a_row = 0, first = 1, last = 0, waiting = {},
+        turn = sync.event(), misses = 0, under_way = 0, moved = sync.event(), one = sync.semaphore(1),
+        ordered = opts.ordered, window = opts.window or 1, rows = {}, url = opts.url or "the service",
+        retries = opts.retries or 0,
+        unanswered = 0, answered = 0, why_failed = reasons.new(), dry_run = opts.dry_run }, Out)
+    local f, err
+    if opts.dry_run then
+        local _, why = scan(self)
+        if why and type(why) == "table" and why.reason ~= "not_found" then
+            return nil, why
+        end
+        self.before = self.done.count
+        return self
+    elseif path == "-" then
+        f, err = file.open("-", "w")
+    else
+        f, err = open_file(self)
+    end
+    if not f then
+        return nil, err
+    end
+    self.before = self.done.count
+    self.writer, err = lines.writer(f, true, true)
+    if not self.writer then
+        return nil, err
+    end
+    local old = errors_path and file.identity(errors_path)
+    if old and old == file.identity(path) then -- two ways to write the name of one new file
+        return nil, errors.new { kind = "invalid", reason = "same_file",
+            message = "OUT is the file of errors" }
+    elseif old then -- of the run before: what failed there is tried again
+        local _, gone = file.unlink(errors_path)
+        if gone and gone.reason ~= "not_found" then
+            return nil, gone
+        end
+    end
+    return self
+end
+
+-- ---- as the journal of a pipeline (leat.gather says what that is)
+
+function Out:key(row)
+    return row
+end
+
+function Out:known(row)
+    if self.done:has(row.custom_id .. "\0" .. row.id)
+        or row.rounded_id and self.done:has(row.custom_id .. "\0" .. row.rounded_id) then
+        return true
+    elseif self.names:has(row.custom_id) then
+        self:stop(rows.changed(row))
+        return true
+    end
+    self.last = self.last + 1
+    row.place = self.last
+    self.under_way = self.under_way + 1
+    return false
+end
+
+-- A line end in JSON stands between two tokens, never within one: without them the answer is as it was sent.
+local function answer_line(row, res)
+    return ('{"id":%s,"custom_id":%s,"response":{"status_code":%d,"request_id":%s,"body":%s},"error":null}')
+        :format(encode(row.id), encode(row.custom_id), res.status,
+            encode(policy.header(res.headers, "x-request-id") or ""), (res.body:gsub("[\r\n]+", "")))
+end
+
+local function open_errors(path)
+    local f, err = file.open(path, "w")
+    if not f then
+        return nil, err
+    end
+    return lines.writer(f)
+end
+
+local function write_failure(self, record)
+    if not self.errors_path or self.dry_run then
+        return true
+    end
+    local ok, err = self.one:with(function() -- opening waits: a second one would empty the file
+        if not self.errors_writer then
+            local why
+            self.errors_writer, why = open_errors(self.errors_path)
+            return self.errors_writer, why
+        end
+        return true
+    end)
+    if not ok then
+        return nil, err
+    end
+    return self.errors_writer:line(record)
+end
+
+-- A text as JSON, whatever its bytes.
+local function said(fields, name, text)
+    if type(text) ~= "string" then
+        return
+    elseif encode(text) then
+        fields[name] = text
+    else
+        fields[name .. "_base64"] = base64.encode(text)
+    end
+end
+
+-- What the server said is in `body`; an answer that cannot be used, but was paid for, is whole in `answer`.
+local function failure_line(row, err)
+    local response = "null"
+    if err.status then
+        response = ('{"status_code":%d,"request_id":%s,"body":null}'):format(err.status,
+            encode(err.request_id or "") or '""')
+    end
+    local fields = { attempts = err.attempts }
+    said(fields, "code", type(err.code) == "string" and err.code or err.reason or err.kind)
+    said(fields, "message", err.message)
+    said(fields, "body", err.body)
+    said(fields, "answer", err.partial)
+    return ('{"id":%s,"custom_id":%s,"line":%d,"response":%s,"error":%s}'):format(encode(row.id or json.null),
+        encode(row.custom_id or json.null), row.line, response, encode(fields, { sorted = true }))
+end
+
+-- A row that could not be read as one.
+function Out:bad_row(line, message, custom_id)
+    self.bad = self.bad + 1
+    if not self.errors_path or self.bad <= MOST_TOLD then
+        log.warn(("line %d: %s"):format(line, message))
+    elseif self.bad == MOST_TOLD + 1 and self.dry_run then
+        log.warn(("line %d and others"):format(line))
+    elseif self.bad == MOST_TOLD + 1 then
+        log.warn(("line %d and others: see %s"):format(line, self.errors_path))
+    end
+    local ok, err = write_failure(self, failure_line({ line = line, custom_id = custom_id },
+        errors.new { kind = "invalid", message = message }))
+    if not ok then
+        self:stop(err)
+    end
+end
+
+-- In the order of the rows: what came early waits here, but no more than a window of it.
+local function in_order(self, row, text)
+    self.waiting[row.place] = text or false
+    while self.waiting[self.first] ~= nil do
+        local line = self.waiting[self.first]
+        self.waiting[self.first] = nil
+        self.first = self.first + 1
+        local before = self.turn
+        self.turn = sync.event()
+        before:set()
+        if line then
+            local ok, err = self.writer:line(line)
+            if not ok then
+                return nil, err
+            end
+        end
+    end
+    while row.place - self.first > self.window and not self.broken do
+        self.turn:wait()
+    end
+    return true
+end
+
+local function put(self, row, text)
+    if self.ordered then
+        return in_order(self, row, text)
+    end
+    if not text then
+        return true
+    end
+    return self.writer:line(text) -- both of its values
+end
+
+-- What the next row meets as well: a wrong address, a model or an account that is not there.
+local OF_THE_SERVICE = { [402] = true, [404] = true, [405] = true, [429] = true }
+
+local function of_the_service(err)
+    if err.status then
+        return err.retryable or OF_THE_SERVICE[err.status]
+    end
+    return err.kind ~= "invalid" and err.kind ~= "script"
+end
+
+-- What never reached anybody.
+local NOBODY_THERE = { connect = true, dns = true, tls = true, denied = true }
+
+-- Why the run is to end because nothing has ever come from the service; or nil.
+local function nobody(self, err)
+    if self.reached or err.status or not of_the_service(err) then
+        self.reached = self.reached or err.status ~= nil
+        return nil
+    end
+    local now = task.now()
+    self.unanswered = self.unanswered + 1
+    self.first_try = self.first_try or now
+    local n = self.unanswered
+    local over = NOBODY_THERE[err.kind] and (n >= NOBODY or n > 1 and now - self.first_try >= NOBODY_TIME)
+    return (over or n >= NOTHING) and errors.new { kind = err.kind, reason = err.reason, url = err.url,
+        message = ("%s has never answered, in %d attempts; the last: %s"):format(self.url, n, err.message) }
+end
+
+local function missed(self, err)
+    if of_the_service(err) then
+        self.misses = self.misses + 1
+    else
+        self.misses = 0
+    end
+end
+
+-- Refusals for the rate are no fault of a row: they count as a tenth of another failure.
+local REFUSALS = 10
+
+function Out:most_attempts()
+    return self.retries * REFUSALS + 1
+end
+
+-- Of an attempt: whether there is to be another one.
+function Out:try_again(err, again)
+    local row = self.rows[core_task.current().id]
+    if row then
+        row.calling, row.err = false, err
+        local refused = err and (err.status == 429 or err.kind == "rate_limited")
+        row.failures = (row.failures or 0) + (refused and 1 or REFUSALS)
+        again = again and row.failures <= self.retries * REFUSALS
+    end
+    if err then
+        missed(self, err)
+        local why = nobody(self, err)
+        if why then
+            self:stop(why)
+        end
+    end
+    return again and not self.broken
+end
+
+-- Waits while the service is away and enough rows are under way to find it again: it is no use to start all
+-- of them, and to let them fail.
+function Out:wait_for_service()
+    while self.misses >= AWAY and self.under_way >= MOST_IN_A_ROW and not self.broken do
+        self.moved:clear()
+        self.moved:wait()
+    end
+    if self.misses >= AWAY and self.answered_at then
+        task.sleep(PACE)
+    end
+end
+
+-- Ends the run: no row is started from now on, and no attempt. What has been sent may end, and is kept; rows
+-- that wait for another attempt, or for their turn, are given up.
+function Out:stop(err)
+    if self.broken then
+        return
+    end
+    self.broken = err
+    local own = core_task.current().id
+    for id, row in pairs(self.rows) do
+        if not row.calling and id ~= own then
+            row.task:cancel "the run has ended"
+        end
+    end
+    self.moved:set()
+    self.turn:set()
+end
+
+local function not_sent()
+    return errors.new { kind = "cancelled", reason = "stopping", message = "the run has ended" }
+end
+
+-- Sends a row: send() gives its answer, or nil, err. Where the run is over it is not sent.
+function Out:send(row, send)
+    if self.broken then
+        return nil, not_sent()
+    end
+    row.calling = true
+    local res, err = send()
+    row.answer = res -- was paid for, whatever becomes of the row on its way back
+    return res, err
+end
+
+-- Looks whether the run is to go on after this failure.
+local function verdict(self, err)
+    if err.status == 401 or err.status == 403 then
+        self:stop(err)
+    elseif of_the_service(err) then
+        self.in_a_row = self.in_a_row + 1
+        if self.in_a_row >= MOST_IN_A_ROW
+            and (not self.answered_at or task.now() - self.answered_at >= PATIENCE) then
+            self:stop(errors.new { kind = err.kind, status = err.status, reason = err.reason,
+                message = ("%d rows in a row have failed; the last: %s"):format(self.in_a_row, err.message) })
+        end
+    end
+end
+
+-- Why a row failed.
+local function note_failure(self, row, failure)
+    self.failed = self.failed + 1
+    self.why_failed:add(failure)
+    local ok, err = write_failure(self, failure_line(row, failure))
+    if ok then
+        ok, err = put(self, row, nil)
+    end
+    return ok, err
+end
+
+-- The policies, by the modules in which a bug may come up.
+local POLICIES = { ["policy/pacer"] = "the adaptive slots", adaptive = "the adaptive slots",
+    limiter = "the rate limiter",
+    retry = "retry", ["policy/retry_rules"] = "retry", ["policy/retry_pause"] = "retry",
+    breaker = "the breaker", ["pipeline/item"] = "the pipeline" }
+
+-- A bug in what the rows go through is no failure of this row alone, and not a reason to lose the others.
+local function told_bug(row, raised)
+    local trace, policy_name = bug.trace(raised), nil
+    for module in trace:gmatch "leat/([%w_/]+)%.lua" do
+        policy_name = policy_name or POLICIES[module]
+    end
+    log.debug(trace)
+    return errors.new { kind = "internal", message = ("a bug in %s, at row '%s' (line %d): %s"):format(
+        policy_name or "leat batch", row.custom_id, row.line, tostring(raised)) }
+end
+
+-- What became of a row. `over`: the failure says nothing of the service, as the run is over or had a bug.
+local function note(self, row, res, failure, over)
+    local ok, err
+    if res ~= nil then
+        self.in_a_row, self.misses, self.answered_at, self.reached = 0, 0, task.now(), true
+        ok, err = put(self, row, answer_line(row, res))
+        self.answered = self.answered + (ok and 1 or 0)
+    else
+        if not over then
+            verdict(self, failure)
+        end
+        ok, err = note_failure(self, row, failure)
+    end
+    if not ok then
+        self:stop(err)
+    end
+end
+
+-- Seconds that the files have for a row that was cancelled.
+local GRACE = 60
+
+-- A row that was cancelled. Where the run is over, it counts for what its last attempt came to. If there was
+-- none, the row counts nowhere: the next run takes it as it takes those that this run never came to.
+local function cut_off(self, row, cancel)
+    local failure = self.broken and row.err
+    if row.answer or failure then
+        task.shield(GRACE, note, self, row, row.answer, failure, true)
+        return row.answer, failure
+    end
+    return nil, cancel
+end
+
+local function kept(self, row, id, ok, ...)
+    local first, second = ...
+    self.rows[id] = nil
+    self.under_way = self.under_way - 1
+    self.moved:set()
+    if ok and first ~= nil then
+        note(self, row, first)
+        return ...
+    end
+    local failure = first
+    if ok then
+        failure = errors.wrap(second)
+    elseif not errors.is(first) then
+        failure = told_bug(row, first)
+        self:stop(failure)
+        note(self, row, row.answer, failure, true)
+        return nil, failure
+    end
+    if failure.kind == "cancelled" then
+        return cut_off(self, row, failure)
+    end
+    note(self, row, nil, failure)
+    return nil, failure
+end
+
+-- Calls fn(...) for a row, and writes down what comes of it.
+function Out:keep(row, fn, ...)
+    if self.broken then -- meanwhile
+        self.under_way = self.under_way - 1
+        return nil, not_sent()
+    end
+    local current = core_task.current()
+    local id = current.id
+    row.task, self.rows[id] = current, row
+    return kept(self, row, id, xpcall(fn, bug.note, ...))
+end
+
+-- Answers that there is no room for beside OUT are kept where temporary files are.
+local function rescue(self, lost)
+    local _, n = lost:gsub("\n", "")
+    local path = ("%s/leat-batch-%s.jsonl"):format(os.getenv "TMPDIR" or "/tmp", util.uuid():sub(1, 8))
+    local f, err = file.open(path, "xp")
+    local ok = f
+    if f then
+        ok, err = f:write(lost)
+        if ok then
+            ok, err = f:sync()
+        end
+        local closed, why = f:close()
+        ok, err = ok and closed, err or why
+    end
+    if ok then
+        log.error(("%d answers could not be written to %s; they are in %s: append that file to OUT"):format(n,
+            self.path, path))
+    else
+        log.error(("%d answers could not be written to %s, nor elsewhere (%s), and are lost"):format(n,
+            self.path, err.message))
+    end
+end
+
+-- Answers that wait for those of rows before them, which will not come in this run.
+local function write_waiting(self)
+    for place = self.first, self.last do
+        local line = self.waiting[place]
+        if line then
+            self.waiting[place] = nil
+            self.writer:line(line) -- its failure is that of the close, too
+        end
+    end
+end
+
+function Out:close()
+    local ok, err = true, nil
+    if self.writer then
+        write_waiting(self)
+        ok, err = self.writer:close()
+        local lost = self.writer._rest
+        if lost and lost ~= "" then
+            rescue(self, lost)
+        end
+    end
+    if self.errors_writer then
+        local closed, why = self.errors_writer:close()
+        if not closed then
+            ok, err = nil, err or why
+        end
+    end
+    return ok, err
+end
+
+return M

@@ -1,0 +1,279 @@
+-- The rows that `leat batch` reads, and the requests that they stand for. Internal.
+--
+-- What a row says is sent as it is written: the body of a request is made of the text of the row, piece by
+-- piece. Decoded and encoded again, numbers would change (seeds over 2^53), names that are repeated would be
+-- lost, and so would halves of surrogate pairs. What is decoded serves to understand the row, and to tell it
+-- from another one.
+local check = require "leat.internal.check"
+local errors = require "leat.error"
+local json = require "leat.json"
+local keyset = require "leat.internal.fingerprint_set"
+local lines = require "leat.internal.lines"
+local members_of = require("leat.native.json_span").members
+local sha256 = require("leat.util").sha256
+
+local encode = json.encode
+
+local M = {}
+
+local SORTED = { sorted = true }
+local EXACT = { big = "string", surrogates = "replace" }
+local CHAT = "/v1/chat/completions"
+
+-- What a row with a prompt may say beside it; the rest of it is the user's own.
+local SETTINGS = {
+    "model", "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "n", "user",
+    "tools", "tool_choice", "response_format", "presence_penalty", "frequency_penalty", "reasoning_effort",
+}
+
+local function bad(message, name)
+    return nil, message, name
+end
+
+local function chat_of(prompt, opts)
+    local messages = {}
+    if opts.system then
+        messages[1] = { role = "system", content = opts.system }
+    end
+    messages[#messages + 1] = { role = "user", content = prompt }
+    return { messages = json.array(messages) }
+end
+
+-- The same as text; `prompt` is the text of a JSON string. `settings`: texts such as '"seed":1'.
+local function chat_text(prompt, opts, settings)
+    local system = opts.system and '{"role":"system","content":' .. encode(opts.system) .. "}," or ""
+    local messages = ('"messages":[%s{"role":"user","content":%s}]'):format(system, prompt)
+    return "{" .. table.concat({ messages, unpack(settings or {}) }, ",") .. "}"
+end
+
+-- A path below the base address, as the client wants it; nil if it is none.
+local function path_of(url)
+    if type(url) ~= "string" or not url:find "^/[^/]" or url:find "[%z\1-\32\127\\]" then
+        return nil
+    end
+    for part in url:gmatch "[^/?#]+" do
+        if part == ".." or part:lower() == "%2e%2e" then
+            return nil
+        end
+    end
+    return url
+end
+
+local function is_list(t)
+    return #t > 0 or json.encode(t) == "[]"
+end
+
+-- The texts of an object's values by name, of a repeated one the last; and a list of '"name":value' without
+-- the names in `but`, as they stand.
+local function texts_of(text, but)
+    local members, err = members_of(text)
+    if not members then
+        return nil, err
+    end
+    local values, rest = {}, {}
+    for i = 1, #members, 3 do
+        local name, written, value = members[i], members[i + 1], members[i + 2]
+        values[name] = value
+        if not but[name] then
+            rest[#rest + 1] = written .. ":" .. value
+        end
+    end
+    return values, rest
+end
+
+-- The body of a row that is an object, as a value and as text, and its url; or nil and what is wrong with it.
+local function of_object(row, text, opts)
+    local values, rest = texts_of(text, { custom_id = true, [opts.key or "custom_id"] = true })
+    if not values then
+        return bad(rest.message)
+    elseif type(row.body) == "table" then
+        if is_list(row.body) then
+            return bad "the body must be an object"
+        elseif row.method ~= nil and row.method ~= "POST" then
+            return bad(("the method must be POST, got %s"):format(check.picture(row.method, "method")))
+        end
+        local url = path_of(row.url or CHAT)
+        if not url then
+            return bad(("the url must be a path such as %s, got %s"):format(CHAT,
+                check.picture(row.url, "url")))
+        end
+        return row.body, values.body, url
+    elseif type(row.messages) == "table" then
+        local body = {}
+        for name, value in pairs(row) do
+            if name ~= "custom_id" and name ~= opts.key then
+                body[name] = value
+            end
+        end
+        return body, "{" .. table.concat(rest, ",") .. "}", CHAT
+    end
+    local prompt = row[opts.prompt_field]
+    if type(prompt) ~= "string" or values[opts.prompt_field]:byte() ~= 34 then -- a large number is no text
+        return bad(("neither 'body' nor 'messages' nor a text in '%s'"):format(opts.prompt_field))
+    end
+    local body, settings = chat_of(prompt, opts), {}
+    for _, name in ipairs(SETTINGS) do
+        if row[name] ~= nil and row[name] ~= json.null then
+            body[name] = row[name]
+            settings[#settings + 1] = encode(name) .. ":" .. values[name]
+        end
+    end
+    return body, chat_text(values[opts.prompt_field], opts, settings), CHAT
+end
+
+-- What the row is called: its own word for it, or its line.
+local function name_of(row, opts, line)
+    local name = type(row) == "table" and row[opts.key or "custom_id"]
+    if type(name) == "number" then
+        name = ("%.17g"):format(name)
+    end
+    if type(name) == "string" and name ~= "" then
+        return name, true
+    elseif opts.key then
+        return nil
+    end
+    return "row-" .. line, false
+end
+
+-- The text with a member more at its end.
+local function with_model(text, model)
+    local head = text:match "^(.*)}%s*$"
+    return ("%s%s\"model\":%s}"):format(head, head:find "^%s*{%s*$" and "" or ",", encode(model))
+end
+
+local JSON_KINDS = { number = "a number", boolean = "true or false", table = "a list", userdata = "null" }
+
+-- The value of a line: a table for an object, else the text of a prompt; or nil and what is wrong with it.
+-- Where it is not JSON it is a prompt as it stands.
+local function value_of(text)
+    local first = text:match "^%s*(.)"
+    if not first:find '[%[{"%-%dtfn]' then
+        return text
+    end
+    local row, why = json.decode(text, EXACT)
+    if row == nil then
+        if first == "{" then
+            return bad((why.message:gsub("^json: line 1, ", "")))
+        end
+        return text
+    elseif first == '"' then
+        if not row:find "%S" then
+            return bad "the text is empty"
+        end
+        return row
+    elseif first ~= "{" then
+        return bad(("%s is no row: a prompt that looks like this goes into quotes")
+            :format(JSON_KINDS[first:find "[%-%d]" and "number" or type(row)]))
+    end
+    return row
+end
+
+-- The id that tells a request from another one of the same name.
+local function id_of(name, url, body)
+    local packed, why = encode({ name, url, body }, SORTED)
+    return packed and "batch_req_" .. sha256(packed):sub(1, 24), why
+end
+
+-- The id that such a row had as long as large numbers were rounded; nil if that is the same.
+local function rounded_id(row, text, opts)
+    if not text:find "%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d" then
+        return nil
+    end
+    local value = json.decode(text)
+    local body = type(value) == "table" and of_object(value, text, opts)
+    if type(body) ~= "table" then
+        return nil
+    elseif body.model == nil then
+        body.model = opts.model
+    end
+    local id = id_of(row.custom_id, row.url, body)
+    return id ~= row.id and id or nil
+end
+
+-- The row that a line stands for; or nil, what is wrong with it, and what it is called if it says that.
+local function parse(text, line, opts)
+    local value, why = value_of(text)
+    local name, own = name_of(value, opts, line)
+    if value == nil then
+        return bad(why)
+    elseif not name then
+        return bad(("no text in '%s', which --key names"):format(opts.key))
+    end
+    local body, written, url
+    if type(value) == "string" then
+        local prompt
+        if text:find '^%s*"' and value ~= text then
+            prompt = text:match "^%s*(.-)%s*$"
+        else
+            prompt, why = encode(value)
+        end
+        if not prompt then
+            return bad(why.message, name)
+        end
+        body, written, url = chat_of(value, opts), chat_text(prompt, opts), CHAT
+    else
+        body, written, url = of_object(value, text, opts)
+    end
+    if not body then
+        return nil, written, name
+    end
+    if body.model == nil and opts.model then
+        body.model, written = opts.model, with_model(written, opts.model)
+    end
+    if body.model == nil and (type(value) == "string" or value.body == nil) then
+        return bad("no model: say it in the row, by --model or in OPENAI_MODEL", name)
+    elseif body.stream == true then
+        return bad("an answer that is streamed is no line: leave 'stream' out", name)
+    end
+    local id
+    id, why = id_of(name, url, body)
+    if not id then
+        return bad(why.message, name)
+    end
+    local row = { custom_id = name, own_name = own or nil, url = url, body = written, line = line, id = id }
+    row.rounded_id = type(value) == "table" and rounded_id(row, text, opts) or nil
+    return row
+end
+
+-- An iterator over the rows of a file: {custom_id, id, url, body (as text), line}. It calls
+-- on_bad(line, message, custom_id) for each line that is no row. nil, err if the file cannot be opened.
+function M.read(path, opts, on_bad)
+    local name = path == "-" and "standard input" or path
+    local next_line, err = lines.read(path, name)
+    if not next_line then
+        return nil, err
+    end
+    local rows, names = 0, keyset.new()
+    return function()
+        while not opts.limit or rows < opts.limit do
+            local text, line, too_long = next_line()
+            if not line then
+                return nil
+            elseif not text then
+                rows = rows + 1
+                on_bad(line, (too_long.message:gsub("^.-:%d+: ", "")))
+            elseif text:find "%S" then
+                rows = rows + 1
+                local row, why, called = parse(text, line, opts)
+                if row and row.own_name and not names:add(row.custom_id) then
+                    row, why, called = nil, ("a row before it is called '%s', too"):format(row.custom_id),
+                        row.custom_id
+                end
+                if row then
+                    return row
+                end
+                on_bad(line, why, called)
+            end
+        end
+    end
+end
+
+-- Why a row of a known name is another one than before.
+function M.changed(row)
+    return errors.new { kind = "invalid", reason = "changed", line = row.line, message = (
+        "line %d: '%s' is in OUT, but as the answer to another request: the row, --model or --system has "
+        .. "changed. Take another OUT, or delete it to begin anew"):format(row.line,
+            row.custom_id) }
+end
+
+return M

@@ -1,0 +1,68 @@
+-- The options of a command, read by a table of them. Internal.
+local check = require "leat.internal.check"
+
+local M = {}
+
+local function number_of(flag, row, text)
+    local n = tonumber(text)
+    local least, most = row.least or 0, row.most or math.huge
+    if not n or n ~= n or n < least or n > most or row.whole and n % 1 ~= 0 then
+        local range = most < math.huge and (" from %g to %g"):format(least, most)
+            or (" of at least %g"):format(least)
+        return nil, ("%s takes a %s, got '%s'"):format(flag, row.says or (row.whole and "whole number"
+            or "number") .. range, check.hidden(text))
+    end
+    return n
+end
+
+-- Reads `args` by `rows`: flag -> {name, kind="switch"|"text"|"number", whole=, least=, most=, says=, word=}.
+-- Gives the options by name and the list of what is none; or nil and what is wrong. `--` ends the options.
+function M.parse(args, rows)
+    local opts, rest = {}, {}
+    local i = 1
+    while args[i] do
+        local flag, value = args[i], nil
+        if flag == "--" then
+            for j = i + 1, #args do
+                rest[#rest + 1] = args[j]
+            end
+            break
+        elseif flag == "-" or flag:sub(1, 1) ~= "-" then
+            rest[#rest + 1] = flag
+        else
+            if flag:find "^%-%-[^=]+=" then
+                flag, value = flag:match "^(%-%-[^=]+)=(.*)$"
+            end
+            local row = rows[flag]
+            if not row then
+                local near = check.suggest(flag, rows)
+                return nil, ("unknown option '%s'%s"):format(check.hidden(flag),
+                    near and " (did you mean '" .. near .. "'?)" or "")
+            elseif row.kind == "switch" then
+                if value then
+                    return nil, flag .. " takes no value"
+                end
+                opts[row.name] = true
+            else
+                if not value then
+                    i = i + 1
+                    value = args[i]
+                end
+                if value == nil then
+                    return nil, flag .. " needs a value"
+                elseif row.kind == "number" and not (row.word and value == row.word) then
+                    local wrong
+                    value, wrong = number_of(flag, row, value)
+                    if not value then
+                        return nil, wrong
+                    end
+                end
+                opts[row.name] = value
+            end
+        end
+        i = i + 1
+    end
+    return opts, rest
+end
+
+return M

@@ -1,0 +1,36 @@
+-- The command `leat help`: what help() tells at the prompt, for a shell. Internal.
+local help = require "leat.repl.help"
+
+local M = {}
+
+-- What a command tells itself, beside a function of the same name.
+local function command_usage(name)
+    if name == "batch" then
+        return require("leat.cli.batch").USAGE
+    elseif name == "mock" then
+        return require("leat.mock.cli").USAGE
+    end
+end
+
+-- leat help [name ...]. Ends the process with 2 for a name that nothing is known about.
+function M.main(args)
+    if #args == 0 then
+        io.stdout:write("\n`leat help NAME` tells more about each of these functions.\n\n", (help.about()))
+        return true
+    end
+    local out = {}
+    for _, name in ipairs(args) do
+        local usage = command_usage(name)
+        local text, known = help.about(name)
+        if not known and not usage then
+            io.stderr:write("leat: help: ", (text:gsub("help%(%)", "leat help")))
+            os.exit(2)
+        end
+        out[#out + 1] = usage
+        out[#out + 1] = known and text or nil
+    end
+    io.stdout:write(table.concat(out, "\n"))
+    return true
+end
+
+return M

@@ -1,0 +1,170 @@
+-- The gate before a service that limits the rate. It is open until refusals show a limit. Then nothing starts
+-- before the moment that the service names, and after that calls start evenly (leat.policy.pacer). Internal.
+local pace = require "leat.policy.pacer"
+local policy = require "leat.policy.common"
+local refusals = require "leat.policy.refusals"
+local rules = require "leat.policy.retry_rules"
+local sync = require "leat.sync"
+local task = require "leat.task"
+
+local max, min = math.max, math.min
+local now = task.now
+
+local M = {}
+
+-- Without a hint the pause is a second at first, and twice as long each time that nothing was let through.
+local FIRST_PAUSE, LONGEST_PAUSE = 1, 60
+local EVERY, SAMPLES = 0.02, 512 -- seconds: so often it is noted how many calls have been started; and notes
+local SHORT = 2 -- calls' time: the pause after a refusal that is no limit
+
+local Gate = {}
+Gate.__index = Gate
+
+-- `longest`: hints of more seconds pause nobody, as retry gives up on them.
+function M.new(longest)
+    return setmetatable({
+        longest = longest or 120,
+        watch = refusals.new(true), line = sync.semaphore(1), samples = {}, last = 0, due = -math.huge,
+        n = 0, in_vain = 0, misses = 0,
+    }, Gate)
+end
+
+-- Waits for the turn of a call; to be called where there is a pace. Returns whether it had to wait.
+function Gate:wait()
+    return self.line:with(self.pace.wait, self.pace)
+end
+
+-- A call starts now, at `began`. Returns its number.
+function Gate:start(began)
+    local n = self.n + 1
+    self.n = n
+    if began >= self.due then
+        self.due = began + EVERY
+        self.last = self.last + 1
+        local i = self.last % SAMPLES
+        local sample = self.samples[i]
+        if sample then
+            sample.at, sample.n = began, n
+        else
+            self.samples[i] = { at = began, n = n }
+        end
+    end
+    return n
+end
+
+-- How many calls had been started at the moment `at`, and 0; or, if it is longer ago than is remembered, the
+-- oldest that is known, and how much later that was.
+local function started_at(self, at)
+    local samples, last = self.samples, self.last
+    for i = last, max(1, last - SAMPLES + 1), -1 do
+        local sample, later = samples[i % SAMPLES], samples[(i + 1) % SAMPLES]
+        if sample.at <= at then
+            local next_n = i < last and later.n - 1 or self.n
+            return sample.n + (next_n - sample.n) * min(1, (at - sample.at) / EVERY), 0
+        end
+    end
+    local oldest = last > SAMPLES and samples[(last + 1) % SAMPLES]
+    if oldest then
+        return oldest.n, oldest.at - at
+    end
+    return 0, 0
+end
+
+-- Calls a second that were let through within the last `seconds`, or may yet be.
+local function rate_let_through(self, seconds)
+    local n, later = started_at(self, now() - seconds)
+    return max(1, self.n - n - self.watch.refused) / (seconds - later)
+end
+
+-- Whether a call was refused of late, and it is not yet clear whether that is a limit: no time to try more.
+function Gate:doubtful()
+    return self.watch.is_open and not self.watch.limit
+end
+
+local function is_over(self)
+    return self.pace ~= nil and self.pace.paused_until <= now()
+end
+
+-- A call was answered, and not refused. Returns true if it shows that what looked like a limit was noise.
+function Gate:passed(number)
+    self.in_vain, self.misses = 0, 0
+    local p = self.pace
+    if self.watch.is_open and self.watch:pass(number, is_over(self), p == nil) and p and p.fresh then
+        p:stop()
+        self.pace = nil
+        return true
+    end
+    return false
+end
+
+-- A call was refused. `hint`: the seconds after which the service wants to be asked again, or nil. Without a
+-- hint the service may limit how many calls run at once: then it serves what is started after the first
+-- refusal, since fewer run. `flight`: the others under way. `latency`: the seconds that one takes, or nil.
+-- Returns "limit" if calls have to slow down, "noise" if the pace has proved to be of no use and is given
+-- up, or nil.
+function Gate:refused(call, hint, flight, latency)
+    local limit = self.watch:refuse(call.number, self.n, is_over(self))
+    if not hint and not self.pace or limit and self.pace and not self.pace.fresh then
+        limit = self.watch:goes_on() -- else those that were under way when the pace was cut would count
+    end
+    if hint and hint > self.longest then
+        return nil
+    end
+    local wait = hint or min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ self.in_vain)
+    self.at = max(self.watch.refused > 1 and self.at or 0, now() + wait)
+    local p = self.pace
+    if not p then
+        if not limit then
+            return nil
+        end
+        p = pace.new()
+        self.pace = p
+    elseif p:is_news(call.began) and not limit then
+        if p:seems_useless() then
+            p:stop()
+            self.pace = nil
+            return "noise"
+        end
+        -- The pace had become a little too fast. A short hint is exact. A long one is that of a window: if it
+        -- slides, it has room again much sooner.
+        self.misses = self.misses + 1
+        local short = wait
+        if p.aim and wait >= pace.WINDOW then
+            short = (p:has_just_resumed() and wait / 8 or SHORT / p.aim) * 2 ^ (self.misses - 1)
+        end
+        p:pause(now() + min(wait, short))
+    end
+    if limit and (hint or p.paused_until <= now()) then
+        self.in_vain = self.in_vain + 1
+        p:pause(self.at, true)
+    end
+    local window = hint or FIRST_PAUSE
+    p:refused(call, flight, latency, rate_let_through(self, window), window, self.misses > 1, hint)
+    return "limit"
+end
+
+-- Whether the outcome of a call has to be given to `answered`; it took so many seconds.
+function Gate:is_news(value, took)
+    if value == nil then
+        return true
+    end
+    local status = policy.status(value)
+    if status and status >= 400 then
+        return true
+    end
+    self.latency = self.latency and self.latency + (took - self.latency) / 8 or took
+    return self.watch.is_open
+end
+
+-- The outcome of `call`, {began, number, waited}, beside `flight` others.
+function Gate:answered(call, value, err, flight)
+    local status = type(err) == "table" and err.status or policy.status(value)
+    local hint = (status == 429 or status == 503) and rules.hint(value, err)
+    if rules.over_rate(value, err) or status == 503 and hint then
+        self:refused(call, hint and hint > 0 and hint or nil, flight, self.latency)
+    elseif err == nil or status then
+        self:passed(call.number)
+    end
+end
+
+return M

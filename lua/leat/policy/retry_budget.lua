@@ -1,0 +1,61 @@
+-- The retry budget: a bucket that calls fill and retries empty. It acts only in a storm, when most calls
+-- fail in the end in spite of their retries. Internal.
+local check = require "leat.internal.check"
+local policy = require "leat.policy.common"
+
+local max, min = math.max, math.min
+
+local M = {}
+
+local Budget = {}
+Budget.__index = Budget
+
+local ROWS = { ratio = "number", floor = "number", max = "number" }
+
+-- The share of attempts that fail is reckoned over about so many attempts.
+local MEMORY = 96
+local OUTAGE = 50 -- attempts that fail in a row are one
+
+-- `given`: the option `budget`. nil: there is no budget. `attempts`: of a call at most.
+function M.new(given, attempts)
+    if given == false then
+        return nil
+    elseif given == nil or given == true then
+        given = {}
+    elseif type(given) == "number" then
+        given = { ratio = given }
+    end
+    check.options("retry: budget", given, ROWS)
+    local floor = policy.number("retry: budget", given, "floor", 10)
+    return setmetatable({
+        left = floor, floor = floor, attempts = attempts,
+        ratio = policy.number("retry: budget", given, "ratio", 0.2),
+        max = max(floor, policy.number("retry: budget", given, "max", 20)),
+        tried = 0, failed = 0, in_a_row = 0,
+    }, Budget)
+end
+
+-- A call begins.
+function Budget:begin()
+    self.left = min(self.max, self.left + self.ratio)
+end
+
+-- An attempt has ended.
+function Budget:note(failed)
+    self.tried = self.tried * (1 - 1 / MEMORY) + 1
+    self.failed = self.failed * (1 - 1 / MEMORY) + (failed and 1 or 0)
+    self.in_a_row = failed and self.in_a_row + 1 or 0
+end
+
+-- Whether there is to be no further retry now: the credit is used up, and as many attempts fail as let most
+-- calls fail in the end.
+function Budget:forbids()
+    return self.left < 1 - 1e-9 -- ten times 0.1 is not 1
+        and (self.in_a_row >= OUTAGE or (self.failed / max(self.tried, 1)) ^ self.attempts >= 0.5)
+end
+
+function Budget:spend()
+    self.left = max(0, self.left - 1)
+end
+
+return M

@@ -1,0 +1,338 @@
+-- help() at the prompt and `leat help`: the comments above leat's public functions, read from its own
+-- sources. Internal.
+local check = require "leat.internal.check"
+local runtime = require "leat.native.runtime"
+local leat = require "leat"
+
+local M = {}
+
+local sources, entries, public
+
+-- What a class is called here, where that is not the name that its module has for it.
+local SHOWN = {
+    ["leat.http methods"] = "response", ["leat.http.stream M"] = "response",
+    ["leat.task task.task_methods"] = "task", ["leat.openai Client"] = "openai",
+    ["leat.gather Arrivals"] = "as_completed", ["leat.gather Nursery"] = "group",
+    ["leat.serve Request"] = "req", ["leat.jsonl Writer"] = "writer",
+}
+
+-- "M.request" is request, "Client:get" is client:get.
+local function shown_name(name, module)
+    local class, method = name:match "^(.*)[:.]([%w_]+)$"
+    class = class and SHOWN[module .. " " .. class]
+    name = class and class .. ":" .. method or name:gsub("^M[.:]", "")
+    return (name:gsub("^%u", string.lower))
+end
+
+-- Fills `entries`: {name, module, doc (lines), first and last line of the definition}.
+local function read_module(module, text)
+    local block, number = {}, 0
+    for line in (text .. "\n"):gmatch "(.-)\n" do
+        number = number + 1
+        local doc = line:match "^%-%-%- ?(.*)" or line:match "^%-%-%-(.*)"
+        if doc then
+            block[#block + 1] = doc
+        else
+            local name = line:match "^local function ([%w_]+)" or line:match "^function ([%w_.:]+)%s*%("
+                or line:match "^([%w_.]+)%s*="
+            local elsewhere = line:match "^%-%- ([%w_.]+:[%w_]+) is in C%.$"
+                or line:match "^%-%- ([%w_.]+:[%w_]+) is made above%.$"
+            name = name or elsewhere
+            local class = table.concat(block, "\n"):match "@class leat%.(%w+)"
+            if (class or name) and #block > 0 then
+                entries[#entries + 1] = {
+                    name = class or shown_name(name, module), module = module, doc = block,
+                    source = class and "class " .. class or name, line = number,
+                }
+            end
+            block = elsewhere and block or {} -- one text may stand above several such lines
+        end
+    end
+end
+
+local function entry_at(module, name)
+    for _, entry in ipairs(entries) do
+        if entry.module == module and entry.source:gsub("^M[.:]", "") == name then
+            return entry
+        end
+    end
+end
+
+local function load_all()
+    if entries then
+        return
+    end
+    sources, entries, public = runtime.sources(), {}, {}
+    local modules = {}
+    for module in pairs(sources) do
+        modules[#modules + 1] = module
+    end
+    table.sort(modules)
+    for _, module in ipairs(modules) do
+        read_module(module, sources[module])
+    end
+    local init = sources.leat
+    local function add(name, module, field)
+        local entry = entry_at("leat." .. module, field)
+        if entry then
+            public[name], entry.public = entry, name
+        end
+    end
+    for name, module, field in init:gmatch '([%w_]+) = { "leat%.([%w_]+)", "([%w_]+)" }' do
+        add(name, module, field)
+    end
+    for name, module, field in init:gmatch "\n%s+([%w_]+) = ([%w_]+)%.([%w_]+)," do
+        add(name, module, field)
+    end
+    for name, module in init:gmatch '\n%s+([%w_]+) = { "leat%.([%w_]+)" }' do
+        for _, entry in ipairs(entries) do
+            if entry.module == "leat." .. module and entry.name:find "^writer:" then
+                entry.public = entry.name
+            elseif entry.module == "leat." .. module and not entry.source:find "^class" then
+                entry.public = name .. (entry.source:find ":" and ":" or ".")
+                    .. entry.source:gsub("^M[.:]", "")
+                public[entry.public] = entry
+            end
+        end
+    end
+    for _, entry in ipairs(entries) do
+        entry.public = entry.public or entry.name:find ":" and entry.name
+            or entry.source:find "^M%.[%w_]+%." and entry.name or nil
+        if entry.public and not public[entry.public] then
+            public[entry.public] = entry
+        end
+    end
+    public.response = public.response or entry_at("leat.http", "class response")
+end
+
+-- "request(target)" and what it returns.
+local function signature(entry, name)
+    local params, returns = {}, {}
+    for _, line in ipairs(entry.doc) do
+        local param = line:match "^@param ([%w_.]+%??)"
+        local kind, label = line:match "^@return (%S+)%s*([%w_.]*)"
+        if line:find "^@return fun" then
+            kind, label = "function", ""
+        end
+        if param then
+            params[#params + 1] = param:sub(-1) == "?" and "[" .. param:sub(1, -2) .. "]" or param
+        elseif kind then
+            returns[#returns + 1] = label ~= "" and #label > 1 and label or kind
+        end
+    end
+    local call = #params > 0 or #returns > 0
+    return name .. (call and "(" .. table.concat(params, ", ") .. ")" or "")
+        .. (#returns > 0 and " -> " .. table.concat(returns, ", ") or "")
+end
+
+local function text_of(entry, name)
+    local out = { signature(entry, name), "" }
+    for _, line in ipairs(entry.doc) do
+        local param, kind, rest = line:match "^@param ([%w_.]+%??)%s+(%S+)%s*(.*)"
+        if param then
+            line = ("%s (%s)%s"):format(param, kind, rest ~= "" and ": " .. rest or "")
+        elseif line:find "^@return" then
+            line = "returns " .. line:match "^@return%s*(.*)"
+        elseif line:find "^```lua" then
+            line = "example:"
+        elseif line:find "^```" or line:find "^@class" then
+            line = nil
+        end
+        out[#out + 1] = line and "  " .. line
+    end
+    return (table.concat(out, "\n"):gsub("[ \n]+$", "") .. "\n")
+end
+
+local function first_sentence(entry)
+    local words = {}
+    for _, line in ipairs(entry.doc) do
+        if line == "" or line:find "^@" or line:find "^```" then
+            break
+        end
+        words[#words + 1] = line
+    end
+    local text = table.concat(words, " ")
+    local sentence = text:match "^(.-[^%d]%.) " or text
+    return #sentence > 84 and sentence:sub(1, 81):gsub("%s+%S*$", "") .. "..." or sentence
+end
+
+local function listing(names)
+    table.sort(names)
+    local out = {}
+    for _, name in ipairs(names) do
+        out[#out + 1] = ("  %-22s %s"):format(name, first_sentence(public[name]))
+    end
+    return table.concat(out, "\n") .. "\n"
+end
+
+local function all_names()
+    local names, members = {}, {}
+    for name in pairs(public) do
+        local list = name:find "[.:]" and members or names
+        list[#list + 1] = name
+    end
+    table.sort(members)
+    local more = ("  " .. table.concat(members, " ")):gsub("(" .. ("."):rep(70) .. "[^ ]*) ", "%1\n  ")
+    return "leat. (request, gather, semaphore, wait_for, sleep, spawn and json without it too):\n"
+        .. listing(names) .. "and, each with a help of its own:\n" .. more .. "\n"
+end
+
+local function overview()
+    return "At the prompt: an expression is waited for and shown; _ is the last value, _1 that of line 1.\n"
+        .. "  help(request), help \"json\"   what one thing does      tasks()      who waits for what\n"
+        .. "  inspect(v, options)          a value, as text         cancel(id)   ends one of them\n"
+        .. "Tab completes, Ctrl-R searches the history, Ctrl-C cancels a line, Ctrl-D leaves.\n\n"
+        .. all_names()
+end
+
+-- What such things are mostly called.
+local ALIASES = {
+    res = "response", sem = "semaphore", q = "queue", t = "task", ai = "openai", pipe = "pipeline",
+}
+
+-- The text about a name; and whether it is known.
+local function by_name(word)
+    local name = word:lower():gsub("^leat[.:]", ""):gsub("^%w+", ALIASES)
+    local entry = public[name] or public[name:gsub("%.", ":")]
+    local members, namesakes, mentions = {}, {}, {}
+    for other, e in pairs(public) do
+        if other:sub(1, #name) == name and other:find("^[.:]", #name + 1) then
+            members[#members + 1] = other
+        elseif other:match "[.:](.*)$" == name then
+            namesakes[#namesakes + 1] = other
+        elseif table.concat(e.doc, " "):find(name, 1, true) then
+            mentions[#mentions + 1] = other
+        end
+    end
+    if not entry and #members == 0 and #namesakes == 1 then
+        name, namesakes = namesakes[1], {}
+        entry = public[name]
+    end
+    for _, other in ipairs(namesakes) do
+        members[#members + 1] = other
+    end
+    if entry then
+        return text_of(entry, name) .. (#members > 0 and "\n" .. listing(members) or ""), true
+    elseif #members > 0 then
+        return listing(members), true
+    end
+    local near = check.near(name, public)
+    if near == "" and #mentions > 0 then
+        return "no '" .. check.hidden(word) .. "', but it is mentioned by:\n" .. listing(mentions), false
+    end
+    near = near ~= "" and " (did you mean " .. near .. "?)" or ""
+    return "nothing is known about '" .. check.hidden(word) .. "'" .. near
+        .. "; help() lists what there is\n", false
+end
+
+local function entry_of(fn)
+    local info = debug.getinfo(fn, "S")
+    local module = info.source:match "^@(leat/.*)%.lua$"
+    module = module and module:gsub("/init$", ""):gsub("/", ".")
+    for _, entry in ipairs(entries) do
+        if entry.module == module and entry.line == info.linedefined then
+            return entry
+        end
+    end
+end
+
+local function by_function(fn)
+    for name, entry in pairs(public) do
+        local value = leat
+        for part in name:gmatch "[^.:]+" do
+            value = type(value) == "table" and value[part] or nil
+        end
+        if rawequal(value, fn) then
+            return text_of(entry, name)
+        end
+    end
+    local entry = entry_of(fn)
+    return entry and text_of(entry, entry.public or entry.name)
+end
+
+local function by_table(t)
+    for name, value in pairs(leat) do
+        if rawequal(value, t) then
+            return by_name(name)
+        end
+    end
+    local mt = debug.getmetatable(t)
+    local class = type(mt) == "table" and mt.__name or ""
+    local words = { [tostring(t):match "^%w+" or ""] = true, [class] = true }
+    for word in pairs(words) do
+        word = word:gsub("^leat%.", "")
+        if word ~= "" and word ~= "table" and (public[word] or word == "task") then
+            return by_name(word)
+        end
+    end
+    -- An object of a class without a name of its own: by one of its methods.
+    local methods = type(mt) == "table" and rawget(mt, "__index")
+    for _, method in pairs(type(methods) == "table" and methods or {}) do
+        local entry = type(method) == "function" and entry_of(method)
+        if entry and entry.name:find ":" then
+            return by_name((entry.name:match "^(.*):"))
+        end
+    end
+end
+
+--- Shows what is known about a function, a name or a value of leat.
+---@param ... any a function, a name such as "request" or "response:json", a response, a task ...
+function M.help(...)
+    load_all()
+    local what, text = (...)
+    if select("#", ...) == 0 then
+        text = overview()
+    elseif what == nil then
+        text = "that is nil; a name stands in quotes: help \"gather\"; help() lists what there is\n"
+    elseif type(what) == "string" then
+        text = by_name(what)
+    elseif type(what) == "function" then
+        text = by_function(what) or "no description: a function of Lua's own, or of the script\n"
+    else
+        text = by_table(what) or "a " .. type(what) .. "; help() lists what there is\n"
+    end
+    io.stdout:write(text)
+end
+
+-- For `leat help`: the text about a name, and whether it is known; without a name the list of names.
+function M.about(name)
+    load_all()
+    if name then
+        return by_name(name)
+    end
+    return all_names(), true
+end
+
+-- The names of all public functions, sorted.
+function M.names()
+    load_all()
+    local names = {}
+    for name in pairs(public) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
+-- The text about one of them: its signature is the first line.
+function M.describe(name)
+    return text_of(public[name], name)
+end
+
+-- The names in backticks in the comment of a public function: the options that it takes, for completion.
+function M.option_names(name)
+    load_all()
+    local names = {}
+    local entry = public[name]
+    for _, line in ipairs(entry and entry.doc or {}) do
+        if line:find "^@return" then
+            break
+        end
+        for option in line:gmatch "`([%l_]+)`" do
+            names[option] = true
+        end
+    end
+    return names
+end
+
+return M

@@ -1,0 +1,64 @@
+-- The manual pages, made when the program is built: leat(1) of its own help texts, leat(3) of the comments
+-- above the public functions. Internal.
+local help = require "leat.repl.help"
+local version = require("leat.native.version").leat
+
+local M = {}
+
+local function escaped(text)
+    return (text:gsub("\\", "\\e"):gsub("%-", "\\-"):gsub("^([.'])", "\\&%1"):gsub("\n([.'])", "\n\\&%1"))
+end
+
+-- Lines as they stand.
+local function verbatim(text)
+    return ".PP\n.nf\n" .. escaped(text:gsub("%s+$", "")) .. "\n.fi\n"
+end
+
+local function section(title, body)
+    return ".SH " .. title .. "\n" .. body
+end
+
+local function head(number, what, says)
+    return ('.TH LEAT %d "" "leat %s" "%s"\n'):format(number, version, what)
+        .. section("NAME", escaped("leat - " .. says) .. "\n")
+end
+
+-- leat(1). The help texts of the program and its commands.
+function M.command(main, batch, mock)
+    return head(1, "User Commands", "runs concurrent HTTP pipelines written in Lua")
+        .. section("SYNOPSIS", verbatim(main:match "^usage: (.-)\n\n" and main:match "^(.-)\n\n"))
+        .. section("DESCRIPTION", escaped [[
+A script reads as if it did one thing after the other; thousands of calls run at once under it. Without a
+script and on a terminal there is a prompt, where help() tells what there is.
+]])
+        .. section("OPTIONS", verbatim(main:match "\n\n(.*)$"))
+        .. section("LEAT BATCH", verbatim(batch))
+        .. section("LEAT MOCK", verbatim(mock))
+        .. section("ENVIRONMENT", escaped [[
+OPENAI_BASE_URL, OPENAI_API_KEY (or OPENAI_BASE_URL_FILE and OPENAI_API_KEY_FILE, which name files with them)
+and OPENAI_MODEL are what leat.openai and leat batch use unless told otherwise. http_proxy, https_proxy and
+no_proxy are honoured, and NO_COLOR.
+]])
+        .. section("SEE ALSO", "\\fBleat\\fR(3)\n")
+end
+
+-- leat(3).
+function M.reference()
+    local out = {
+        head(3, "Lua Functions", "what scripts can call"),
+        section("DESCRIPTION", escaped [[
+All of these are fields of the table that require "leat" returns, and of the global leat. request, gather,
+semaphore, wait_for, sleep, spawn and json are globals, too. What can fail returns its value, or nil and an
+error with a kind and a message. Times are seconds.
+]]),
+        ".SH FUNCTIONS\n",
+    }
+    for _, name in ipairs(help.names()) do
+        local signature, text = help.describe(name):match "^([^\n]*)\n(.*)$"
+        out[#out + 1] = ".SS " .. escaped(signature) .. "\n" .. verbatim((text:gsub("^\n+", "")))
+    end
+    out[#out + 1] = section("SEE ALSO", "\\fBleat\\fR(1)\n")
+    return table.concat(out)
+end
+
+return M

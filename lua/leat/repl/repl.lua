@@ -1,0 +1,425 @@
+-- The prompt. Its root task reads lines and prints; the lines run one after the other in a task of their own,
+-- which lives until a Ctrl-C ends it, so that what one line opened the next can go on with. What the lines
+-- spawn belongs to the root: it goes on while one types, and a failure of it is printed once. Internal.
+local await = require("leat.internal.await").await
+local check = require "leat.internal.check"
+local chunk = require "leat.repl.chunk"
+local core = require "leat.native.repl"
+local errors = require "leat.error"
+local inspect = require("leat.inspect").inspect
+local leat = require "leat"
+local secrets = require "leat.repl.secrets"
+local task = require "leat.native.task"
+
+local raw_spawn = task.spawn
+
+local M = {}
+
+local repl = { number = 1, kept = {}, hidden = {}, failed = false }
+
+-- ---- printing: values to standard output, what went wrong beside them, or on standard error of a pipe
+
+local function paint(code, text)
+    return repl.colors and "\27[" .. code .. "m" .. text .. "\27[0m" or text
+end
+
+local function complain(text)
+    repl.failed = true
+    local out = repl.mode == "pipe" and io.stderr or io.stdout
+    out:write(paint("31", secrets.scrubbed(text)), "\n")
+    out:flush()
+end
+
+local function say(text)
+    io.stdout:write(text, "\n")
+    io.stdout:flush()
+end
+
+local function text_of(value)
+    if errors.is(value) then
+        return tostring(value)
+    end
+    return type(value) == "string" and value or inspect(value)
+end
+
+-- The traceback without the REPL's own frames: a chunk is a function within one of ours.
+local function traceback(trace)
+    trace = trace:gsub("^in task %d+ %([^\n]*%):\n", ""):gsub("\n?in task %d+ %([^\n]*%):$", "")
+    return (trace:gsub("in function '__line'", "in the line"):gsub("^\n", ""))
+end
+
+local function show_bug(value, trace)
+    local text = "error: " .. text_of(value)
+    text = text .. check.hint(text)
+    trace = trace and traceback(trace) or ""
+    complain(trace:find "%S" and text .. "\n" .. trace or text)
+end
+
+local function show_values(values)
+    if values.n == 0 then
+        return
+    elseif values[1] == nil and values[2] ~= nil then
+        rawset(_G, "_err", values[2])
+        return complain("error: " .. text_of(values[2]))
+    end
+    for i = 1, values.n do
+        say(inspect(values[i], { colors = repl.colors, width = core.width() }))
+    end
+    rawset(_G, "_", values[1])
+    rawset(_G, "_" .. repl.number, values[1])
+end
+
+-- ---- the lines' task
+
+local function pack(...)
+    return { n = select("#", ...), ... }
+end
+
+-- The protected call ends before anything is printed: a __tostring that fails is a bug of the line too.
+local function run(__line, ...)
+    local function body(...)
+        local values = pack(__line(...))
+        show_values(values)
+    end
+    local ok, value = xpcall(body, task.note, ...)
+    if ok then
+        return
+    elseif errors.is(value) then
+        rawset(_G, "_err", value)
+        if value.kind == "cancelled" and core.cancelled() then
+            return -- the root says so when this task has ended
+        end
+        return complain("error: " .. text_of(value))
+    end
+    show_bug(value, core.noted(value))
+end
+
+local function line_runner(id, jobs)
+    while true do
+        local job = jobs:get()
+        run(job.fn, unpack(job, 1, job.n))
+        if not core.cancelled() then -- else this task comes to its end
+            core.post("done", id)
+        end
+    end
+end
+
+local function new_foreground()
+    local id = (repl.foreground_id or 0) + 1
+    local jobs = leat.queue()
+    local t = raw_spawn(line_runner, id, jobs)
+    t.name = "the prompt's lines"
+    repl.foreground_id, repl.foreground, repl.jobs = id, t, jobs
+    repl.hidden[t.id] = true
+    local watcher = raw_spawn(function()
+        local ok, _, err = pcall(t.await, t)
+        core.post("ended", id, ok and errors.is(err) and err.reason or "")
+    end)
+    repl.hidden[watcher.id] = true
+end
+
+-- ---- background tasks
+
+-- In place of the core's: what the lines start belongs to the root.
+local function spawn(fn, ...)
+    if task.current() ~= repl.foreground then
+        return raw_spawn(fn, ...)
+    end
+    check.callable("spawn", "the first argument", fn)
+    local t = repl.group:spawn(0, fn, ...)
+    repl.idle:clear()
+    repl.spawned:set()
+    return t
+end
+
+local function collect()
+    while true do
+        local t, _, status, value = await(repl.group:next_start())
+        if not t then
+            repl.idle:set()
+            repl.spawned:clear()
+            repl.spawned:wait()
+        elseif not core.awaited(t) and status == "raised" then
+            complain(("task %d (%s) failed"):format(t.id, t.name))
+            show_bug(value, task.trace(t))
+        elseif not core.awaited(t) and status == "failed" then
+            complain(("task %d (%s) failed: %s"):format(t.id, t.name, text_of(value)))
+        elseif status == "cancelled" and type(value) == "table" and value.message == "interrupted" then
+            complain(("\ntask %d (%s) was interrupted"):format(t.id, t.name))
+        end
+    end
+end
+
+-- ---- reading
+
+local function prompt()
+    repl.reading = true
+    local text = repl.pending and (" "):rep(#tostring(repl.number)) .. "| " or repl.number .. "> "
+    if repl.mode == "edit" then
+        return core.prompt(text)
+    elseif repl.mode == "plain" then
+        io.stdout:write(text)
+        io.stdout:flush()
+    end
+    if not repl.plain_reader then
+        repl.plain_reader = true
+        local reader = raw_spawn(function()
+            local line, err = leat.stdin:read()
+            if err then
+                complain("error: " .. text_of(err))
+            end
+            repl.plain_reader = false
+            core.post(line and "line" or "eof", 0, line)
+        end)
+        repl.hidden[reader.id] = true
+    end
+end
+
+local function start_job(fn, ...)
+    if not repl.foreground then
+        new_foreground()
+    end
+    repl.running, repl.interrupted = true, false
+    local job = pack(...)
+    job.fn = fn
+    repl.jobs:put(job)
+end
+
+local function finish_job()
+    repl.running = false
+    repl.number = repl.number + 1
+    prompt()
+end
+
+local on = {}
+
+function on.line(_, line)
+    repl.reading, repl.leaving = false, false
+    local text = repl.pending and repl.pending .. "\n" .. line or line
+    if not repl.pending and not text:find "%S" then
+        return prompt()
+    end
+    local fn, err, unfinished = chunk.compile(text, "=[" .. repl.number .. "]", repl.kept)
+    repl.pending = unfinished and text or nil
+    if unfinished then
+        return prompt()
+    end
+    core.remember(text, text ~= repl.last and not secrets.found(text))
+    repl.last = text
+    local word = text:match "^%s*(%a+)%s*$"
+    if (word == "exit" or word == "quit") and rawget(_G, word) == M.commands[word] then
+        return on.eof()
+    end
+    if fn then
+        return start_job(fn)
+    end
+    complain("error: " .. err)
+    finish_job()
+end
+
+function on.eof()
+    repl.reading = false
+    if repl.pending then
+        if repl.mode ~= "pipe" then
+            repl.pending = nil
+            say ""
+            return prompt()
+        end
+        complain("error: " .. select(2, loadstring(repl.pending, "=[" .. repl.number .. "]")))
+    end
+    local running = repl.group:count()
+    if running == 0 or repl.leaving or repl.mode == "pipe" then
+        if repl.mode ~= "pipe" then
+            say ""
+        end
+        repl.left = true
+        return nil
+    end
+    repl.leaving = true
+    say(("\n%d task%s still running (see tasks()). Ctrl-D again cancels and leaves."):format(running,
+        running == 1 and " is" or "s are"))
+    prompt()
+end
+
+function on.dropped()
+    repl.reading, repl.pending, repl.leaving = false, nil, false
+    prompt()
+end
+
+function on.interrupt()
+    if repl.reading then
+        if repl.mode == "edit" then
+            return
+        end
+        -- the terminal has dropped the line itself
+        repl.pending, repl.leaving = nil, false
+        say ""
+        return prompt()
+    elseif not repl.running then
+        return
+    elseif repl.interrupted then
+        say "its clean-up goes on in the background"
+        repl.foreground = nil
+        return finish_job()
+    end
+    repl.interrupted = true
+    say "" -- behind the terminal's ^C
+    repl.foreground:cancel("interrupted")
+end
+
+function on.done(id)
+    if id == repl.foreground_id and repl.running then
+        finish_job()
+    end
+end
+
+function on.ended(id, reason)
+    if id ~= repl.foreground_id or not repl.foreground then
+        return
+    end
+    repl.foreground = nil
+    if repl.running then
+        complain((repl.interrupted and "" or "\n") .. "interrupted"
+            .. (reason == "cancel_ignored" and " (it went on all the same: abandoned)" or ""))
+        finish_job()
+    end
+end
+
+function on.complete(number, text)
+    local ok, insert, list = pcall(require("leat.repl.complete").complete, text, repl.kept, core.width())
+    core.answer(number, ok and insert or "", ok and list or "")
+end
+
+-- ---- commands
+
+local function shown_tasks()
+    local list = leat.tasks()
+    for i = #list, 1, -1 do
+        local t = list[i]
+        if repl.hidden[t.id] and (t.id ~= repl.foreground.id or not repl.running) then
+            table.remove(list, i)
+        end
+    end
+    return list
+end
+
+local function add_commands()
+    local help = require "leat.repl.help"
+    M.commands = {
+        help = help.help,
+        tasks = function()
+            local list = shown_tasks()
+            for i = #list, 1, -1 do
+                if list[i].id == repl.foreground.id then
+                    table.remove(list, i) -- this very line
+                end
+            end
+            say(#list > 0 and tostring(list) or "no task is running")
+        end,
+        cancel = function(id)
+            local t = task.is_task(id) and id or not repl.hidden[id] and core.find(tonumber(id) or 0)
+            if not t then
+                return nil, errors.new { kind = "invalid", message = "no task has the id " .. tostring(id)
+                    .. "; tasks() shows those that run" }
+            end
+            t:cancel()
+        end,
+        exit = function(code)
+            os.exit(code)
+        end,
+    }
+    M.commands.quit = M.commands.exit
+    for name, fn in pairs(M.commands) do
+        if rawget(_G, name) == nil then
+            rawset(_G, name, fn)
+        end
+    end
+end
+
+-- ---- the start
+
+local function start_first(what, args)
+    local first = table.remove(args, 1)
+    local fn, err
+    if what == "script" then
+        local file
+        file, err = io.open(first, "rb")
+        local text = file and file:read "*a"
+        if file then
+            file:close()
+        end
+        if text and text:sub(1, 1) == "\27" then
+            err = first .. ": is bytecode; only text scripts are run"
+        elseif text then
+            fn, err = loadstring((text:gsub("^#[^\n]*", "")), "@" .. first)
+        end
+    else
+        fn, err = loadstring(first, "=(command line)")
+    end
+    rawset(_G, "arg", args)
+    args[0] = what == "script" and first or "(command line)"
+    if not fn then
+        complain("error: " .. tostring(err or first .. " cannot be read"))
+        return prompt()
+    end
+    repl.number = 0
+    start_job(fn, unpack(args))
+end
+
+local function loop(what, args)
+    if what then
+        start_first(what, args)
+    else
+        prompt()
+    end
+    while not repl.left do
+        local kind, number, text = await(core.next_start())
+        local handle = on[kind]
+        local ok, err = xpcall(handle or tostring, task.note, number, text)
+        if not ok then -- memory, mostly: the prompt stays
+            complain("error: " .. text_of(err))
+            if not repl.reading and not repl.running and not repl.left then
+                prompt()
+            end
+        end
+    end
+end
+
+-- Called by the command line: the arguments, and what their first one is ("script", "code" or nothing).
+function M.main(args, what)
+    local me = task.current()
+    me.name = "the prompt"
+    repl.hidden[me.id] = true
+    repl.mode = assert(core.open())
+    repl.colors = repl.mode == "edit" and (os.getenv "NO_COLOR" or "") == ""
+    repl.group, repl.spawned, repl.idle = task.group(), leat.event(), leat.event()
+    task.spawn = spawn
+    local collector = raw_spawn(collect)
+    repl.hidden[collector.id] = true
+    rawset(_G, "inspect", rawget(_G, "inspect") or leat.inspect)
+    new_foreground()
+    add_commands()
+    if repl.mode ~= "pipe" then
+        say(("leat %s (%s)"):format(leat.version.leat, leat.version.luajit))
+        say "help() tells what there is, help(request) about one thing; Ctrl-D leaves."
+    end
+    local ok, err = xpcall(loop, task.note, what, args)
+    core.close()
+    if not ok then
+        error(err, 0)
+    end
+    if repl.mode == "pipe" then
+        repl.idle:wait() -- as a script's tasks they come to their end
+    else
+        repl.group:cancel("the prompt was left")
+    end
+    if repl.foreground then
+        repl.foreground:cancel()
+    end
+    collector:cancel()
+    if repl.mode == "pipe" and repl.failed then
+        os.exit(1)
+    end
+end
+
+return M

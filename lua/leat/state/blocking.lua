@@ -1,0 +1,140 @@
+-- Lua's own functions that hold all tasks up: os.execute, the output and input of io.popen, and opening and
+-- reading what is no regular file, such as a terminal or a pipe. What takes long while others are ready is
+-- told, once for each place in the script; and an interrupt that comes meanwhile is heeded when they return.
+-- Internal.
+local block = require "leat.native.block"
+local check = require "leat.internal.check"
+local core = require "leat.internal.await"
+local task = require "leat.native.task"
+
+local begin, finish, may_block = block.begin, block.finish, block.may_block
+local await, yieldable = core.await, task.yieldable
+local getinfo = debug.getinfo
+
+local COMMAND = "a command that runs in the background does not (end it with \" &\")"
+local STDIN = "leat.stdin:read and leat.stdin:lines wait without holding anything up"
+local PIPE = "let the command write into a file in the background (\"command > file &\") and read that"
+
+local told = {}
+
+local function warn(name, advice)
+    local place = check.where()
+    if place ~= "?" and not told[place] then
+        told[place] = true
+        core.require("leat.log").warn(("%s: %s held all tasks up for over 100 ms while others were ready: %s")
+            :format(place, name, advice))
+    end
+end
+
+-- Beneath pcall a function has no name, and a method counts its object as an argument.
+local function named(err, name)
+    local before, number, behind = tostring(err):match "^(bad argument #)(%d+)( to ')%?'"
+    if not number then
+        return err
+    end
+    local method = name:match ":(.*)$"
+    return before .. number - (method and 1 or 0) .. behind .. name:match "%w+$" .. err:match "'%?('.*)$"
+end
+
+local function finished(name, advice, ok, ...)
+    local long, interrupted = finish()
+    if long then
+        warn(name, advice)
+    end
+    if interrupted and task.current() and yieldable() then
+        await(task.sleep(1e-4)) -- a turn of the loop: it raises the cancel
+    end
+    if not ok then
+        error(named(..., name), 2) -- its callers are tail calls
+    end
+    return ...
+end
+
+local function call(name, advice, fn, ...)
+    begin(name)
+    return finished(name, advice, pcall(fn, ...))
+end
+
+local PIPE_IN = "let the command read from a file, in the background (\"command < file &\")"
+local OPEN = "a pipe opens when its other end does: open it when that is there"
+
+local watched = setmetatable({}, { __mode = "k" }) -- file -> its advice, or false
+
+local function advice_for(file)
+    local advice = watched[file]
+    if advice == nil and file ~= nil then
+        advice = may_block(file) and (file == io.stdin and STDIN or PIPE)
+        watched[file] = advice
+    end
+    return advice
+end
+
+-- An iterator over lines. What calls it is the script's loop.
+local function watched_lines(name, advice, lines)
+    return function()
+        return call(name, advice, lines)
+    end
+end
+
+-- Replaces them, in a state of leat's own.
+return function()
+    local raw_open, raw_popen, raw_read, raw_lines = io.open, io.popen, io.read, io.lines
+    local methods = getinfo and debug.getmetatable(io.stdin).__index
+    local file_read, file_lines, file_write, file_close =
+        methods.read, methods.lines, methods.write, methods.close
+    local popened = setmetatable({}, { __mode = "k" })
+
+    function os.execute(...)
+        return call("os.execute", COMMAND, block.execute, ...)
+    end
+    function io.open(...)
+        return call("io.open", OPEN, raw_open, ...)
+    end
+    function io.popen(...)
+        local file, err, code = raw_popen(...)
+        if file then
+            popened[file] = true
+        end
+        return file, err, code
+    end
+    function io.read(...)
+        local advice = advice_for(io.input())
+        if not advice then
+            return raw_read(...)
+        end
+        return call("io.read", advice, raw_read, ...)
+    end
+    function io.lines(...)
+        local advice = select("#", ...) == 0 and advice_for(io.input())
+        if not advice then
+            return raw_lines(...)
+        end
+        return watched_lines("io.lines", advice, raw_lines())
+    end
+    function methods.read(...)
+        local advice = advice_for((...))
+        if not advice then
+            return file_read(...)
+        end
+        return call("file:read", advice, file_read, ...)
+    end
+    function methods.lines(...)
+        local advice = advice_for((...))
+        if not advice then
+            return file_lines(...)
+        end
+        return watched_lines("file:lines", advice, file_lines(...))
+    end
+    function methods.write(...)
+        if not popened[(...)] then
+            return file_write(...)
+        end
+        return call("file:write", PIPE_IN, file_write, ...)
+    end
+    function methods.close(...)
+        if not popened[(...)] then
+            return file_close(...)
+        end
+        return call("file:close", PIPE, file_close, ...)
+    end
+end

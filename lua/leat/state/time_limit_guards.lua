@@ -1,0 +1,57 @@
+-- What a state with a time limit goes without: what would put the limit's own means out of action. Internal.
+local function refuse(name)
+    return function()
+        error(name .. ": not where a time limit is set, which stands on it", 2)
+    end
+end
+
+-- LuaJIT runs a message handler with hooks off when the error came from a hook, so a handler that loops
+-- would never end. Past the limit none is asked.
+local function guard_xpcall()
+    local raw_xpcall = xpcall
+    local out_of_time = require("leat.native.task").out_of_time
+    function _G.xpcall(fn, handler, ...)
+        return raw_xpcall(fn, function(err)
+            if out_of_time() then
+                return err
+            end
+            return handler(err)
+        end, ...)
+    end
+end
+
+-- The work of a sort is C's, where no limit reaches it; a comparison in Lua is looked at.
+local function guard_sort()
+    local raw_sort, getinfo = table.sort, debug.getinfo
+    local chunk, why = loadstring("return function(a, b) return a < b end", "@leat/table.sort")
+    if not chunk then -- for want of memory
+        error(why, 0)
+    end
+    local less = chunk()
+    function table.sort(list, comparator)
+        if comparator == nil then
+            comparator = less
+        elseif type(comparator) == "function" and getinfo(comparator, "S").what == "C" then
+            local compare = comparator
+            comparator = function(a, b)
+                return (compare(a, b))
+            end
+        end
+        return raw_sort(list, comparator)
+    end
+end
+
+return function()
+    guard_xpcall()
+    guard_sort()
+    for _, name in ipairs { "on", "off", "flush", "attach" } do
+        jit[name] = refuse("jit." .. name)
+    end
+    jit.opt = nil
+    for _, name in ipairs { "jit.opt", "jit.profile" } do
+        package.loaded[name] = nil
+        package.preload[name] = refuse(name)
+    end
+    debug.sethook = refuse "debug.sethook"
+    _G.newproxy = refuse "newproxy" -- LuaJIT runs finalizers with hooks off
+end

@@ -1,0 +1,83 @@
+#include "cli/cli_alloc.h"
+
+#ifdef __SANITIZE_ADDRESS__
+
+/* The sanitizer must see each block come and go. */
+void cli_alloc_install(void)
+{
+}
+
+#else
+
+#include "ground/base.h"
+#include <curl/curl.h>
+#include <malloc.h>
+#include <string.h>
+
+/* Each block is malloc's own, so one that was freed elsewhere, or resized, is no special case: the
+ * lists only keep it from going back at once. One set of lists per thread, so that no lock is
+ * needed. */
+enum { CLASSES = 64, CLASS_BYTES = 16, KEPT = 256 };
+
+struct kept {
+    void *first[CLASSES];
+    unsigned count[CLASSES];
+};
+
+static _Thread_local struct kept kept;
+
+static void *get(size_t size)
+{
+    size_t c = size == 0 ? 0 : (size - 1) / CLASS_BYTES;
+    if (c >= CLASSES)
+        return malloc(size);
+    void *block = kept.first[c];
+    if (!block)
+        return malloc((c + 1) * CLASS_BYTES);
+    kept.first[c] = *(void **)block;
+    kept.count[c]--;
+    return block;
+}
+
+static void put(void *block)
+{
+    if (!block)
+        return;
+    size_t c = malloc_usable_size(block) / CLASS_BYTES - 1; /* what it surely holds */
+    if (c >= CLASSES || kept.count[c] == KEPT) {
+        free(block);
+        return;
+    }
+    *(void **)block = kept.first[c];
+    kept.first[c] = block;
+    kept.count[c]++;
+}
+
+static void *get_zeroed(size_t n, size_t size)
+{
+    if (size != 0 && n > SIZE_MAX / size)
+        return NULL;
+    if (n * size > CLASSES * CLASS_BYTES)
+        return calloc(n, size);
+    void *block = get(n * size);
+    return block ? memset(block, 0, n * size) : NULL;
+}
+
+static void *resize(void *block, size_t size)
+{
+    return block ? realloc(block, size) : get(size);
+}
+
+static char *duplicate(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    char *copy = get(n);
+    return copy ? memcpy(copy, s, n) : NULL;
+}
+
+void cli_alloc_install(void)
+{
+    curl_global_init_mem(CURL_GLOBAL_DEFAULT, get, put, resize, duplicate, get_zeroed);
+}
+
+#endif

@@ -1,0 +1,110 @@
+#include "cli/repl_stop.h"
+
+#include "cli/cli_profile.h"
+#include "lua/lua_aux.h"
+#include <time.h>
+
+#define PATIENCE_NS (200 * NS_PER_MS)
+/* Compiled code comes back to the interpreter for an instruction or two per sample only. */
+#define HOOK_INSTRUCTIONS 1
+
+static const char stopper_key;
+
+static struct stopper *find(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&stopper_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    struct stopper *s = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return s;
+}
+
+/* What this thread has computed, not what it has waited for a processor. */
+static uint64_t thread_time_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec + 1;
+}
+
+static void on_instructions(lua_State *L, lua_Debug *ar)
+{
+    UNUSED(ar);
+    struct stopper *s = find(L);
+    struct sched *sched = &s->rt->sched;
+    struct task *t = sched->running;
+    uint64_t now = thread_time_ns();
+    if (!t)
+        return;
+    if (s->turn != sched_turn(sched) || s->since_ns == 0) { /* another task's: from the start */
+        s->turn = sched_turn(sched);
+        s->since_ns = now;
+        s->stage = 0;
+        return;
+    }
+    if (s->stage < 2 && now - s->since_ns < PATIENCE_NS)
+        return;
+    if (s->stage == 0) {
+        s->stage = 1;
+        s->spent = stopper_count(s);
+        s->since_ns = now;
+        task_cancel(t, "interrupted");
+        task_raise_cancel(L, t);
+        return;
+    }
+    /* It caught that. A yield nothing can catch; within coroutines one a level is needed. */
+    s->stage = 2;
+    if (lua_isyieldable(L)) {
+        t->abandoned = true;
+        lua_yield(L, 0);
+        return;
+    }
+    luaL_error(L, "interrupted");
+}
+
+void stopper_init(struct stopper *s, struct rt *rt)
+{
+    s->rt = rt;
+    lua_State *L = rt->L;
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&stopper_key);
+    lua_pushlightuserdata(L, s);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+static void on_sample(void *data, lua_State *L, int samples, int vmstate)
+{
+    UNUSED(data);
+    UNUSED(L);
+    UNUSED(samples);
+    UNUSED(vmstate);
+}
+
+void stopper_prepare(struct stopper *s, lua_State *L)
+{
+    s->profiling = true;
+    profile_begin(L, on_sample, NULL);
+}
+
+void stopper_interrupt(struct stopper *s)
+{
+    atomic_fetch_add(&s->count, 1);
+    lua_sethook(s->rt->L, on_instructions, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+}
+
+unsigned stopper_count(struct stopper *s)
+{
+    return atomic_load(&s->count);
+}
+
+void stopper_disarm(struct stopper *s, lua_State *L)
+{
+    lua_sethook(L, NULL, 0, 0);
+    s->since_ns = 0;
+}
+
+void stopper_fini(struct stopper *s, lua_State *L)
+{
+    stopper_disarm(s, L);
+    if (s->profiling)
+        profile_end(L);
+}

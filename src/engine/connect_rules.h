@@ -1,0 +1,28 @@
+/* Which hosts and addresses may be connected to. Rules are words in a list, by commas or spaces:
+ *
+ *   public            any address that is not private, loopback, link-local, multicast, reserved
+ * ... 10.0.0.0/8  ::1   an address, or a block of them api.example.com   a host by name;
+ * *.example.com: those beneath it; either with ":port" any               everything
+ *
+ * If there are rules for names, the host of a URL must match one, unless it is an address that a
+ * rule for addresses allows. If there are rules for addresses, the address that is really connected
+ * to must match one, whatever name led to it; so no name passes where a proxy looks it up. */
+#pragma once
+
+#include "ground/err.h"
+#include "ground/mem.h"
+#include <sys/socket.h>
+
+struct targets;
+
+/* ERR_INVALID, naming the rule; ERR_MEMORY. */
+NODISCARD enum err_kind targets_new(struct targets **out, struct mem *mem, const char *rules,
+                                    struct err *err);
+void targets_free(struct targets *t);
+/* `host` as it stands in a URL: lower case, IPv6 in brackets. `t` may be NULL: all is allowed. */
+bool targets_allow_host(const struct targets *t, const char *host, unsigned port);
+bool targets_allow_address(const struct targets *t, const struct sockaddr *address);
+/* Whether anything is forbidden. */
+bool targets_limit(const struct targets *t);
+/* Whether the address decides, whatever name led to it. */
+bool targets_limit_addresses(const struct targets *t);

@@ -1,0 +1,265 @@
+/* The engine's own side of a transfer: one exchange per transfer in the engine, with its easy
+ * handle, pooled together. A transfer that follows redirects makes one hop after the other with the
+ * same exchange. Private to the engine's files; engine thread only. */
+#pragma once
+
+#include "engine/admit.h"
+#include "engine/curl_sockets.h"
+#include "engine/engine.h"
+#include "engine/inflate.h"
+#include "engine/origin.h"
+#include "engine/shard.h"
+#include "engine/simulate.h"
+#include <curl/curl.h>
+
+enum {
+    HEADERS_MAX = 256,
+    HEADER_BYTES_MAX = 256 * 1024,
+    HEADER_LINE_MAX = 64 * 1024,
+    INFORMATIONAL_MAX = 32,
+    DISCARD_MAX = 64 * 1024, /* of the body of a redirect that is followed; then we hang up */
+    HELD_MAX = 1024 * 1024,  /* of a compressed stream's bytes that wait to be decoded */
+    KICKS_MAX = 10,          /* in one silence, at growing distances */
+    KICKS_FOR_END = 5,       /* of a body that is whole: trailers may follow it */
+    FEW_PLACES = 256,        /* for connections; one that waits for a place then wonders why */
+    RELAUNCH_MAX = 4,        /* of one hop, on other connections */
+    POOL_MAX = 512,          /* idle exchanges kept */
+};
+
+enum exchange_state {
+    EXCHANGE_IDLE,      /* in the pool */
+    EXCHANGE_QUEUED,    /* waits for admission */
+    EXCHANGE_RESOLVING, /* waits for a look-up */
+    EXCHANGE_CONNECTING,
+    EXCHANGE_WAITING,   /* a connection is there: the request is on its way or sent */
+    EXCHANGE_RECEIVING, /* the head of the response has begun */
+};
+
+struct exchange {
+    struct list node; /* engine.live or engine.pool */
+    struct engine *engine;
+    struct transfer *transfer;
+    CURL *easy;
+    bool roomy;      /* has the larger buffer: see opts_base */
+    bool easy_dirty; /* options were set that the next request does not set again */
+    enum exchange_state state;
+
+    /* Of the whole transfer. */
+    uint64_t submitted_ns, started_ns; /* started: left the queue for the first time; 0: not yet */
+    uint64_t queued_ns;                /* time in queues, all hops */
+    bool foreign;                      /* a redirect left the origin: most headers stay behind */
+    bool drop_body;                    /* a redirect turned it into a GET */
+    const char *method;
+
+    /* Of this hop. */
+    struct url_entry *url;
+    struct admit_ticket ticket;
+    struct resolver_wait lookup;
+    struct timer timer;
+    struct call *call;   /* set while a simulated origin has it */
+    struct shard *shard; /* set while the easy handle is in its multi */
+    uint64_t entered_ns, admitted_ns, resolved_ns, launched_ns, sent_ns, first_byte_ns, activity_ns;
+    uint64_t uploaded;     /* bytes of a large body seen sent */
+    bool uploading;        /* a large body is on its way: its progress is watched */
+    bool expired;          /* a limit has passed; one more turn reads what had arrived in time */
+    unsigned connect_port; /* the port that socket goes to; 0: none, or a Unix socket */
+    int connect_fd;        /* the socket last opened for it, which may be closed by now; -1: none */
+    unsigned hop_attempts, informational;
+    uint64_t bytes_in, head_bytes;
+
+    /* The response. */
+    bool head_done, chunked, has_length, discards, body_begun, inflating, close_after;
+    uint64_t discarded;
+    struct inflate inflate;
+    /* Stream: our side is full, so the socket is not read. */
+    bool paused;
+    uint64_t kick_ns; /* HTTP/2: when to push the library once more; 0: not */
+    unsigned kicks;
+    bool ended; /* curl is done, with end_code, while bytes wait in `held` */
+    CURLcode end_code;
+    struct buf held; /* compressed bytes for which there was no room */
+    uint64_t decoded;
+    bool starved;      /* upload: nothing to send at present, by our side's doing */
+    bool after_status; /* the line that comes next is the first behind a status line */
+    struct err stop;   /* why one of our callbacks stopped the hop; ERR_NONE: none did */
+    bool resend_refused;
+    bool refused; /* HTTP/2: the peer said that it has not touched the request: it may go again */
+    bool multiplexes; /* HTTP/2 is possible */
+    bool alone;       /* and if so, with no other request on the connection */
+    bool shares;      /* http://, HTTP/2: only good on a connection that is there already */
+    bool relaunch;    /* not sent, as the connection is not the right one: once more */
+    bool fresh;       /* on a connection of its own */
+    long connects_seen;
+    uint64_t connection; /* HTTP/2: the number of the one that it is on; 0: none, or not known */
+    uint32_t stream_id;  /* on that; 0: none yet */
+    unsigned relaunches;
+    bool easy_spent;    /* the easy handle keeps what a next request must not meet */
+    int socket_error;   /* errno of the last socket that could not be opened; 0: none */
+    bool target_denied; /* an address was not tried because it may not be connected to */
+
+    /* What curl reads while the hop runs. */
+    struct buf text; /* header lines */
+    struct curl_slist *lines;
+    size_t line_cap;
+    struct buf addresses;
+    struct curl_slist address_line, connect_to_line;
+    char curl_text[CURL_ERROR_SIZE];
+};
+
+struct engine {
+    struct nets *nets; /* it has threads, and engines of theirs: little below is used then */
+    struct loop *loop;
+    struct mem *mem;
+    struct log *log;
+    struct engine_config config;
+    bool few_places;           /* because of the limit of files: nobody has asked for that */
+    bool proxied[2];           /* the environment names a proxy for http, https */
+    bool guards_folds;         /* libcurl's version needs it: see stop_fold */
+    char *ca_file, *ca_folder; /* whom to trust where a request does not say; either may be NULL */
+    struct resolver *resolver;
+    struct sockets *sockets;
+    struct origins origins;
+    struct admit admit;
+    struct shards shards;
+    struct list live, pool, roomy_pool, events, call_events;
+    int corked[16]; /* descriptors that hold back what is written for a turn of the loop */
+    size_t corked_count;
+    struct timer cork_timer;
+    uint64_t h2_connections; /* made so far */
+    bool cork_waited;
+    size_t pool_count, event_count, pending;
+    bool pumping;
+    struct engine_stats stats; /* counters; gauges are filled in by engine_stats */
+};
+
+/* engine.c: an engine on the thread that its loop runs on. */
+
+void local_submit(struct engine *e, struct transfer *t);
+void local_cancel(struct engine *e, struct transfer *t);
+void local_fail(struct engine *e, struct transfer *t, const struct err *err);
+void local_took(struct engine *e, struct transfer *t, size_t len);
+/* Something is in t->upload, or t->upload_ended was set. */
+void local_fed(struct engine *e, struct transfer *t);
+void local_close(struct engine *e);
+struct transfer *local_next_queued(struct engine *e, const struct transfer *after);
+void local_stats(const struct engine *e, struct engine_stats *out);
+/* The proxy that the environment names for http:// or https://; NULL: none. */
+const char *engine_environment_proxy(bool https);
+/* How many connections the process may have. */
+size_t engine_places(bool keep_limit);
+
+/* exchange.c: the way of one transfer through the engine. */
+
+struct exchange *exchange_new(struct engine *e, bool roomy);
+void exchange_free(struct exchange *x);
+/* Enters the queue for `url`, the first hop or a further one. What goes wrong ends the transfer. */
+void exchange_enter(struct exchange *x, const char *url);
+/* A place has been given to its ticket. */
+void exchange_admitted(struct exchange *x);
+/* curl is done with the easy handle. Not beneath a callback. */
+void exchange_curl_done(struct exchange *x, CURLcode code);
+/* Gives back everything the exchange holds and queues the transfer's event: a failure if `err` has
+ * one, else the response as it stands. Not beneath a curl callback. */
+void exchange_finish(struct exchange *x, const struct err *err);
+/* Starts whoever may go on now. */
+void engine_pump(struct engine *e);
+/* Something new that the asker is to be told. */
+void exchange_tell(struct exchange *x, unsigned events);
+/* The asker has made room: what was held up goes on. Not beneath a curl callback. */
+void exchange_go_on(struct exchange *x);
+/* Lets curl go on in both directions as far as our side allows. False: that ended the transfer, and
+ * `x` is no more. Not beneath a callback. */
+bool exchange_unpause(struct exchange *x);
+/* Something came over a shared connection: it may have been the last. */
+void exchange_expect_end(struct exchange *x);
+/* The limit that holds now may be nearer than the one its timer is set for. */
+void exchange_rearm(struct exchange *x, uint64_t now_ns);
+void exchange_on_timer(struct timer *t);
+void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err);
+
+/* curl_options.c: what curl is told. */
+
+/* Whether a request needs a handle with the larger buffer. */
+bool opts_need_room(const struct transfer_spec *spec, bool https);
+/* false: the handle cannot be used; if it was a fresh one, there is no memory. */
+NODISCARD bool opts_base(struct exchange *x);
+NODISCARD enum err_kind opts_hop(struct exchange *x, struct err *err);
+/* Whether a body field goes out, be it an empty one. */
+bool exchange_sends_body(const struct exchange *x);
+/* Whether a proxy makes the connection. */
+bool exchange_proxied(const struct exchange *x);
+/* The line of spec.connect_to that this hop's host and port match; NULL: none. */
+const char *exchange_connect_to(const struct exchange *x);
+bool exchange_idempotent(const struct exchange *x);
+
+/* response.c: what curl tells us. */
+
+void response_begin(struct exchange *x);
+size_t response_on_header(char *data, size_t size, size_t count, void *arg);
+size_t response_on_body(char *data, size_t size, size_t count, void *arg);
+size_t response_on_upload(char *out, size_t size, size_t count, void *arg);
+/* CURLOPT_DEBUGFUNCTION: the one way to hear why curl sends again. */
+int response_on_debug(CURL *easy, curl_infotype type, char *data, size_t size, void *arg);
+int response_on_prereq(void *arg, char *remote, char *local, int remote_port, int local_port);
+/* The body has ended as curl sees it: decoding must have ended as well. */
+enum err_kind response_end(struct exchange *x, struct err *err);
+
+/* The reason that `stop` holds ends the transfer: what a callback returns then. */
+size_t response_stop(struct exchange *x);
+size_t response_stop_large(struct exchange *x, const char *what, size_t limit);
+
+/* response_stream.c: a body that is handed over as it comes. */
+
+/* What the body callback does for a stream. */
+size_t stream_on_body(struct exchange *x, const char *data, size_t len);
+/* Decodes what had to wait, as far as there is room. A failure is in x->stop. */
+enum err_kind stream_decode_held(struct exchange *x);
+
+/* exchange_failure.c: what went wrong, in our words. */
+
+/* Translates the end of a hop that is no response. */
+void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err);
+void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err);
+/* When the next limit passes, and which one; NEVER_NS: none. */
+uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms);
+
+/* exchange_failure_proxy.c: what a proxy has to do with it. */
+
+/* "the proxy http://host:port"; NULL: none makes the connection. */
+const char *failure_proxy_text(const struct exchange *x, char out[static 160]);
+/* Whoever answers is the proxy, in the target's name. */
+bool failure_proxy_is_peer(const struct exchange *x);
+/* TLS was being spoken with the proxy, and not yet with who is behind it. */
+bool failure_tls_to_proxy(const struct exchange *x);
+/* False: it did not go wrong on the way through a proxy. */
+bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err);
+
+/* h2.c: connections that requests share. */
+
+/* The request goes out on the connection between these two ends, which was made for it (`is_new`)
+ * or was there. */
+struct h2_ends {
+    const char *local, *remote;
+    int local_port, remote_port;
+};
+void h2_note_connection(struct exchange *x, const struct h2_ends *ends, bool is_new);
+/* The library takes it off its connection, to send it on another one. */
+void h2_note_leave(struct exchange *x);
+/* The exchange's connection was told to go elsewhere with new requests, those above `last_stream`
+ * included. */
+void h2_note_goaway(struct exchange *x, uint32_t last_stream);
+/* The connection that this request is about to go out on was told to go elsewhere. */
+bool h2_is_going(const struct exchange *x);
+/* Head and body leave together, a turn of the loop later. The answer of a server that answers at
+ * the head, and resets the stream because it wants no body, gets lost in the library (7.88) if the
+ * body is still to be sent; and half the packets are half the work. */
+void h2_cork(struct exchange *x);
+void h2_on_cork_timer(struct timer *t);
+
+/* redirect.c */
+
+/* True for a status that is followed when the spec says so and a Location came. */
+bool redirect_wanted(const struct exchange *x);
+/* Where the response leads, resolved against where it came from; applies the rules to the exchange.
+ * `url`: owned by the caller, mem_free. */
+NODISCARD enum err_kind redirect_next(struct exchange *x, char **url, struct err *err);

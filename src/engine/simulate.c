@@ -1,0 +1,402 @@
+#include "engine/simulate.h"
+#include "engine/exchange.h"
+#include <string.h>
+#include <strings.h>
+
+/* As much as the library hands over at once. */
+enum { PIECE = 16 * 1024 };
+
+struct simulation {
+    struct url_entry *url; /* keeps the origin */
+    struct list calls;
+    size_t max_body, max_unread;
+    void *owner;
+};
+
+/* ---- origins ---- */
+
+enum err_kind engine_simulate(struct engine *e, const char *url, size_t max_body, size_t max_unread,
+                              void *owner, struct simulation **out, struct err *err)
+{
+    if (e->nets)
+        return err_set(err, ERR_INVALID,
+                       "no origin is simulated where the network has threads of its own");
+    struct simulation *s = mem_calloc(e->mem, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_MEMORY, "no memory to simulate an origin");
+    if (origins_get(&e->origins, url, &s->url, err) != ERR_NONE) {
+        mem_free(e->mem, s);
+        return err->kind;
+    }
+    struct origin *g = s->url->origin;
+    if (g->simulation) {
+        err_set(err, ERR_INVALID, "%s is simulated already", g->key);
+        err_reason(err, "in_use");
+        origins_release(&e->origins, s->url);
+        mem_free(e->mem, s);
+        return err->kind;
+    }
+    list_init(&s->calls);
+    s->max_body = max_body;
+    s->max_unread = max_unread;
+    s->owner = owner;
+    g->simulation = s;
+    *out = s;
+    return ERR_NONE;
+}
+
+void engine_simulate_end(struct engine *e, struct simulation *s)
+{
+    if (!s)
+        return;
+    s->url->origin->simulation = NULL;
+    e->pumping = true; /* nobody is let in meanwhile */
+    while (!list_empty(&s->calls)) {
+        struct call *c = CONTAINER_OF(s->calls.next, struct call, node);
+        c->origin = NULL;
+        if (!c->taken) {
+            engine_call_free(e, c);
+            continue;
+        }
+        list_unlink(&c->node);
+        c->out_sent = c->out.len;
+        c->ended = c->broken = true;
+        if (c->exchange)
+            simulate_go_on(c->exchange);
+    }
+    e->pumping = false;
+    origins_release(&e->origins, s->url);
+    mem_free(e->mem, s);
+    engine_pump(e);
+    loop_wake(e->loop);
+}
+
+void *call_owner(const struct call *c)
+{
+    return c->origin ? c->origin->owner : NULL;
+}
+
+/* ---- calls ---- */
+
+static void tell(struct engine *e, struct call *c, unsigned events)
+{
+    c->events |= events;
+    if (!list_linked(&c->event_node))
+        list_push_back(&e->call_events, &c->event_node);
+    loop_wake(e->loop);
+}
+
+struct call *engine_next_call(struct engine *e, unsigned *events)
+{
+    struct list *node = list_pop_front(&e->call_events);
+    if (!node)
+        return NULL;
+    struct call *c = CONTAINER_OF(node, struct call, event_node);
+    *events = c->events;
+    c->events = 0;
+    c->taken = true;
+    return c;
+}
+
+static void asked(struct exchange *x)
+{
+    x->sent_ns = x->activity_ns = loop_now_ns(x->engine->loop);
+    x->uploading = false;
+    exchange_rearm(x, x->sent_ns);
+    tell(x->engine, x->call, CALL_ASKED);
+}
+
+void simulate_launch(struct exchange *x)
+{
+    struct engine *e = x->engine;
+    struct simulation *s = x->url->origin->simulation;
+    struct err err;
+    x->state = EXCHANGE_WAITING;
+    x->launched_ns = loop_now_ns(e->loop);
+    response_begin(x);
+    struct call *c = NULL;
+    if (opts_hop(x, &err) == ERR_NONE && !(c = mem_calloc(e->mem, sizeof *c)))
+        err_set(&err, ERR_MEMORY, "no memory for a request");
+    if (!c) {
+        exchange_finish(x, &err);
+        return;
+    }
+    /* Said of connections, of which there are none. */
+    x->multiplexes = x->shares = false;
+    list_init(&c->event_node);
+    buf_init(&c->body, e->mem, s->max_body);
+    buf_init(&c->out, e->mem, s->max_unread);
+    c->mark = SIZE_MAX;
+    c->origin = s;
+    c->exchange = x;
+    list_push_back(&s->calls, &c->node);
+    x->call = c;
+    x->hop_attempts++;
+    x->transfer->result.wire_attempts++;
+    e->stats.wire_attempts++;
+    x->uploading = x->transfer->spec.upload && exchange_sends_body(x);
+    if (x->uploading)
+        simulate_go_on(x);
+    else
+        asked(x);
+}
+
+void simulate_leave(struct exchange *x)
+{
+    struct call *c = x->call;
+    if (!c)
+        return;
+    x->engine->stats.bytes_in += x->bytes_in;
+    x->call = NULL;
+    c->exchange = NULL;
+    c->origin = NULL;
+    list_unlink(&c->node);
+    if (c->taken)
+        tell(x->engine, c, CALL_OVER);
+    else
+        engine_call_free(x->engine, c);
+}
+
+void engine_call_free(struct engine *e, struct call *c)
+{
+    struct exchange *x = c->exchange;
+    list_unlink(&c->event_node);
+    list_unlink(&c->node);
+    c->exchange = NULL;
+    buf_fini(&c->body);
+    buf_fini(&c->out);
+    mem_free(e->mem, c);
+    if (x) {
+        x->call = NULL;
+        exchange_curl_done(x, x->head_done ? CURLE_PARTIAL_FILE : CURLE_GOT_NOTHING);
+        engine_pump(e);
+        loop_wake(e->loop);
+    }
+}
+
+/* ---- what was asked for ---- */
+
+const char *engine_call_body(const struct call *c, size_t *len)
+{
+    const struct exchange *x = c->exchange;
+    if (!x || !exchange_sends_body(x)) {
+        *len = 0;
+        return "";
+    }
+    const struct transfer_spec *spec = &x->transfer->spec;
+    *len = spec->upload ? c->body.len : spec->body_len;
+    const char *body = spec->upload ? c->body.data : spec->body;
+    return body ? body : "";
+}
+
+static enum err_kind add(struct headers *h, const char *name, const char *value)
+{
+    return headers_add(h, name, strlen(name), value, strlen(value));
+}
+
+/* A line in the library's spelling: "Name: value", "Name;" for an empty one, "Name:" for none. */
+static enum err_kind add_line(struct headers *h, const char *line)
+{
+    size_t name_len = strcspn(line, ":;");
+    const char *value = line + name_len;
+    if (*value == ';')
+        return headers_add(h, line, name_len, "", 0);
+    value++;
+    value += strspn(value, " ");
+    return *value ? headers_add(h, line, name_len, value, strlen(value)) : ERR_NONE;
+}
+
+static enum err_kind fill_headers(const struct exchange *x, struct headers *h, size_t body_len)
+{
+    char text[300];
+    const struct origin *g = x->url->origin;
+    bool plain_port = g->port == (g->https ? 443 : 80);
+    snprintf(text, sizeof text, plain_port ? "%s" : "%s:%u", g->host, g->port);
+    enum err_kind kind = ERR_NONE;
+    const char *line = x->text.data;
+    for (size_t left = x->text.len; left > 0 && kind == ERR_NONE;) {
+        size_t len = strlen(line) + 1;
+        kind = add_line(h, line);
+        line += len;
+        left -= len;
+    }
+    if (kind == ERR_NONE && !headers_get(h, "host", NULL, NULL))
+        kind = add(h, "Host", text);
+    if (kind == ERR_NONE && !headers_get(h, "user-agent", NULL, NULL))
+        kind = add(h, "User-Agent", x->engine->config.user_agent);
+    if (kind == ERR_NONE && !headers_get(h, "accept", NULL, NULL))
+        kind = add(h, "Accept", "*/*");
+    if (kind == ERR_NONE && exchange_sends_body(x)) {
+        snprintf(text, sizeof text, "%zu", body_len);
+        kind = add(h, "Content-Length", text);
+    }
+    return kind;
+}
+
+enum err_kind engine_call_request(const struct call *c, const char **method, char **target,
+                                  struct headers *headers)
+{
+    const struct exchange *x = c->exchange;
+    size_t body_len;
+    ASSERT(x);
+    engine_call_body(c, &body_len);
+    *method = x->method;
+    const char *path = x->url->url + strlen(x->url->origin->https ? "https://" : "http://");
+    path += strcspn(path, "/?#");
+    size_t len = strcspn(path, "#");
+    char *text = mem_alloc(x->engine->mem, len + 2);
+    if (!text)
+        return ERR_MEMORY;
+    snprintf(text, len + 2, "%s%.*s", *path == '/' ? "" : "/", (int)len, path);
+    *target = text;
+    enum err_kind kind = fill_headers(x, headers, body_len);
+    if (kind != ERR_NONE) {
+        mem_free(x->engine->mem, text);
+        *target = NULL;
+    }
+    return kind;
+}
+
+/* ---- the answer ---- */
+
+size_t engine_call_unread(const struct call *c)
+{
+    return c->out.len - c->out_sent;
+}
+
+/* One of the callbacks has said no, and why. */
+static void stop(struct exchange *x)
+{
+    exchange_curl_done(x, CURLE_WRITE_ERROR);
+}
+
+/* `name` NULL: a line that is no field. */
+static bool header_line(struct exchange *x, const char *name, const char *value, size_t len)
+{
+    struct buf line;
+    buf_init(&line, x->engine->mem, HEADER_LINE_MAX + 1024);
+    enum err_kind kind = name ? buf_printf(&line, "%s: ", name) : ERR_NONE;
+    if (kind == ERR_NONE)
+        kind = buf_append(&line, value, len);
+    if (kind == ERR_NONE)
+        kind = buf_append(&line, "\r\n", 2);
+    bool good = false;
+    if (kind == ERR_NONE)
+        good = response_on_header(line.data, 1, line.len, x) == line.len;
+    else if (kind == ERR_TOO_LARGE)
+        response_stop_large(x, "bytes in one header", HEADER_LINE_MAX);
+    else
+        err_set(&x->stop, kind, "no memory for the response headers");
+    buf_fini(&line);
+    return good;
+}
+
+void engine_call_head(struct engine *e, struct call *c, int status, const char *reason,
+                      const struct headers *headers)
+{
+    struct exchange *x = c->exchange;
+    if (!x)
+        return;
+    char text[96];
+    int n = snprintf(text, sizeof text, "HTTP/1.1 %d %.60s", status, reason);
+    bool good = header_line(x, NULL, text, (size_t)n);
+    for (size_t i = 0; i < headers->count && good; i++)
+        good = header_line(x, headers_name(headers, i), headers_value(headers, i),
+                           headers->rows[i].value_len);
+    if (!good || !header_line(x, NULL, "", 0)) {
+        stop(x);
+        engine_pump(e);
+    }
+    loop_wake(e->loop);
+}
+
+/* An upload is taken whole: there is no slow line to it. */
+static void take_upload(struct exchange *x)
+{
+    struct call *c = x->call;
+    char piece[4096];
+    while (x->uploading) {
+        size_t n = response_on_upload(piece, 1, sizeof piece, x);
+        if (n == CURL_READFUNC_PAUSE)
+            return;
+        if (n > 0 && !c->too_large && buf_append(&c->body, piece, n) != ERR_NONE) {
+            c->too_large = true;
+            buf_clear(&c->body);
+        }
+        if (n == 0)
+            asked(x);
+    }
+}
+
+/* False: that ended the hop. */
+static bool give_body(struct exchange *x)
+{
+    struct call *c = x->call;
+    while (c->out_sent < c->out.len && !x->paused && !x->ended) {
+        size_t n = MIN(c->out.len - c->out_sent, (size_t)PIECE);
+        size_t taken = response_on_body(c->out.data + c->out_sent, 1, n, x);
+        if (taken == CURL_WRITEFUNC_PAUSE)
+            break;
+        if (taken != n) {
+            stop(x);
+            return false;
+        }
+        c->out_sent += n;
+    }
+    if (c->out_sent == c->out.len) {
+        buf_clear(&c->out);
+        c->out_sent = 0;
+    }
+    if (c->mark != SIZE_MAX && engine_call_unread(c) <= c->mark) {
+        c->mark = SIZE_MAX;
+        tell(x->engine, c, CALL_ROOM);
+    }
+    return true;
+}
+
+bool simulate_go_on(struct exchange *x)
+{
+    struct call *c = x->call;
+    if (x->uploading && !x->starved)
+        take_upload(x);
+    if (!give_body(x))
+        return false;
+    if (!c->ended || c->out_sent < c->out.len || x->ended)
+        return true;
+    c->complete = !c->broken;
+    exchange_curl_done(x, !c->broken     ? CURLE_OK
+                          : x->head_done ? CURLE_PARTIAL_FILE
+                                         : CURLE_GOT_NOTHING);
+    return c->exchange == x;
+}
+
+static void go_on(struct engine *e, struct call *c)
+{
+    simulate_go_on(c->exchange);
+    engine_pump(e);
+    loop_wake(e->loop);
+}
+
+enum err_kind engine_call_write(struct engine *e, struct call *c, const char *data, size_t len)
+{
+    if (!c->exchange || len == 0)
+        return ERR_NONE;
+    if (c->out_sent > c->out.len / 2) {
+        memmove(c->out.data, c->out.data + c->out_sent, c->out.len - c->out_sent);
+        c->out.len -= c->out_sent;
+        c->out_sent = 0;
+    }
+    enum err_kind kind = buf_append(&c->out, data, len);
+    if (kind == ERR_NONE)
+        go_on(e, c);
+    return kind;
+}
+
+void engine_call_end(struct engine *e, struct call *c, bool broken)
+{
+    if (!c->exchange || c->ended)
+        return;
+    c->ended = true;
+    c->broken = broken;
+    go_on(e, c);
+}

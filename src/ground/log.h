@@ -1,0 +1,38 @@
+/* Where messages for people go, and the redaction of secrets on their way there. */
+#pragma once
+
+#include "ground/base.h"
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+/* `line` is borrowed, without a newline. May be called on any thread that runs a part of the
+ * runtime. */
+typedef void (*log_fn)(void *arg, enum log_level level, const char *line);
+
+struct log {
+    log_fn fn; /* NULL: standard error */
+    void *arg;
+    enum log_level min_level;
+    bool short_told; /* see log_short_of_files */
+    bool is_hosts;   /* so nothing is written to standard error beside it */
+    bool line_open;  /* a line that is redrawn stands on the terminal; messages come in its place */
+};
+
+void log_init(struct log *log, log_fn fn, void *arg, enum log_level min_level);
+void log_write(struct log *log, enum log_level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Warns, once, that the process may open too few files. `what` comes of it: "a connection could not
+ * be opened". */
+void log_short_of_files(struct log *log, const char *what, size_t limit);
+const char *log_level_name(enum log_level level);
+
+/* Writes `url` to `out` (always NUL-terminated, cut to `size`) with the userinfo and the values of
+ * key-like query parameters replaced by "***". Any text is accepted, a malformed URL included. */
+void redact_url(char *out, size_t size, const char *url, size_t len);
+/* The same for the path of a file, in which only what looks like a secret is replaced. `size` is
+ * more than 0. */
+void redact_path(char *out, size_t size, const char *path);
+/* The same for any text: in it, each word that is a URL or looks like a secret. */
+void redact_words(char *out, size_t size, const char *text);
+/* True for header and parameter names whose values are secrets: authorization, cookie, anything
+ * with "key", "token", "secret", "password" ... in it. Case-insensitive. */
+bool redact_name(const char *name, size_t len);

@@ -1,0 +1,309 @@
+/* Tasks that the host starts, and what it is told of their ends. */
+#include "host/host_function.h"
+
+#include "ground/log.h"
+#include "host/runtime_modules.h"
+#include "host/runtime_private.h"
+#include <string.h>
+
+struct starting {
+    struct embed *embed;
+    struct started *s;
+    const char *name, *source; /* source NULL: the function of that name */
+    size_t len;
+    const leat_value *const *args;
+    size_t count;
+    bool compiled;
+};
+
+static void task_ended(struct task_hook *hook, struct task *t)
+{
+    struct started *s = CONTAINER_OF(hook, struct started, hook);
+    UNUSED(t);
+    ids_remove(&s->embed->ids, s->id);
+    list_unlink(&s->node);
+    list_push_back(&s->embed->ended, &s->node);
+}
+
+static int push_function(lua_State *L, const struct starting *c)
+{
+    if (c->source) {
+        if (luaL_loadbuffer(L, c->source, c->len, c->name) != 0)
+            lua_error(L);
+        runtime_push_chunk_globals(L);
+        return lua_setfenv(L, -2);
+    }
+    runtime_push_globals(L);
+    const char *dot = strchr(c->name, '.');
+    lua_pushlstring(L, c->name, dot ? (size_t)(dot - c->name) : strlen(c->name));
+    lua_rawget(L, -2);
+    if (dot && lua_istable(L, -1)) {
+        lua_pushstring(L, dot + 1);
+        lua_rawget(L, -2);
+    }
+    if (!lua_isfunction(L, -1))
+        luaL_error(L, "there is no global function '%s'", c->name);
+    return 1;
+}
+
+struct started *embed_started_new(struct embed *e, const char *name, leat_done done, void *arg)
+{
+    struct mem *mem = &e->rt->mem;
+    struct started *s = mem_calloc(mem, sizeof *s);
+    if (!s) {
+        /* What the script before has left may be all that is in the way. */
+        sched_collect(&e->rt->sched);
+        s = mem_calloc(mem, sizeof *s);
+    }
+    if (!s)
+        return NULL;
+    *s = (struct started){.embed = e, .done = done, .arg = arg, .ref = LUA_NOREF};
+    list_init(&s->node);
+    snprintf(s->name, sizeof s->name, "%s", name + (name[0] == '@' || name[0] == '='));
+    s->id = ids_add(&e->ids, s);
+    if (s->id != 0)
+        return s;
+    mem_free(mem, s);
+    return NULL;
+}
+
+void embed_started_drop(struct started *s)
+{
+    sched_drop_kept(s->embed->rt->L, s->ref);
+    ids_remove(&s->embed->ids, s->id);
+    mem_free(&s->embed->rt->mem, s);
+}
+
+void embed_started_prepare(lua_State *L, struct started *s)
+{
+    if (s->ref != LUA_NOREF)
+        return; /* the second try, after one that ran out of memory */
+    lua_pushboolean(L, 0);
+    s->ref = sched_keep(L);
+}
+
+void embed_started_begin(lua_State *L, struct started *s, struct task *t)
+{
+    sched_set_kept(L, s->ref);
+    s->task = t;
+    s->hook.fn = task_ended;
+    task_hook_add(t, &s->hook);
+    list_push_back(&s->embed->running, &s->node);
+}
+
+static int do_start(lua_State *L)
+{
+    struct starting *c = lua_touserdata(L, 1);
+    leat_runtime *r = c->embed->r;
+    push_function(L, c);
+    c->compiled = true;
+    luaL_checkstack(L, (int)c->count + 8, "too many arguments");
+    for (size_t i = 0; i < c->count; i++)
+        embed_push(L, c->args[i]);
+    bool main = !c->s->done && !runtime_has_script(r);
+    embed_started_prepare(L, c->s);
+    if (main)
+        runtime_prepare_main(L, r);
+    struct task *t = task_spawn(L, &c->embed->rt->sched, NULL, (int)c->count); // task
+    lua_pushvalue(L, -1);
+    embed_started_begin(L, c->s, t);
+    if (main)
+        runtime_set_main(L, r, c->s, false);
+    return 0;
+}
+
+static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, void *arg,
+                           struct leat_error *err)
+{
+    const char *why;
+    struct embed *e = c.embed = runtime_embed(r);
+    if (!embed_usable(e, true, &why)) {
+        embed_error(err, "invalid", why);
+        return 0;
+    }
+    if (e->closing) { /* a host that starts the next as one ends would never get out of leat_free */
+        embed_error(err, "invalid", "the runtime is being closed");
+        return 0;
+    }
+    if (c.source && c.len > 0 && c.source[0] == LUA_SIGNATURE[0]) {
+        embed_error(err, "invalid", "bytecode; only text is run");
+        return 0;
+    }
+    struct started *s = c.s = embed_started_new(e, c.name, done, arg);
+    if (!s) {
+        embed_error(err, "memory", "not enough memory for a task");
+        return 0;
+    }
+    if (!runtime_protected(r, do_start, &c)) {
+        embed_started_drop(s);
+        const char *kind = c.source && !c.compiled ? "script" : "invalid";
+        const char *text = runtime_error_text(r, &kind);
+        embed_error(err, kind, text);
+        return 0;
+    }
+    loop_wake(&e->rt->loop);
+    return s->id;
+}
+
+static bool bad_arguments(const leat_value *const *args, size_t count)
+{
+    return count > EMBED_ARGUMENTS || (count > 0 && !args);
+}
+
+uint64_t leat_call(leat_runtime *r, const char *name, const leat_value *const *args, size_t count,
+                   leat_done done, void *arg, struct leat_error *err)
+{
+    RUNTIME_CHECK(r);
+    if (!embed_good_name(name) || bad_arguments(args, count)) {
+        embed_error(err, "invalid",
+                    "a function's name is a word, or two with a dot between them; and "
+                    "it takes 64 arguments at most");
+        return 0;
+    }
+    return start_task(r, (struct starting){.name = name, .args = args, .count = count}, done, arg,
+                      err);
+}
+
+uint64_t leat_eval(leat_runtime *r, const char *name, const char *source, size_t len,
+                   const leat_value *const *args, size_t count, leat_done done, void *arg,
+                   struct leat_error *err)
+{
+    RUNTIME_CHECK(r);
+    if (!name || !source || bad_arguments(args, count)) {
+        embed_error(err, "invalid", "a name and a source are needed, and 64 arguments at most");
+        return 0;
+    }
+    return start_task(r,
+                      (struct starting){.name = name,
+                                        .source = source,
+                                        .len = len == SIZE_MAX ? strlen(source) : len,
+                                        .args = args,
+                                        .count = count},
+                      done, arg, err);
+}
+
+bool leat_cancel(leat_runtime *r, uint64_t id)
+{
+    RUNTIME_CHECK(r);
+    const char *why;
+    struct embed *e = runtime_embed(r);
+    if (!embed_usable(e, true, &why))
+        return false;
+    struct started *s = ids_get(&e->ids, id);
+    if (!s)
+        return false;
+    task_cancel(s->task, "cancelled by the host");
+    loop_wake(&e->rt->loop);
+    return true;
+}
+
+enum leat_status leat_status_of(leat_runtime *r, uint64_t id)
+{
+    RUNTIME_CHECK(r);
+    const char *why;
+    struct embed *e = runtime_embed(r);
+    if (!embed_usable(e, true, &why) || id == 0)
+        return LEAT_MISUSE;
+    if (ids_get(&e->ids, id))
+        return LEAT_RUNNING;
+    for (size_t i = 0; i < ARRAY_LEN(e->past); i++) {
+        if (e->past[i].id == id)
+            return e->past[i].status;
+    }
+    LIST_FOR(node, &e->ended)
+    {
+        if (CONTAINER_OF(node, struct started, node)->id == id)
+            return LEAT_RUNNING; /* its callback is still to come */
+    }
+    return LEAT_MISUSE;
+}
+
+struct outcome {
+    const struct started *s;
+    enum leat_status status;
+    leat_value *results[EMBED_ARGUMENTS];
+    int count;
+    struct leat_error error;
+};
+
+static void text_field(lua_State *L, int index, const char *field, char *out, size_t size)
+{
+    lua_pushstring(L, field);
+    lua_rawget(L, index);
+    const char *text = lua_tostring(L, -1);
+    if (text)
+        redact_words(out, size, text); /* a host logs it */
+    lua_pop(L, 1);
+}
+
+static int take_outcome(lua_State *L)
+{
+    struct outcome *o = lua_touserdata(L, 1);
+    struct task *t = o->s->task;
+    int base = lua_gettop(L);
+    int n = task_push_outcome(L, t);
+    if (t->outcome == OUTCOME_OK && !o->s->done)
+        return 0; /* nobody asks for them */
+    if (t->outcome == OUTCOME_OK) {
+        struct taking c = embed_taking(L, o->s->embed->rt);
+        if (n > EMBED_ARGUMENTS)
+            return luaL_error(L, "more than %d results", (int)EMBED_ARGUMENTS);
+        for (int i = 0; i < n; i++) {
+            if (!embed_take(L, base + 1 + i, &c, &o->results[i]))
+                return luaL_error(L, "result %d cannot cross to the host: %s", i + 1,
+                                  embed_why(&c));
+            o->count = i + 1;
+        }
+        return 0;
+    }
+    o->status = t->outcome == OUTCOME_BUG         ? LEAT_RAISED
+                : t->outcome == OUTCOME_CANCELLED ? LEAT_CANCELLED
+                                                  : LEAT_FAILED;
+    bool bug = t->outcome == OUTCOME_BUG;
+    embed_error(&o->error, bug ? "raised" : "script", "an error value whose __tostring fails");
+    if (bug || !lua_istable(L, base + 2)) {
+        lua_getglobal(L, "tostring");
+        lua_pushvalue(L, base + n);
+        lua_call(L, 1, 1);
+        const char *text = lua_tostring(L, -1);
+        if (text)
+            redact_words(o->error.message, sizeof o->error.message, text);
+        return 0;
+    }
+    text_field(L, base + 2, "kind", o->error.kind, sizeof o->error.kind);
+    text_field(L, base + 2, "message", o->error.message, sizeof o->error.message);
+    return 0;
+}
+
+bool embed_pending(const struct embed *e)
+{
+    return !list_empty(&e->ended);
+}
+
+void embed_deliver(struct embed *e)
+{
+    struct list *node;
+    while (e->inside == 0 && (node = list_pop_front(&e->ended))) {
+        struct started *s = CONTAINER_OF(node, struct started, node);
+        struct outcome o = {.s = s, .status = LEAT_OK};
+        if (!runtime_protected(e->r, take_outcome, &o) && o.status == LEAT_OK) {
+            o.status = LEAT_FAILED;
+            const char *kind = "invalid", *text = runtime_error_text(e->r, &kind);
+            embed_error(&o.error, kind, text);
+        }
+        e->past[e->past_next++ % ARRAY_LEN(e->past)] = (struct past){s->id, o.status};
+        size_t count = o.status == LEAT_OK ? (size_t)o.count : 0;
+        if (s->done) {
+            e->inside++;
+            s->done(s->arg, s->id, o.status, (const leat_value *const *)o.results, count,
+                    o.status == LEAT_OK ? NULL : &o.error);
+            e->inside--;
+        } else {
+            runtime_ended_unasked(e->r, s);
+        }
+        sched_drop_kept(e->rt->L, s->ref);
+        for (int i = 0; i < o.count; i++)
+            leat_value_free(o.results[i]);
+        mem_free(&e->rt->mem, s);
+    }
+}

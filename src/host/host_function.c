@@ -1,0 +1,500 @@
+#include "host/host_function.h"
+
+#include "host/runtime_modules.h"
+#include "host/runtime_private.h"
+#include "lua/lua_aux.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A function of the host's; a userdata that the Lua function holds. */
+struct host_function {
+    leat_function fn;
+    leat_start start;
+    leat_abandon cancel;
+    void *arg;
+    char name[EMBED_NAME];
+};
+
+/* A call of an asynchronous one, from its start to its take or cancel: the mailbox's lock guards
+ * what other threads see. */
+struct host_call {
+    struct list node; /* mailbox->completed */
+    uint64_t id;
+    struct task *task; /* NULL: it does not wait yet */
+    struct host_function *fn;
+    bool completed;
+    leat_value *result;
+    struct leat_error error;
+};
+
+/* Outlives the runtime where a thread has retained it. */
+struct leat_mailbox {
+    pthread_mutex_t lock;
+    atomic_uint refs;
+    struct embed *embed; /* NULL: the runtime is gone */
+    struct ids calls;
+    struct list completed; /* those whose tasks are still to be woken */
+};
+
+/* ---- life ---- */
+
+void embed_error(struct leat_error *err, const char *kind, const char *message)
+{
+    if (!err)
+        return;
+    snprintf(err->kind, sizeof err->kind, "%s", kind);
+    snprintf(err->message, sizeof err->message, "%s", message);
+}
+
+static void on_news(struct loop_hook *hook)
+{
+    struct embed *e = CONTAINER_OF(hook, struct embed, hook);
+    struct leat_mailbox *box = e->box;
+    struct list *node;
+    pthread_mutex_lock(&box->lock);
+    while ((node = list_pop_front(&box->completed)))
+        task_wake(CONTAINER_OF(node, struct host_call, node)->task);
+    pthread_mutex_unlock(&box->lock);
+}
+
+struct embed *embed_new(leat_runtime *r, struct rt *rt)
+{
+    struct embed *e = mem_calloc(&rt->mem, sizeof *e);
+    struct leat_mailbox *box = calloc(1, sizeof *box);
+    if (!e || !box) {
+        mem_free(&rt->mem, e);
+        free(box);
+        return NULL;
+    }
+    pthread_mutex_init(&box->lock, NULL);
+    atomic_init(&box->refs, 1);
+    list_init(&box->completed);
+    box->embed = e;
+    *e = (struct embed){.r = r, .rt = rt, .owner = pthread_self(), .process = getpid(), .box = box};
+    list_init(&e->running);
+    list_init(&e->ended);
+    loop_hook_add(&rt->loop, &e->hook, on_news);
+    return e;
+}
+
+void embed_free(struct embed *e)
+{
+    if (!e)
+        return;
+    struct list *node; /* there are some where a host's state closed before its runtime */
+    while ((node = list_pop_front(&e->running)) || (node = list_pop_front(&e->ended))) {
+        struct started *s = CONTAINER_OF(node, struct started, node);
+        task_hook_remove(&s->hook);
+        mem_free(&e->rt->mem, s);
+    }
+    pthread_mutex_lock(&e->box->lock);
+    e->box->embed = NULL; /* completions that come now are refused */
+    pthread_mutex_unlock(&e->box->lock);
+    loop_hook_remove(&e->hook);
+    ids_fini(&e->ids);
+    leat_mailbox_release(e->box);
+    mem_free(&e->rt->mem, e);
+}
+
+bool embed_usable(const struct embed *e, bool inside, const char **why)
+{
+    if (!e)
+        *why = "there is no runtime: it is NULL, or has been closed";
+    else if (e->process != getpid())
+        *why = "this process was forked after the runtime was made: a child makes its own";
+    else if (!pthread_equal(e->owner, pthread_self()))
+        *why = "the runtime belongs to another thread";
+    else if (e->rt->in_alloc)
+        *why = "not from inside the host's allocator";
+    else if (e->inside > 0 && !inside)
+        *why = "not from inside a callback";
+    else if (e->rt->sched.running && !inside)
+        *why = "not from inside a task";
+    else if (e->rt->loop.in_turn && !inside)
+        *why = "not from inside leat_free, which runs the loop";
+    else
+        return true;
+    return false;
+}
+
+void leat_mailbox_retain(leat_mailbox *box)
+{
+    if (box)
+        atomic_fetch_add(&box->refs, 1);
+}
+
+void leat_mailbox_release(leat_mailbox *box)
+{
+    if (!box || atomic_fetch_sub(&box->refs, 1) > 1)
+        return;
+    pthread_mutex_destroy(&box->lock);
+    ids_fini(&box->calls);
+    free(box);
+}
+
+leat_mailbox *leat_mailbox_of(leat_runtime *r)
+{
+    RUNTIME_CHECK(r);
+    struct embed *e = runtime_embed(r);
+    return e ? e->box : NULL;
+}
+
+/* ---- calls of the host ---- */
+
+/* Lives on the C stack, as the collector would not see how large it is: nothing may raise while it
+ * holds something. */
+struct crossed {
+    leat_value *values[EMBED_ARGUMENTS];
+    int count;
+};
+
+static void crossed_free(struct crossed *x)
+{
+    for (int i = 0; i < x->count; i++)
+        leat_value_free(x->values[i]);
+    x->count = 0;
+}
+
+/* Raises where one cannot cross; then `x` holds nothing. */
+static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct crossed *x)
+{
+    int n = lua_gettop(L);
+    if (n > EMBED_ARGUMENTS)
+        aux_raise(L, "%s: more than %d arguments", name, (int)EMBED_ARGUMENTS);
+    struct taking c = embed_taking(L, rt);
+    for (x->count = 0; x->count < n; x->count++) {
+        int index = x->count + 1;
+        if (!embed_take(L, index, &c, &x->values[x->count])) {
+            crossed_free(x);
+            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, index,
+                      embed_why(&c));
+        }
+    }
+}
+
+/* A host's strncpy may have filled them to the last byte. */
+static void end_texts(struct leat_error *error)
+{
+    error->kind[sizeof error->kind - 1] = '\0';
+    error->message[sizeof error->message - 1] = '\0';
+}
+
+static int push_error(lua_State *L, const struct leat_error *error)
+{
+    enum err_kind kind = err_kind_from_name(error->kind);
+    return aux_failf(L, kind == ERR_KIND_COUNT || kind == ERR_NONE ? ERR_SCRIPT : kind, "%s",
+                     error->message);
+}
+
+/* What a call came to, on its way to the script. */
+struct given {
+    const leat_value *result;
+    const struct leat_error *error;
+};
+
+static const char finish_key; /* of finish_host in the registry */
+
+static int finish_host(lua_State *L)
+{
+    const struct given *given = rt_of(L)->embed->given;
+    if (given->error->kind[0])
+        return push_error(L, given->error);
+    embed_push(L, given->result);
+    return 1;
+}
+
+/* Pushes it, and returns how many values; below 0: that raised (memory), and the error is on top.
+ * What raises must not lose the call, so the function is made beforehand. */
+static int give(lua_State *L, struct embed *e, const leat_value *result,
+                const struct leat_error *error)
+{
+    struct given given = {result, error};
+    int base = lua_gettop(L);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    e->given = &given;
+    int rc = lua_pcall(L, 0, LUA_MULTRET, 0);
+    e->given = NULL;
+    return rc != 0 ? -1 : lua_gettop(L) - base;
+}
+
+static int call_host(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
+    struct embed *e = rt->embed;
+    if (!e)
+        aux_raise(L, "%s: the runtime has been closed", f->name);
+    struct crossed x;
+    take_arguments(L, rt, f->name, &x);
+    struct leat_error error = {{0}, {0}};
+    e->inside++;
+    leat_value *result =
+        f->fn(f->arg, (const leat_value *const *)x.values, (size_t)x.count, &error);
+    e->inside--;
+    crossed_free(&x);
+    end_texts(&error);
+    int n = give(L, e, result, &error);
+    leat_value_free(result);
+    return n < 0 ? lua_error(L) : n;
+}
+
+static void call_free(struct host_call *c)
+{
+    leat_value_free(c->result);
+    free(c);
+}
+
+/* A new call in the mailbox, with its number; NULL: no memory. */
+static struct host_call *call_new(struct leat_mailbox *box, struct host_function *f)
+{
+    struct host_call *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    list_init(&c->node);
+    c->fn = f;
+    pthread_mutex_lock(&box->lock);
+    c->id = ids_add(&box->calls, c);
+    pthread_mutex_unlock(&box->lock);
+    if (c->id != 0)
+        return c;
+    free(c);
+    return NULL;
+}
+
+/* Nobody waits for it any more; whether the host is to be told. */
+static bool forget(struct leat_mailbox *box, struct host_call *c)
+{
+    pthread_mutex_lock(&box->lock);
+    list_unlink(&c->node);
+    ids_remove(&box->calls, c->id);
+    bool told = c->completed;
+    pthread_mutex_unlock(&box->lock);
+    return !told;
+}
+
+/* Cancelled: the host is told, as it may otherwise work on for nobody. It may not wait, so it may
+ * be told from here. */
+static bool cancel_host(struct task *t)
+{
+    struct host_call *c = t->wait.obj;
+    struct rt *rt = CONTAINER_OF(t->sched, struct rt, sched);
+    struct embed *e = rt->embed;
+    rt->sched.external--;
+    if (forget(e->box, c) && c->fn->cancel) {
+        e->inside++;
+        c->fn->cancel(c->fn->arg, c->id);
+        e->inside--;
+    }
+    call_free(c);
+    return true;
+}
+
+static int take_host(lua_State *L, struct task *t)
+{
+    struct host_call *c = t->wait.obj;
+    struct rt *rt = CONTAINER_OF(t->sched, struct rt, sched);
+    rt->sched.external--;
+    forget(rt->embed->box, c);
+    int n = give(L, rt->embed, c->result, &c->error);
+    call_free(c);
+    return n < 0 ? lua_error(L) : n;
+}
+
+static void describe_host(struct task *t, char *out, size_t size)
+{
+    const struct host_call *c = t->wait.obj;
+    snprintf(out, size, "%s", c->fn->name);
+}
+
+static const struct wait_ops host_ops = {
+    .name = "host function", .cancel = cancel_host, .take = take_host, .describe = describe_host};
+
+struct beginning {
+    struct embed *embed;
+    struct host_call *call;
+    struct crossed *arguments;
+};
+
+static void begin_host(struct task *t, void *arg)
+{
+    struct beginning *b = arg;
+    struct embed *e = b->embed;
+    struct host_call *c = b->call;
+    t->wait.obj = c;
+    c->task = t; /* before the host learns of the call */
+    e->rt->sched.external++;
+    b->call = NULL;
+    e->inside++;
+    c->fn->start(c->fn->arg, c->id, (const leat_value *const *)b->arguments->values,
+                 (size_t)b->arguments->count);
+    e->inside--;
+    crossed_free(b->arguments);
+}
+
+static int start_host(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
+    task_check_can_wait(L, &rt->sched, f->name);
+    struct task *t = task_current(L, &rt->sched, f->name);
+    struct crossed x;
+    take_arguments(L, rt, f->name, &x);
+    if (t->cancel_requested) {
+        crossed_free(&x);
+        return task_park(L, &rt->sched, &host_ops, NULL, NULL, NULL);
+    }
+    lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
+    task_set_slot(L, t, SLOT_KEEP);
+    struct beginning b = {rt->embed, call_new(rt->embed->box, f), &x};
+    if (!b.call) {
+        crossed_free(&x);
+        return aux_failf(L, ERR_MEMORY, "not enough memory for a call of %s", f->name);
+    }
+    return task_park(L, &rt->sched, &host_ops, NULL, begin_host, &b);
+}
+
+bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const struct leat_error *err)
+{
+    struct host_call *found = NULL;
+    if (!box) {
+        leat_value_free(result);
+        return false;
+    }
+    pthread_mutex_lock(&box->lock);
+    if (box->embed)
+        found = ids_get(&box->calls, id);
+    if (found && found->completed)
+        found = NULL;
+    if (found) {
+        found->completed = true;
+        list_push_back(&box->completed, &found->node);
+        if (err && err->kind[0])
+            found->error = *err;
+        else
+            found->result = result;
+        end_texts(&found->error);
+        if (found->result == result)
+            result = NULL;
+        loop_wake(&box->embed->rt->loop); /* under the lock: the loop lives */
+    }
+    pthread_mutex_unlock(&box->lock);
+    leat_value_free(result);
+    return found != NULL;
+}
+
+/* ---- registering ---- */
+
+struct registering {
+    struct embed *embed;
+    const char *name;
+    struct host_function fn;
+};
+
+static int do_register(lua_State *L)
+{
+    struct registering *g = lua_touserdata(L, 1);
+    runtime_push_globals(L);
+    const char *dot = strchr(g->name, '.'), *field = g->name;
+    if (dot) {
+        lua_pushlstring(L, g->name, (size_t)(dot - g->name));
+        lua_rawget(L, -2);
+        if (!lua_istable(L, -1)) {
+            if (!lua_isnil(L, -1))
+                luaL_error(L, "'%s': what stands before the dot is no table", g->name);
+            lua_newtable(L);
+            lua_pushlstring(L, g->name, (size_t)(dot - g->name));
+            lua_pushvalue(L, -2);
+            lua_rawset(L, 2);
+        }
+        field = dot + 1;
+    }
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
+    lua_pushlightuserdata(L, g->embed->rt);
+    lua_pushcclosure(L, finish_host, 1);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+    bool waits = g->fn.start != NULL;
+    if (waits) {
+        /* function(start) return function(...) return await(start(...)) end end */
+        static const char code[] = "local await, start = ... "
+                                   "return function(...) return await(start(...)) end";
+        if (luaL_loadbuffer(L, code, sizeof code - 1, "=host") != 0)
+            lua_error(L);
+        lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
+        lua_getfield(L, -1, "leat.internal.await");
+        lua_getfield(L, -1, "await");
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+    }
+    lua_pushlightuserdata(L, g->embed->rt);
+    struct host_function *f = lua_newuserdata(L, sizeof *f);
+    *f = g->fn;
+    lua_pushcclosure(L, waits ? start_host : call_host, 2);
+    if (waits)
+        lua_call(L, 2, 1);
+    lua_pushstring(L, field);
+    lua_insert(L, -2);
+    lua_rawset(L, -3);
+    return 0;
+}
+
+bool embed_good_name(const char *name)
+{
+    size_t dots = 0, len = name ? strlen(name) : 0;
+    bool begins = true;
+    for (size_t i = 0; i < len; i++) {
+        char c = name[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+        bool digit = c >= '0' && c <= '9';
+        if (c == '.' && !begins && ++dots == 1)
+            begins = true;
+        else if (letter || (digit && !begins))
+            begins = false;
+        else
+            return false;
+    }
+    return !begins && len < EMBED_NAME;
+}
+
+static bool add_function(leat_runtime *r, const char *name, struct host_function fn,
+                         struct leat_error *err)
+{
+    const char *why;
+    struct registering g = {runtime_embed(r), name, fn};
+    if (!embed_usable(g.embed, false, &why)) {
+        embed_error(err, "invalid", why);
+        return false;
+    }
+    if (!embed_good_name(name)) {
+        embed_error(err, "invalid",
+                    "a host function's name is a word, or two with a dot between them");
+        return false;
+    }
+    if (!fn.fn && !fn.start) {
+        embed_error(err, "invalid", "the host function is NULL");
+        return false;
+    }
+    snprintf(g.fn.name, sizeof g.fn.name, "%s", name);
+    if (runtime_protected(r, do_register, &g))
+        return true;
+    const char *kind = "invalid", *text = runtime_error_text(r, &kind);
+    embed_error(err, kind, text);
+    return false;
+}
+
+bool leat_register(leat_runtime *r, const char *name, leat_function fn, void *arg,
+                   struct leat_error *err)
+{
+    RUNTIME_CHECK(r);
+    return add_function(r, name, (struct host_function){.fn = fn, .arg = arg}, err);
+}
+
+bool leat_register_async(leat_runtime *r, const char *name, leat_start start, leat_abandon cancel,
+                         void *arg, struct leat_error *err)
+{
+    RUNTIME_CHECK(r);
+    return add_function(r, name,
+                        (struct host_function){.start = start, .cancel = cancel, .arg = arg}, err);
+}

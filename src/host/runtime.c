@@ -1,0 +1,569 @@
+/* The public library: puts the floors together and turns the crank. */
+#include "leat.h"
+
+#include "host/runtime_config.h"
+#include "host/runtime_hosted.h"
+#include "host/runtime_modules.h"
+#include "host/runtime_private.h"
+#include "lua/lua_aux.h"
+#include "lua/lua_lines.h"
+#include "lua/lua_stream.h"
+#include <luajit.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* Seconds that a pipeline, a batch or a journalled map has to end what it began. */
+#define DRAIN_GRACE_S 10
+/* Of leat_free: from then on no shield and no clean-up holds it up, whatever grace it asked for. */
+#define CLOSE_GRACE_S 5
+
+/* Of an HTTP/2 connection under leat_step: an event of one with 100 takes the library longer than a
+ * usual budget. */
+#define STEP_STREAMS 20
+
+struct rt *runtime_inside(struct leat_runtime *r)
+{
+    return &r->rt;
+}
+
+static void on_grace_over(struct timer *t)
+{
+    struct leat_runtime *r = CONTAINER_OF(t, struct leat_runtime, grace);
+    r->grace_over = true;
+    loop_wake(&r->rt.loop);
+}
+
+static void forward_log(void *arg, enum log_level level, const char *line)
+{
+    struct leat_runtime *r = arg;
+    struct embed *e = r->rt.embed;
+    if (e)
+        e->inside++;
+    r->config.log(r->config.log_arg, (enum leat_log_level)level, line);
+    if (e)
+        e->inside--;
+}
+
+/* The host's allocator. It is called in the midst of everything, so what calls the runtime from in
+ * there is refused. */
+static void *host_alloc(void *arg, void *block, size_t old_size, size_t new_size)
+{
+    struct leat_runtime *r = arg;
+    if (!pthread_equal(r->thread, pthread_self())) /* a network thread's */
+        return r->config.alloc(r->config.alloc_arg, block, old_size, new_size);
+    bool before = r->rt.in_alloc;
+    r->rt.in_alloc = true;
+    void *moved = r->config.alloc(r->config.alloc_arg, block, old_size, new_size);
+    r->rt.in_alloc = before;
+    return moved;
+}
+
+static int panic(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+    fprintf(stderr, "leat: unprotected Lua error: %s\n", text ? text : "?");
+    return 0;
+}
+
+static bool transfers_pending(void *arg)
+{
+    struct rt *rt = arg;
+    size_t pending = engine_pending(rt->engine);
+    return pending > 0 && pending > stream_count_unread(rt);
+}
+
+static int set_up(lua_State *L)
+{
+    struct leat_runtime *r = lua_touserdata(L, 1);
+    if (r->hosted)
+        runtime_open_hosted(L, &r->rt, r->module);
+    else
+        runtime_open_modules(L, &r->rt, r->config.script_dir, r->config.time_limit_ms > 0,
+                             r->config.allow_modules);
+    r->rt.sched.busy = transfers_pending;
+    r->rt.sched.busy_arg = &r->rt;
+    bool limited = r->config.time_limit_ms > 0;
+    if (limited)
+        limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
+                   r->config.jit_watchdog);
+    if (!r->hosted && (!limited || r->config.jit_watchdog))
+        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+    return 0;
+}
+
+/* Runs `fn` with `arg` protected; keeps the text of what it raised. A __tostring of a script's may
+ * run in there, and in a host's state call what the host gave it: that is inside a callback, too.
+ */
+static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    lua_State *L = r->rt.L;
+    limit_outside(&r->limit);
+    struct embed *e = r->rt.embed;
+    if (e)
+        e->inside++;
+    int rc = lua_cpcall(L, fn, arg);
+    if (e)
+        e->inside--;
+    if (rc == 0)
+        return true;
+    const char *text = lua_tostring(L, -1);
+    /* Where a compiler or a module ran out of it, Lua raises its message again as a plain error. */
+    bool memory = rc == LUA_ERRMEM || (text && strcmp(text, "not enough memory") == 0);
+    r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
+    /* A line that does not compile is quoted, and a key may stand in it. */
+    redact_words(r->error_text, sizeof r->error_text, text ? text : "an error without a text");
+    lua_pop(L, 1);
+    if (memory && r->rt.sched.loop)
+        sched_collect(&r->rt.sched); /* what the scripts have left may be all that is in the way */
+    return false;
+}
+
+static uint64_t system_seed(void)
+{
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = uv_hrtime();
+    return seed;
+}
+
+/* luaL_newstate's own allocator refuses nothing; ours counts, and the cap is applied from here on.
+ */
+static lua_State *new_state(struct rt *rt)
+{
+    if (!mem_open_reserve(&rt->mem))
+        return NULL;
+    lua_State *L = lua_newstate(mem_lua_alloc, &rt->mem);
+    if (L && !mem_reserve_untouched(&rt->mem)) {
+        lua_close(L);
+        L = NULL;
+    }
+    mem_close_reserve(&rt->mem);
+    if (L)
+        lua_atpanic(L, panic);
+    return L;
+}
+
+enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *e)
+{
+    r->main_ref = LUA_NOREF;
+    r->hosted = host != NULL;
+    struct rt *rt = &r->rt;
+    mem_init(&rt->mem, 0);
+    r->thread = pthread_self();
+    if (r->config.alloc)
+        mem_set_host(&rt->mem, host_alloc, r);
+    log_init(&rt->log, r->config.log ? forward_log : NULL, r,
+             (enum log_level)r->config.min_log_level);
+    rt->log.is_hosts = r->config.log != NULL;
+    list_init(&rt->servers);
+    list_init(&rt->streams);
+    list_init(&rt->spare);
+    list_init(&r->main_hook.node);
+    buf_init(&r->report, &rt->mem, 1u << 16);
+    rt_seed(rt, r->config.seed ? r->config.seed : system_seed());
+    rt->virtual_time = r->config.virtual_time;
+    rt->restricted = r->config.sandbox == LEAT_SANDBOX_RESTRICTED;
+    rt->repeatable = r->config.seed != 0 || rt->virtual_time;
+    timer_init(&r->grace, on_grace_over);
+    timer_init(&r->waits, NULL);
+    if (loop_init(&rt->loop, &rt->mem, r->config.loop, r->config.virtual_time, e) != ERR_NONE)
+        goto fail_runtime;
+    if (r->config.allow_connect &&
+        targets_new(&r->targets, &rt->mem, r->config.allow_connect, e) != ERR_NONE)
+        goto fail_loop;
+    struct engine_config ec = {.targets = r->targets,
+                               .max_total = r->config.max_connections,
+                               .max_per_host = r->config.max_per_host,
+                               .threads = r->config.network_threads,
+                               .use_env_proxy = r->config.env_proxy,
+                               .keep_file_limit = r->hosted};
+    if (engine_new(&rt->engine, &rt->loop, &rt->mem, &rt->log, &ec, e) != ERR_NONE)
+        goto fail_loop;
+    rt->L = host ? host : new_state(rt);
+    if (!rt->L) {
+        err_set(e, ERR_MEMORY, "not enough memory for a Lua state");
+        goto fail_engine;
+    }
+    rt->mem.limit_bytes = r->config.memory_limit;
+    /* A collection that waits until memory has doubled would come after the cap. */
+    if (r->config.memory_limit && !r->hosted)
+        lua_gc(rt->L, LUA_GCSETPAUSE, 130);
+    if (!protected_call(r, set_up, r)) {
+        err_set(e, r->error_kind, "%s", r->error_text);
+        goto fail_state;
+    }
+    rt->embed = embed_new(r, rt);
+    if (!rt->embed) {
+        err_set(e, ERR_MEMORY, "not enough memory for a runtime");
+        goto fail_state;
+    }
+    if (!rt->loop.owns_uv)
+        runtime_attach(r);
+    rt->sched.outside = r->hosted;
+    r->config.script_dir = r->config.allow_connect = r->config.allow_modules = NULL;
+    return ERR_NONE;
+
+fail_state:
+    limit_close(&r->limit, rt->L);
+    if (!r->hosted)
+        lua_close(rt->L);
+fail_engine:
+    engine_free(rt->engine);
+    rt->engine = NULL;
+fail_loop:
+    targets_free(r->targets);
+    loop_fini(&rt->loop);
+fail_runtime:
+    buf_fini(&r->report);
+    mem_fini(&rt->mem);
+    rt->closed = true;
+    return e->kind;
+}
+
+/* ---- turning the crank ---- */
+
+static void cancel_roots(struct rt *rt, const char *reason)
+{
+    LIST_FOR(node, &rt->sched.tasks)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, all);
+        if (!t->parent)
+            task_cancel(t, reason);
+    }
+}
+
+static int set_stopping(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    lua_getfield(L, -1, "stopping");
+    lua_getfield(L, -1, "set");
+    lua_insert(L, -2);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+static void handle_interrupts(struct leat_runtime *r)
+{
+    while (r->interrupts_handled < r->interrupts) {
+        if (r->interrupts_handled++ == 0) {
+            protected_call(r, set_stopping, NULL);
+            if (r->rt.drains > 0) {
+                log_write(&r->rt.log, LOG_INFO,
+                          "stopping: what is under way has %d s to end; a second interrupt "
+                          "cancels it",
+                          (int)DRAIN_GRACE_S);
+                loop_timer_start(&r->rt.loop, &r->grace,
+                                 loop_deadline_ns(&r->rt.loop, DRAIN_GRACE_S));
+                continue;
+            }
+        }
+        cancel_roots(&r->rt, "interrupted");
+    }
+    if (r->grace_over) {
+        r->grace_over = false;
+        cancel_roots(&r->rt, "interrupted");
+    }
+}
+
+static int list_tasks(lua_State *L)
+{
+    struct leat_runtime *r = lua_touserdata(L, 1);
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    lua_getfield(L, -1, "tasks");
+    lua_call(L, 0, 1);
+    lua_getfield(L, -1, "_stuck");
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+    (void)!buf_append_str(&r->report, lua_tostring(L, -1));
+    return 0;
+}
+
+/* A shield holds a cancel off while there is something to wait for, not for ever. */
+static void cancel_shielded(struct rt *rt, const char *reason)
+{
+    LIST_FOR(node, &rt->sched.tasks)
+    {
+        struct task *t = CONTAINER_OF(node, struct task, all);
+        if (t->shielded)
+            task_cancel(t, reason);
+    }
+}
+
+/* No silent hang: the run ends with the list of who waits for what. */
+static void give_up_stuck(struct leat_runtime *r)
+{
+#ifdef LEAT_SERVE
+    if (lua_serve_end_idle(&r->rt))
+        return;
+#endif
+    if (r->stuck) {
+        cancel_shielded(&r->rt, "nothing could ever wake it");
+        return;
+    }
+    r->stuck = true;
+    buf_clear(&r->report);
+    if (buf_append_str(&r->report, "stuck: every task waits, and nothing can wake one:\n") ==
+        ERR_NONE)
+        protected_call(r, list_tasks, r);
+    if (!r->module)
+        cancel_roots(&r->rt, "nothing could ever wake it");
+    else /* a leat.run; what else waits may wait for the host */
+        task_cancel(r->main, "nothing could ever wake it");
+}
+
+static void drain(struct rt *rt)
+{
+#ifdef LEAT_SERVE
+    lua_serve_drain(rt);
+#endif
+    lua_request_drain(rt);
+}
+
+static int run_deferred(lua_State *L)
+{
+    rt_run_deferred(L, lua_touserdata(L, 1));
+    return 0;
+}
+
+bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
+{
+    struct rt *rt = &r->rt;
+    if (rt->deferred > 0)
+        protected_call(r, run_deferred, rt);
+    handle_interrupts(r);
+    if (r->waits_due)
+        runtime_tell_waits(r);
+    drain(rt);
+    sched_run_ready(&rt->sched, until_ns);
+    drain(rt);
+    embed_deliver(rt->embed);
+    if (rt->sched.live == 0)
+        return false;
+    bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
+    if (!ready)
+        stream_free_slots(rt);
+    /* A host that steps may still wake what waits. */
+    if (!ready && (!r->hosted || block) && sched_is_stuck(&rt->sched)) {
+        give_up_stuck(r);
+        ready = true;
+    }
+    if (r->interrupts_handled < r->interrupts)
+        ready = true;
+    if (block || rt->loop.owns_uv)
+        loop_turn(&rt->loop, block && !ready);
+    return true;
+}
+
+/* Turns begin: whether they may. */
+static bool go_in(struct leat_runtime *r)
+{
+    const char *why;
+    if (!embed_usable(runtime_embed(r), false, &why) ||
+        (r->hosted && !r->module && runtime_in_finalizer(r->rt.L)))
+        return false;
+    r->rt.sched.outside = false;
+    return true;
+}
+
+static void go_out(struct leat_runtime *r)
+{
+    r->rt.sched.outside = r->hosted;
+}
+
+enum leat_status leat_run(leat_runtime *r)
+{
+    RUNTIME_CHECK(r);
+    if (!r || !r->rt.loop.owns_uv || !go_in(r))
+        return LEAT_MISUSE;
+    limit_step(&r->limit, NEVER_NS);
+    while (runtime_turn(r, true, NEVER_NS)) {
+    }
+    lua_lines_settle(&r->rt);
+    go_out(r);
+    return leat_result(r);
+}
+
+enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
+{
+    RUNTIME_CHECK(r);
+    if (!go_in(r))
+        return LEAT_REFUSED;
+    struct rt *rt = &r->rt;
+    uint64_t now = loop_now_ns(&rt->loop);
+    uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
+    enum leat_next next = LEAT_READY;
+    engine_bound_streams(rt->engine, STEP_STREAMS);
+    if (!rt->virtual_time)
+        loop_until(&rt->loop, until);
+    do {
+        /* Half of the time that one event leaves: what Lua starts is the library's to send. */
+        uint64_t left = until - now, event = MIN(rt->loop.event_ns, left);
+        uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (left - event) / 2;
+        limit_step(&r->limit, lua_until);
+        if (!runtime_turn(r, false, lua_until)) {
+            next = LEAT_DONE;
+            break;
+        }
+        drain(rt);
+        if (rt->loop.cut)
+            break;
+        if (list_empty(&rt->sched.ready) && list_empty(&rt->sched.late)) {
+            next = LEAT_IDLE;
+            break;
+        }
+        now = loop_now_ns(&rt->loop);
+    } while (now < until && loop_has_time(&rt->loop));
+    loop_until(&rt->loop, NEVER_NS);
+    limit_step(&r->limit, NEVER_NS);
+    go_out(r);
+    return next;
+}
+
+void leat_interrupt(leat_runtime *r)
+{
+    if (!r)
+        return;
+    r->interrupts++;
+    loop_wake(&r->rt.loop);
+}
+
+int leat_backend_fd(leat_runtime *r)
+{
+    RUNTIME_CHECK(r);
+    return r ? uv_backend_fd(r->rt.loop.uv) : -1;
+}
+
+bool runtime_is_ready(const struct leat_runtime *r)
+{
+    const struct sched *s = &r->rt.sched;
+    return !list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
+           r->interrupts_handled < r->interrupts || (!r->hosted && sched_is_stuck(s));
+}
+
+int leat_timeout_ms(leat_runtime *r)
+{
+    RUNTIME_CHECK(r);
+    const char *why;
+    if (!embed_usable(runtime_embed(r), true, &why))
+        return -1;
+    if (runtime_is_ready(r))
+        return 0;
+    return r->rt.sched.live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
+}
+
+struct embed *runtime_embed(leat_runtime *r)
+{
+    return r ? r->rt.embed : NULL;
+}
+
+bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    return protected_call(r, fn, arg);
+}
+
+bool runtime_protected_again(leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    return protected_call(r, fn, arg) ||
+           (r->error_kind == ERR_MEMORY && protected_call(r, fn, arg));
+}
+
+const char *runtime_error_text(leat_runtime *r, const char **kind)
+{
+    if (r->error_kind == ERR_MEMORY)
+        *kind = "memory";
+    return r->error_text;
+}
+
+void runtime_push_globals(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, LUA_GLOBALSINDEX);
+    }
+}
+
+void runtime_push_chunk_globals(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CHUNK_GLOBALS);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        runtime_push_globals(L);
+    }
+}
+
+void runtime_close(struct leat_runtime *r)
+{
+    struct rt *rt = &r->rt;
+    if (!rt->loop.owns_uv)
+        runtime_detach(r);
+#ifdef LEAT_SERVE
+    lua_serve_close_all(rt);
+#endif
+    lua_util_close(rt);
+    lua_file_close(rt);
+    lua_lines_close(rt);
+    engine_close(rt->engine);
+    lua_request_close(rt);
+    limit_close(&r->limit, rt->L);
+    if (r->hosted)
+        sched_drop_kept(rt->L, r->main_ref);
+    else
+        lua_close(rt->L);
+    embed_free(rt->embed);
+    rt->embed = NULL;
+    engine_free(rt->engine);
+    rt->engine = NULL;
+    targets_free(r->targets);
+    loop_timer_stop(&rt->loop, &r->waits);
+    loop_timer_stop(&rt->loop, &r->grace);
+    loop_fini(&rt->loop);
+    buf_fini(&r->report);
+    if (!r->hosted && rt->mem.blocks != 0)
+        log_write(&rt->log, LOG_WARN, "%zu blocks of memory were not given back",
+                  (size_t)rt->mem.blocks);
+    mem_fini(&rt->mem);
+    rt->closed = true;
+}
+
+void leat_free(leat_runtime *r)
+{
+    RUNTIME_CHECK(r);
+    if (!go_in(r))
+        return;
+    struct rt *rt = &r->rt;
+    if (r->attached.polling) {
+        log_write(&rt->log, LOG_ERROR,
+                  "leat_free: called inside uv_run; nothing was done: call it "
+                  "when uv_run has returned (uv_stop ends it)");
+        go_out(r);
+        return;
+    }
+    rt->embed->closing = true;
+    cancel_roots(rt, "the runtime is closing");
+    limit_step(&r->limit, NEVER_NS);
+    limit_hurry(&r->limit);
+    uint64_t patient_until_ns = loop_deadline_ns(&rt->loop, CLOSE_GRACE_S);
+    loop_timer_start(&rt->loop, &r->grace, patient_until_ns);
+    /* Tasks that ignore their cancel are abandoned after a while, so this ends. */
+    while (rt->sched.live > 0) {
+        cancel_roots(rt, "the runtime is closing");
+        rt->sched.closing = loop_now_ns(&rt->loop) >= patient_until_ns;
+        if (rt->sched.closing)
+            cancel_shielded(rt, "the runtime is closing");
+        runtime_turn(r, true, NEVER_NS);
+    }
+    if (rt->deferred > 0)
+        protected_call(r, run_deferred, rt);
+    runtime_tell_unasked(r);
+    if (!r->hosted) /* whose state may be closing */
+        runtime_conclude(rt);
+    runtime_close(r);
+    runtime_bury(r);
+    if (r->hosted) {
+        rt->log.min_level = LOG_ERROR + 1; /* the host's log may be gone when the state is closed */
+        runtime_leave_state(rt->L);
+    } else {
+        runtime_dispose(r);
+    }
+}

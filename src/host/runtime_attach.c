@@ -1,0 +1,66 @@
+/* A runtime on the host's uv loop: what is ready runs before the loop waits and behind it. */
+#include "host/runtime_config.h"
+#include "host/runtime_private.h"
+
+/* How long Lua may run in a turn of the host's loop, before and behind its wait. */
+#define RUN_US 2000
+
+static void on_idle(uv_idle_t *handle)
+{
+    UNUSED(handle); /* it only keeps the loop from waiting */
+}
+
+static void run_ready(struct leat_runtime *r)
+{
+    if (r->rt.loop.in_turn) /* leat_free runs the loop, and the tasks */
+        return;
+    (void)leat_step(r, RUN_US);
+    if (runtime_is_ready(r))
+        uv_idle_start(&r->attached.idle, on_idle);
+    else
+        uv_idle_stop(&r->attached.idle);
+}
+
+static void on_prepare(uv_prepare_t *handle)
+{
+    struct leat_runtime *r = handle->data;
+    run_ready(r);
+    r->attached.polling = true;
+}
+
+static void on_check(uv_check_t *handle)
+{
+    struct leat_runtime *r = handle->data;
+    r->attached.polling = false;
+    run_ready(r);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct leat_runtime *r = handle->data;
+    r->rt.loop.open_handles--;
+}
+
+void runtime_attach(struct leat_runtime *r)
+{
+    struct loop *l = &r->rt.loop;
+    struct attached *a = &r->attached;
+    uv_prepare_init(l->uv, &a->prepare);
+    uv_check_init(l->uv, &a->check);
+    uv_idle_init(l->uv, &a->idle);
+    a->prepare.data = a->check.data = a->idle.data = r;
+    l->open_handles += 3;
+    uv_prepare_start(&a->prepare, on_prepare);
+    uv_check_start(&a->check, on_check);
+    /* The tasks hold the loop: see loop_hold. */
+    uv_unref((uv_handle_t *)&a->prepare);
+    uv_unref((uv_handle_t *)&a->check);
+    uv_unref((uv_handle_t *)&l->uv_timer);
+}
+
+void runtime_detach(struct leat_runtime *r)
+{
+    uv_close((uv_handle_t *)&r->attached.prepare, on_closed);
+    uv_close((uv_handle_t *)&r->attached.check, on_closed);
+    uv_close((uv_handle_t *)&r->attached.idle, on_closed);
+}

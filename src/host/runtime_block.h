@@ -1,0 +1,6 @@
+/* leat.native.block, for the states that leat owns. */
+#pragma once
+
+#include "lua/lua_rt.h"
+
+int runtime_open_block(lua_State *L, struct rt *rt);

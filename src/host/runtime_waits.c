@@ -1,0 +1,49 @@
+/* With -v: what has waited for long, and for whom. */
+#include "host/runtime_modules.h"
+#include "host/runtime_private.h"
+#include "lua/lua_aux.h"
+
+/* The first time after 5 s, then at twice the distance each time. */
+#define FIRST_NS (5 * NS_PER_S)
+/* What has waited for so long is told: a bit less, as the script begins after the timer was set. */
+#define LONG_S 4
+#define LAST_NS (300 * NS_PER_S)
+
+static void on_due(struct timer *t)
+{
+    struct leat_runtime *r = CONTAINER_OF(t, struct leat_runtime, waits);
+    r->waits_due = true; /* told in the turn, where Lua may run */
+}
+
+static void set_timer(struct leat_runtime *r)
+{
+    struct loop *l = &r->rt.loop;
+    loop_timer_start(l, &r->waits, loop_now_ns(l) + r->waits_every_ns);
+}
+
+static int tell(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
+    lua_getfield(L, -1, "tasks");
+    lua_call(L, 0, 1);
+    lua_getfield(L, -1, "_tell_waits");
+    lua_insert(L, -2);
+    lua_pushnumber(L, LONG_S);
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+void runtime_watch_waits(struct leat_runtime *r)
+{
+    timer_init(&r->waits, on_due);
+    r->waits_every_ns = FIRST_NS;
+    set_timer(r);
+}
+
+void runtime_tell_waits(struct leat_runtime *r)
+{
+    r->waits_due = false;
+    (void)runtime_protected(r, tell, NULL); /* without memory there are no messages either */
+    r->waits_every_ns = MIN(2 * r->waits_every_ns, LAST_NS);
+    set_timer(r);
+}

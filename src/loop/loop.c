@@ -1,0 +1,360 @@
+#include "loop/loop.h"
+
+#include <sys/resource.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <unistd.h>
+
+/* libuv closes everything that is closing in one round of its loop; a few more do no harm. */
+#define CLOSE_ROUNDS_MAX 16
+
+static void fire_due(struct loop *l)
+{
+    timer_heap_take_due(&l->timers, loop_now_ns(l));
+    for (struct timer *t; (t = timer_heap_next_due(&l->timers)) != NULL;) {
+        t->fn(t);
+        if (l->timers.due_first != NULL && !loop_has_time(l)) {
+            l->cut = true;
+            return;
+        }
+    }
+}
+
+/* The first deadline that can ever come; NEVER_NS: none. */
+static uint64_t next_due_ns(const struct loop *l)
+{
+    if (l->timers.due_first != NULL) /* set aside, and not fired for lack of time */
+        return 0;
+    const struct timer *first = timer_heap_first(&l->timers);
+    return first != NULL ? first->due_ns : NEVER_NS;
+}
+
+static uint64_t round_up_ms(uint64_t ns)
+{
+    return ns / NS_PER_MS + (ns % NS_PER_MS != 0);
+}
+
+static void on_uv_timer(uv_timer_t *handle);
+
+/* Sets uv_timer to the first deadline. The target is an absolute millisecond on libuv's own clock,
+ * which has the same zero as uv_hrtime: so neither a stale cached time nor its rounding makes it
+ * early. Never 0 ms: libuv runs such a timer again in the same uv_run where its callback sets it.
+ */
+static void arm(struct loop *l)
+{
+    uint64_t due = next_due_ns(l);
+    if (due == l->armed_ns)
+        return;
+    l->armed_ns = due;
+    if (due == NEVER_NS) {
+        uv_timer_stop(&l->uv_timer);
+        return;
+    }
+    uint64_t target_ms = round_up_ms(due);
+    uint64_t cached_ms = uv_now(l->uv);
+    uint64_t wait_ms = target_ms > cached_ms ? target_ms - cached_ms : 1;
+    int rc = uv_timer_start(&l->uv_timer, on_uv_timer, wait_ms, 0);
+    ASSERT(rc == 0);
+}
+
+static void on_uv_timer(uv_timer_t *handle)
+{
+    struct loop *l = handle->data;
+    l->armed_ns = NEVER_NS;
+    if (l->in_turn) {
+        /* loop_turn fires when uv_run is over. libuv may run timers before it polls, and with this
+         * one spent it would then wait without end. */
+        uv_stop(l->uv);
+        return;
+    }
+    if (!l->is_virtual)
+        fire_due(l);
+    arm(l);
+}
+
+static void on_async(uv_async_t *handle)
+{
+    struct loop *l = handle->data;
+    /* Again: the wake may have been noted by an earlier turn than the one in which its hooks run.
+     */
+    atomic_store(&l->woken, true);
+    LIST_FOR(node, &l->hooks)
+    {
+        struct loop_hook *h = CONTAINER_OF(node, struct loop_hook, node);
+        h->fn(h);
+    }
+}
+
+static void on_close(uv_handle_t *handle)
+{
+    struct loop *l = handle->data;
+    l->open_handles--;
+}
+
+static enum err_kind uv_failed(struct err *err, const char *what, int rc)
+{
+    enum err_kind kind =
+        err_set(err, rc == UV_ENOMEM ? ERR_MEMORY : ERR_IO, "%s: %s", what, uv_strerror(rc));
+    if (err != NULL)
+        err->code = rc;
+    return kind;
+}
+
+/* libuv aborts the process where its first loop, which has a descriptor by then, cannot have the
+ * pipe for signals. */
+static int open_loop(uv_loop_t *uv)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return uv_translate_sys_error(errno);
+    int third = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+    int rc = third < 0 ? uv_translate_sys_error(errno) : 0;
+    close(ends[0]);
+    close(ends[1]);
+    if (third >= 0)
+        close(third);
+    return rc != 0 ? rc : uv_loop_init(uv);
+}
+
+enum err_kind loop_init(struct loop *l, struct mem *mem, uv_loop_t *host, bool is_virtual,
+                        struct err *err)
+{
+    *l = (struct loop){.mem = mem,
+                       .uv = host != NULL ? host : &l->own_uv,
+                       .owns_uv = host == NULL,
+                       .is_virtual = is_virtual,
+                       .virtual_ns = LOOP_VIRTUAL_START_NS,
+                       .until_ns = NEVER_NS,
+                       .armed_ns = NEVER_NS};
+    list_init(&l->hooks);
+    atomic_init(&l->woken, false);
+    if (l->owns_uv) {
+        int rc = open_loop(l->uv);
+        if (rc != 0)
+            return uv_failed(err, "cannot create an event loop", rc);
+    }
+    int rc = uv_async_init(l->uv, &l->async, on_async);
+    if (rc != 0) {
+        if (l->owns_uv)
+            uv_loop_close(l->uv);
+        return uv_failed(err, "cannot create the loop's wake-up", rc);
+    }
+    l->async.data = l;
+    rc = uv_timer_init(l->uv, &l->uv_timer); /* cannot fail: it only fills in fields */
+    ASSERT(rc == 0);
+    l->uv_timer.data = l;
+    l->open_handles = 2;
+    /* An own loop must have something to wait for, or uv_run(ONCE) returns at once; a host's loop
+     * must be able to end though a runtime lives on it. */
+    if (!l->owns_uv)
+        uv_unref((uv_handle_t *)&l->async);
+    return ERR_NONE;
+}
+
+void loop_fini(struct loop *l)
+{
+    l->closing = true;
+    uv_close((uv_handle_t *)&l->async, on_close);
+    uv_close((uv_handle_t *)&l->uv_timer, on_close);
+    for (int i = 0; l->open_handles > 0 && i < CLOSE_ROUNDS_MAX; i++)
+        uv_run(l->uv, UV_RUN_NOWAIT);
+    /* Somebody's handle was never closed: its memory is about to go. */
+    ASSERT(l->open_handles == 0);
+    if (l->owns_uv) {
+        int rc = uv_loop_close(l->uv);
+        ASSERT(rc == 0);
+    }
+    l->uv = NULL;
+}
+
+uint64_t loop_now_ns(const struct loop *l)
+{
+    return l->is_virtual ? l->virtual_ns : uv_hrtime();
+}
+
+static void run_uv(struct loop *l, bool block)
+{
+    if (block && !l->is_virtual)
+        arm(l);
+    l->in_turn = true;
+    uv_run(l->uv, block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    l->in_turn = false;
+}
+
+static void turn_virtual(struct loop *l, bool block)
+{
+    run_uv(l, false);
+    bool happened = atomic_exchange(&l->woken, false);
+    uint64_t due = next_due_ns(l);
+    if (block && !happened && due > l->virtual_ns) {
+        if (l->busy == 0 && due != NEVER_NS)
+            l->virtual_ns = due;
+        else
+            run_uv(l, true);
+    }
+    fire_due(l);
+}
+
+/* What a turn that is cut short leaves is the next one's: then the timers come first. */
+static void turn_real(struct loop *l, bool block)
+{
+    bool timers_first = l->timers_first;
+    l->timers_first = false;
+    if (timers_first)
+        fire_due(l);
+    if (l->cut)
+        return;
+    run_uv(l, block && next_due_ns(l) > loop_now_ns(l));
+    atomic_store(&l->woken, false);
+    if (timers_first)
+        return;
+    if (l->cut || (next_due_ns(l) <= loop_now_ns(l) && !loop_has_time(l)))
+        l->cut = l->timers_first = true;
+    else
+        fire_due(l);
+}
+
+void loop_turn(struct loop *l, bool block)
+{
+    ASSERT(!l->in_turn && !l->closing);
+    l->cut = false;
+    if (l->is_virtual) {
+        turn_virtual(l, block);
+        return;
+    }
+    turn_real(l, block);
+    if (!l->owns_uv)
+        arm(l);
+}
+
+void loop_until(struct loop *l, uint64_t until_ns)
+{
+    l->until_ns = until_ns;
+    if (until_ns == NEVER_NS)
+        return;
+    uint64_t now = uv_hrtime(), budget = until_ns > now ? until_ns - now : 0;
+    l->event_ns = MIN(l->event_ns, budget) / 4 * 3; /* it may have been a rare one */
+}
+
+bool loop_has_time(const struct loop *l)
+{
+    return l->until_ns == NEVER_NS || uv_hrtime() + l->event_ns < l->until_ns;
+}
+
+bool loop_cut(struct loop *l, uint64_t began_ns)
+{
+    if (l->until_ns == NEVER_NS)
+        return false;
+    uint64_t now = uv_hrtime();
+    l->event_ns = MAX(l->event_ns, now - began_ns);
+    l->cut = now + l->event_ns >= l->until_ns;
+    return l->cut;
+}
+
+bool loop_has_event(const struct loop *l)
+{
+    struct pollfd backend = {.fd = uv_backend_fd(l->uv), .events = POLLIN};
+    return next_due_ns(l) <= loop_now_ns(l) || poll(&backend, 1, 0) == 1;
+}
+
+int loop_timeout_ms(const struct loop *l)
+{
+    int uv_ms = uv_backend_timeout(l->uv);
+    uint64_t due = next_due_ns(l);
+    if (due == NEVER_NS)
+        return uv_ms;
+    uint64_t now = loop_now_ns(l);
+    if (l->is_virtual || due <= now)
+        return 0;
+    int ms = (int)MIN(round_up_ms(due - now), (uint64_t)INT_MAX);
+    return uv_ms >= 0 ? MIN(ms, uv_ms) : ms;
+}
+
+void loop_timer_start(struct loop *l, struct timer *t, uint64_t due_ns)
+{
+    timer_heap_remove(&l->timers, t);
+    timer_heap_insert(&l->timers, t, due_ns);
+    /* An own loop is armed when it is about to wait; a host's may do so at any time. */
+    if (!l->owns_uv && !l->in_turn && !l->is_virtual)
+        arm(l);
+}
+
+void loop_timer_stop(struct loop *l, struct timer *t)
+{
+    timer_heap_remove(&l->timers, t);
+    if (!l->owns_uv && !l->in_turn && !l->is_virtual)
+        arm(l);
+}
+
+void loop_wake(struct loop *l)
+{
+    atomic_store(&l->woken, true);
+    uv_async_send(&l->async);
+}
+
+void loop_hook_add(struct loop *l, struct loop_hook *h, loop_hook_fn fn)
+{
+    h->fn = fn;
+    list_push_back(&l->hooks, &h->node);
+}
+
+void loop_hook_remove(struct loop_hook *h)
+{
+    list_unlink(&h->node);
+}
+
+/* Both calls of libuv's may be repeated. */
+static void keep_alive(struct loop *l)
+{
+    if (l->owns_uv)
+        return;
+    if (l->busy != 0 || l->held)
+        uv_ref((uv_handle_t *)&l->async);
+    else
+        uv_unref((uv_handle_t *)&l->async);
+}
+
+void loop_busy_add(struct loop *l, int change)
+{
+    ASSERT(change >= 0 || l->busy >= (unsigned)-change);
+    l->busy += (unsigned)change;
+    keep_alive(l);
+}
+
+void loop_hold(struct loop *l, bool held)
+{
+    l->held = held;
+    keep_alive(l);
+}
+
+uint64_t loop_deadline_ns(const struct loop *l, double seconds)
+{
+    uint64_t now = loop_now_ns(l);
+    /* Rounded up: a deadline may be late, never early. Above 2^53 ns a double is whole anyway. */
+    double ns = ceil(seconds * (double)NS_PER_S);
+    if (!(ns < 0x1p63) || now > NEVER_NS - (uint64_t)ns)
+        return NEVER_NS;
+    return now + (uint64_t)ns;
+}
+
+size_t loop_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return 1024;
+    return files.rlim_cur == RLIM_INFINITY ? 1024 * 1024 : (size_t)files.rlim_cur;
+}
+
+size_t loop_raise_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void)!setrlimit(RLIMIT_NOFILE, &files); /* refused: it stays */
+    }
+    return loop_file_limit();
+}

@@ -1,0 +1,31 @@
+/* What a bug is told with: its traceback, and the failure that a script did not look at. */
+#include "lua/lua_aux.h"
+#include "lua/lua_rt.h"
+
+/* note(value [, coroutine]): a message handler for xpcall; returns the value. */
+static int l_note(lua_State *L)
+{
+    lua_State *of = lua_isthread(L, 2) ? lua_tothread(L, 2) : L;
+    struct sched *s = &rt_of(L)->sched;
+    lua_settop(L, 1);
+    if (lua_type(L, 1) == LUA_TSTRING && s->running)
+        task_push_cause(L, s, s->running->id, lua_tostring(L, 1));
+    task_note_trace(L, s, of);
+    return 1;
+}
+
+/* failed(err, what): it is about to be returned to the script. */
+static int l_failed(lua_State *L)
+{
+    const char *what = luaL_checkstring(L, 2);
+    lua_pushvalue(L, 1);
+    if (task_is_err(L, -1))
+        task_note_failure(L, &rt_of(L)->sched, what);
+    return 0;
+}
+
+void lua_bug_register(lua_State *L, struct rt *rt)
+{
+    static const luaL_Reg functions[] = {{"note", l_note}, {"failed", l_failed}, {NULL, NULL}};
+    rt_setfuncs(L, rt, functions);
+}

@@ -1,0 +1,86 @@
+/* leat.native.json_span: JSON taken apart as text, so that what is passed on stays as it is
+ * written.
+ */
+#include "ground/json_scan.h"
+#include "lua/lua_aux.h"
+
+/* Where the value begins that comes next. */
+static const char *value_start(const struct json_scan *s)
+{
+    const char *at = json_scan_at(s);
+    while (*at == ' ' || *at == '\n' || *at == '\r' ||
+           *at == '\t') /* Lua's strings end with a NUL */
+        at++;
+    return at;
+}
+
+/* Reads on to the end of the value. False: it is no JSON. */
+static bool skip_value(struct json_scan *s)
+{
+    unsigned depth = s->depth;
+    do {
+        if (json_scan_next(s) == JSON_ERROR)
+            return false;
+    } while (s->depth > depth);
+    return true;
+}
+
+/* The name that is the token of `s`: as a string of Lua. */
+static void push_name(lua_State *L, const struct json_scan *s)
+{
+    if (!s->escaped) {
+        lua_pushlstring(L, s->token, s->token_len);
+        return;
+    }
+    char *plain = lua_newuserdata(L, s->token_len); // plain
+    lua_pushlstring(L, plain, json_unescape(plain, s->token, s->token_len, s->halves));
+    lua_remove(L, -2);
+}
+
+/* Appends name, "name", value to the list on top. */
+static bool push_member(lua_State *L, struct json_scan *s, int *n)
+{
+    push_name(L, s);
+    lua_rawseti(L, -2, ++*n);
+    lua_pushlstring(L, s->token - 1, s->token_len + 2);
+    lua_rawseti(L, -2, ++*n);
+    const char *start = value_start(s);
+    if (!skip_value(s))
+        return false;
+    lua_pushlstring(L, start, (size_t)(json_scan_at(s) - start));
+    lua_rawseti(L, -2, ++*n);
+    return true;
+}
+
+/* members(text): of an object a list: the first name, the same as it is written, the text of its
+ * value, the second name ...; nil, err: it is no object, or no JSON. Halves of surrogate pairs may
+ * stand alone. */
+static int l_members(lua_State *L)
+{
+    struct json_scan s;
+    struct err err;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    json_scan_init(&s, text, len, 0);
+    s.halves = JSON_HALVES_REPLACED;
+    enum json_token token = json_scan_next(&s);
+    if (token != JSON_ERROR && token != JSON_OBJECT)
+        return aux_failf(L, ERR_INVALID, "json: not an object");
+    lua_newtable(L); // list
+    for (int n = 0; token != JSON_ERROR && token != JSON_END; token = json_scan_next(&s)) {
+        if (token == JSON_KEY && !push_member(L, &s, &n))
+            break;
+    }
+    if (token == JSON_END)
+        return 1;
+    json_scan_err(&s, &err);
+    return aux_fail(L, &err);
+}
+
+int lua_open_json_span(lua_State *L, struct rt *rt)
+{
+    static const luaL_Reg functions[] = {{"members", l_members}, {NULL, NULL}};
+    lua_newtable(L);
+    rt_setfuncs(L, rt, functions);
+    return 1;
+}

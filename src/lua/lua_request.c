@@ -1,0 +1,447 @@
+/* leat.native.request: where tasks and transfers meet. The public face is lua/leat/http.lua.
+ *
+ * Who owns a transfer: rt->draft while options are read into it or its result is turned into values
+ * (both may raise; whoever needs the place next frees what lies there); the engine from submission
+ * to its event; then the waiting task, which has it in wait.obj, until its take or its cancel. */
+#include "lua/lua_request.h"
+#include "lua/lua_trace.h"
+
+#include "lua/lua_aux.h"
+#include "lua/lua_stream.h"
+#include <string.h>
+
+/* wait.number of a task that waits for a transfer. A wait that never began has 0. */
+enum { IN_ENGINE = 1, ARRIVED = 2 };
+
+/* Kept spare transfers: what a burst of requests in flight comes back as. */
+enum { MAX_SPARE = 256 };
+
+void request_recycle(struct rt *rt, struct transfer *t)
+{
+    if (rt->spare_count == MAX_SPARE) {
+        transfer_free(t);
+        return;
+    }
+    transfer_reset(t);
+    list_push_front(&rt->spare, &t->event_node);
+    rt->spare_count++;
+}
+
+static struct transfer *fresh(struct rt *rt)
+{
+    struct list *node = list_pop_front(&rt->spare);
+    if (!node)
+        return transfer_new(&rt->mem);
+    rt->spare_count--;
+    return CONTAINER_OF(node, struct transfer, event_node);
+}
+
+static void drop_draft(struct rt *rt)
+{
+    struct transfer *t = rt->draft;
+    rt->draft = NULL;
+    if (t)
+        request_recycle(rt, t);
+}
+
+void lua_request_close(struct rt *rt)
+{
+    while (!list_empty(&rt->streams))
+        stream_close(CONTAINER_OF(rt->streams.next, struct stream, node));
+    lua_request_drain(rt);
+    drop_draft(rt);
+    struct list *node;
+    while ((node = list_pop_front(&rt->spare)))
+        transfer_free(CONTAINER_OF(node, struct transfer, event_node));
+    rt->spare_count = 0;
+}
+
+/* ---- the way down */
+
+static bool cancel_request(struct task *task)
+{
+    struct transfer *t = task->wait.obj;
+    struct rt *rt = CONTAINER_OF(task->sched, struct rt, sched);
+    int64_t where = task->wait.number;
+    task->wait.number = 0;
+    task->wait.obj = NULL;
+    if (where == ARRIVED) {
+        request_recycle(rt, t);
+    } else if (where == IN_ENGINE) {
+        t->owner = NULL; /* its event frees it */
+        engine_cancel(rt->engine, t);
+    }
+    return true;
+}
+
+static void begin_request(struct task *task, void *arg)
+{
+    struct rt *rt = arg;
+    struct transfer *t = rt->draft;
+    rt->draft = NULL;
+    t->owner = task;
+    task->wait.obj = t;
+    task->wait.number = IN_ENGINE;
+    engine_submit(rt->engine, t);
+}
+
+static void describe_request(struct task *task, char *out, size_t size)
+{
+    const struct transfer *t = task->wait.obj;
+    out[0] = '\0';
+    if (!t)
+        return;
+    int n = snprintf(out, size, "%s ", transfer_method(t));
+    if (n > 0 && (size_t)n < size)
+        redact_url(out + n, size - (size_t)n, t->spec.url, strlen(t->spec.url));
+}
+
+static int take_request(lua_State *L, struct task *task);
+
+static const struct wait_ops request_ops = {.name = "request",
+                                            .cancel = cancel_request,
+                                            .take = take_request,
+                                            .describe = describe_request};
+
+/* The stack of `start`: the arguments of one request. */
+enum arg {
+    ARG_SPEC = 1,
+    ARG_DEFAULTS,
+    ARG_URL,
+    ARG_METHOD,
+    ARG_BODY,
+    ARG_TYPE,
+    ARG_AUTH,
+    ARG_HANDLE, /* a stream's, which it becomes; nil: none */
+    ARG_LENGTH, /* of a body that is fed to the handle, math.huge: not known; nil: none is fed */
+    ARG_JAR,    /* of a client that keeps cookies; nil: none */
+    ARG_ONCE,   /* true: see transfer_spec.once */
+    ARG_LAST = ARG_ONCE
+};
+
+static bool given(lua_State *L, enum arg arg)
+{
+    return !lua_isnil(L, arg);
+}
+
+static enum err_kind add_string(struct request_reader *r, const char *name, enum arg arg,
+                                struct err *err)
+{
+    size_t len;
+    const char *value = lua_tolstring(r->L, (int)arg, &len);
+    return request_add_header(r, name, value, len, err);
+}
+
+/* What the Lua side made of the options comes first, then the options, then the client's. */
+static enum err_kind fill(struct request_reader *r, struct err *err)
+{
+    lua_State *L = r->L;
+    struct transfer_spec *spec = &r->t->spec;
+    enum err_kind rc = request_set_string(r, ARG_URL, "the URL", &spec->url, err);
+    if (rc == ERR_NONE && given(L, ARG_SPEC))
+        rc = request_read(r, ARG_SPEC, err);
+    if (rc == ERR_NONE && given(L, ARG_METHOD))
+        rc = request_set_method(r, ARG_METHOD, err);
+    if (rc == ERR_NONE && given(L, ARG_BODY))
+        rc = request_set_body(r, ARG_BODY, err);
+    if (rc == ERR_NONE && given(L, ARG_AUTH))
+        rc = add_string(r, "Authorization", ARG_AUTH, err);
+    if (rc == ERR_NONE && given(L, ARG_DEFAULTS))
+        rc = request_apply(r, luaL_checkudata(L, ARG_DEFAULTS, "leat.prepared"), err);
+    if (rc == ERR_NONE && given(L, ARG_TYPE))
+        rc = add_string(r, "Content-Type", ARG_TYPE, err);
+    if (rc == ERR_NONE && given(L, ARG_LENGTH)) {
+        double len = lua_tonumber(L, ARG_LENGTH);
+        spec->upload = true;
+        spec->body_len = len < 0x1p62 ? (size_t)len : TRANSFER_LENGTH_UNKNOWN;
+    }
+    if (rc == ERR_NONE && (spec->body || spec->upload) && !spec->method)
+        rc = request_set_post(r, err);
+    if (rc != ERR_NONE)
+        return rc;
+    request_set_defaults(r);
+    return transfer_prepare(r->t, err);
+}
+
+static int fail_memory(lua_State *L)
+{
+    return aux_failf(L, ERR_MEMORY, "not enough memory for the request");
+}
+
+/* start(spec|nil, defaults|nil, url, method|nil, body|nil, content_type|nil, authorization|nil,
+ * handle|nil, length|nil, jar|nil, once|nil) */
+static int l_start(lua_State *L)
+{
+    struct rt *rt = rt_of(L);
+    /* First: the draft belongs to whoever may wait. A finalizer that runs while another request is
+     * being made may not, and so cannot touch it. */
+    task_check_can_wait(L, &rt->sched, "request");
+    lua_settop(L, ARG_LAST);
+    drop_draft(rt);
+    struct transfer *t = rt->draft = fresh(rt);
+    if (!t)
+        return fail_memory(L);
+    if (given(L, ARG_JAR))
+        t->spec.jar = jar_ref(*(struct jar **)luaL_checkudata(L, ARG_JAR, "leat.jar"));
+    t->spec.once = lua_toboolean(L, ARG_ONCE);
+    struct request_reader r = {.L = L, .t = t, .who = "request"};
+    struct err err;
+    if (fill(&r, &err) != ERR_NONE) {
+        drop_draft(rt);
+        int n = aux_fail(L, &err);
+        task_note_failure(L, &rt->sched, "request");
+        return n;
+    }
+    if (given(L, ARG_HANDLE))
+        return stream_park(L, rt, ARG_HANDLE);
+    return task_park(L, &rt->sched, &request_ops, NULL, begin_request, rt);
+}
+
+static int prepared_gc(lua_State *L)
+{
+    struct prepared *p = lua_touserdata(L, 1);
+    transfer_free(p->t);
+    p->t = NULL;
+    return 0;
+}
+
+static int jar_gc(lua_State *L)
+{
+    struct jar **j = lua_touserdata(L, 1);
+    jar_unref(*j);
+    *j = NULL;
+    return 0;
+}
+
+/* jar(): a place for a client's cookies. */
+static int l_jar(lua_State *L)
+{
+    struct rt *rt = aux_open_rt(L, "client");
+    struct jar **j = lua_newuserdata(L, sizeof *j);
+    *j = NULL;
+    luaL_getmetatable(L, "leat.jar");
+    lua_setmetatable(L, -2);
+    *j = jar_new(&rt->mem);
+    return *j ? 1 : fail_memory(L);
+}
+
+/* prepare(options, url, authorization|nil): the options of a client as its requests use them; or
+ * nil and what is wrong with them. Not in the draft, which a finalizer that makes a client would
+ * take from the request being made. */
+static int l_prepare(lua_State *L)
+{
+    struct rt *rt = aux_open_rt(L, "client");
+    lua_settop(L, 3);
+    struct prepared *p = lua_newuserdata(L, sizeof *p);
+    *p = (struct prepared){0};
+    luaL_getmetatable(L, "leat.prepared");
+    lua_setmetatable(L, -2);
+    struct transfer *t = p->t = fresh(rt);
+    if (!t)
+        return fail_memory(L);
+    struct request_reader r = {.L = L, .t = t, .who = "client", .client = true};
+    struct err err;
+    enum err_kind rc = ERR_NONE;
+    if (!lua_isnil(L, 3))
+        rc = request_add_header(&r, "Authorization", lua_tostring(L, 3), lua_objlen(L, 3), &err);
+    if (rc == ERR_NONE)
+        rc = request_read(&r, 1, &err);
+    if (rc == ERR_NONE)
+        rc = request_set_string(&r, 2, "base_url", &t->spec.url, &err);
+    if (rc == ERR_NONE)
+        rc = transfer_prepare(t, &err);
+    if (rc != ERR_NONE)
+        return aux_fail(L, &err);
+    p->seen = r.seen;
+    p->plain_timeout = r.plain_timeout;
+    return 1;
+}
+
+/* ---- the way up */
+
+void lua_request_drain(struct rt *rt)
+{
+    struct transfer *t;
+    unsigned events;
+    while ((t = engine_next_event(rt->engine, &events)) != NULL) {
+        if (rt->record && (events & TRANSFER_DONE))
+            record_request(rt->record, t);
+        if (t->spec.stream || t->spec.upload) {
+            stream_event(rt, t, events);
+            continue;
+        }
+        struct task *task = t->owner;
+        if (!task) {
+            request_recycle(rt, t);
+            continue;
+        }
+        t->owner = NULL;
+        task->wait.number = ARRIVED;
+        task_wake(task);
+    }
+}
+
+static void set_number(lua_State *L, const char *field, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, field);
+}
+
+/* The bytes that had come go along where they may be of use. Not for too_large: they would be as
+ * many again as the limit allows. */
+static bool has_partial(const struct transfer *t)
+{
+    const struct transfer_result *res = &t->result;
+    enum err_kind kind = res->err.kind;
+    return res->body.len > 0 && !t->spec.stream &&
+           (kind == ERR_CLOSED || kind == ERR_PROTOCOL || kind == ERR_TIMEOUT || kind == ERR_TLS);
+}
+
+/* How often it was sent again below the policies; nil: not at all, as nearly always. */
+static void push_resends(lua_State *L, const struct transfer *t)
+{
+    const struct transfer_result *res = &t->result;
+    if (res->wire_attempts > res->redirects + 1)
+        lua_pushinteger(L, (lua_Integer)(res->wire_attempts - res->redirects - 1));
+    else
+        lua_pushnil(L);
+}
+
+void request_push_failure(lua_State *L, const struct transfer *t)
+{
+    const struct transfer_result *res = &t->result;
+    char url[1024];
+    const char *full = res->url ? res->url : t->spec.url;
+    aux_push_err(L, &res->err); // err
+    redact_url(url, sizeof url, full, strlen(full));
+    lua_pushstring(L, url);
+    lua_setfield(L, -2, "url");
+    set_number(L, "attempts", res->wire_attempts);
+    if (res->status)
+        set_number(L, "status", res->status);
+    if (res->at_once) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, -2, "at_once");
+    }
+    push_resends(L, t);
+    lua_setfield(L, -2, "resends");
+    if (!transfer_idempotent(t) && !res->untouched) { /* for retry */
+        lua_pushboolean(L, 0);
+        lua_setfield(L, -2, "idempotent");
+        lua_pushstring(L, transfer_method(t));
+        lua_setfield(L, -2, "method");
+    }
+    if (strcmp(res->err.reason, "truncated") == 0) {
+        set_number(L, "got", (double)res->got_bytes);
+        if (res->expected_bytes >= 0)
+            set_number(L, "expected", (double)res->expected_bytes);
+    }
+    if (has_partial(t)) {
+        lua_pushlstring(L, res->body.data, res->body.len);
+        lua_setfield(L, -2, "partial");
+    }
+}
+
+/* Names and values, each ended by a NUL, which cannot be in one. Taken apart only if asked for. */
+static void push_rows(lua_State *L, const struct headers *h)
+{
+    if (h->count == 0)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, h->text.data, h->text.len);
+}
+
+/* Values rather than a table: Lua makes the table, from a template, for less. The order is that of
+ * `respond` in http.lua. */
+int request_push_response(lua_State *L, const struct transfer *t)
+{
+    const struct transfer_result *res = &t->result;
+    luaL_checkstack(L, 14, "response");
+    lua_pushinteger(L, res->status);
+    lua_pushstring(L, res->reason);
+    if (t->spec.stream)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
+    lua_pushstring(L, res->url ? res->url : t->spec.url);
+    lua_pushstring(L, res->version);
+    lua_pushinteger(L, (lua_Integer)res->wire_attempts);
+    push_rows(L, &res->headers);
+    if (t->spec.stream) { /* what its end tells is not there yet: see stream's state() */
+        static const struct transfer_timing none = {-1, -1, -1, -1, -1, -1};
+        lua_pushnil(L);
+        lua_pushlstring(L, (const char *)&none, sizeof none);
+        lua_pushboolean(L, false);
+    } else {
+        push_rows(L, &res->trailers);
+        lua_pushlstring(L, (const char *)&res->timing, sizeof res->timing);
+        lua_pushboolean(L, res->complete_unknown);
+    }
+    lua_pushboolean(L, res->encoding_unknown);
+    if (transfer_idempotent(t))
+        lua_pushboolean(L, false);
+    else
+        lua_pushstring(L, transfer_method(t));
+    push_resends(L, t);
+    return 13;
+}
+
+static int take_request(lua_State *L, struct task *task)
+{
+    struct rt *rt = CONTAINER_OF(task->sched, struct rt, sched);
+    drop_draft(rt);
+    struct transfer *t = rt->draft = task->wait.obj;
+    task->wait.obj = NULL;
+    task->wait.number = 0;
+    int n = 2;
+    if (t->result.err.kind == ERR_NONE) {
+        n = request_push_response(L, t);
+    } else {
+        lua_pushnil(L);
+        request_push_failure(L, t);
+    }
+    drop_draft(rt);
+    return n;
+}
+
+static void set_seconds(lua_State *L, const char *field, double seconds)
+{
+    if (seconds >= 0)
+        set_number(L, field, seconds);
+}
+
+/* timing(packed): the table of a response's struct transfer_timing. */
+static int l_timing(lua_State *L)
+{
+    size_t len;
+    const char *packed = luaL_checklstring(L, 1, &len);
+    struct transfer_timing timing;
+    luaL_argcheck(L, len == sizeof timing, 1, "not a timing");
+    memcpy(&timing, packed, sizeof timing);
+    lua_createtable(L, 0, 6);
+    set_seconds(L, "queued", timing.queued);
+    set_seconds(L, "dns", timing.dns);
+    set_seconds(L, "connect", timing.connect);
+    set_seconds(L, "tls", timing.tls);
+    set_seconds(L, "first_byte", timing.first_byte);
+    set_seconds(L, "total", timing.total);
+    return 1;
+}
+
+int lua_open_request(lua_State *L, struct rt *rt)
+{
+    static const luaL_Reg functions[] = {{"start", l_start},
+                                         {"prepare", l_prepare},
+                                         {"jar", l_jar},
+                                         {"timing", l_timing},
+                                         {NULL, NULL}};
+    ASSERT(request_options_sorted());
+    rt_newmetatable(L, rt, "leat.prepared", NULL, prepared_gc);
+    lua_pop(L, 1);
+    rt_newmetatable(L, rt, "leat.jar", NULL, jar_gc);
+    lua_pop(L, 1);
+    lua_newtable(L);
+    rt_setfuncs(L, rt, functions);
+    stream_register(L, rt);
+    return 1;
+}

@@ -1,0 +1,107 @@
+/* What the bindings share: one struct per runtime, reached from every C function through its first
+ * upvalue. Also the list of the binding modules. */
+#pragma once
+
+#include "engine/engine.h"
+#include "ground/log.h"
+#include "ground/mem.h"
+#include "loop/loop.h"
+#include "tasks/sched.h"
+#include <lauxlib.h>
+#include <lua.h>
+
+/* The field of our own metatables that says what their tables are as data, for JSON and for a host:
+ * "array", "list" (`n` items, some of which may be missing), "object" (whole numbers may be keys),
+ * "error" (its `response` is no data); else why they are none. */
+#define JSON_FORM_FIELD "__leat_json"
+
+struct rt {
+    struct mem mem;
+    struct log log;
+    struct loop loop;
+    struct engine *engine;
+    struct sched sched;
+    lua_State *L;
+    struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
+    struct list spare;      /* transfers kept for the next requests, by event_node */
+    unsigned spare_count;
+    struct list streams;     /* lua_stream.c: those that have a transfer */
+    struct list servers;     /* lua_serve.c: open servers, closed with the runtime */
+    unsigned virtual_ports;  /* lua_serve_listen.c: given out under virtual time */
+    size_t file_calls;       /* lua_file.c: under way on libuv's threads */
+    struct lua_lines *lines; /* lua_lines.c: the writers; NULL: none was ever wanted */
+    size_t lost;             /* writers that could not write what they had taken */
+    _Atomic size_t drains; /* runs that end in good order by themselves once leat.stopping is set */
+    struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
+    struct record *record; /* NULL: nothing is recorded */
+    size_t missed;         /* thresholds that a script has stated */
+    bool concluded;        /* it was said what became of the items: see runtime_conclude */
+    bool virtual_time;
+    bool restricted;   /* scripts are in the sandbox */
+    uint64_t rng[4];   /* the runtime's random numbers, repeatable by seed */
+    bool repeatable;   /* a seed was given, or time is virtual: identifiers come from rng too */
+    unsigned deferred; /* finalizers that wait: see rt_run_deferred */
+    bool in_alloc;     /* the host's allocator is at work */
+    bool closed;       /* a host's state closes; nothing of the runtime is open any more */
+    bool exit_requested;
+    int exit_code;
+};
+
+/* The runtime of the C function that runs on L. */
+static inline struct rt *rt_of(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* Sets `fns` (ended by {NULL, NULL}) in the table on top of L, each with the runtime as upvalue 1.
+ */
+void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns);
+/* Creates the metatable `tname` (luaL_checkudata's) with `methods` in __index and, if not NULL, gc
+ * as __gc; all get the runtime as upvalue 1. `gc` takes its argument as it is: by then the name may
+ * be another runtime's. Leaves the metatable on top of L. */
+void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_Reg *methods,
+                     lua_CFunction gc);
+
+/* A host may close its state at any time. Lua then calls all finalizers, in an order of its own:
+ * before the runtime's, and under tasks that still wait for what is finalized. So in a host's state
+ * each that comes while a task lives is put off until the runtime turns next, or is closed; behind
+ * the close it finds rt->mem and its own lists, no more. */
+void rt_run_deferred(lua_State *L, struct rt *rt);
+
+/* Uniform in [0, 1). */
+double rt_random(struct rt *rt);
+uint64_t rt_random_u64(struct rt *rt);
+void rt_seed(struct rt *rt, uint64_t seed);
+/* Pushes a table of gauges and counters; returns 1. */
+int rt_push_stats(lua_State *L, struct rt *rt);
+
+/* Each pushes its table of C functions (the Lua side wraps them and is the public face); registered
+ * in package.loaded-like preload as "leat.core.<name>". */
+int lua_open_task(lua_State *L, struct rt *rt);
+/* Adds the group functions to the module table on top of L. */
+void lua_bug_register(lua_State *L, struct rt *rt);
+void lua_group_register(lua_State *L, struct rt *rt);
+int lua_open_sync(lua_State *L, struct rt *rt);
+int lua_open_request(lua_State *L, struct rt *rt);
+int lua_open_json(lua_State *L, struct rt *rt);
+int lua_open_json_span(lua_State *L, struct rt *rt);
+int lua_open_pattern(lua_State *L, struct rt *rt);
+int lua_open_util(lua_State *L, struct rt *rt);
+int lua_open_file(lua_State *L, struct rt *rt);
+int lua_open_lines(lua_State *L, struct rt *rt);
+int lua_open_serve(lua_State *L, struct rt *rt);
+/* Frees what the requests keep for reuse; nothing may be in the engine. */
+void lua_request_close(struct rt *rt);
+/* Waits for the file calls that are still under way. */
+void lua_file_close(struct rt *rt);
+/* Closes what the helpers hold open (standard input). */
+void lua_util_close(struct rt *rt);
+/* Closes every server of the runtime at once (used by the runtime's close). */
+void lua_serve_close_all(struct rt *rt);
+/* Hands the requests of simulated origins to their servers; called beside lua_request_drain. */
+void lua_serve_drain(struct rt *rt);
+/* Where nothing can wake a task any more: ends the simulated servers that only keep their parents
+ * from their ends. Whether there were any. */
+bool lua_serve_end_idle(struct rt *rt);
+/* Hands finished transfers to their tasks; called by the runtime after each loop turn. */
+void lua_request_drain(struct rt *rt);

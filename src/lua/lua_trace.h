@@ -1,0 +1,19 @@
+/* What a run does, written down while it runs: for --trace, --report and --stats. Without it
+ * everything here costs one test of a pointer. */
+#pragma once
+
+#include "engine/transfer.h"
+#include "ground/err.h"
+#include "lua/lua_rt.h"
+
+struct record;
+
+/* Begins a record of the runtime (and its trace, where a path is given). NULL: see *err. */
+struct record *record_new(struct rt *rt, const char *trace_path, struct err *err);
+/* Completes the trace: 0, or the errno of why it could not be written. NULL is allowed. */
+int record_close(struct record *r);
+/* After record_close; no task may run any more. NULL is allowed. */
+void record_free(struct record *r);
+int lua_open_record(lua_State *L, struct rt *rt);
+/* The engine has let go of the transfer. */
+void record_request(struct record *r, const struct transfer *t);

@@ -1,7 +1,0 @@
-/* The parts of leat.core.util, each adding its functions to the table on top of L. */
-#pragma once
-
-#include "lua_rt.h"
-
-void lua_add_crypto(lua_State *L, struct rt *rt);
-void lua_add_stdin(lua_State *L, struct rt *rt);

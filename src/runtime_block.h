@@ -1,6 +1,0 @@
-/* leat.core.block, for the states that leat owns. */
-#pragma once
-
-#include "lua_rt.h"
-
-int runtime_open_block(lua_State *L, struct rt *rt);

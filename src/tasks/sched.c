@@ -1,0 +1,555 @@
+#include "tasks/sched.h"
+
+#include "tasks/group.h"
+#include <lauxlib.h>
+#include <string.h>
+
+/* Rounds of the ready queue before the limits of the tick are decided: enough for a result to
+ * travel up through nested waits, bounded so that a loop of sleep(0) cannot hold a limit off. */
+#define MAX_PASSES 64
+
+static const char parked_mark = 'p';
+
+void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *L, bool own_state)
+{
+    *s = (struct sched){.loop = loop, .log = log, .L = L, .own_state = own_state, .next_id = 1};
+    list_init(&s->ready);
+    list_init(&s->tasks);
+    list_init(&s->late);
+    list_init(&s->doomed);
+    luaL_checkstack(L, LUA_MINSTACK * 2, "leat");
+    lua_newtable(L);
+    lua_pushinteger(L,
+                    0); /* luaL_unref then only writes slots that are there: see sched_drop_kept */
+    lua_rawseti(L, -2, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_newtable(L); /* ended tasks with a bug by their address, for as long as anyone holds them */
+    lua_newtable(L);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_BUGS);
+    lua_pushlightuserdata(L, s);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_SELF);
+    luaL_newmetatable(L, "leat.task"); /* filled by the bindings */
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_TASK_META);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&parked_mark);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_CLEANUP);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
+    if (luaL_newmetatable(L, "leat.error")) {
+        lua_pushliteral(L, "leat.error");
+        lua_setfield(L, -2, "__name");
+    }
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_ERR_META);
+}
+
+int sched_keep(lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_insert(L, -2);
+    int ref = luaL_ref(L, -2);
+    lua_pop(L, 1);
+    return ref;
+}
+
+void sched_set_kept(lua_State *L, int ref)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, ref);
+    lua_pop(L, 1);
+}
+
+void sched_push_kept(lua_State *L, int ref)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    lua_rawgeti(L, -1, ref);
+    lua_remove(L, -2);
+}
+
+void sched_drop_kept(lua_State *L, int ref)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
+    luaL_unref(L, -1, ref);
+    lua_pop(L, 1);
+}
+
+static void unanchor(struct task *t)
+{
+    if (t->anchor == 0)
+        return;
+    sched_drop_kept(t->sched->L, t->anchor);
+    t->anchor = 0;
+}
+
+struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs)
+{
+    if (s->closing && s->running)
+        luaL_error(L, "the runtime is closing: no task can be started");
+    luaL_checkstack(L, 8, "spawn");
+    int fn = lua_gettop(L) - nargs;
+    struct task *t = lua_newuserdata(L, sizeof *t); /* fn args ud */
+    *t = (struct task){.sched = s, .deadline_ns = NEVER_NS, .shield_ns = NEVER_NS};
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_TASK_META);
+    lua_setmetatable(L, -2);
+    lua_createtable(L, SLOT_COUNT, 0); /* fn args ud env */
+    t->co = lua_newthread(L);
+    lua_rawseti(L, -2, SLOT_CO);
+    lua_pushvalue(L, fn);
+    lua_rawseti(L, -2, SLOT_NAME);
+    lua_setfenv(L, -2); /* fn args ud */
+    if (!lua_checkstack(t->co, nargs + LUA_MINSTACK))
+        luaL_error(L, "spawn: too many arguments");
+    lua_pushvalue(L, -1);
+    t->anchor = sched_keep(L); /* fn args ud */
+    lua_insert(L, fn);
+    lua_xmove(L, t->co, nargs + 1); /* ud */
+
+    struct list *nodes[] = {&t->node,  &t->late,    &t->sibling,   &t->children,   &t->failed,
+                            &t->hooks, &t->waiters, &t->wait.node, &t->group_node, &t->doomed};
+    for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
+        list_init(nodes[i]);
+    t->id = s->next_id++;
+    t->born_ns = s->observer ? loop_now_ns(s->loop) : 0;
+    list_push_back(&s->tasks, &t->all);
+    if (s->live++ == 0)
+        loop_hold(s->loop, true);
+    s->spawned++;
+    t->parent = parent;
+    if (parent) {
+        list_push_back(&parent->children, &t->sibling);
+        t->deadline_ns = parent->deadline_ns;
+        t->shield_ns = parent->shield_ns;
+        t->cancel_requested = parent->cancel_requested;
+        if (t->cancel_requested)
+            memcpy(t->cancel_reason, parent->cancel_reason, sizeof t->cancel_reason);
+    }
+    t->state = TASK_READY;
+    list_push_back(&s->ready, &t->node);
+    return t;
+}
+
+static bool is_own_cancel(struct task *t, int index)
+{
+    if (!t->cancel_requested)
+        return false;
+    task_push_slot(t->co, t, SLOT_CANCEL);
+    bool same = lua_rawequal(t->co, -1, index < 0 ? index - 1 : index) != 0;
+    lua_pop(t->co, 1);
+    return same;
+}
+
+/* What the collector may need above the cap to bring memory back under it. */
+#define COLLECT_BYTES (256u << 10)
+
+static bool ran_out_of_memory(struct task *t, int rc)
+{
+    if (rc == LUA_ERRMEM)
+        return true;
+    /* Where something caught it and raised it again, later or in another task, it is a plain
+     * error with LuaJIT's own words. */
+    return rc == LUA_ERRRUN && lua_type(t->co, -1) == LUA_TSTRING &&
+           strcmp(lua_tostring(t->co, -1), "not enough memory") == 0;
+}
+
+static int release(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    struct err e;
+    task_push_name(L, t);
+    err_set(&e, ERR_MEMORY, "not enough memory, in task %llu (%s)", (unsigned long long)t->id,
+            lua_tostring(L, -1));
+    lua_State *co = lua_newthread(L);
+    t->sched->push_err(L, &e);
+    lua_xmove(L, co, 1);
+    task_set_slot(L, t, SLOT_CO); /* the old one and all that it holds may be collected */
+    t->co = co;
+    return 0;
+}
+
+static int collect(lua_State *L)
+{
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    return 0;
+}
+
+/* LuaJIT collects nothing when memory runs out, so what the task that hit the cap has left behind
+ * would fail the next ones. `t`: it ended by that; NULL: it caught it. */
+static void make_room(struct sched *s, struct task *t)
+{
+    struct mem *m = s->loop->mem;
+    size_t cap = m->limit_bytes;
+    if (cap != 0)
+        m->limit_bytes = cap + COLLECT_BYTES;
+    bool kept = t && lua_cpcall(s->L, release, t) != 0;
+    if (kept)
+        lua_pop(s->L, 1);
+    if (lua_cpcall(s->L, collect, NULL) != 0)
+        lua_pop(s->L, 1);
+    if (kept && lua_cpcall(s->L, release, t) != 0) {
+        lua_pop(s->L, 1);
+        t->broken = true;
+    }
+    m->limit_bytes = cap;
+    m->lua_refused = false;
+}
+
+void sched_collect(struct sched *s)
+{
+    make_room(s, NULL);
+}
+
+/* Puts the failure that has led to the bug of a task behind its message. */
+static int explain_bug(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    if (!task_push_cause(L, t->sched, t->id, lua_tostring(t->co, -1)))
+        return 0;
+    task_push_slot(L, t, SLOT_BUG_VALUE);
+    lua_pushvalue(t->co, -1);
+    lua_xmove(t->co, L, 1); // text noted raised
+    bool noted = lua_rawequal(L, -1, -2) != 0;
+    lua_pop(L, 2);
+    if (noted) {
+        lua_pushvalue(L, -1);
+        task_set_slot(L, t, SLOT_BUG_VALUE);
+    }
+    lua_pop(t->co, 1);
+    lua_xmove(L, t->co, 1);
+    return 0;
+}
+
+static enum task_outcome classify(struct task *t, int rc)
+{
+    lua_State *co = t->co;
+    if (rc == 0) {
+        if (lua_gettop(co) < 2 || !lua_isnil(co, 1) || lua_isnil(co, 2))
+            return OUTCOME_OK;
+        return is_own_cancel(t, 2) ? OUTCOME_CANCELLED : OUTCOME_FAILED;
+    }
+    t->raised = true;
+    if (!task_is_err(co, -1)) {
+        if (lua_type(co, -1) == LUA_TSTRING && lua_cpcall(t->sched->L, explain_bug, t) != 0)
+            lua_pop(t->sched->L, 1);
+        return OUTCOME_BUG;
+    }
+    return is_own_cancel(t, -1) ? OUTCOME_CANCELLED : OUTCOME_FAILED;
+}
+
+/* The ended child whose bug nobody took, whatever came in between; or, if the task itself did well,
+ * the first whose failure nobody took. */
+static struct task *held_back(struct task *t)
+{
+    struct task *failed = NULL;
+    LIST_FOR(node, &t->failed)
+    {
+        struct task *child = CONTAINER_OF(node, struct task, sibling);
+        if (child->outcome == OUTCOME_BUG)
+            return child;
+        if (!failed)
+            failed = child;
+    }
+    return t->outcome == OUTCOME_OK ? failed : NULL;
+}
+
+/* Settles what the task as a whole came to, its children being gone. */
+static void settle_outcome(struct task *t)
+{
+    lua_State *L = t->sched->L;
+    if (t->has_bug_child && t->outcome != OUTCOME_BUG) {
+        task_push_slot(L, t, SLOT_BUG_CHILD);
+        t->outcome_from = lua_touserdata(L, -1);
+        lua_pop(L, 1);
+        t->outcome = OUTCOME_BUG;
+    } else if (t->outcome != OUTCOME_BUG) {
+        struct task *child = held_back(t);
+        if (child) {
+            task_push(L, child);
+            task_set_slot(L, t, SLOT_BUG_CHILD);
+            t->outcome_from = child;
+            t->outcome = child->outcome;
+        }
+    }
+    struct list *node;
+    while ((node = list_pop_front(&t->failed))) {
+        struct task *child = CONTAINER_OF(node, struct task, sibling);
+        list_unlink(&child->group_node); /* a group may outlive it in the collector's hands */
+        child->group = NULL;
+        unanchor(child);
+    }
+}
+
+static int remember_bug(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_BUGS);
+    lua_pushvalue(L, 1);
+    task_push(L, t);
+    lua_rawset(L, -3);
+    return 0;
+}
+
+/* The task ends: everyone who waits for it is told. Returns the parent if it may end now too. */
+static struct task *end_one(struct task *t)
+{
+    struct sched *s = t->sched;
+    struct task *parent = t->parent;
+    settle_outcome(t);
+    if (s->observer)
+        s->observer->ended(s->observer, t, loop_now_ns(s->loop));
+    /* For its traceback; without memory for that the bug is raised all the same. */
+    if (t->outcome == OUTCOME_BUG && lua_cpcall(s->L, remember_bug, t) != 0)
+        lua_pop(s->L, 1);
+    t->state = TASK_ENDED;
+    list_unlink(&t->all);
+    if (--s->live == 0)
+        loop_hold(s->loop, false);
+    struct list *node;
+    while ((node = list_pop_front(&t->hooks))) {
+        struct task_hook *hook = CONTAINER_OF(node, struct task_hook, node);
+        hook->fn(hook, t);
+    }
+    t->awaited = !list_empty(&t->waiters);
+    bool observed = t->member || t->awaited;
+    while (!list_empty(&t->waiters))
+        task_wake(CONTAINER_OF(t->waiters.next, struct task, wait.node));
+    bool anchored = t->group != NULL;
+    if (t->group)
+        group_task_ended(t->group, t);
+    list_unlink(&t->sibling);
+    t->parent = NULL;
+    if (parent && !observed && t->outcome == OUTCOME_BUG) {
+        if (!parent->has_bug_child) {
+            task_push(s->L, t);
+            task_set_slot(s->L, parent, SLOT_BUG_CHILD);
+            parent->has_bug_child = true;
+        }
+        task_cancel(parent, "a child task raised an error");
+    } else if (parent &&
+               (t->outcome == OUTCOME_BUG || (t->outcome == OUTCOME_FAILED && !observed))) {
+        /* Until someone takes it: who waits for it may be cancelled first. */
+        list_push_back(&parent->failed, &t->sibling);
+        anchored = true;
+    }
+    if (!anchored)
+        unanchor(t);
+    bool parent_may_end = parent && parent->state == TASK_JOINING && list_empty(&parent->children);
+    return parent_may_end ? parent : NULL;
+}
+
+static void end_body(struct task *t, enum task_outcome outcome)
+{
+    task_wait_end(t);
+    t->outcome = outcome;
+    t->state = TASK_JOINING;
+    LIST_FOR(node, &t->children)
+    {
+        struct task *child = CONTAINER_OF(node, struct task, sibling);
+        if (child->shielded || child->cancel_requested) /* and so all below it */
+            continue;
+        /* What a group still runs was for the body's own loop, which is over. */
+        bool others = child->group && child->group->owner != t;
+        if (outcome != OUTCOME_OK)
+            task_cancel(child, "the task that started it has failed");
+        else if (child->member && !others)
+            task_cancel(child, "the task that wanted its result has ended");
+    }
+    while (t && list_empty(&t->children))
+        t = end_one(t);
+}
+
+void task_observe(struct task *t)
+{
+    if (t->state != TASK_ENDED)
+        return;
+    t->observed = true;
+    list_unlink(&t->sibling); /* from its parent's failed list */
+    if (!t->group)            /* else it stands in the group's list until that is taken from */
+        unanchor(t);
+}
+
+static int start_cleanup(lua_State *L)
+{
+    struct task *t = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_CLEANUP);
+    task_push_slot(L, t, SLOT_CLEANUPS);
+    if (!lua_isfunction(L, -2) || !lua_istable(L, -1) || lua_objlen(L, -1) == 0)
+        return 0;
+    struct task *child = task_spawn(L, t->sched, t, 1);
+    child->shielded = true;
+    child->cancel_requested = false;
+    return 0;
+}
+
+/* What it had registered, in a task of its own. */
+static void run_cleanups(struct task *t)
+{
+    struct sched *s = t->sched;
+    for (int tries = 2; lua_cpcall(s->L, start_cleanup, t) != 0; tries--) {
+        lua_pop(s->L, 1);
+        if (tries == 1) {
+            log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of task %llu",
+                      (unsigned long long)t->id);
+            break;
+        }
+        make_room(s, NULL);
+    }
+}
+
+/* Its coroutine is never resumed again; what it had registered for this case runs in a new task. */
+static void abandon(struct task *t)
+{
+    struct sched *s = t->sched;
+    task_wait_end(t);
+    t->cancel_requested = true;
+    if (t->stopped)
+        log_write(s->log, LOG_WARN, "task %llu is stopped by its time limit, its clean-ups run",
+                  (unsigned long long)t->id);
+    else
+        log_write(s->log, LOG_WARN,
+                  "task %llu ignored its cancel (%u times): it is abandoned, its clean-ups run",
+                  (unsigned long long)t->id, t->swallowed);
+    LIST_FOR(node, &t->children) /* nobody is left to hold their shields' limits */
+    CONTAINER_OF(node, struct task, sibling)->shielded = false;
+    run_cleanups(t);
+    end_body(t, OUTCOME_FAILED);
+}
+
+/* Its error is left on top of its stack, like one that it raised. */
+static void stop(struct task *t)
+{
+    lua_State *L = t->sched->L;
+    lua_rawgeti(t->co, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
+    abandon(t);
+}
+
+/* One writer: no locked instruction is needed. */
+static void next_turn(struct sched *s)
+{
+    atomic_store_explicit(&s->turn, sched_turn(s) + 1, memory_order_relaxed);
+}
+
+/* True: the step's time ended within the task, which is to go on before any other. */
+static bool resume(struct sched *s, struct task *t)
+{
+    if (!t->started && t->cancel_requested) {
+        t->started = true;
+        end_body(t, OUTCOME_CANCELLED);
+        return false;
+    }
+    int nargs = 1;
+    if (s->observer && s->observer->waited && t->wait.ops)
+        s->observer->waited(s->observer, t, loop_now_ns(s->loop));
+    if (t->sliced)
+        nargs = 0;
+    else if (t->started)
+        lua_rawgeti(t->co, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
+    else
+        nargs = lua_gettop(t->co) - 1;
+    t->started = true;
+    t->sliced = false;
+    t->state = TASK_RUNNING;
+    s->running = t;
+    next_turn(s);
+    if (s->before_resume)
+        s->before_resume(s, t);
+    int rc = lua_resume(t->co, nargs);
+    next_turn(s);
+    if (s->after_resume)
+        s->after_resume(s, t);
+    /* An error may come between a wait's begin and its yield, or between its wake and its take. */
+    if (rc != LUA_YIELD || t->stopped)
+        task_unpark(s);
+    s->running = NULL;
+    bool out = ran_out_of_memory(t, rc);
+    t->starved = t->starved || out || s->loop->mem->lua_refused;
+    if (out && !t->stopped)
+        make_room(s, t);
+    else if (s->loop->mem->lua_refused)
+        make_room(s, NULL);
+    if (t->stopped) {
+        stop(t);
+        return false;
+    }
+    if (rc != LUA_YIELD) {
+        if (t->starved) /* a `with` or `finally` may have had no memory to come back to its end */
+            run_cleanups(t);
+        end_body(t, classify(t, rc));
+        return false;
+    }
+    lua_settop(t->co, 0);
+    if (t->sliced) {
+        t->state = TASK_READY;
+        return true;
+    }
+    if (t->abandoned) {
+        abandon(t);
+    } else if (!t->wait.ops) {
+        t->stray_yield = true;
+        end_body(t, OUTCOME_BUG);
+    }
+    return false;
+}
+
+static void decide_late(struct sched *s)
+{
+    struct list batch;
+    list_init(&batch);
+    list_append_all(&batch, &s->late);
+    struct list *node;
+    while ((node = list_pop_front(&batch))) {
+        struct task *t = CONTAINER_OF(node, struct task, late);
+        if (t->state == TASK_PARKED && t->wait.ops && t->wait.ops->expired)
+            t->wait.ops->expired(t);
+    }
+}
+
+bool sched_run_ready(struct sched *s, uint64_t until_ns)
+{
+    bool any = !list_empty(&s->ready) || !list_empty(&s->late);
+    bool in_time = true;
+    for (int pass = 0; pass < MAX_PASSES && in_time && !list_empty(&s->ready); pass++) {
+        struct list batch;
+        list_init(&batch);
+        list_append_all(&batch, &s->ready);
+        s->pass_ns = loop_now_ns(s->loop);
+        s->pass = &batch;
+        struct list *node;
+        while ((node = list_pop_front(&batch))) {
+            if (resume(s, CONTAINER_OF(node, struct task, node))) {
+                list_push_front(&batch, node);
+                in_time = false;
+                break;
+            }
+            if (until_ns != NEVER_NS && loop_now_ns(s->loop) >= until_ns) {
+                in_time = false;
+                break;
+            }
+        }
+        s->pass = NULL;
+        if (!list_empty(&batch)) { /* out of time: the rest keeps its place at the front */
+            list_append_all(&batch, &s->ready);
+            list_append_all(&s->ready, &batch);
+        }
+    }
+    if (in_time)
+        decide_late(s);
+    return any;
+}
+
+bool sched_others_wait(const struct sched *s)
+{
+    return !list_empty(&s->ready) || !list_empty(&s->late) || (s->pass && !list_empty(s->pass)) ||
+           (s->live > 1 && loop_has_event(s->loop));
+}
+
+bool sched_is_stuck(const struct sched *s)
+{
+    return s->live > 0 && list_empty(&s->ready) && list_empty(&s->late) && s->timers == 0 &&
+           s->external == 0 && !(s->busy && s->busy(s->busy_arg));
+}
