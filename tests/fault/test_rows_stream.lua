@@ -157,9 +157,9 @@ end)
 
 t.test("no silence is counted while the reader pauses; the server's own is", function()
     local body = ("x"):rep(400000)
-    local res = stream("/play?end=hang&type=text/plain", { body = body, timeout = { idle = 0.2 } })
+    local res = stream("/play?end=hang&type=text/plain", { body = body, timeout = { idle = 0.5 } })
     local size = #res:read()
-    sleep(0.5)
+    sleep(0.8)
     local err
     repeat
         local bytes

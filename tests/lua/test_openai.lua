@@ -389,7 +389,7 @@ t.test("five merged completions, one breaks and one stalls: three arrive whole, 
             out:write(piece("", "stop") .. "\n\ndata: [DONE]\n\n")
             return out:close()
         end })
-        local ai = client(server, { timeout = { idle = 0.3 } })
+        local ai = client(server, { timeout = { idle = 1 } })
         local prompts = { "one", "breaks", "two", "stalls", "three" }
         local texts, errs = { "", "", "", "", "" }, {}
         for delta, i in leat.merge(prompts, function(p) return ai:stream(p) end, {
