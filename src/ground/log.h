@@ -33,6 +33,3 @@ void redact_url(char *out, size_t size, const char *url, size_t len);
 void redact_path(char *out, size_t size, const char *path);
 /* The same for any text: in it, each word that is a URL or looks like a secret. */
 void redact_words(char *out, size_t size, const char *text);
-/* True for header and parameter names whose values are secrets: authorization, cookie, anything
- * with "key", "token", "secret", "password" ... in it. Case-insensitive. */
-bool redact_name(const char *name, size_t len);

@@ -1,9 +1,44 @@
 #include "ground/secret.h"
 
-#include "ground/log.h"
 #include <ctype.h>
 #include <string.h>
 #include <strings.h>
+
+static bool contains(const char *s, size_t len, const char *word)
+{
+    size_t word_len = strlen(word);
+    for (size_t i = 0; i + word_len <= len; i++) {
+        if (strncasecmp(s + i, word, word_len) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool secret_name(const char *name, size_t len)
+{
+    static const char *const parts[] = {
+        "key",       "token",    "secret", "passw",   "passphrase", "pwd",  "cookie", "credential",
+        "signature", "authoriz", "bearer", "session", "jwt",        "hmac", "csrf",   "xsrf"};
+    /* Too short to be looked for inside other words. "code" carries access keys and one-time codes.
+     */
+    static const char *const words[] = {"auth", "pass", "sig", "sid", "pin", "otp", "pw", "code"};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        if (contains(name, len, parts[i]))
+            return true;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strlen(words[i]) == len && strncasecmp(name, words[i], len) == 0)
+            return true;
+    }
+    /* X-Auth, x_auth_user, proxy-auth: a word of its own, which "author" is not. */
+    for (size_t i = 0; i + 4 <= len; i++) {
+        bool starts = i == 0 || name[i - 1] == '-' || name[i - 1] == '_';
+        bool ends = i + 4 == len || name[i + 4] == '-' || name[i + 4] == '_';
+        if (starts && ends && strncasecmp(name + i, "auth", 4) == 0)
+            return true;
+    }
+    return false;
+}
 
 enum {
     RANDOM_LEAST = 32, /* shorter runs of letters and digits are words, versions and dates */
@@ -47,7 +82,7 @@ static bool secret_word(const char *word, size_t len)
         if (same_word(word, len, places[i]))
             return true;
     }
-    return redact_name(word, len);
+    return secret_name(word, len);
 }
 
 bool secret_place(const char *name, size_t len)
@@ -222,7 +257,7 @@ bool secret_text(const char *text, size_t len)
 {
     for (size_t i = 0; i < len;) {
         size_t n = word_length(text + i, len - i);
-        if (n > 0 && redact_name(text + i, n) && value_behind(text + i + n, len - i - n) > 0)
+        if (n > 0 && secret_name(text + i, n) && value_behind(text + i + n, len - i - n) > 0)
             return true;
         i += n > 0 ? n : 1;
     }

@@ -4,6 +4,10 @@
 
 #include "ground/base.h"
 
+/* True for header and parameter names whose values are secrets: authorization, cookie, anything
+ * with "key", "token", "secret", "password" ... in it. Case-insensitive. */
+bool secret_name(const char *name, size_t len);
+
 /* True if an argument of this name may hold a secret. `name` may be a sentence that names it, such
  * as "request: option 'auth'": one such word in it is enough. */
 bool secret_place(const char *name, size_t len);

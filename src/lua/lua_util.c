@@ -157,7 +157,7 @@ static int redact(lua_State *L)
     size_t name_len, len;
     const char *name = luaL_checklstring(L, 1, &name_len);
     const char *value = luaL_checklstring(L, 2, &len);
-    if (redact_name(name, name_len)) {
+    if (secret_name(name, name_len)) {
         lua_pushliteral(L, "***");
     } else if (strstr(value, "://") != NULL) {
         char shown[2048];

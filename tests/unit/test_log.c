@@ -1,6 +1,7 @@
 #include "test.h"
 
 #include "ground/log.h"
+#include "ground/secret.h"
 
 struct seen {
     int count;
@@ -154,9 +155,9 @@ TEST(header_names_that_hold_secrets_are_known)
     static const char *const open[] = {"Accept",   "Content-Type", "author", "design", "passage",
                                        "Location", "spin",         "",       "encode"};
     for (size_t i = 0; i < ARRAY_LEN(secret); i++)
-        CHECK(redact_name(secret[i], strlen(secret[i])));
+        CHECK(secret_name(secret[i], strlen(secret[i])));
     for (size_t i = 0; i < ARRAY_LEN(open); i++)
-        CHECK(!redact_name(open[i], strlen(open[i])));
+        CHECK(!secret_name(open[i], strlen(open[i])));
 }
 
 TEST_MAIN
