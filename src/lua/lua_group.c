@@ -30,9 +30,9 @@ static int l_group_spawn(lua_State *L)
     struct group *g = check_group(L);
     int64_t index = (int64_t)luaL_checknumber(L, 2);
     aux_check_callable(L, 3, "spawn: the function");
-    if (!g->owner)
+    if (!g->head.owner)
         aux_raise(L, "spawn: the task that made this group has ended");
-    struct task *t = task_spawn(L, g->sched, g->owner, lua_gettop(L) - 3);
+    struct task *t = task_spawn(L, g->sched, g->head.owner, lua_gettop(L) - 3);
     t->group_index = index;
     group_add(g, t);
     return 1;
@@ -55,7 +55,7 @@ static bool cancel_group_next(struct task *t)
 {
     struct group *g = t->wait.obj;
     bool woken = t->wait.woken;
-    if (g->owner != t || g->running_count == 0 || g->adopted) { /* these the drain cancels */
+    if (g->head.owner != t || g->running_count == 0 || g->adopted) { /* these the drain cancels */
         list_unlink(&t->wait.node);
         if (woken && !list_empty(&g->finished))
             group_pass_on(g);
@@ -170,7 +170,7 @@ static int drain(lua_State *L, struct task *t, struct group *g)
     if (g->running_count == 0)
         return 0;
     for (struct task *up = t; up; up = up->parent) {
-        if (up->group == g)
+        if (up->group == &g->head)
             aux_raise(L, "close: called by a task that it would wait for");
     }
     return task_park(L, t->sched, &drain_ops, g, begin_drain, g);

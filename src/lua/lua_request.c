@@ -8,6 +8,7 @@
 
 #include "lua/lua_aux.h"
 #include "lua/lua_stream.h"
+#include "tasks/task_failure.h"
 #include <string.h>
 
 /* wait.number of a task that waits for a transfer. A wait that never began has 0. */

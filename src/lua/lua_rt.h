@@ -7,6 +7,8 @@
 #include "ground/mem.h"
 #include "loop/loop.h"
 #include "tasks/sched.h"
+#include "tasks/task_outcome.h"
+#include "tasks/task_wait.h"
 #include <lauxlib.h>
 #include <lua.h>
 

@@ -5,12 +5,25 @@
 static void owner_ended(struct task_hook *hook, struct task *t)
 {
     UNUSED(t);
-    CONTAINER_OF(hook, struct group, owner_hook)->owner = NULL;
+    CONTAINER_OF(hook, struct group, owner_hook)->head.owner = NULL;
+}
+
+static void member_ended(struct group_head *head, struct task *t)
+{
+    struct group *g = CONTAINER_OF(head, struct group, head);
+    list_unlink(&t->group_node);
+    list_push_back(&g->finished, &t->group_node);
+    g->running_count--;
+    group_pass_on(g);
+    if (g->on_end)
+        g->on_end(g->on_end_arg);
 }
 
 void group_init(struct group *g, struct task *owner)
 {
-    *g = (struct group){.sched = owner->sched, .owner = owner, .owner_hook = {.fn = owner_ended}};
+    *g = (struct group){.head = {.owner = owner, .ended = member_ended},
+                        .sched = owner->sched,
+                        .owner_hook = {.fn = owner_ended}};
     list_init(&g->running);
     list_init(&g->finished);
     list_init(&g->waiters);
@@ -36,7 +49,7 @@ void group_fini(struct group *g)
 
 void group_add(struct group *g, struct task *t)
 {
-    t->group = g;
+    t->group = &g->head;
     t->member = true;
     list_push_back(&g->running, &t->group_node);
     g->running_count++;
@@ -48,24 +61,14 @@ bool group_adopt(struct group *g, struct task *t)
 {
     if (t->state == TASK_ENDED || t->group)
         return false;
-    for (struct task *up = g->owner; up && up != t; up = up->parent) {
+    for (struct task *up = g->head.owner; up && up != t; up = up->parent) {
         if (up != t->parent)
             continue;
-        g->adopted = g->adopted || up != g->owner;
+        g->adopted = g->adopted || up != g->head.owner;
         group_add(g, t);
         return true;
     }
     return false;
-}
-
-void group_task_ended(struct group *g, struct task *t)
-{
-    list_unlink(&t->group_node);
-    list_push_back(&g->finished, &t->group_node);
-    g->running_count--;
-    group_pass_on(g);
-    if (g->on_end)
-        g->on_end(g->on_end_arg);
 }
 
 void group_pass_on(struct group *g)

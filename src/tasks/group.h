@@ -5,8 +5,8 @@
 #include "tasks/task.h"
 
 struct group {
+    struct group_head head;
     struct sched *sched;
-    struct task *owner; /* parent of the group's tasks; NULL once it has ended */
     struct task_hook owner_hook;
     struct list running;  /* by group_node */
     struct list finished; /* by group_node; anchored until taken */
@@ -27,8 +27,6 @@ void group_add(struct group *g, struct task *t);
 bool group_adopt(struct group *g, struct task *t);
 /* The next finished task; NULL: none now. Push it, then task_observe lets go of its anchor. */
 struct task *group_take(struct group *g);
-/* Called by the scheduler when a member has ended. */
-void group_task_ended(struct group *g, struct task *t);
 /* Cancels what runs, and whatever is added from now on. */
 void group_cancel(struct group *g, const char *reason);
 /* An end that a waiter was woken for is still there: the next one in line may have it. */

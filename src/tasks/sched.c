@@ -1,6 +1,8 @@
 #include "tasks/sched.h"
 
-#include "tasks/group.h"
+#include "tasks/task_failure.h"
+#include "tasks/task_outcome.h"
+#include "tasks/task_wait.h"
 #include <lauxlib.h>
 #include <string.h>
 
@@ -318,7 +320,7 @@ static struct task *end_one(struct task *t)
         task_wake(CONTAINER_OF(t->waiters.next, struct task, wait.node));
     bool anchored = t->group != NULL;
     if (t->group)
-        group_task_ended(t->group, t);
+        t->group->ended(t->group, t);
     list_unlink(&t->sibling);
     t->parent = NULL;
     if (parent && !observed && t->outcome == OUTCOME_BUG) {

@@ -1,6 +1,6 @@
 #include "tasks/task.h"
 
-#include "tasks/sched.h"
+#include "tasks/sched_state.h"
 #include <lauxlib.h>
 #include <string.h>
 

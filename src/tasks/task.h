@@ -7,11 +7,16 @@
 #include "ground/list.h"
 #include "loop/loop.h"
 #include <lua.h>
-#include <stdarg.h>
 
 struct task;
 struct sched;
-struct group;
+
+/* What the scheduler knows of a group of tasks: the beginning of struct group. */
+struct group_head {
+    struct task *owner; /* parent of the group's tasks; NULL once it has ended */
+    /* A member has ended; wakes tasks, runs no Lua. */
+    void (*ended)(struct group_head *g, struct task *t);
+};
 
 /* What a wait can do. Cancel and take are the only two ways a wait ends. */
 struct wait_ops {
@@ -99,8 +104,8 @@ struct task {
     uint64_t deadline_ns; /* NEVER_NS: none */
     uint64_t shield_ns;   /* end of the enclosing shield, for nested ones; NEVER_NS: none */
     struct wait wait;
-    int anchor;          /* reference in the scheduler's table; 0: none */
-    struct group *group; /* whose finished list takes it; NULL: none */
+    int anchor;               /* reference in the scheduler's table; 0: none */
+    struct group_head *group; /* whose finished list takes it; NULL: none */
     struct list group_node;
     int64_t group_index; /* the group's own */
     struct task
@@ -167,5 +172,3 @@ void task_where_in(lua_State *L, struct task *t, char *out, size_t size);
  * script's, as in a task of spawn(sleep, "x"), the place where the function of the task was
  * written, or where the task above it is. */
 void task_blame(lua_State *L, char *out, size_t size);
-/* Raises a string that begins with the script's own file:line. */
-NORETURN void task_vraise(lua_State *L, const char *fmt, va_list ap);

@@ -1,7 +1,7 @@
 /* A script that does not look at `err` goes on with nil, and the bug that comes of it names neither
  * the request nor why that failed. So the last failure that was handed to a script is remembered,
  * and a bug that a nil has led to in the same task is told with it. */
-#include "tasks/sched.h"
+#include "tasks/task_failure.h"
 
 #include "tasks/task.h"
 #include <string.h>

@@ -1,5 +1,5 @@
 /* What a task came to: its values, its failure, or its bug with the tracebacks of its way. */
-#include "tasks/sched.h"
+#include "tasks/task_outcome.h"
 
 #include <lauxlib.h>
 #include <limits.h>

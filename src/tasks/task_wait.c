@@ -1,8 +1,9 @@
 /* The two ends of a wait: park and take. */
-#include "tasks/sched.h"
+#include "tasks/task_wait.h"
 
+#include "tasks/task_failure.h"
+#include "tasks/task_outcome.h"
 #include <lauxlib.h>
-#include <stdarg.h>
 #include <string.h>
 
 /* A cancelled task may catch its cancel this often, or go on for this long, before it is given up.

@@ -3,6 +3,8 @@
 #include "tasks/group.h"
 #include "tasks/sched.h"
 #include "tasks/sema.h"
+#include "tasks/task_outcome.h"
+#include "tasks/task_wait.h"
 #include "test.h"
 
 #include <lauxlib.h>
@@ -356,10 +358,10 @@ TEST(a_group_gives_its_tasks_in_the_order_in_which_they_ended)
             task_observe(t);
     }
     CHECK(group_take(&g) == NULL);
-    CHECK(g.owner == owner);
+    CHECK(g.head.owner == owner);
     task_wake(owner);
     run_ready(&r);
-    CHECK(g.owner == NULL);
+    CHECK(g.head.owner == NULL);
     group_fini(&g);
     rig_fini(&r);
 }

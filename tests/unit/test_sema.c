@@ -1,6 +1,7 @@
 /* The semaphore's arithmetic and its line, with tasks that are nothing but their wait record. */
 #include "tasks/sched.h"
 #include "tasks/sema.h"
+#include "tasks/task_wait.h"
 #include "test.h"
 
 enum { TASKS = 8 };
