@@ -6,7 +6,11 @@
 #include "host/runtime_modules.h"
 #include "host/runtime_private.h"
 #include "lua/lua_aux.h"
+#include "lua/lua_file.h"
 #include "lua/lua_lines.h"
+#include "lua/lua_request.h"
+#include "lua/lua_slot_deadlock.h"
+#include "lua/lua_stdin.h"
 #include "lua/lua_stream.h"
 #include <luajit.h>
 #include <string.h>
@@ -341,7 +345,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
         return false;
     bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
     if (!ready)
-        stream_free_slots(rt);
+        lua_slots_free(rt);
     /* A host that steps may still wake what waits. */
     if (!ready && (!r->hosted || block) && sched_is_stuck(&rt->sched)) {
         give_up_stuck(r);
@@ -500,7 +504,7 @@ void runtime_close(struct leat_runtime *r)
 #ifdef LEAT_SERVE
     lua_serve_close_all(rt);
 #endif
-    lua_util_close(rt);
+    lua_stdin_close(rt);
     lua_file_close(rt);
     lua_lines_close(rt);
     engine_close(rt->engine);

@@ -4,7 +4,16 @@
 #include "host/runtime_block.h"
 #include "host/runtime_config.h"
 #include "lua/lua_aux.h"
+#include "lua/lua_file.h"
+#include "lua/lua_json.h"
+#include "lua/lua_json_span.h"
+#include "lua/lua_lines.h"
+#include "lua/lua_pattern.h"
+#include "lua/lua_request.h"
+#include "lua/lua_sync.h"
+#include "lua/lua_task.h"
 #include "lua/lua_trace.h"
+#include "lua/lua_util.h"
 #include <curl/curl.h>
 #include <lua5.1/lua-cjson.h>
 #include <luajit.h>

@@ -303,3 +303,44 @@ void aux_push_parked(lua_State *L)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_PARKED);
 }
+
+/* ---- what semaphore, queue and event share ---- */
+
+double aux_opt_timeout(lua_State *L, int index, const char *what)
+{
+    return aux_opt_seconds(L, index, what, (double)INFINITY);
+}
+
+int aux_fail_timeout(lua_State *L, struct task *t, const char *what)
+{
+    struct err e;
+    double limit = (double)(t->wait.timer.due_ns - t->wait.since_ns) / 1e9;
+    err_set(&e, ERR_TIMEOUT, "%s: nothing within %.6g s", what, limit);
+    e.retryable = true;
+    e.phase = PHASE_QUEUE;
+    e.elapsed_ms = (loop_now_ns(t->sched->loop) - t->wait.since_ns) / NS_PER_MS;
+    lua_pushnil(L);
+    aux_push_err(L, &e);
+    lua_pushnumber(L, limit);
+    lua_setfield(L, -2, "limit");
+    return 2;
+}
+
+void aux_open_class(lua_State *L, struct rt *rt, const struct aux_class *c)
+{
+    rt_newmetatable(L, rt, c->tname, c->methods, c->gc);
+    lua_getfield(L, -1, "__index");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, c->name); /* module mt methods */
+    if (c->index) {
+        lua_pushlightuserdata(L, rt);
+        lua_insert(L, -2);
+        lua_pushcclosure(L, c->index, 2);
+        lua_setfield(L, -2, "__index");
+    } else {
+        lua_pop(L, 1);
+    }
+    const luaL_Reg meta[] = {{"__tostring", c->tostring}, {NULL, NULL}};
+    rt_setfuncs(L, rt, meta);
+    lua_pop(L, 1);
+}

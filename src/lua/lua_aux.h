@@ -55,3 +55,29 @@ enum { AUX_PICTURE_SIZE = 96 }; /* of an `out` that holds every picture */
 /* The sentinel that a parked C function returns when its task runs again (see
  * lua/leat/internal/await.lua: await). Pushes it. */
 void aux_push_parked(lua_State *L);
+
+/* What semaphore, queue and event share. */
+
+/* What a `begin` needs: the object and the wait's timeout. */
+struct aux_wait {
+    void *obj;
+    double timeout_s; /* infinity: none */
+};
+
+/* An optional timeout at `index`; infinity if absent. Raises for what is not one. */
+double aux_opt_timeout(lua_State *L, int index, const char *what);
+/* Pushes nil and a timeout error for a wait of `t` that timed out; returns 2. */
+int aux_fail_timeout(lua_State *L, struct task *t, const char *what);
+/* What makes a class. */
+struct aux_class {
+    const char *tname; /* luaL_checkudata's */
+    const char
+        *name; /* where the methods are left in the module table, for the Lua side to complete */
+    const luaL_Reg *methods;
+    lua_CFunction index; /* asked before the methods; may be NULL */
+    lua_CFunction gc;    /* may be NULL */
+    lua_CFunction tostring;
+};
+
+/* Makes the class's metatable; the module table is on top of L. */
+void aux_open_class(lua_State *L, struct rt *rt, const struct aux_class *c);

@@ -1,6 +1,7 @@
 /* What a bug is told with: its traceback, and the failure that a script did not look at. */
+#include "lua/lua_bug.h"
+
 #include "lua/lua_aux.h"
-#include "lua/lua_rt.h"
 #include "tasks/task_failure.h"
 
 /* note(value [, coroutine]): a message handler for xpcall; returns the value. */

@@ -1,5 +1,5 @@
 /* Digests, by libcrypto, which curl has brought into the process already. */
-#include "lua/lua_util.h"
+#include "lua/lua_crypto.h"
 
 #include "lua/lua_aux.h"
 #include <openssl/evp.h>
@@ -50,7 +50,7 @@ static int hmac(lua_State *L)
     return push_digest(L, digest, digest_len, lua_toboolean(L, 4));
 }
 
-void lua_add_crypto(lua_State *L, struct rt *rt)
+void lua_crypto_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"sha256", sha256}, {"hmac", hmac}, {NULL, NULL}};
     rt_setfuncs(L, rt, functions);

@@ -1,6 +1,8 @@
 /* leat.native.file: files for tasks, read and written off the loop. lua/leat/internal/file.lua
  * completes it.
  */
+#include "lua/lua_file.h"
+
 #include "loop/file_op.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_lines.h"

@@ -1,6 +1,8 @@
 /* Groups as C objects; gather, map, race and group in lua/leat/gather.lua are loops over them. */
+#include "lua/lua_group.h"
+
 #include "lua/lua_aux.h"
-#include "lua/lua_sync.h"
+#include "lua/lua_queue.h"
 #include "tasks/group.h"
 
 static struct group *check_group(lua_State *L)
@@ -210,7 +212,7 @@ static int l_group_wakes(lua_State *L)
     lua_pushvalue(L, 2);
     lua_rawseti(L, -2, 1);
     lua_setfenv(L, 1); /* it lives as long as the group */
-    g->on_end = queue_nudge;
+    g->on_end = lua_queue_nudge;
     g->on_end_arg = queue;
     return 0;
 }

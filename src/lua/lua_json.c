@@ -2,6 +2,8 @@
 #include "lua/lua_json.h"
 
 #include "lua/lua_aux.h"
+#include "lua/lua_json_decode.h"
+#include "lua/lua_json_encode.h"
 #include <lua5.1/lua-cjson.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* Builds the Lua value of a JSON text from the tokens of json_scan. */
-#include "lua/lua_json.h"
+#include "lua/lua_json_decode.h"
 
 #include <locale.h>
 #include <math.h>

@@ -1,9 +1,9 @@
 /* Writes a Lua value as JSON text. Reads tables raw, runs no Lua code, and on a value that JSON
  * cannot hold says which and where: "json: a function at .tools[2].run". */
+#include "lua/lua_json_encode.h"
+
 #include "ground/json_put.h"
 #include "ground/secret.h"
-#include "lua/lua_json.h"
-
 #include <math.h>
 #include <string.h>
 

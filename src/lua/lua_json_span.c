@@ -1,6 +1,8 @@
 /* leat.native.json_span: JSON taken apart as text, so that what is passed on stays as it is
  * written.
  */
+#include "lua/lua_json_span.h"
+
 #include "ground/json_scan.h"
 #include "lua/lua_aux.h"
 

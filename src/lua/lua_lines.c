@@ -4,6 +4,7 @@
 #include "loop/file_lines.h"
 #include "loop/file_op.h"
 #include "lua/lua_aux.h"
+#include "lua/lua_file.h"
 #include <errno.h>
 #include <signal.h>
 #include <string.h>

@@ -3,10 +3,8 @@
 
 #include "lua/lua_rt.h"
 
-/* Of the file at `index` (a userdata "leat.file"): its descriptor, which is the caller's from now
- * on, and its name, which stays on the stack. The file is closed to Lua. May raise. */
-int lua_file_take(lua_State *L, int index, const char **name);
-
+/* Pushes the table of C functions, which the Lua side wraps. */
+int lua_open_lines(lua_State *L, struct rt *rt);
 /* Waits until every writer has written what it was given, and logs an error for each that failed
  * where no one was told. The loop is turned: not from a callback of it. */
 void lua_lines_settle(struct rt *rt);

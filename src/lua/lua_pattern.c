@@ -1,6 +1,8 @@
 /* string.find for sandboxed scripts: the same matches as Lua's own, but a search that takes too
  * many steps ends as an error. Lua's goes on for ever on such as ("a*"):rep(30), and no hook
  * reaches it; its search for plain text takes the product of both lengths. */
+#include "lua/lua_pattern.h"
+
 #include "lua/lua_aux.h"
 #include <ctype.h>
 #include <string.h>

@@ -1,5 +1,7 @@
 /* The queue as a C object; lua/leat/sync.lua completes it. */
-#include "lua/lua_sync.h"
+#include "lua/lua_queue.h"
+
+#include "lua/lua_aux.h"
 #include <math.h>
 #include <string.h>
 
@@ -63,7 +65,7 @@ static void serve_queue(struct queue *q)
         task_wake(CONTAINER_OF(q->getters.next, struct task, wait.node));
 }
 
-void queue_nudge(void *queue)
+void lua_queue_nudge(void *queue)
 {
     struct queue *q = queue;
     if (!list_empty(&q->getters))
@@ -155,7 +157,7 @@ static int take_get(lua_State *L, struct task *t)
 {
     struct queue *q = t->wait.obj;
     if (t->wait.timed_out)
-        return sync_fail_timeout(L, t, "queue");
+        return aux_fail_timeout(L, t, "queue");
     task_push_slot(L, t, SLOT_KEEP); // self
     int self = lua_gettop(L);
     if (t->wait.number == GRANTED)
@@ -179,7 +181,7 @@ static int take_put(lua_State *L, struct task *t)
 {
     struct queue *q = t->wait.obj;
     if (t->wait.timed_out)
-        return sync_fail_timeout(L, t, "queue");
+        return aux_fail_timeout(L, t, "queue");
     int failed = q->closed ? 0 : lua_cpcall(L, store_item, t);
     lua_pushnil(L);
     task_set_slot(L, t, SLOT_ITEM);
@@ -209,7 +211,7 @@ static const struct wait_ops put_ops = {
 
 static void begin_get(struct task *t, void *arg)
 {
-    struct sync_wait *j = arg;
+    struct aux_wait *j = arg;
     struct queue *q = j->obj;
     list_push_back(&q->getters, &t->wait.node);
     task_wait_seconds(t, j->timeout_s);
@@ -218,7 +220,7 @@ static void begin_get(struct task *t, void *arg)
 
 static void begin_put(struct task *t, void *arg)
 {
-    struct sync_wait *j = arg;
+    struct aux_wait *j = arg;
     struct queue *q = j->obj;
     list_push_back(&q->putters, &t->wait.node);
     task_wait_seconds(t, j->timeout_s);
@@ -237,13 +239,13 @@ static void keep(lua_State *L, const struct wait_ops *ops, int index, enum task_
 static int l_queue_get(lua_State *L)
 {
     struct queue *q = check_queue(L);
-    double timeout_s = sync_opt_timeout(L, 2, "get: timeout");
+    double timeout_s = aux_opt_timeout(L, 2, "get: timeout");
     /* Those who were woken for an item and have not run yet come first. */
     if (free_items(q) > 0 && q->granted == 0)
         return pop_item(L, 1, q);
     if (q->closed && free_items(q) == 0)
         return push_end(L, 1);
-    struct sync_wait j = {q, timeout_s};
+    struct aux_wait j = {q, timeout_s};
     keep(L, &get_ops, 1, SLOT_KEEP);
     return task_park(L, sched_of(L), &get_ops, q, begin_get, &j);
 }
@@ -258,7 +260,7 @@ static int l_queue_put(lua_State *L)
 {
     struct queue *q = check_queue(L);
     check_item(L);
-    double timeout_s = sync_opt_timeout(L, 3, "put: timeout");
+    double timeout_s = aux_opt_timeout(L, 3, "put: timeout");
     if (q->closed)
         return fail_closed(L);
     if (has_room(q) && list_empty(&q->putters) && q->reserved == 0) {
@@ -267,7 +269,7 @@ static int l_queue_put(lua_State *L)
         lua_pushboolean(L, 1);
         return 1;
     }
-    struct sync_wait j = {q, timeout_s};
+    struct aux_wait j = {q, timeout_s};
     keep(L, &put_ops, 1, SLOT_KEEP);
     keep(L, &put_ops, 2, SLOT_ITEM);
     return task_park(L, sched_of(L), &put_ops, q, begin_put, &j);
@@ -343,11 +345,11 @@ void lua_queue_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"queue", l_queue_new}, {NULL, NULL}};
     rt_setfuncs(L, rt, functions);
-    static const struct sync_class class = {.tname = "leat.queue",
-                                            .name = "queue_methods",
-                                            .methods = queue_methods,
-                                            .index = l_queue_index,
-                                            .gc = NULL,
-                                            .tostring = l_queue_tostring};
-    sync_open_class(L, rt, &class);
+    static const struct aux_class class = {.tname = "leat.queue",
+                                           .name = "queue_methods",
+                                           .methods = queue_methods,
+                                           .index = l_queue_index,
+                                           .gc = NULL,
+                                           .tostring = l_queue_tostring};
+    aux_open_class(L, rt, &class);
 }

@@ -4,45 +4,25 @@
  * (both may raise; whoever needs the place next frees what lies there); the engine from submission
  * to its event; then the waiting task, which has it in wait.obj, until its take or its cancel. */
 #include "lua/lua_request.h"
-#include "lua/lua_trace.h"
 
 #include "lua/lua_aux.h"
+#include "lua/lua_request_options.h"
+#include "lua/lua_response.h"
 #include "lua/lua_stream.h"
+#include "lua/lua_trace.h"
+#include "lua/lua_upload.h"
 #include "tasks/task_failure.h"
 #include <string.h>
 
 /* wait.number of a task that waits for a transfer. A wait that never began has 0. */
 enum { IN_ENGINE = 1, ARRIVED = 2 };
 
-/* Kept spare transfers: what a burst of requests in flight comes back as. */
-enum { MAX_SPARE = 256 };
-
-void request_recycle(struct rt *rt, struct transfer *t)
-{
-    if (rt->spare_count == MAX_SPARE) {
-        transfer_free(t);
-        return;
-    }
-    transfer_reset(t);
-    list_push_front(&rt->spare, &t->event_node);
-    rt->spare_count++;
-}
-
-static struct transfer *fresh(struct rt *rt)
-{
-    struct list *node = list_pop_front(&rt->spare);
-    if (!node)
-        return transfer_new(&rt->mem);
-    rt->spare_count--;
-    return CONTAINER_OF(node, struct transfer, event_node);
-}
-
 static void drop_draft(struct rt *rt)
 {
     struct transfer *t = rt->draft;
     rt->draft = NULL;
     if (t)
-        request_recycle(rt, t);
+        lua_response_recycle(rt, t);
 }
 
 void lua_request_close(struct rt *rt)
@@ -67,7 +47,7 @@ static bool cancel_request(struct task *task)
     task->wait.number = 0;
     task->wait.obj = NULL;
     if (where == ARRIVED) {
-        request_recycle(rt, t);
+        lua_response_recycle(rt, t);
     } else if (where == IN_ENGINE) {
         t->owner = NULL; /* its event frees it */
         engine_cancel(rt->engine, t);
@@ -179,7 +159,7 @@ static int l_start(lua_State *L)
     task_check_can_wait(L, &rt->sched, "request");
     lua_settop(L, ARG_LAST);
     drop_draft(rt);
-    struct transfer *t = rt->draft = fresh(rt);
+    struct transfer *t = rt->draft = lua_response_fresh(rt);
     if (!t)
         return fail_memory(L);
     if (given(L, ARG_JAR))
@@ -237,7 +217,7 @@ static int l_prepare(lua_State *L)
     *p = (struct prepared){0};
     luaL_getmetatable(L, "leat.prepared");
     lua_setmetatable(L, -2);
-    struct transfer *t = p->t = fresh(rt);
+    struct transfer *t = p->t = lua_response_fresh(rt);
     if (!t)
         return fail_memory(L);
     struct request_reader r = {.L = L, .t = t, .who = "client", .client = true};
@@ -273,118 +253,13 @@ void lua_request_drain(struct rt *rt)
         }
         struct task *task = t->owner;
         if (!task) {
-            request_recycle(rt, t);
+            lua_response_recycle(rt, t);
             continue;
         }
         t->owner = NULL;
         task->wait.number = ARRIVED;
         task_wake(task);
     }
-}
-
-static void set_number(lua_State *L, const char *field, double value)
-{
-    lua_pushnumber(L, value);
-    lua_setfield(L, -2, field);
-}
-
-/* The bytes that had come go along where they may be of use. Not for too_large: they would be as
- * many again as the limit allows. */
-static bool has_partial(const struct transfer *t)
-{
-    const struct transfer_result *res = &t->result;
-    enum err_kind kind = res->err.kind;
-    return res->body.len > 0 && !t->spec.stream &&
-           (kind == ERR_CLOSED || kind == ERR_PROTOCOL || kind == ERR_TIMEOUT || kind == ERR_TLS);
-}
-
-/* How often it was sent again below the policies; nil: not at all, as nearly always. */
-static void push_resends(lua_State *L, const struct transfer *t)
-{
-    const struct transfer_result *res = &t->result;
-    if (res->wire_attempts > res->redirects + 1)
-        lua_pushinteger(L, (lua_Integer)(res->wire_attempts - res->redirects - 1));
-    else
-        lua_pushnil(L);
-}
-
-void request_push_failure(lua_State *L, const struct transfer *t)
-{
-    const struct transfer_result *res = &t->result;
-    char url[1024];
-    const char *full = res->url ? res->url : t->spec.url;
-    aux_push_err(L, &res->err); // err
-    redact_url(url, sizeof url, full, strlen(full));
-    lua_pushstring(L, url);
-    lua_setfield(L, -2, "url");
-    set_number(L, "attempts", res->wire_attempts);
-    if (res->status)
-        set_number(L, "status", res->status);
-    if (res->at_once) {
-        lua_pushboolean(L, 1);
-        lua_setfield(L, -2, "at_once");
-    }
-    push_resends(L, t);
-    lua_setfield(L, -2, "resends");
-    if (!transfer_idempotent(t) && !res->untouched) { /* for retry */
-        lua_pushboolean(L, 0);
-        lua_setfield(L, -2, "idempotent");
-        lua_pushstring(L, transfer_method(t));
-        lua_setfield(L, -2, "method");
-    }
-    if (strcmp(res->err.reason, "truncated") == 0) {
-        set_number(L, "got", (double)res->got_bytes);
-        if (res->expected_bytes >= 0)
-            set_number(L, "expected", (double)res->expected_bytes);
-    }
-    if (has_partial(t)) {
-        lua_pushlstring(L, res->body.data, res->body.len);
-        lua_setfield(L, -2, "partial");
-    }
-}
-
-/* Names and values, each ended by a NUL, which cannot be in one. Taken apart only if asked for. */
-static void push_rows(lua_State *L, const struct headers *h)
-{
-    if (h->count == 0)
-        lua_pushnil(L);
-    else
-        lua_pushlstring(L, h->text.data, h->text.len);
-}
-
-/* Values rather than a table: Lua makes the table, from a template, for less. The order is that of
- * `respond` in http.lua. */
-int request_push_response(lua_State *L, const struct transfer *t)
-{
-    const struct transfer_result *res = &t->result;
-    luaL_checkstack(L, 14, "response");
-    lua_pushinteger(L, res->status);
-    lua_pushstring(L, res->reason);
-    if (t->spec.stream)
-        lua_pushnil(L);
-    else
-        lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
-    lua_pushstring(L, res->url ? res->url : t->spec.url);
-    lua_pushstring(L, res->version);
-    lua_pushinteger(L, (lua_Integer)res->wire_attempts);
-    push_rows(L, &res->headers);
-    if (t->spec.stream) { /* what its end tells is not there yet: see stream's state() */
-        static const struct transfer_timing none = {-1, -1, -1, -1, -1, -1};
-        lua_pushnil(L);
-        lua_pushlstring(L, (const char *)&none, sizeof none);
-        lua_pushboolean(L, false);
-    } else {
-        push_rows(L, &res->trailers);
-        lua_pushlstring(L, (const char *)&res->timing, sizeof res->timing);
-        lua_pushboolean(L, res->complete_unknown);
-    }
-    lua_pushboolean(L, res->encoding_unknown);
-    if (transfer_idempotent(t))
-        lua_pushboolean(L, false);
-    else
-        lua_pushstring(L, transfer_method(t));
-    push_resends(L, t);
-    return 13;
 }
 
 static int take_request(lua_State *L, struct task *task)
@@ -396,10 +271,10 @@ static int take_request(lua_State *L, struct task *task)
     task->wait.number = 0;
     int n = 2;
     if (t->result.err.kind == ERR_NONE) {
-        n = request_push_response(L, t);
+        n = lua_response_push(L, t);
     } else {
         lua_pushnil(L);
-        request_push_failure(L, t);
+        lua_response_push_failure(L, t);
     }
     drop_draft(rt);
     return n;
@@ -407,8 +282,10 @@ static int take_request(lua_State *L, struct task *task)
 
 static void set_seconds(lua_State *L, const char *field, double seconds)
 {
-    if (seconds >= 0)
-        set_number(L, field, seconds);
+    if (seconds < 0)
+        return;
+    lua_pushnumber(L, seconds);
+    lua_setfield(L, -2, field);
 }
 
 /* timing(packed): the table of a response's struct transfer_timing. */
@@ -444,5 +321,6 @@ int lua_open_request(lua_State *L, struct rt *rt)
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);
     stream_register(L, rt);
+    lua_feed_register(L, rt);
     return 1;
 }

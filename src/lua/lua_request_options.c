@@ -1,4 +1,4 @@
-#include "lua/lua_request.h"
+#include "lua/lua_request_options.h"
 
 #include "ground/secret.h"
 #include "lua/lua_aux.h"

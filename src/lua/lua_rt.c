@@ -123,8 +123,9 @@ static void set_count(lua_State *L, const char *name, double n)
     lua_setfield(L, -2, name);
 }
 
-int rt_push_stats(lua_State *L, struct rt *rt)
+int rt_push_stats(lua_State *L)
 {
+    struct rt *rt = rt_of(L);
     lua_createtable(L, 0, 12);
     set_count(L, "tasks", (double)rt->sched.live);
     set_count(L, "timers", (double)rt->sched.timers);

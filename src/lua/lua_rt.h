@@ -1,5 +1,5 @@
 /* What the bindings share: one struct per runtime, reached from every C function through its first
- * upvalue. Also the list of the binding modules. */
+ * upvalue. */
 #pragma once
 
 #include "engine/engine.h"
@@ -74,30 +74,11 @@ void rt_run_deferred(lua_State *L, struct rt *rt);
 double rt_random(struct rt *rt);
 uint64_t rt_random_u64(struct rt *rt);
 void rt_seed(struct rt *rt, uint64_t seed);
-/* Pushes a table of gauges and counters; returns 1. */
-int rt_push_stats(lua_State *L, struct rt *rt);
+/* A C function for Lua: a table of gauges and counters. */
+int rt_push_stats(lua_State *L);
 
-/* Each pushes its table of C functions (the Lua side wraps them and is the public face); registered
- * in package.loaded-like preload as "leat.core.<name>". */
-int lua_open_task(lua_State *L, struct rt *rt);
-/* Adds the group functions to the module table on top of L. */
-void lua_bug_register(lua_State *L, struct rt *rt);
-void lua_group_register(lua_State *L, struct rt *rt);
-int lua_open_sync(lua_State *L, struct rt *rt);
-int lua_open_request(lua_State *L, struct rt *rt);
-int lua_open_json(lua_State *L, struct rt *rt);
-int lua_open_json_span(lua_State *L, struct rt *rt);
-int lua_open_pattern(lua_State *L, struct rt *rt);
-int lua_open_util(lua_State *L, struct rt *rt);
-int lua_open_file(lua_State *L, struct rt *rt);
-int lua_open_lines(lua_State *L, struct rt *rt);
+/* Pushes the table of C functions, which the Lua side wraps.; lua_serve.c. */
 int lua_open_serve(lua_State *L, struct rt *rt);
-/* Frees what the requests keep for reuse; nothing may be in the engine. */
-void lua_request_close(struct rt *rt);
-/* Waits for the file calls that are still under way. */
-void lua_file_close(struct rt *rt);
-/* Closes what the helpers hold open (standard input). */
-void lua_util_close(struct rt *rt);
 /* Closes every server of the runtime at once (used by the runtime's close). */
 void lua_serve_close_all(struct rt *rt);
 /* Hands the requests of simulated origins to their servers; called beside lua_request_drain. */
@@ -105,5 +86,3 @@ void lua_serve_drain(struct rt *rt);
 /* Where nothing can wake a task any more: ends the simulated servers that only keep their parents
  * from their ends. Whether there were any. */
 bool lua_serve_end_idle(struct rt *rt);
-/* Hands finished transfers to their tasks; called by the runtime after each loop turn. */
-void lua_request_drain(struct rt *rt);

@@ -1,5 +1,7 @@
 /* The semaphore as a C object; lua/leat/sync.lua completes it. */
-#include "lua/lua_sync.h"
+#include "lua/lua_sema.h"
+
+#include "lua/lua_aux.h"
 #include "tasks/sema.h"
 #include <string.h>
 
@@ -106,7 +108,7 @@ static bool cancel_acquire(struct task *t)
 static int take_acquire(lua_State *L, struct task *t)
 {
     if (t->wait.timed_out)
-        return sync_fail_timeout(L, t, "acquire");
+        return aux_fail_timeout(L, t, "acquire");
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -164,7 +166,7 @@ static const struct wait_ops acquire_ops = {
 
 static void begin_acquire(struct task *t, void *arg)
 {
-    struct sync_wait *j = arg;
+    struct aux_wait *j = arg;
     struct semaphore *s = j->obj;
     sema_join(&s->sema, t);
     task_wait_seconds(t, j->timeout_s);
@@ -176,7 +178,7 @@ static int acquire(lua_State *L, struct semaphore *s, double timeout_s)
         lua_pushboolean(L, 1);
         return 1;
     }
-    struct sync_wait j = {s, timeout_s};
+    struct aux_wait j = {s, timeout_s};
     return task_park(L, sched_of(L), &acquire_ops, s, begin_acquire, &j);
 }
 
@@ -184,7 +186,7 @@ static int acquire(lua_State *L, struct semaphore *s, double timeout_s)
 static int l_sema_acquire(lua_State *L)
 {
     struct semaphore *s = check_sema(L);
-    double timeout_s = sync_opt_timeout(L, 2, "acquire: timeout");
+    double timeout_s = aux_opt_timeout(L, 2, "acquire: timeout");
     task_current(L, sched_of(L), "acquire");
     return acquire(L, s, timeout_s);
 }
@@ -299,11 +301,11 @@ void lua_sema_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"semaphore", l_sema_new}, {NULL, NULL}};
     rt_setfuncs(L, rt, functions);
-    static const struct sync_class class = {.tname = "leat.semaphore",
-                                            .name = "semaphore_methods",
-                                            .methods = sema_methods,
-                                            .index = l_sema_index,
-                                            .gc = l_sema_gc,
-                                            .tostring = l_sema_tostring};
-    sync_open_class(L, rt, &class);
+    static const struct aux_class class = {.tname = "leat.semaphore",
+                                           .name = "semaphore_methods",
+                                           .methods = sema_methods,
+                                           .index = l_sema_index,
+                                           .gc = l_sema_gc,
+                                           .tostring = l_sema_tostring};
+    aux_open_class(L, rt, &class);
 }

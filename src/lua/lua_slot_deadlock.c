@@ -1,5 +1,7 @@
 /* A request may wait for a place that only its own side could free: all of them are held by streams
  * that nobody reads, whose owners wait for that very request or for one like it. */
+#include "lua/lua_slot_deadlock.h"
+
 #include "lua/lua_aux.h"
 #include "lua/lua_stream.h"
 
@@ -83,7 +85,7 @@ static int collect(lua_State *L)
     return 0;
 }
 
-void stream_free_slots(struct rt *rt)
+void lua_slots_free(struct rt *rt)
 {
     if (list_empty(&rt->streams) || !find_blocked(rt))
         return;

@@ -1,5 +1,5 @@
 /* Standard input for tasks: one reads at a time, the others go on. */
-#include "lua/lua_util.h"
+#include "lua/lua_stdin.h"
 
 #include "loop/fd_reader.h"
 #include "lua/lua_aux.h"
@@ -187,7 +187,7 @@ static int input_gc(lua_State *L)
     return 0;
 }
 
-void lua_util_close(struct rt *rt)
+void lua_stdin_close(struct rt *rt)
 {
     struct input *in = find_input(rt->L);
     if (in == NULL)
@@ -196,7 +196,7 @@ void lua_util_close(struct rt *rt)
     in->reader = NULL;
 }
 
-void lua_add_stdin(lua_State *L, struct rt *rt)
+void lua_stdin_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"stdin_read", stdin_read}, {NULL, NULL}};
     rt_setfuncs(L, rt, functions);

@@ -1,5 +1,6 @@
 #include "lua/lua_stream.h"
 #include "lua/lua_aux.h"
+#include "lua/lua_response.h"
 #include <math.h>
 #include <string.h>
 
@@ -40,7 +41,7 @@ void stream_close(struct stream *s)
     list_unlink(&s->node);
     s->t = NULL;
     if (t && s->done) {
-        request_recycle(s->rt, t);
+        lua_response_recycle(s->rt, t);
     } else if (t) {
         t->owner = NULL; /* its last event frees it */
         engine_cancel(s->rt->engine, t);
@@ -177,7 +178,7 @@ static int push_failed(lua_State *L, struct stream *s, int self)
         if (s->failed)
             aux_push_err(L, &s->err);
         else
-            request_push_failure(L, s->t);
+            lua_response_push_failure(L, s->t);
         /* The same one each time. */
         lua_pushvalue(L, -1);
         lua_rawseti(L, -3, 1);
@@ -203,7 +204,7 @@ static int take_open(lua_State *L, struct task *task)
         return n;
     }
     owned_by(s, task);
-    int n = request_push_response(L, s->t);
+    int n = lua_response_push(L, s->t);
     if (!s->t->spec.stream)
         stream_close(s);
     return n;
@@ -244,7 +245,7 @@ void stream_event(struct rt *rt, struct transfer *t, unsigned events)
     struct stream *s = t->owner;
     if (!s) {
         if (events & TRANSFER_DONE)
-            request_recycle(rt, t);
+            lua_response_recycle(rt, t);
         return;
     }
     s->head = s->head || (events & TRANSFER_HEAD);
@@ -589,5 +590,4 @@ void stream_register(lua_State *L, struct rt *rt)
     rt_newmetatable(L, rt, "leat.stream", NULL, stream_gc);
     lua_pop(L, 1);
     rt_setfuncs(L, rt, functions);
-    stream_register_feed(L, rt);
 }

@@ -45,16 +45,6 @@ void stream_event(struct rt *rt, struct transfer *t, unsigned events);
 void stream_close(struct stream *s);
 /* Streams that wait for nobody but a reader who is not there. */
 size_t stream_count_unread(struct rt *rt);
-/* Fails a request that waits for a place that none but the streams of its own side could free. Call
- * when no task is ready. */
-void stream_free_slots(struct rt *rt);
 /* What a task that waits on a stream waits for. */
 void stream_describe(struct task *task, char *out, size_t size);
 void stream_register(lua_State *L, struct rt *rt);
-/* lua_upload.c */
-void stream_register_feed(lua_State *L, struct rt *rt);
-
-/* lua_request.c */
-int request_push_response(lua_State *L, const struct transfer *t);
-void request_push_failure(lua_State *L, const struct transfer *t);
-void request_recycle(struct rt *rt, struct transfer *t);

@@ -1,46 +1,10 @@
-/* The event, and what the three synchronisers share. */
+/* The event, and the module of the three synchronisers. */
 #include "lua/lua_sync.h"
 
+#include "lua/lua_aux.h"
+#include "lua/lua_queue.h"
+#include "lua/lua_sema.h"
 #include <math.h>
-
-double sync_opt_timeout(lua_State *L, int index, const char *what)
-{
-    return aux_opt_seconds(L, index, what, (double)INFINITY);
-}
-
-int sync_fail_timeout(lua_State *L, struct task *t, const char *what)
-{
-    struct err e;
-    double limit = (double)(t->wait.timer.due_ns - t->wait.since_ns) / 1e9;
-    err_set(&e, ERR_TIMEOUT, "%s: nothing within %.6g s", what, limit);
-    e.retryable = true;
-    e.phase = PHASE_QUEUE;
-    e.elapsed_ms = (loop_now_ns(t->sched->loop) - t->wait.since_ns) / NS_PER_MS;
-    lua_pushnil(L);
-    aux_push_err(L, &e);
-    lua_pushnumber(L, limit);
-    lua_setfield(L, -2, "limit");
-    return 2;
-}
-
-void sync_open_class(lua_State *L, struct rt *rt, const struct sync_class *c)
-{
-    rt_newmetatable(L, rt, c->tname, c->methods, c->gc);
-    lua_getfield(L, -1, "__index");
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -4, c->name); /* module mt methods */
-    if (c->index) {
-        lua_pushlightuserdata(L, rt);
-        lua_insert(L, -2);
-        lua_pushcclosure(L, c->index, 2);
-        lua_setfield(L, -2, "__index");
-    } else {
-        lua_pop(L, 1);
-    }
-    const luaL_Reg meta[] = {{"__tostring", c->tostring}, {NULL, NULL}};
-    rt_setfuncs(L, rt, meta);
-    lua_pop(L, 1);
-}
 
 struct event {
     bool set;
@@ -107,7 +71,7 @@ static int take_event(lua_State *L, struct task *t)
 {
     leave_event(t);
     if (t->wait.timed_out)
-        return sync_fail_timeout(L, t, "wait");
+        return aux_fail_timeout(L, t, "wait");
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -117,7 +81,7 @@ static const struct wait_ops event_ops = {
 
 static void begin_event(struct task *t, void *arg)
 {
-    struct sync_wait *j = arg;
+    struct aux_wait *j = arg;
     struct event *e = j->obj;
     if (e->from_outside)
         t->sched->external++;
@@ -128,12 +92,12 @@ static void begin_event(struct task *t, void *arg)
 static int l_event_wait(lua_State *L)
 {
     struct event *e = check_event(L);
-    double timeout_s = sync_opt_timeout(L, 2, "wait: timeout");
+    double timeout_s = aux_opt_timeout(L, 2, "wait: timeout");
     if (e->set) {
         lua_pushboolean(L, 1);
         return 1;
     }
-    struct sync_wait j = {e, timeout_s};
+    struct aux_wait j = {e, timeout_s};
     return task_park(L, &rt_of(L)->sched, &event_ops, e, begin_event, &j);
 }
 
@@ -150,10 +114,10 @@ int lua_open_sync(lua_State *L, struct rt *rt)
     rt_setfuncs(L, rt, functions);
     lua_sema_register(L, rt);
     lua_queue_register(L, rt);
-    static const struct sync_class class = {.tname = "leat.event",
-                                            .name = "event_methods",
-                                            .methods = event_methods,
-                                            .tostring = l_event_tostring};
-    sync_open_class(L, rt, &class);
+    static const struct aux_class class = {.tname = "leat.event",
+                                           .name = "event_methods",
+                                           .methods = event_methods,
+                                           .tostring = l_event_tostring};
+    aux_open_class(L, rt, &class);
     return 1;
 }

@@ -1,8 +1,12 @@
 /* The task primitives as C functions: what parks, and what must see a task's inside. Their public
  * face is lua/leat/task.lua. */
+#include "lua/lua_task.h"
+
 #include "ground/log.h"
 #include "ground/secret.h"
 #include "lua/lua_aux.h"
+#include "lua/lua_bug.h"
+#include "lua/lua_group.h"
 #include <math.h>
 #include <string.h>
 
@@ -583,11 +587,6 @@ static int l_tasks(lua_State *L)
     return 1;
 }
 
-static int l_stats(lua_State *L)
-{
-    return rt_push_stats(L, rt_of(L));
-}
-
 static const luaL_Reg task_methods[] = {
     {"_await_start", l_await}, {"cancel", l_task_cancel}, {"status", l_task_status}, {NULL, NULL}};
 
@@ -616,7 +615,7 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"deadline", l_deadline},
                                      {"inherited", l_inherited},
                                      {"tasks", l_tasks},
-                                     {"stats", l_stats},
+                                     {"stats", rt_push_stats},
                                      {NULL, NULL}};
 
 int lua_open_task(lua_State *L, struct rt *rt)

@@ -1,4 +1,6 @@
 /* The other direction of a stream: the body of its request, fed piece by piece by a task. */
+#include "lua/lua_upload.h"
+
 #include "lua/lua_aux.h"
 #include "lua/lua_stream.h"
 
@@ -101,7 +103,7 @@ static int l_give_up(lua_State *L)
     return 0;
 }
 
-void stream_register_feed(lua_State *L, struct rt *rt)
+void lua_feed_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"feed", l_feed},
                                          {"feed_end", l_feed_end},

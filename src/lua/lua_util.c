@@ -3,6 +3,8 @@
 
 #include "ground/secret.h"
 #include "lua/lua_aux.h"
+#include "lua/lua_crypto.h"
+#include "lua/lua_stdin.h"
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -254,7 +256,7 @@ int lua_open_util(lua_State *L, struct rt *rt)
                                          {NULL, NULL}};
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);
-    lua_add_crypto(L, rt);
-    lua_add_stdin(L, rt);
+    lua_crypto_register(L, rt);
+    lua_stdin_register(L, rt);
     return 1;
 }

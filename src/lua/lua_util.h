@@ -1,7 +1,7 @@
-/* The parts of leat.native.util, each adding its functions to the table on top of L. */
+/* leat.native.util: what fits nowhere else. */
 #pragma once
 
 #include "lua/lua_rt.h"
 
-void lua_add_crypto(lua_State *L, struct rt *rt);
-void lua_add_stdin(lua_State *L, struct rt *rt);
+/* Pushes the table of C functions, which the Lua side wraps. */
+int lua_open_util(lua_State *L, struct rt *rt);

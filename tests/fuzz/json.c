@@ -1,7 +1,8 @@
 /* Fuzzes the JSON scanner, builder and encoder (see run.sh). What must hold for any bytes: tokens
  * lie in the text and obey the grammar, a text that is accepted survives decode and encode, and the
  * text so made is a fixed point. */
-#include "lua/lua_json.h"
+#include "lua/lua_json_decode.h"
+#include "lua/lua_json_encode.h"
 
 #include <lualib.h>
 #include <string.h>

@@ -2,6 +2,7 @@
  */
 #include "test.h"
 
+#include "lua/lua_json.h"
 #include "lua/lua_rt.h"
 #include <lualib.h>
 

@@ -1,0 +1,7 @@
+/* What a bug is told with, a part of leat.native.task. */
+#pragma once
+
+#include "lua/lua_rt.h"
+
+/* Adds its functions to the module table on top of L. */
+void lua_bug_register(lua_State *L, struct rt *rt);

@@ -1,0 +1,18 @@
+/* The builder of decoded JSON values. */
+#pragma once
+
+#include "ground/json_scan.h"
+#include "lua/lua_json_state.h"
+#include "lua/lua_rt.h"
+
+struct json_decode_options {
+    bool big_as_string;
+    enum json_halves halves;
+    unsigned max_depth;
+};
+
+/* Pushes the value of the text; on an error pushes nothing. `array_mark`: stack index of the
+ * metatable for empty arrays. May raise (memory). `offset` (from 0) is set on ERR_INVALID. */
+NODISCARD enum err_kind json_build(lua_State *L, struct json_state *st, const char *text,
+                                   size_t len, const struct json_decode_options *options,
+                                   int array_mark, struct err *err, size_t *offset);
