@@ -364,3 +364,16 @@ bool exchange_idempotent(const struct exchange *x)
 {
     return transfer_idempotent_as(x->transfer, x->method);
 }
+
+const char *exchange_environment_proxy(bool https)
+{
+    /* HTTP_PROXY in capitals may come from a request header (CGI): curl ignores it, too. */
+    const char *const names[] = {https ? "https_proxy" : "http_proxy",
+                                 https ? "HTTPS_PROXY" : "all_proxy", "all_proxy", "ALL_PROXY"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value)
+            return value;
+    }
+    return NULL;
+}

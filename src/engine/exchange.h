@@ -5,7 +5,7 @@
 
 #include "engine/admit.h"
 #include "engine/curl_sockets.h"
-#include "engine/engine.h"
+#include "engine/engine_config.h"
 #include "engine/inflate.h"
 #include "engine/origin.h"
 #include "engine/shard.h"
@@ -132,22 +132,6 @@ struct engine {
     struct engine_stats stats; /* counters; gauges are filled in by engine_stats */
 };
 
-/* engine.c: an engine on the thread that its loop runs on. */
-
-void local_submit(struct engine *e, struct transfer *t);
-void local_cancel(struct engine *e, struct transfer *t);
-void local_fail(struct engine *e, struct transfer *t, const struct err *err);
-void local_took(struct engine *e, struct transfer *t, size_t len);
-/* Something is in t->upload, or t->upload_ended was set. */
-void local_fed(struct engine *e, struct transfer *t);
-void local_close(struct engine *e);
-struct transfer *local_next_queued(struct engine *e, const struct transfer *after);
-void local_stats(const struct engine *e, struct engine_stats *out);
-/* The proxy that the environment names for http:// or https://; NULL: none. */
-const char *engine_environment_proxy(bool https);
-/* How many connections the process may have. */
-size_t engine_places(bool keep_limit);
-
 /* exchange.c: the way of one transfer through the engine. */
 
 struct exchange *exchange_new(struct engine *e, bool roomy);
@@ -188,6 +172,8 @@ NODISCARD enum err_kind opts_hop(struct exchange *x, struct err *err);
 bool exchange_sends_body(const struct exchange *x);
 /* Whether a proxy makes the connection. */
 bool exchange_proxied(const struct exchange *x);
+/* The proxy that the environment names for http:// or https://; NULL: none. */
+const char *exchange_environment_proxy(bool https);
 /* The line of spec.connect_to that this hop's host and port match; NULL: none. */
 const char *exchange_connect_to(const struct exchange *x);
 bool exchange_idempotent(const struct exchange *x);

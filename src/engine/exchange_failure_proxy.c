@@ -27,7 +27,7 @@ static const char *proxy_of(const struct exchange *x)
     bool may_pass = getenv("no_proxy") || getenv("NO_PROXY");
     const struct origin *g = x->url->origin;
     bool passed = may_pass && x->connect_port == g->port && !went_elsewhere(x);
-    return passed ? NULL : engine_environment_proxy(g->https);
+    return passed ? NULL : exchange_environment_proxy(g->https);
 }
 
 static bool begins(const char *url, const char *scheme)

@@ -1,4 +1,6 @@
 #include "engine/netthread.h"
+
+#include "engine/engine_local.h"
 #include "engine/exchange.h"
 #include <poll.h>
 #include <pthread.h>
@@ -192,7 +194,7 @@ static enum err_kind open_net(struct nets *s, struct net *n, const struct engine
     enum err_kind kind = loop_init(&n->loop, mem, NULL, false, err);
     if (kind != ERR_NONE)
         return kind;
-    kind = engine_new(&n->engine, &n->loop, mem, &n->log, config, err);
+    kind = local_new(&n->engine, &n->loop, mem, &n->log, config, err);
     if (kind != ERR_NONE) {
         loop_fini(&n->loop);
         return kind;
@@ -221,7 +223,7 @@ static void close_net(struct net *n)
         loop_wake(&n->loop);
         pthread_join(n->thread, NULL);
     }
-    engine_free(n->engine);
+    local_free(n->engine);
     loop_fini(&n->loop);
     pthread_mutex_destroy(&n->turn_lock);
     pthread_mutex_destroy(&n->queue_lock);
@@ -252,7 +254,7 @@ enum err_kind nets_new(struct engine **out, struct loop *asker, struct mem *mem,
     struct engine_config own = *config;
     size_t count = config->threads;
     own.threads = 0;
-    size_t all = config->max_total ? config->max_total : engine_places(config->keep_file_limit);
+    size_t all = config->max_total ? config->max_total : local_places(config->keep_file_limit);
     own.max_total = (unsigned)MAX(all / count, (size_t)1);
     enum err_kind kind = ERR_NONE;
     for (size_t i = 0; i < count && kind == ERR_NONE; i++)

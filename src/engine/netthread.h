@@ -7,7 +7,7 @@
  * All functions are for the asker's thread; engine.c calls them where an engine has threads. */
 #pragma once
 
-#include "engine/engine.h"
+#include "engine/engine_config.h"
 
 enum { NETS_MAX = 16 };
 

@@ -5,7 +5,7 @@
  * theirs runs inside these. Engine thread only. */
 #pragma once
 
-#include "engine/engine.h"
+#include "engine/engine_config.h"
 
 struct simulation;
 

@@ -5,7 +5,6 @@
 
 #include "loop/file_op.h"
 #include "lua/lua_aux.h"
-#include "lua/lua_lines.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
