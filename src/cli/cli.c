@@ -5,8 +5,8 @@
 #include "cli/repl.h"
 #include "ground/base.h"
 #include "ground/secret.h"
-#include "host/runtime_modules.h"
-#include "host/runtime_private.h"
+#include "host/runtime_guard.h"
+#include "host/runtime_waits.h"
 #include "leat.h"
 
 #include <curl/curl.h>

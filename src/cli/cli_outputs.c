@@ -1,6 +1,7 @@
 #include "cli/cli_outputs.h"
 
-#include "host/runtime_modules.h"
+#include "host/runtime_guard.h"
+#include "host/runtime_report.h"
 #include "lua/lua_trace.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,11 @@
 /* Tasks that the host starts, and what it is told of their ends. */
-#include "host/host_function.h"
+#include "host/host_call.h"
 
 #include "ground/log.h"
-#include "host/runtime_modules.h"
-#include "host/runtime_private.h"
+#include "host/host_function.h"
+#include "host/host_value.h"
+#include "host/runtime_guard.h"
+#include "host/runtime_report.h"
 #include <string.h>
 
 struct starting {
@@ -117,28 +119,28 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
 {
     const char *why;
     struct embed *e = c.embed = runtime_embed(r);
-    if (!embed_usable(e, true, &why)) {
-        embed_error(err, "invalid", why);
+    if (!runtime_usable(e, true, &why)) {
+        runtime_set_error(err, "invalid", why);
         return 0;
     }
     if (e->closing) { /* a host that starts the next as one ends would never get out of leat_free */
-        embed_error(err, "invalid", "the runtime is being closed");
+        runtime_set_error(err, "invalid", "the runtime is being closed");
         return 0;
     }
     if (c.source && c.len > 0 && c.source[0] == LUA_SIGNATURE[0]) {
-        embed_error(err, "invalid", "bytecode; only text is run");
+        runtime_set_error(err, "invalid", "bytecode; only text is run");
         return 0;
     }
     struct started *s = c.s = embed_started_new(e, c.name, done, arg);
     if (!s) {
-        embed_error(err, "memory", "not enough memory for a task");
+        runtime_set_error(err, "memory", "not enough memory for a task");
         return 0;
     }
     if (!runtime_protected(r, do_start, &c)) {
         embed_started_drop(s);
         const char *kind = c.source && !c.compiled ? "script" : "invalid";
         const char *text = runtime_error_text(r, &kind);
-        embed_error(err, kind, text);
+        runtime_set_error(err, kind, text);
         return 0;
     }
     loop_wake(&e->rt->loop);
@@ -155,9 +157,9 @@ uint64_t leat_call(leat_runtime *r, const char *name, const leat_value *const *a
 {
     RUNTIME_CHECK(r);
     if (!embed_good_name(name) || bad_arguments(args, count)) {
-        embed_error(err, "invalid",
-                    "a function's name is a word, or two with a dot between them; and "
-                    "it takes 64 arguments at most");
+        runtime_set_error(err, "invalid",
+                          "a function's name is a word, or two with a dot between them; and "
+                          "it takes 64 arguments at most");
         return 0;
     }
     return start_task(r, (struct starting){.name = name, .args = args, .count = count}, done, arg,
@@ -170,7 +172,8 @@ uint64_t leat_eval(leat_runtime *r, const char *name, const char *source, size_t
 {
     RUNTIME_CHECK(r);
     if (!name || !source || bad_arguments(args, count)) {
-        embed_error(err, "invalid", "a name and a source are needed, and 64 arguments at most");
+        runtime_set_error(err, "invalid",
+                          "a name and a source are needed, and 64 arguments at most");
         return 0;
     }
     return start_task(r,
@@ -187,7 +190,7 @@ bool leat_cancel(leat_runtime *r, uint64_t id)
     RUNTIME_CHECK(r);
     const char *why;
     struct embed *e = runtime_embed(r);
-    if (!embed_usable(e, true, &why))
+    if (!runtime_usable(e, true, &why))
         return false;
     struct started *s = ids_get(&e->ids, id);
     if (!s)
@@ -202,7 +205,7 @@ enum leat_status leat_status_of(leat_runtime *r, uint64_t id)
     RUNTIME_CHECK(r);
     const char *why;
     struct embed *e = runtime_embed(r);
-    if (!embed_usable(e, true, &why) || id == 0)
+    if (!runtime_usable(e, true, &why) || id == 0)
         return LEAT_MISUSE;
     if (ids_get(&e->ids, id))
         return LEAT_RUNNING;
@@ -260,7 +263,8 @@ static int take_outcome(lua_State *L)
                 : t->outcome == OUTCOME_CANCELLED ? LEAT_CANCELLED
                                                   : LEAT_FAILED;
     bool bug = t->outcome == OUTCOME_BUG;
-    embed_error(&o->error, bug ? "raised" : "script", "an error value whose __tostring fails");
+    runtime_set_error(&o->error, bug ? "raised" : "script",
+                      "an error value whose __tostring fails");
     if (bug || !lua_istable(L, base + 2)) {
         lua_getglobal(L, "tostring");
         lua_pushvalue(L, base + n);
@@ -289,7 +293,7 @@ void embed_deliver(struct embed *e)
         if (!runtime_protected(e->r, take_outcome, &o) && o.status == LEAT_OK) {
             o.status = LEAT_FAILED;
             const char *kind = "invalid", *text = runtime_error_text(e->r, &kind);
-            embed_error(&o.error, kind, text);
+            runtime_set_error(&o.error, kind, text);
         }
         e->past[e->past_next++ % ARRAY_LEN(e->past)] = (struct past){s->id, o.status};
         size_t count = o.status == LEAT_OK ? (size_t)o.count : 0;

@@ -1,9 +1,8 @@
 #include "host/host_function.h"
 
-#include "host/runtime_modules.h"
-#include "host/runtime_private.h"
+#include "host/host_value.h"
+#include "host/runtime_guard.h"
 #include "lua/lua_aux.h"
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,14 +38,6 @@ struct leat_mailbox {
 };
 
 /* ---- life ---- */
-
-void embed_error(struct leat_error *err, const char *kind, const char *message)
-{
-    if (!err)
-        return;
-    snprintf(err->kind, sizeof err->kind, "%s", kind);
-    snprintf(err->message, sizeof err->message, "%s", message);
-}
 
 static void on_news(struct loop_hook *hook)
 {
@@ -96,27 +87,6 @@ void embed_free(struct embed *e)
     ids_fini(&e->ids);
     leat_mailbox_release(e->box);
     mem_free(&e->rt->mem, e);
-}
-
-bool embed_usable(const struct embed *e, bool inside, const char **why)
-{
-    if (!e)
-        *why = "there is no runtime: it is NULL, or has been closed";
-    else if (e->process != getpid())
-        *why = "this process was forked after the runtime was made: a child makes its own";
-    else if (!pthread_equal(e->owner, pthread_self()))
-        *why = "the runtime belongs to another thread";
-    else if (e->rt->in_alloc)
-        *why = "not from inside the host's allocator";
-    else if (e->inside > 0 && !inside)
-        *why = "not from inside a callback";
-    else if (e->rt->sched.running && !inside)
-        *why = "not from inside a task";
-    else if (e->rt->loop.in_turn && !inside)
-        *why = "not from inside leat_free, which runs the loop";
-    else
-        return true;
-    return false;
 }
 
 void leat_mailbox_retain(leat_mailbox *box)
@@ -463,24 +433,24 @@ static bool add_function(leat_runtime *r, const char *name, struct host_function
 {
     const char *why;
     struct registering g = {runtime_embed(r), name, fn};
-    if (!embed_usable(g.embed, false, &why)) {
-        embed_error(err, "invalid", why);
+    if (!runtime_usable(g.embed, false, &why)) {
+        runtime_set_error(err, "invalid", why);
         return false;
     }
     if (!embed_good_name(name)) {
-        embed_error(err, "invalid",
-                    "a host function's name is a word, or two with a dot between them");
+        runtime_set_error(err, "invalid",
+                          "a host function's name is a word, or two with a dot between them");
         return false;
     }
     if (!fn.fn && !fn.start) {
-        embed_error(err, "invalid", "the host function is NULL");
+        runtime_set_error(err, "invalid", "the host function is NULL");
         return false;
     }
     snprintf(g.fn.name, sizeof g.fn.name, "%s", name);
     if (runtime_protected(r, do_register, &g))
         return true;
     const char *kind = "invalid", *text = runtime_error_text(r, &kind);
-    embed_error(err, kind, text);
+    runtime_set_error(err, kind, text);
     return false;
 }
 

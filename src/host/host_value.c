@@ -1,5 +1,5 @@
 /* Values of leat.h: plain trees, and their way into Lua and out of it. */
-#include "host/host_function.h"
+#include "host/host_value.h"
 
 #include "ground/secret.h"
 #include <lauxlib.h>

@@ -1,8 +1,10 @@
 /* leat.so: `require "leat"` in a host's LuaJIT state. The runtime lives in a userdata that the
  * registry keeps, so its memory outlives every finalizer of a closing state. */
+#include "host/runtime.h"
+#include "host/runtime_guard.h"
 #include "host/runtime_hosted.h"
 #include "host/runtime_modules.h"
-#include "host/runtime_private.h"
+#include "host/runtime_seat.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_lines.h"
 #include <unistd.h>
@@ -37,7 +39,7 @@ static struct module *usable(lua_State *L, const char *who)
     const char *why;
     if (!m->open)
         aux_raise(L, "%s: the Lua state is being closed", who);
-    if (!embed_usable(m->r.rt.embed, true, &why))
+    if (!runtime_usable(m->r.rt.embed, true, &why))
         aux_raise(L, "%s: %s", who, why);
     return m;
 }

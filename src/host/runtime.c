@@ -1,10 +1,14 @@
 /* The public library: puts the floors together and turns the crank. */
-#include "leat.h"
+#include "host/runtime.h"
 
-#include "host/runtime_config.h"
-#include "host/runtime_hosted.h"
+#include "host/host_call.h"
+#include "host/host_function.h"
+#include "host/runtime_attach.h"
+#include "host/runtime_guard.h"
 #include "host/runtime_modules.h"
-#include "host/runtime_private.h"
+#include "host/runtime_report.h"
+#include "host/runtime_seat.h"
+#include "host/runtime_waits.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_file.h"
 #include "lua/lua_lines.h"
@@ -25,10 +29,8 @@
  * usual budget. */
 #define STEP_STREAMS 20
 
-struct rt *runtime_inside(struct leat_runtime *r)
-{
-    return &r->rt;
-}
+/* How long Lua may run in a turn of the host's loop, before and behind its wait. */
+#define ATTACHED_RUN_US 2000
 
 static void on_grace_over(struct timer *t)
 {
@@ -95,33 +97,6 @@ static int set_up(lua_State *L)
     return 0;
 }
 
-/* Runs `fn` with `arg` protected; keeps the text of what it raised. A __tostring of a script's may
- * run in there, and in a host's state call what the host gave it: that is inside a callback, too.
- */
-static bool protected_call(struct leat_runtime *r, lua_CFunction fn, void *arg)
-{
-    lua_State *L = r->rt.L;
-    limit_outside(&r->limit);
-    struct embed *e = r->rt.embed;
-    if (e)
-        e->inside++;
-    int rc = lua_cpcall(L, fn, arg);
-    if (e)
-        e->inside--;
-    if (rc == 0)
-        return true;
-    const char *text = lua_tostring(L, -1);
-    /* Where a compiler or a module ran out of it, Lua raises its message again as a plain error. */
-    bool memory = rc == LUA_ERRMEM || (text && strcmp(text, "not enough memory") == 0);
-    r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
-    /* A line that does not compile is quoted, and a key may stand in it. */
-    redact_words(r->error_text, sizeof r->error_text, text ? text : "an error without a text");
-    lua_pop(L, 1);
-    if (memory && r->rt.sched.loop)
-        sched_collect(&r->rt.sched); /* what the scripts have left may be all that is in the way */
-    return false;
-}
-
 static uint64_t system_seed(void)
 {
     uint64_t seed = 0;
@@ -145,6 +120,20 @@ static lua_State *new_state(struct rt *rt)
     if (L)
         lua_atpanic(L, panic);
     return L;
+}
+
+/* There is something to do at once. */
+static bool is_ready(const struct leat_runtime *r)
+{
+    const struct sched *s = &r->rt.sched;
+    return !list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
+           r->interrupts_handled < r->interrupts || (!r->hosted && sched_is_stuck(s));
+}
+
+static bool step_attached(struct leat_runtime *r)
+{
+    (void)leat_step(r, ATTACHED_RUN_US);
+    return is_ready(r);
 }
 
 enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *e)
@@ -192,7 +181,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     /* A collection that waits until memory has doubled would come after the cap. */
     if (r->config.memory_limit && !r->hosted)
         lua_gc(rt->L, LUA_GCSETPAUSE, 130);
-    if (!protected_call(r, set_up, r)) {
+    if (!runtime_protected(r, set_up, r)) {
         err_set(e, r->error_kind, "%s", r->error_text);
         goto fail_state;
     }
@@ -202,7 +191,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
         goto fail_state;
     }
     if (!rt->loop.owns_uv)
-        runtime_attach(r);
+        runtime_attach(r, step_attached);
     rt->sched.outside = r->hosted;
     r->config.script_dir = r->config.allow_connect = r->config.allow_modules = NULL;
     return ERR_NONE;
@@ -250,7 +239,7 @@ static void handle_interrupts(struct leat_runtime *r)
 {
     while (r->interrupts_handled < r->interrupts) {
         if (r->interrupts_handled++ == 0) {
-            protected_call(r, set_stopping, NULL);
+            runtime_protected(r, set_stopping, NULL);
             if (r->rt.drains > 0) {
                 log_write(&r->rt.log, LOG_INFO,
                           "stopping: what is under way has %d s to end; a second interrupt "
@@ -308,7 +297,7 @@ static void give_up_stuck(struct leat_runtime *r)
     buf_clear(&r->report);
     if (buf_append_str(&r->report, "stuck: every task waits, and nothing can wake one:\n") ==
         ERR_NONE)
-        protected_call(r, list_tasks, r);
+        runtime_protected(r, list_tasks, r);
     if (!r->module)
         cancel_roots(&r->rt, "nothing could ever wake it");
     else /* a leat.run; what else waits may wait for the host */
@@ -333,7 +322,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 {
     struct rt *rt = &r->rt;
     if (rt->deferred > 0)
-        protected_call(r, run_deferred, rt);
+        runtime_protected(r, run_deferred, rt);
     handle_interrupts(r);
     if (r->waits_due)
         runtime_tell_waits(r);
@@ -362,7 +351,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 static bool go_in(struct leat_runtime *r)
 {
     const char *why;
-    if (!embed_usable(runtime_embed(r), false, &why) ||
+    if (!runtime_usable(runtime_embed(r), false, &why) ||
         (r->hosted && !r->module && runtime_in_finalizer(r->rt.L)))
         return false;
     r->rt.sched.outside = false;
@@ -437,63 +426,15 @@ int leat_backend_fd(leat_runtime *r)
     return r ? uv_backend_fd(r->rt.loop.uv) : -1;
 }
 
-bool runtime_is_ready(const struct leat_runtime *r)
-{
-    const struct sched *s = &r->rt.sched;
-    return !list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
-           r->interrupts_handled < r->interrupts || (!r->hosted && sched_is_stuck(s));
-}
-
 int leat_timeout_ms(leat_runtime *r)
 {
     RUNTIME_CHECK(r);
     const char *why;
-    if (!embed_usable(runtime_embed(r), true, &why))
+    if (!runtime_usable(runtime_embed(r), true, &why))
         return -1;
-    if (runtime_is_ready(r))
+    if (is_ready(r))
         return 0;
     return r->rt.sched.live == 0 ? -1 : loop_timeout_ms(&r->rt.loop);
-}
-
-struct embed *runtime_embed(leat_runtime *r)
-{
-    return r ? r->rt.embed : NULL;
-}
-
-bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
-{
-    return protected_call(r, fn, arg);
-}
-
-bool runtime_protected_again(leat_runtime *r, lua_CFunction fn, void *arg)
-{
-    return protected_call(r, fn, arg) ||
-           (r->error_kind == ERR_MEMORY && protected_call(r, fn, arg));
-}
-
-const char *runtime_error_text(leat_runtime *r, const char **kind)
-{
-    if (r->error_kind == ERR_MEMORY)
-        *kind = "memory";
-    return r->error_text;
-}
-
-void runtime_push_globals(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        lua_pushvalue(L, LUA_GLOBALSINDEX);
-    }
-}
-
-void runtime_push_chunk_globals(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CHUNK_GLOBALS);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        runtime_push_globals(L);
-    }
 }
 
 void runtime_close(struct leat_runtime *r)
@@ -530,6 +471,15 @@ void runtime_close(struct leat_runtime *r)
     rt->closed = true;
 }
 
+/* Gives back the memory of a closed runtime that leat_new has made. */
+static void dispose(struct leat_runtime *r)
+{
+    struct mem boot;
+    mem_init(&boot, 0);
+    mem_set_host(&boot, r->config.alloc, r->config.alloc_arg);
+    mem_free(&boot, r);
+}
+
 void leat_free(leat_runtime *r)
 {
     RUNTIME_CHECK(r);
@@ -558,7 +508,7 @@ void leat_free(leat_runtime *r)
         runtime_turn(r, true, NEVER_NS);
     }
     if (rt->deferred > 0)
-        protected_call(r, run_deferred, rt);
+        runtime_protected(r, run_deferred, rt);
     runtime_tell_unasked(r);
     if (!r->hosted) /* whose state may be closing */
         runtime_conclude(rt);
@@ -568,6 +518,6 @@ void leat_free(leat_runtime *r)
         rt->log.min_level = LOG_ERROR + 1; /* the host's log may be gone when the state is closed */
         runtime_leave_state(rt->L);
     } else {
-        runtime_dispose(r);
+        dispose(r);
     }
 }

@@ -1,9 +1,5 @@
 /* A runtime on the host's uv loop: what is ready runs before the loop waits and behind it. */
-#include "host/runtime_config.h"
-#include "host/runtime_private.h"
-
-/* How long Lua may run in a turn of the host's loop, before and behind its wait. */
-#define RUN_US 2000
+#include "host/runtime_attach.h"
 
 static void on_idle(uv_idle_t *handle)
 {
@@ -14,8 +10,7 @@ static void run_ready(struct leat_runtime *r)
 {
     if (r->rt.loop.in_turn) /* leat_free runs the loop, and the tasks */
         return;
-    (void)leat_step(r, RUN_US);
-    if (runtime_is_ready(r))
+    if (r->attached.step(r))
         uv_idle_start(&r->attached.idle, on_idle);
     else
         uv_idle_stop(&r->attached.idle);
@@ -41,10 +36,11 @@ static void on_closed(uv_handle_t *handle)
     r->rt.loop.open_handles--;
 }
 
-void runtime_attach(struct leat_runtime *r)
+void runtime_attach(struct leat_runtime *r, bool (*step)(struct leat_runtime *r))
 {
     struct loop *l = &r->rt.loop;
     struct attached *a = &r->attached;
+    a->step = step;
     uv_prepare_init(l->uv, &a->prepare);
     uv_check_init(l->uv, &a->check);
     uv_idle_init(l->uv, &a->idle);

@@ -1,10 +1,7 @@
 /* What a host brings to a runtime, and what it may ask of it. */
-#include "host/runtime_config.h"
-
+#include "host/runtime.h"
+#include "host/runtime_guard.h"
 #include "host/runtime_hosted.h"
-#include "host/runtime_modules.h"
-#include "host/runtime_private.h"
-#include "lua/lua_aux.h"
 #include <string.h>
 
 #ifndef LEAT_VERSION
@@ -91,16 +88,8 @@ leat_runtime *leat_new_sized(const struct leat_config *config, size_t size, stru
         return r;
 fail:
     mem_free(&boot, r);
-    embed_error(err, err_kind_name(e.kind), e.message);
+    runtime_set_error(err, err_kind_name(e.kind), e.message);
     return NULL;
-}
-
-void runtime_dispose(struct leat_runtime *r)
-{
-    struct mem boot;
-    mem_init(&boot, 0);
-    mem_set_host(&boot, r->config.alloc, r->config.alloc_arg);
-    mem_free(&boot, r);
 }
 
 void leat_get_stats_sized(leat_runtime *r, struct leat_stats *out, size_t size)
@@ -110,7 +99,7 @@ void leat_get_stats_sized(leat_runtime *r, struct leat_stats *out, size_t size)
     if (!out)
         return;
     memset(out, 0, size);
-    if (!embed_usable(runtime_embed(r), true, &why))
+    if (!runtime_usable(runtime_embed(r), true, &why))
         return;
     struct engine_stats stats;
     engine_glance(r->rt.engine, &stats);
@@ -124,30 +113,4 @@ void leat_get_stats_sized(leat_runtime *r, struct leat_stats *out, size_t size)
         .requests_done = stats.succeeded + stats.failed + stats.cancelled,
     };
     memcpy(out, &all, MIN(size, sizeof all));
-}
-
-/* ---- what scripts print */
-
-static int l_print(lua_State *L)
-{
-    struct rt *rt = rt_of(L);
-    struct leat_runtime *r = CONTAINER_OF(rt, struct leat_runtime, rt);
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len);
-    if (rt->embed)
-        rt->embed->inside++;
-    r->config.print(r->config.print_arg, text, len);
-    if (rt->embed)
-        rt->embed->inside--;
-    return 0;
-}
-
-void runtime_push_print(lua_State *L, struct rt *rt)
-{
-    if (!CONTAINER_OF(rt, struct leat_runtime, rt)->config.print) {
-        lua_pushnil(L);
-        return;
-    }
-    lua_pushlightuserdata(L, rt);
-    lua_pushcclosure(L, l_print, 1);
 }

@@ -1,10 +1,13 @@
 /* Debug builds only: the addresses of runtimes that leat_free has freed, so that a call with one of
  * them ends with words and not in somebody else's memory. Process-wide, as a freed runtime has no
  * place of its own to remember anything. */
-#include "host/runtime_private.h"
+#include "host/runtime_grave.h"
+
+#include "ground/base.h"
 
 #ifdef LEAT_DEBUG
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 

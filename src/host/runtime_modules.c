@@ -2,7 +2,8 @@
 
 #include "host/lua_sources.h"
 #include "host/runtime_block.h"
-#include "host/runtime_config.h"
+#include "host/runtime_print.h"
+#include "host/runtime_private.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_file.h"
 #include "lua/lua_json.h"
@@ -244,27 +245,35 @@ static int open_version(lua_State *L, struct rt *rt)
     return 1;
 }
 
-#ifndef LEAT_SERVE
-int lua_open_serve(lua_State *L, struct rt *rt)
+static int open_serve(lua_State *L, struct rt *rt)
 {
+#ifdef LEAT_SERVE
+    return lua_open_serve(L, rt);
+#else
     UNUSED(rt);
     return luaL_error(L,
                       "this leat was built without its server (LEAT_SERVE=OFF): it has no serve, "
                       "no simulate and no mock");
-}
 #endif
+}
 
 static const struct {
     const char *name;
     open_fn open;
-} core_modules[] = {
-    {"leat.native.task", lua_open_task},           {"leat.native.sync", lua_open_sync},
-    {"leat.native.request", lua_open_request},     {"leat.native.json", lua_open_json},
-    {"leat.native.util", lua_open_util},           {"leat.native.pattern", lua_open_pattern},
-    {"leat.native.file", lua_open_file},           {"leat.native.record", lua_open_record},
-    {"leat.native.serve", lua_open_serve},         {"leat.native.runtime", open_runtime},
-    {"leat.native.lines", lua_open_lines},         {"leat.native.version", open_version},
-    {"leat.native.json_span", lua_open_json_span}, {"leat.native.block", runtime_open_block}};
+} core_modules[] = {{"leat.native.task", lua_open_task},
+                    {"leat.native.sync", lua_open_sync},
+                    {"leat.native.request", lua_open_request},
+                    {"leat.native.json", lua_open_json},
+                    {"leat.native.util", lua_open_util},
+                    {"leat.native.pattern", lua_open_pattern},
+                    {"leat.native.file", lua_open_file},
+                    {"leat.native.record", lua_open_record},
+                    {"leat.native.serve", open_serve},
+                    {"leat.native.runtime", open_runtime},
+                    {"leat.native.lines", lua_open_lines},
+                    {"leat.native.version", open_version},
+                    {"leat.native.json_span", lua_open_json_span},
+                    {"leat.native.block", runtime_open_block}};
 
 /* Into package.preload; `hosted`: without "leat" itself, which leat.so is. */
 static void preload(lua_State *L, struct rt *rt, bool hosted)

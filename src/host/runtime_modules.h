@@ -3,19 +3,6 @@
 
 #include "lua/lua_rt.h"
 
-struct leat_runtime;
-
-/* The inside of a runtime, for what the leat program adds to it. */
-struct rt *runtime_inside(struct leat_runtime *r);
-/* Says, once for a runtime, which pipelines had no success, and where responses that are not ok
- * went unlooked at. The number of such pipelines. */
-size_t runtime_conclude(struct rt *rt);
-/* Registry: what a restricted script has for globals; else nil. */
-#define RUNTIME_GLOBALS "leat.globals"
-/* Registry: what a chunk has for globals in a host's state; else nil. */
-#define RUNTIME_CHUNK_GLOBALS "leat.chunk_globals"
-/* Registry: what `require "leat"` returns. */
-#define RUNTIME_LEAT "leat.table"
 /* Opens the standard libraries and leat's modules in a state that the runtime owns. `script_dir`:
  * where require looks first; NULL: nowhere. Raises: call it protected. */
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,

@@ -1,9 +1,49 @@
-/* The inside of a runtime, for the two that make one: leat_new, and the Lua module for a host's Lua
- * state. */
+/* The inside of a runtime, for the files of the hosts' floor and for the program. */
 #pragma once
 
-#include "host/host_function.h"
+#include "host/host_ids.h"
+#include "host/runtime_grave.h"
 #include "host/time_limit.h"
+#include "leat.h"
+#include "lua/lua_rt.h"
+#include <pthread.h>
+
+/* How many values a call takes and gives at most; bytes of a function's name. */
+enum { EMBED_ARGUMENTS = 64, EMBED_NAME = 64 };
+
+/* A task that the host has started. */
+struct started {
+    struct list node; /* embed->running, then embed->ended */
+    struct embed *embed;
+    uint64_t id;
+    struct task *task;
+    int ref; /* keeps the task until its results are handed over */
+    struct task_hook hook;
+    leat_done done; /* NULL: the host asks by leat_result, or the log says how it ended */
+    void *arg;
+    char name[48]; /* of the function or the source */
+};
+
+struct past {
+    uint64_t id;
+    enum leat_status status;
+};
+
+struct embed {
+    leat_runtime *r;
+    struct rt *rt;
+    pthread_t owner;
+    pid_t process;
+    unsigned inside; /* callbacks of the host that run */
+    bool closing;    /* nothing is started any more */
+    struct ids ids;  /* of what is in `running` */
+    struct list running, ended;
+    struct past past[64]; /* how the last ones came out, a ring */
+    size_t past_next;
+    struct leat_mailbox *box;
+    struct loop_hook hook;
+    const struct given *given; /* in the midst of a call's end */
+};
 
 /* Ours on a host's loop, beside those of the loop itself. */
 struct attached {
@@ -11,6 +51,8 @@ struct attached {
     uv_check_t check;
     uv_idle_t idle;
     bool polling; /* the host's loop waits, or runs what it waited for */
+    /* Runs what is ready; whether there is more. */
+    bool (*step)(struct leat_runtime *r);
 };
 
 struct leat_runtime {
@@ -44,33 +86,9 @@ struct leat_runtime {
     enum err_kind error_kind;
 };
 
-/* Opens the floors of a zeroed runtime whose `config` is set. `host`: a thread of the host's Lua
- * state, kept by the caller; NULL: the runtime makes a state of its own and fills it. Leaves
- * nothing open where it fails. */
-NODISCARD enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *err);
-/* One round: what is ready, then the loop (a host's only to wait). False: no task lives (and it did
- * not wait). */
-bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns);
-/* Logs how the last script ended, if that was badly and the host has not asked. */
-void runtime_tell_unasked(struct leat_runtime *r);
-/* From now on the log says at its lowest level, now and then, which tasks have waited for long. Not
- * on virtual time, which would jump from one time to the next. */
-void runtime_watch_waits(struct leat_runtime *r);
-void runtime_tell_waits(struct leat_runtime *r);
-/* There is something to do at once. */
-bool runtime_is_ready(const struct leat_runtime *r);
-/* Closes what runtime_open has opened; no task is resumed any more. */
-void runtime_close(struct leat_runtime *r);
-
-/* Debug builds abort with words where a host goes on with a runtime that it has freed; in others
- * that is undefined, as with any freed memory. */
-#ifdef LEAT_DEBUG
-void runtime_bury(const struct leat_runtime *r);
-void runtime_unearth(const struct leat_runtime *r);
-void runtime_check_alive(const struct leat_runtime *r, const char *call);
-#define RUNTIME_CHECK(r) runtime_check_alive(r, __func__)
-#else
-#define runtime_bury(r) ((void)(r))
-#define runtime_unearth(r) ((void)(r))
-#define RUNTIME_CHECK(r) ((void)(r))
-#endif
+/* Registry: what a restricted script has for globals; else nil. */
+#define RUNTIME_GLOBALS "leat.globals"
+/* Registry: what a chunk has for globals in a host's state; else nil. */
+#define RUNTIME_CHUNK_GLOBALS "leat.chunk_globals"
+/* Registry: what `require "leat"` returns. */
+#define RUNTIME_LEAT "leat.table"

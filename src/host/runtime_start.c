@@ -1,7 +1,7 @@
 /* Scripts: from a file or a string to a task. */
-#include "leat.h"
-
-#include "host/runtime_private.h"
+#include "host/host_call.h"
+#include "host/runtime_guard.h"
+#include "host/runtime_report.h"
 #include "lua/lua_aux.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -177,7 +177,7 @@ uint64_t leat_start_script(leat_runtime *r, const struct leat_script *script, le
     RUNTIME_CHECK(r);
     const char *why;
     struct embed *e = runtime_embed(r);
-    if (!embed_usable(e, false, &why))
+    if (!runtime_usable(e, false, &why))
         set_error(err, "invalid", "%s", why);
     else if (e->closing)
         set_error(err, "invalid", "the runtime is being closed");

@@ -1,7 +1,7 @@
 /* With -v: what has waited for long, and for whom. */
-#include "host/runtime_modules.h"
-#include "host/runtime_private.h"
-#include "lua/lua_aux.h"
+#include "host/runtime_waits.h"
+
+#include "host/runtime_guard.h"
 
 /* The first time after 5 s, then at twice the distance each time. */
 #define FIRST_NS (5 * NS_PER_S)

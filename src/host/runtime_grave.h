@@ -1,0 +1,17 @@
+/* Freed runtimes, remembered in debug builds. */
+#pragma once
+
+struct leat_runtime;
+
+/* Debug builds abort with words where a host goes on with a runtime that it has freed; in others
+ * that is undefined, as with any freed memory. */
+#ifdef LEAT_DEBUG
+void runtime_bury(const struct leat_runtime *r);
+void runtime_unearth(const struct leat_runtime *r);
+void runtime_check_alive(const struct leat_runtime *r, const char *call);
+#define RUNTIME_CHECK(r) runtime_check_alive(r, __func__)
+#else
+#define runtime_bury(r) ((void)(r))
+#define runtime_unearth(r) ((void)(r))
+#define RUNTIME_CHECK(r) ((void)(r))
+#endif

@@ -1,0 +1,100 @@
+#include "host/runtime_guard.h"
+
+#include <string.h>
+#include <unistd.h>
+
+struct embed *runtime_embed(leat_runtime *r)
+{
+    return r ? r->rt.embed : NULL;
+}
+
+struct rt *runtime_inside(struct leat_runtime *r)
+{
+    return &r->rt;
+}
+
+bool runtime_usable(const struct embed *e, bool inside, const char **why)
+{
+    if (!e)
+        *why = "there is no runtime: it is NULL, or has been closed";
+    else if (e->process != getpid())
+        *why = "this process was forked after the runtime was made: a child makes its own";
+    else if (!pthread_equal(e->owner, pthread_self()))
+        *why = "the runtime belongs to another thread";
+    else if (e->rt->in_alloc)
+        *why = "not from inside the host's allocator";
+    else if (e->inside > 0 && !inside)
+        *why = "not from inside a callback";
+    else if (e->rt->sched.running && !inside)
+        *why = "not from inside a task";
+    else if (e->rt->loop.in_turn && !inside)
+        *why = "not from inside leat_free, which runs the loop";
+    else
+        return true;
+    return false;
+}
+
+void runtime_set_error(struct leat_error *err, const char *kind, const char *message)
+{
+    if (!err)
+        return;
+    snprintf(err->kind, sizeof err->kind, "%s", kind);
+    snprintf(err->message, sizeof err->message, "%s", message);
+}
+
+/* A __tostring of a script's may run in there, and in a host's state call what the host gave it:
+ * that is inside a callback, too. */
+bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    lua_State *L = r->rt.L;
+    limit_outside(&r->limit);
+    struct embed *e = r->rt.embed;
+    if (e)
+        e->inside++;
+    int rc = lua_cpcall(L, fn, arg);
+    if (e)
+        e->inside--;
+    if (rc == 0)
+        return true;
+    const char *text = lua_tostring(L, -1);
+    /* Where a compiler or a module ran out of it, Lua raises its message again as a plain error. */
+    bool memory = rc == LUA_ERRMEM || (text && strcmp(text, "not enough memory") == 0);
+    r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
+    /* A line that does not compile is quoted, and a key may stand in it. */
+    redact_words(r->error_text, sizeof r->error_text, text ? text : "an error without a text");
+    lua_pop(L, 1);
+    if (memory && r->rt.sched.loop)
+        sched_collect(&r->rt.sched); /* what the scripts have left may be all that is in the way */
+    return false;
+}
+
+bool runtime_protected_again(leat_runtime *r, lua_CFunction fn, void *arg)
+{
+    return runtime_protected(r, fn, arg) ||
+           (r->error_kind == ERR_MEMORY && runtime_protected(r, fn, arg));
+}
+
+const char *runtime_error_text(leat_runtime *r, const char **kind)
+{
+    if (r->error_kind == ERR_MEMORY)
+        *kind = "memory";
+    return r->error_text;
+}
+
+void runtime_push_globals(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_GLOBALS);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, LUA_GLOBALSINDEX);
+    }
+}
+
+void runtime_push_chunk_globals(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CHUNK_GLOBALS);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        runtime_push_globals(L);
+    }
+}
