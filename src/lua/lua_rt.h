@@ -77,7 +77,7 @@ void rt_seed(struct rt *rt, uint64_t seed);
 /* A C function for Lua: a table of gauges and counters. */
 int rt_push_stats(lua_State *L);
 
-/* Pushes the table of C functions, which the Lua side wraps.; lua_serve.c. */
+/* Pushes the table of C functions, which the Lua side wraps. */
 int lua_open_serve(lua_State *L, struct rt *rt);
 /* Closes every server of the runtime at once (used by the runtime's close). */
 void lua_serve_close_all(struct rt *rt);
