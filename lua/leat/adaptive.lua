@@ -184,8 +184,8 @@ function Adaptive:call(fn, ...)
 end
 
 --- How the limit has changed; the first entry is its start, the last thousand are kept.
----@return table list of {at (leat.now), limit, reason}: "start", "slow start", "increase", or why it was cut:
----"429", "503", "timeout", or what `classify` said
+---@return leat.limit_change[] list of {at (leat.now), limit, reason}: "start", "slow start", "increase", or
+---why it was cut: "429", "503", "timeout", or what `classify` said
 --- ```lua
 --- local slots = leat.adaptive { start = 4 }
 --- slots:call(function() return nil, leat.error { kind = "timeout", message = "too slow" } end)
@@ -202,7 +202,7 @@ local ROWS = {
 }
 
 --- A policy that lets as many calls run at once as the service takes. Works with any function.
----@param opts? table
+---@param opts? leat.adaptive_options
 ---
 --- * `min` (1), `start` (5), `max` (20): the limit's bounds and its beginning.
 --- * The limit is doubled after each round (as many successes as the limit) until the first sign of
@@ -219,7 +219,7 @@ local ROWS = {
 --- * `classify(value, err)` returns "success", a word that says why to slow down, or nil for what is a sign
 ---   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither, nor
 ---   is a 429 that no wait helps against (err.retryable is false).
----@return table adaptive with call, history; fields limit, in_flight
+---@return leat.adaptive adaptive with call, history; fields limit, in_flight
 ---
 --- Raises for an unknown option or one of a wrong type.
 --- ```lua

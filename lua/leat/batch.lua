@@ -74,13 +74,14 @@ end
 --- Calls `fn(item, index)` for every item, a batch of them at a time: the next begins `interval` seconds
 --- after the last of the one before has ended.
 ---@param items table|function a list, or an iterator function
----@param opts table|nil size (10), interval (0.5 s); on_batch(n, results) is told of each batch's own
----results; settle (true): false stops at the first failure; journal as for `leat.map`; accept as for
----`leat.pipeline`
+---@param opts leat.batch_options|nil size (10), interval (0.5 s); on_batch(n, results) is told of each
+---batch's own results; settle (true): false stops at the first failure; journal as for `leat.map`; accept
+---as for `leat.pipeline`
 ---@param fn function
----@return table results as from `leat.map` with settle: in the order of the items, with n; a failure stands
----at its place as {ok=false, err=}, a value as {ok=true, value=}. With settle=false the plain values; or nil,
----err as from map
+---@return leat.results|nil results as from `leat.map` with settle: in the order of the items, with n; a
+---failure stands at its place as {ok=false, err=}, a value as {ok=true, value=}. With settle=false the
+---plain values; or nil, err as from map
+---@return leat.error? err
 ---
 --- One slow call holds up its whole batch. `leat.map(items, fn, {limit=10})` starts the next as soon as one
 --- has ended: prefer it where no pause is wanted. No wait after the last batch.

@@ -64,7 +64,7 @@ function Breaker:__tostring()
 end
 
 --- The state of the circuit.
----@return string state "closed", "open" or "half-open"
+---@return "closed"|"open"|"half-open" state "closed", "open" or "half-open"
 --- ```lua
 --- assert(leat.breaker():state() == "closed")
 --- ```
@@ -184,7 +184,7 @@ local ROWS = {
 }
 
 --- A policy that stops calling what does not work. Works with any function.
----@param opts? table
+---@param opts? leat.breaker_options
 ---
 --- * `threshold`: that many failures in a row open the circuit (5, unless failure_rate is given).
 --- * `failure_rate`: or this share of the calls of the last `window` seconds (60), once there were
@@ -197,7 +197,7 @@ local ROWS = {
 ---   invalid, denied, too_large, cancelled, circuit_open, rate_limited, budget, and what waited here in vain
 ---   count as neither.
 --- * `on_change(old, new)` is told of each change of state.
----@return table breaker with call, state; field refused (calls that were)
+---@return leat.breaker breaker with call, state; field refused (calls that were)
 ---
 --- Raises for an unknown option or one of a wrong type.
 --- ```lua

@@ -36,8 +36,8 @@ end
 
 --- Makes an error value, so that a script's own failures travel like leat's: returned as `nil, err`, or
 --- raised with `error(err)`, which means the same at the next task boundary.
----@param fields table kind (one of leat's kinds; default "script"), message, and any other fields
----@return table err
+---@param fields leat.error_fields kind (one of leat's kinds; default "script"), message, and any other fields
+---@return leat.error err
 ---
 --- Raises if `fields` is not a table or names an unknown kind.
 --- ```lua
@@ -77,7 +77,7 @@ end
 
 --- Makes an error value of what a script gave as one.
 ---@param v any
----@return table err `v` itself if it is an error value, else one of kind "script" with `cause`
+---@return leat.error err `v` itself if it is an error value, else one of kind "script" with `cause`
 function M.wrap(v)
     if M.is(v) then
         return v
@@ -99,7 +99,7 @@ end
 --- The error that stands for a raised value where a bug becomes a value (settle).
 ---@param value any what was raised
 ---@param trace? string its traceback
----@return table err of kind "raised"
+---@return leat.error err of kind "raised"
 function M.raised(value, trace)
     return M.new { kind = "raised", message = text_of(value), cause = value, traceback = trace }
 end

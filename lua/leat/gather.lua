@@ -251,10 +251,12 @@ end
 local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
 
 --- Runs a list of functions and tasks at once and waits for all of them.
----@param list table functions and tasks
----@param opts? table settle=true: every slot is {ok=, value=} or {ok=false, err=}; limit=n (alias
---- concurrency): at most n started at a time, beside the tasks, which run already; unbounded by default
----@return table results the functions' first results by index, with n; or nil, err
+---@param list (function|leat.task)[] functions and tasks
+---@param opts? leat.gather_options settle=true: every slot is {ok=, value=} or {ok=false, err=}; limit=n
+--- (alias concurrency): at most n started at a time, beside the tasks, which run already; unbounded by
+---default
+---@return leat.results|nil results the functions' first results by index, with n; or nil, err
+---@return leat.error? err
 ---
 --- At the first failure the rest are cancelled and waited for; err.partial holds what had finished (if the
 --- failure has a partial of its own, such as a part of a body, that is in err.cause.partial). A bug is
@@ -298,7 +300,7 @@ local MAP = {
 ---@param items table|function a list, or an iterator function that is drawn from as slots free up, in a task
 ---of its own: it may wait (for a queue, a stream, `leat.stdin:lines()`) and holds nothing else up
 ---@param fn function
----@param opts? table
+---@param opts? leat.map_options
 ---
 --- * `limit` (alias `concurrency`; default 100), `settle` as for gather, `on_result(index, value, err)`.
 --- * `journal`: a path, or {path=, key=, config=}. Each item that has ended is on the disk before the next
@@ -306,8 +308,9 @@ local MAP = {
 ---   result is taken from the file (as JSON gives it back), one that failed is. Items are told by their
 ---   content as JSON, or by `key(item, index)`. A file begun with another `config` (any JSON) is refused, and
 ---   one that another process uses. At the first Ctrl-C nothing more is started and what runs may end.
----@return table results by index, with n; or nil, err as from gather; with a journal also of kind "io"
----(reason "locked"), "invalid" (no journal, another config) and "cancelled" (reason "stopping")
+---@return leat.results|nil results by index, with n; or nil, err as from gather; with a journal also of
+---kind "io" (reason "locked"), "invalid" (no journal, another config) and "cancelled" (reason "stopping")
+---@return leat.error? err
 ---
 --- If all results are nil and there is no `on_result`, a warning names fn: its `return` may be missing.
 --- ```lua
@@ -370,10 +373,12 @@ local EACH = { limit = "number", concurrency = "number", journal = true, accept 
 --- Like map, but keeps no results and does not stop at a failure: constant memory over millions of items.
 ---@param items table|function
 ---@param fn function
----@param opts? table limit (alias concurrency; default 100); journal as for map; accept as for leat.pipeline
----@return table counts {ok=, failed=, first_error=, why_failed={{reason=, count=}, ...}}, with a journal also
----resumed (how many of them an earlier run had done; they are not in ok) and interrupted (Ctrl-C has ended it
----early); or nil, err for a journal that cannot be used
+---@param opts? leat.each_options limit (alias concurrency; default 100); journal as for map; accept as for
+---leat.pipeline
+---@return leat.counts|nil counts {ok=, failed=, first_error=, why_failed={{reason=, count=}, ...}}, with a
+---journal also resumed (how many of them an earlier run had done; they are not in ok) and interrupted
+---(Ctrl-C has ended it early); or nil, err for a journal that cannot be used
+---@return leat.error? err
 ---
 --- An item whose result is a response that is not ok has failed (kind "http"), unless `accept` allows it. A
 --- bug is raised. A journal takes 50 bytes of memory for an item.
@@ -486,8 +491,8 @@ end
 --- Calls `fn(item, index)` for every item; iterates over the results in the order in which they arrive.
 ---@param items table|function
 ---@param fn function
----@param opts? table limit (alias concurrency; default 100)
----@return function iterator of index, value, err; has close()
+---@param opts? leat.as_completed_options limit (alias concurrency; default 100)
+---@return leat.as_completed iterator of index, value, err; has close()
 ---
 --- After a `break` what is left runs until close(), or until the task that opened it ends. A bug is raised.
 --- Several tasks may share it: each result goes to one of them.
@@ -513,8 +518,9 @@ function M.as_completed(items, fn, opts)
 end
 
 --- The first success of several; the others are cancelled and waited for.
----@param list table functions and tasks
+---@param list (function|leat.task)[] functions and tasks
 ---@return any value the winner's first result; or nil, err with err.causes by index when all failed
+---@return leat.error? err
 ---
 --- Ignores failures, never bugs: a bug is raised. A response is a success, whatever its status: let the
 --- requests of a race fail by expect="2xx".
@@ -560,7 +566,8 @@ Nursery.__index = Nursery
 
 --- Starts `fn(...)` as a member of the group. Where one has failed already it is cancelled before it begins.
 ---@param fn function
----@return table task
+---@param ... any its arguments
+---@return leat.task task
 function Nursery:spawn(fn, ...)
     check.own(self, Nursery, "g:spawn")
     if not self.group then
@@ -604,7 +611,7 @@ local function first_failure(g)
 end
 
 --- Runs `fn(g)`; what it starts with `g:spawn(fn, ...)` ends before group returns.
----@param fn function
+---@param fn fun(g: leat.group): ...
 ---@return any ... fn's values; or nil, err of the first failure, the others having been cancelled
 ---
 --- `g:cancel([reason])` cancels what g has started, not fn itself. A bug is raised.

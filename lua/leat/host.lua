@@ -35,7 +35,7 @@ end
 --- Starts `fn(...)` as a task that goes on by leat.step. For a host's Lua state (leat.so).
 ---@param fn function
 ---@param ... any its arguments
----@return table task with status, cancel, name, id; `await` inside other tasks; and result
+---@return leat.task task with status, cancel, name, id; `await` inside other tasks; and result
 ---
 --- `task:result()`, once its status is ok, failed, raised or cancelled: its values, or nil, err; a bug is
 --- raised again. A bug that nobody awaits is raised by leat.step.
@@ -51,7 +51,8 @@ end
 --- Runs Lua and network for about `budget` seconds, without blocking; for a host's frame. A single stretch of
 --- Lua between two waits is not cut short.
 ---@param budget? number seconds, default 0.002; 0: the least that can be done
----@return string next "ready": there is more to do now; "idle": all tasks wait; "done": there is none
+---@return "ready"|"idle"|"done" next "ready": there is more to do now; "idle": all tasks wait; "done":
+---there is none
 ---
 --- Raises inside a task, and what a task of leat.start has raised and nobody awaits.
 --- ```lua

@@ -168,9 +168,9 @@ function methods:header_values(name)
 end
 
 --- The body as JSON.
----@param opts? table as json.decode takes them
+---@param opts? leat.decode_options as json.decode takes them
 ---@return any value
----@return table? err kind "invalid" if it is not JSON; "protocol" (reason "decode") if the body is in an
+---@return leat.error? err kind "invalid" if it is not JSON; "protocol" (reason "decode") if the body is in an
 ---encoding that is not known here
 --- ```lua
 --- local res = assert(request { url = url .. "/echo", json = { n = 1 } })
@@ -373,7 +373,7 @@ local function perform(spec, client, method, url)
 end
 
 --- One HTTP exchange, waited for.
----@param target string|table a URL, or a table of options:
+---@param target string|leat.request_options a URL, or a table of options:
 ---
 --- * `url` http or https. `query` {name=value} is added to it (a list repeats the name; {{name, value}, ...}
 ---   keeps an order).
@@ -416,7 +416,7 @@ end
 --- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a
 ---   look-up; the name stays what it is for TLS and the Host header.
 ---@return leat.response|nil res whatever its status, unless `expect` says which are a success
----@return table? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ...
+---@return leat.error? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ...
 ---cannot be sent), timeout (err.phase, err.limit), connect, dns, tls, closed (reason "reset" or "truncated"),
 ---protocol, too_large, denied, memory; with err.url, err.retryable, err.elapsed, err.attempts, err.idempotent
 ---(false if sending the request again may do harm), and err.partial if a part of the body came
@@ -498,13 +498,13 @@ end
 
 --- Requests with defaults in common. Methods: get, post, put, patch, delete, head (url, options), and
 --- request (like leat.request).
----@param options table any option of `request` but url, method, the body, stream and sink; `cookies` true:
----they are kept, and sent back where they belong (RFC 6265), for as long as the client lives; and `base_url`:
----a relative URL is taken to lie beneath it ("chat" with "https://host/v1", slash or not, is
----"https://host/v1/chat"; "/chat" is "https://host/chat", by RFC 3986). An option of the request itself wins,
----header by header and timeout by timeout; queries are joined.
+---@param options leat.client_options any option of `request` but url, method, the body, stream and sink;
+---`cookies` true: they are kept, and sent back where they belong (RFC 6265), for as long as the client
+---lives; and `base_url`: a relative URL is taken to lie beneath it ("chat" with "https://host/v1", slash or
+---not, is "https://host/v1/chat"; "/chat" is "https://host/chat", by RFC 3986). An option of the request
+---itself wins, header by header and timeout by timeout; queries are joined.
 ---@return leat.client|nil client
----@return table? err kind "invalid" if base_url or a header cannot be sent
+---@return leat.error? err kind "invalid" if base_url or a header cannot be sent
 ---
 --- With a base_url, the client's headers and auth go to its origin only: a URL that leads elsewhere gets
 --- none of them. Raises for an unknown option or one of a wrong type.
@@ -589,9 +589,9 @@ end
 
 --- A request with this client's defaults: get, post, put, patch, delete or head.
 ---@param url string within base_url, if there is one
----@param options? table as for `request`, without url and method
+---@param options? leat.call_options as for `request`, without url and method
 ---@return leat.response|nil res
----@return table? err
+---@return leat.error? err
 --- ```lua
 --- local api = assert(leat.client { base_url = url, timeout = 5 })
 --- assert(api:get("ok").body == "ok\n")
@@ -605,9 +605,9 @@ end
 -- Client:head is made above.
 
 --- Any request with this client's defaults.
----@param target string|table as for `request`
+---@param target string|leat.request_options as for `request`
 ---@return leat.response|nil res
----@return table? err
+---@return leat.error? err
 --- ```lua
 --- local api = assert(leat.client { base_url = url })
 --- assert(api:request { url = "echo", method = "OPTIONS" }:json().method == "OPTIONS")

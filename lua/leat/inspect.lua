@@ -286,8 +286,8 @@ end
 --- length, what is large left out. A table with a __tostring is shown by it; a response by its status,
 --- type, size, time and the head of its body.
 ---@param value any
----@param opts? table depth (6), width in columns (80), max_items a level (100), max_string in bytes (400),
----max_bytes of the whole, about (20,000); colors=true for a terminal
+---@param opts? leat.inspect_options depth (6), width in columns (80), max_items a level (100), max_string
+---in bytes (400), max_bytes of the whole, about (20,000); colors=true for a terminal
 ---@return string text
 ---
 --- Raises for an option that it does not know.

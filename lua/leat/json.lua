@@ -45,10 +45,10 @@ M.null = core.null
 --- without `response`. Other tables are read raw: metatables do not matter. Strings must be UTF-8. Numbers
 --- come out exact, in as few digits as read back the same.
 ---@param value any
----@param opts? table sorted=true (keys in byte order, as they always are under a seed or virtual time),
----indent=n (spaces a level, 0 to 16), max_depth=n (512; at most 1000)
+---@param opts? leat.encode_options sorted=true (keys in byte order, as they always are under a seed or
+---virtual time), indent=n (spaces a level, 0 to 16), max_depth=n (512; at most 1000)
 ---@return string|nil text
----@return table? err
+---@return leat.error? err
 ---kind "invalid", with the place of what JSON cannot hold: a function, NaN, a list with holes, mixed
 ---keys, a cycle, text that is not UTF-8; "too_large" over 256 MiB
 ---
@@ -66,13 +66,13 @@ end
 --- The value of a JSON text, strictly by RFC 8259. Whole numbers are exact to 2^53 either way. An empty
 --- array is marked, so that encode writes `[]` again. Of a repeated key the last value counts.
 ---@param text string
----@param opts? table big="string" hands numbers that a Lua number cannot hold over as text (whole ones
----over 2^53, and those that would be infinite); surrogates: what half a surrogate pair becomes, such as
----`\ud83d` where a text was cut: "replace": U+FFFD, "keep": three bytes that are not UTF-8, so that it can be
----joined with its other half, "strict" (the default): an error; max_depth=n (512; at most 1000);
+---@param opts? leat.decode_options big="string" hands numbers that a Lua number cannot hold over as text
+---(whole ones over 2^53, and those that would be infinite); surrogates: what half a surrogate pair becomes,
+---such as `\ud83d` where a text was cut: "replace": U+FFFD, "keep": three bytes that are not UTF-8, so that
+---it can be joined with its other half, "strict" (the default): an error; max_depth=n (512; at most 1000);
 ---builder="cjson" lets lua-cjson build the value where that loses nothing (the result is the same, slower)
 ---@return any value nil only beside an err: the text `null` gives json.null
----@return table? err
+---@return leat.error? err
 ---kind "invalid"; its message has line, column and byte, and err.offset the byte, counted from 1
 ---
 --- Raises if `text` is not a string, or for an option that it does not know.

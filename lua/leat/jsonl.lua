@@ -12,9 +12,10 @@ local READ = { max_line = "number", on_error = true }
 --- Iterates over the values of a file of JSON lines. Nothing is read before it is asked for; blank lines,
 --- CRLF and a byte order mark are fine.
 ---@param path string a file, or "-" for standard input
----@param opts? table on_error(err, text): told of each bad line, and the reading goes on; max_line (16 MiB)
----@return function|nil iterator of value, line; a null is json.null
----@return table? err kind "io": the file cannot be opened
+---@param opts? leat.jsonl_read_options on_error(err, text): told of each bad line, and the reading goes on;
+---max_line (16 MiB)
+---@return (fun(): any, integer)|nil iterator of value, line; a null is json.null
+---@return leat.error? err kind "io": the file cannot be opened
 ---
 --- A bad line raises an err of kind "invalid", with `file` and `line`, unless there is an on_error.
 --- ```lua
@@ -76,7 +77,7 @@ Writer.__index = Writer
 --- Adds a value as a line.
 ---@param value any what json.encode takes
 ---@return true|nil
----@return table? err kind "invalid" (no JSON; nothing is written), "io" (reason "disk_full" and others)
+---@return leat.error? err kind "invalid" (no JSON; nothing is written), "io" (reason "disk_full" and others)
 ---
 --- The line is written at once, while the script goes on. It is in the file however the program ends (an
 --- error, os.exit, Ctrl-C, a limit; all but kill -9), also if the writer is not closed. After `flush` or
@@ -103,7 +104,7 @@ end
 
 --- Waits until everything that was written so far is on the disk.
 ---@return true|nil
----@return table? err kind "io"
+---@return leat.error? err kind "io"
 --- ```lua
 --- local path = os.tmpname()
 --- local out = assert(leat.jsonl.writer(path))
@@ -118,7 +119,7 @@ end
 
 --- Flushes and closes. A second time does nothing.
 ---@return true|nil
----@return table? err kind "io"
+---@return leat.error? err kind "io"
 --- ```lua
 --- local path = os.tmpname()
 --- local out = assert(leat.jsonl.writer(path))
@@ -133,10 +134,10 @@ local WRITE = { append = "boolean", sync = "boolean" }
 
 --- Opens a file for JSON lines. Any number of tasks may write; a line is never torn, by a cancel neither.
 ---@param path string a file, or "-" for standard output
----@param opts? table append=true: keeps what is there (else the file is emptied); sync=true: a write returns
----when its line is on the disk
----@return table|nil writer with write, flush, close
----@return table? err kind "io"
+---@param opts? leat.jsonl_writer_options append=true: keeps what is there (else the file is emptied);
+---sync=true: a write returns when its line is on the disk
+---@return leat.writer|nil writer with write, flush, close
+---@return leat.error? err kind "io"
 --- ```lua
 --- local path = os.tmpname()
 --- local out = assert(leat.jsonl.writer(path, { append = true }))

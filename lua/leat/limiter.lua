@@ -65,10 +65,10 @@ end
 local RESERVE = { requests = "number", tokens = "number", max_wait = "number" }
 
 --- Waits until a call may be made.
----@param what? table requests (1), tokens (0: what the call is expected to use), max_wait (s)
----@return table|nil reservation with settle(tokens), cancel
----@return table? err kind "rate_limited" with err.retry_after (s), at once, if the turn would come after the
----deadline of the task, or later than max_wait
+---@param what? leat.reserve_options requests (1), tokens (0: what the call is expected to use), max_wait (s)
+---@return leat.reservation|nil reservation with settle(tokens), cancel
+---@return leat.error? err kind "rate_limited" with err.retry_after (s), at once, if the turn would come
+---after the deadline of the task, or later than max_wait
 ---
 --- More tokens than the burst holds do not wait for ever: they go when nothing is owed, and those behind wait
 --- for longer. Who is cancelled while waiting leaves no gap.
@@ -171,7 +171,7 @@ end
 local SET = { rpm = "number", rps = "number", tpm = "number", burst = "number", token_burst = "number" }
 
 --- Changes rates under way; those who wait are served by the new ones.
----@param opts table rpm (or rps), tpm, burst, token_burst; what is not named stays. math.huge: no limit
+---@param opts leat.rates rpm (or rps), tpm, burst, token_burst; what is not named stays. math.huge: no limit
 --- ```lua
 --- local limiter = leat.limiter { rpm = 60 }
 --- limiter:set { rpm = 600 }
@@ -184,7 +184,7 @@ end
 
 --- Learns the rate from the headers of a response: x-ratelimit-limit-requests, -remaining-requests and
 --- -reset-requests, and the same of tokens. It also knows Anthropic's names for them.
----@param headers table of a response
+---@param headers table<string, string> of a response
 ---@return boolean learned true if they name a limit, or what is left of it
 ---
 --- The reset tells the unit: a limit of 20 that is reset after at most one second is 20 a second. Without a
@@ -247,8 +247,8 @@ function Limiter:_learn(headers, url)
 end
 
 --- How it stands.
----@return table stats rpm, tpm (math.huge: no limit), waiting (calls), reserved (tokens not yet settled),
----free_requests, free_tokens (what may pass at once)
+---@return leat.limiter_stats stats rpm, tpm (math.huge: no limit), waiting (calls), reserved (tokens not
+---yet settled), free_requests, free_tokens (what may pass at once)
 --- ```lua
 --- assert(leat.limiter({ rpm = 60 }):stats().waiting == 0)
 --- ```
@@ -267,7 +267,7 @@ local ROWS = {
 }
 
 --- A policy that keeps to a rate. Works with any function.
----@param opts? table
+---@param opts? leat.limiter_options
 ---
 --- * `rpm` requests per minute (or `rps`, per second), `tpm` tokens per minute; no limit unless said.
 --- * `burst`, `token_burst`: how much may pass at once after a pause; what comes in a second unless said, at
@@ -277,7 +277,7 @@ local ROWS = {
 ---   `usage(value, second)` returns what it has used, from what it returned, or nil. A number that cannot be
 ---   right (negative, or over a hundred million) is ignored, with one warning.
 --- * `learn` false: ignores the headers of the responses.
----@return table limiter with call, reserve, set, learn, stats
+---@return leat.limiter limiter with call, reserve, set, learn, stats
 ---
 --- Raises for an unknown option, one of a wrong type, and a rate of 0 or less.
 --- ```lua

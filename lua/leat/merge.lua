@@ -275,13 +275,13 @@ end
 local OPTIONS = { limit = "number", concurrency = "number", on_error = true }
 
 --- Reads many sources at once; iterates over their items in the order in which they come.
----@param sources table of sources by any key: iterator functions, streamed responses (read as events, lines
----or chunks by their content-type), queues; or a list or iterator of items, if `open` is given
+---@param sources table|function of sources by any key: iterator functions, streamed responses (read as
+---events, lines or chunks by their content-type), queues; or a list or iterator of items, if `open` is given
 ---@param open? function `open(item, index)` gives the source of an item, or nil, err
----@param opts? table limit (alias concurrency): at most that many sources open at a time (100 with `open`);
----on_error: "raise" (default) the error of a source that breaks, with err.key; "skip" it and go on; or a
----function of err, key
----@return function iterator of item, key; has close(), and the fields broken (a count) and first_error
+---@param opts? leat.merge_options limit (alias concurrency): at most that many sources open at a time (100
+---with `open`); on_error: "raise" (default) the error of a source that breaks, with err.key; "skip" it and
+---go on; or a function of err, key
+---@return leat.merge iterator of item, key; has close(), and the fields broken (a count) and first_error
 ---
 --- A source has broken when it gives nil, err or raises a Leat error, or when open does; a bug is raised in
 --- any case. Nothing is read ahead but a few items in all, so slow use holds the sources back; a fast source

@@ -192,13 +192,13 @@ end
 
 --- Asks for a chat completion.
 ---@param prompt string|table a prompt, a list of messages, or {messages={...}, ...}
----@param opts? table timeout, headers; everything else (tools, response_format, temperature ...) is sent
----as it is
+---@param opts? leat.chat_options timeout, headers; everything else (tools, response_format, temperature
+---...) is sent as it is
 ---@return string|nil text of the first choice; "" if there is none, as where only tools are called
----@return table reply the decoded answer; or the err. Kinds: http (the server's words in err.message;
----err.status, err.code, err.type, err.param, err.retry_after, err.retryable; err.body: the beginning of its
----answer), protocol (the answer is not a completion; err.reason "not_json", "html_page" or "bad_answer"), and
----those of request
+---@return leat.reply|leat.error reply the decoded answer; or the err. Kinds: http (the server's words in
+---err.message; err.status, err.code, err.type, err.param, err.retry_after, err.retryable; err.body: the
+---beginning of its answer), protocol (the answer is not a completion; err.reason "not_json", "html_page" or
+---"bad_answer"), and those of request
 ---
 --- An error in an answer with status 200 is an error too (err.reason "error_in_answer"). Its err.status is
 --- the one that the answer states. Without one it is not retried. err.partial then holds the whole text of
@@ -227,10 +227,10 @@ end
 --- Asks for a chat completion that comes piece by piece. Returns when the first piece is in; until then a
 --- failure is tried again as by `chat`, later never.
 ---@param prompt string|table as for chat
----@param opts? table as for chat
----@return function|nil stream iterator of strings; has close(), and at the end usage, finish_reason and reply
----(what `chat` would have returned: pieces are put together by field, tool calls by index and id)
----@return table? err as from chat
+---@param opts? leat.chat_options as for chat
+---@return leat.chat_stream|nil stream iterator of strings; has close(), and at the end usage, finish_reason
+---and reply (what `chat` would have returned: pieces are put together by field, tool calls by index and id)
+---@return leat.error? err as from chat
 ---
 --- The iterator raises where the stream breaks: err.kind "http" for an error that the server sends in it,
 --- "protocol" for data that begins as JSON and is not (err.partial holds it), "closed" (reason "truncated")
@@ -290,11 +290,12 @@ function M.post(self, path, body, options)
 end
 
 --- Asks for embeddings.
----@param input string|table a text, or a list of texts
----@param opts? table as for chat; model is mostly another one here
----@return table|nil vector a list of numbers, or for a list of texts a list of vectors in its order
----@return table reply or the err, as from chat; "protocol" too if the answer does not have one vector for
----each text
+---@param input string|string[] a text, or a list of texts
+---@param opts? leat.chat_options as for chat; model is mostly another one here
+---@return number[]|number[][]|nil vector a list of numbers, or for a list of texts a list of vectors in its
+---order
+---@return leat.reply|leat.error reply or the err, as from chat; "protocol" too if the answer does not have
+---one vector for each text
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
@@ -324,7 +325,7 @@ end
 
 --- The models on offer.
 ---@return string[]|nil ids
----@return table reply or the err, as from chat
+---@return leat.reply|leat.error reply or the err, as from chat
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test" }
@@ -350,7 +351,7 @@ local ROWS = {
 }
 
 --- A client of the OpenAI API, or of a server that speaks like it.
----@param opts? table
+---@param opts? leat.openai_options
 ---
 --- * `base_url` (OPENAI_BASE_URL, or https://api.openai.com/v1); a query in it is sent with each request.
 ---   `api_key` (OPENAI_API_KEY); without one no key is sent. `model` (OPENAI_MODEL). Of the first two the
@@ -359,8 +360,8 @@ local ROWS = {
 ---   there goes before the environment, too.
 --- * `retry`: options of leat.retry, or one of its objects, or false. Unless said 3 attempts. It does not
 ---   hold within leat.retry and leat.pipeline: theirs is the only one there.
----@return table|nil ai with chat, stream, embed, models; nil only beside an err
----@return table? err kind "io" (a file that the environment names), "invalid" (base_url)
+---@return leat.openai|nil ai with chat, stream, embed, models; nil only beside an err
+---@return leat.error? err kind "io" (a file that the environment names), "invalid" (base_url)
 ---
 --- The key appears in no error. Raises for an unknown option or one of a wrong type.
 --- ```lua

@@ -48,7 +48,7 @@ function Pipeline:call(fn, ...)
 end
 
 --- What all runs and calls so far have come to.
----@return table stats
+---@return leat.stats stats
 ---
 --- * items, and of these ok, failed, skipped (never called: the circuit was open, the time was up, or it was
 ---   interrupted); calls, and of these retried (not the first of their item); in_flight. An item may make
@@ -95,9 +95,11 @@ end
 --- a slot for it; one that waits for its next attempt holds none.
 ---@param items table|function a list, or an iterator function
 ---@param fn function
----@return table results fn's first results by index, with n (the number of items); and `errors`: the err of
----each item that has none, by index too. So item i has succeeded if results.errors[i] is nil
----@return table stats of this run, as from pipe:stats; and interrupted: Ctrl-C has ended it early
+---@return leat.pipeline_results|nil results fn's first results by index, with n (the number of items); and
+---`errors`: the err of each item that has none, by index too. So item i has succeeded if results.errors[i]
+---is nil
+---@return leat.stats|leat.error stats of this run, as from pipe:stats; and interrupted: Ctrl-C has ended it
+---early
 ---
 --- An item whose result is a response that is not ok after all attempts has failed, unless the pipeline's
 --- `accept` allows it: its err has kind "http", status, response, and body (its beginning). If all results
@@ -124,7 +126,8 @@ end
 --- journal). What becomes of them is for fn, and for the pipeline's `on_result`.
 ---@param items table|function a list, or an iterator function
 ---@param fn function
----@return table stats as from run
+---@return leat.stats|nil stats as from run
+---@return leat.error? err
 --- ```lua
 --- local sum, i = 0, 0
 --- local pipe = leat.pipeline { concurrency = 10, on_result = function(_, value) sum = sum + value end }
@@ -201,7 +204,7 @@ local ROWS = {
 --- A pipeline: policies that every item goes through, always in this order: deadline, retry, breaker, rate,
 --- a slot, timeout, call. So a wait for the next attempt holds no slot, and what the breaker refuses costs
 --- nothing of the rate.
----@param opts? table
+---@param opts? leat.pipeline_options
 ---
 --- * `concurrency`: slots, a number (5), "adaptive", {min, start, max}, or an object of leat.adaptive. Where
 ---   the service limits the rate, calls start evenly after the first refusals, with a number too.
@@ -220,7 +223,7 @@ local ROWS = {
 --- * `on_result(index, value, err, item)` is told of each item as it ends.
 --- * `journal`: what has ended is on the disk and is not called again, as for leat.map.
 --- * `price` {prompt=, completion=} of a million tokens: stats then has the cost.
----@return table pipeline with run, each, call, stats
+---@return leat.pipeline pipeline with run, each, call, stats
 ---
 --- What retries by itself (leat.openai) does not within. Raises for an unknown option or a wrong one. If no
 --- item of its runs has succeeded at the end of a script, the `leat` program says so, and ends with status 4.

@@ -236,7 +236,7 @@ local ROWS = {
 
 --- A policy that tries again. Works with any function; around others it is the outermost:
 --- `retry:call(breaker.call, breaker, fn, ...)`.
----@param opts? table
+---@param opts? leat.retry_options
 ---
 --- * `attempts`: the calls in all (3).
 --- * `base` (1 s), `factor` (2), `max` (60 s): after attempt n the wait is a random part of
@@ -264,7 +264,7 @@ local ROWS = {
 ---   fails: err.reason is "retry_budget". It does not act while most calls succeed in the end. A 429 with a
 ---   hint costs nothing. false: no limit.
 --- * `on_retry(attempt, err_or_response, delay)` is told before each wait.
----@return table retry with call; fields calls, retries
+---@return leat.retry retry with call; fields calls, retries
 ---
 --- No wait after the last attempt, and none that would end past the deadline of the task. Raises for an
 --- unknown option or one of a wrong type.

@@ -34,7 +34,7 @@ end
 
 --- The request's body as JSON.
 ---@return any value nil only beside an err
----@return table? err kind "invalid"
+---@return leat.error? err kind "invalid"
 function Request:json()
     own_request(self, "json")
     return json.decode(self.body)
@@ -47,7 +47,7 @@ Stream.__index = Stream
 --- Sends a piece of the body. Waits while more than 256 KiB are unsent, until the client has read on.
 ---@param chunk string
 ---@return true|nil
----@return table? err kind "closed": the client went away; "too_large": a piece over 64 MiB
+---@return leat.error? err kind "closed": the client went away; "too_large": a piece over 64 MiB
 function Stream:write(chunk)
     check.own(self, Stream, "stream:write")
     return await(self.request:write_start(chunk))
@@ -103,10 +103,10 @@ local function answer(req, res)
 end
 
 --- Answers now, before the handler returns; what it returns then is ignored.
----@param res table status (200), headers (name to value, or to a list of values), body or json
----@return true|table|nil answered true; without body and json a stream with write(chunk), close, abort
----@return table? err kind "invalid" for a header with a line end; "too_large" where the headers, with those
---- of the request, are over 31 KiB; "closed": the client went away
+---@param res leat.respond_options status (200), headers (name to value, or to a list of values), body or json
+---@return true|leat.stream|nil answered true; without body and json a stream with write(chunk), close, abort
+---@return leat.error? err kind "invalid" for a header with a line end; "too_large" where the headers, with
+--- those of the request, are over 31 KiB; "closed": the client went away
 ---
 --- Raises when the request has its response already. Content-Length and the other headers of framing are
 --- the server's own: they are left out.
@@ -337,7 +337,7 @@ end
 
 --- Gauges and counters: connections, active and waiting requests; accepted connections, requests, and
 --- gone (requests whose client went away before it had its response).
----@return table
+---@return leat.server_stats
 function Server:stats()
     check.own(self, Server, "server:stats")
     return self.core:gauges()
@@ -358,13 +358,13 @@ local SERVE = { port = "number", host = "string", handler = true, max_body = "nu
     name = "string" }
 
 --- Starts an HTTP/1.1 server; each request is a task of its own, below the running task.
----@param opts table handler(req) (required), port (0: a free one), host ("127.0.0.1"; an IP address or
---- "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), timeout (s, default 120: how
---- long a client may take for the head of its next request, or move nothing else; in each such time a body
---- must bring at least 500 bytes a second), name (for messages). With all descriptors taken, the connection
---- that has been idle for longest makes room for a new one
----@return table|nil server url, port, host; close([grace]), stats()
----@return table? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host
+---@param opts leat.serve_options handler(req) (required), port (0: a free one), host ("127.0.0.1"; an IP
+--- address or "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), timeout (s,
+--- default 120: how long a client may take for the head of its next request, or move nothing else; in each
+--- such time a body must bring at least 500 bytes a second), name (for messages). With all descriptors
+--- taken, the connection that has been idle for longest makes room for a new one
+---@return leat.server|nil server url, port, host; close([grace]), stats()
+---@return leat.error? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host
 ---
 --- `req` has method, path (decoded), query (name to value), query_string, target, headers (any case), body,
 --- remote, version; json(), header_values(name), respond(res). The handler may wait. It returns a table
@@ -413,9 +413,11 @@ local SIMULATE = { handler = true, max_body = "number", name = "string" }
 --- through queues, limits, redirects, decoding and streams, and end at a handler as `serve` takes it. With
 --- `leat --virtual-time` an outage of half an hour is a test of milliseconds, and a seed repeats it exactly.
 ---@param base_url string "https://api.example.com": scheme and host, perhaps a port, and no path
----@param handler function|table handler(req), as for serve; or options: handler, max_body, name
----@return table|nil server url; close([grace]), stats(), as of serve
----@return table? err kind "invalid" for a URL that cannot be, or that is simulated already (reason "in_use")
+---@param handler function|leat.simulate_options handler(req), as for serve; or options: handler, max_body,
+---name
+---@return leat.server|nil server url; close([grace]), stats(), as of serve
+---@return leat.error? err kind "invalid" for a URL that cannot be, or that is simulated already (reason
+---"in_use")
 ---
 --- Requests only find it while it is open; after that they meet the network again, or, under virtual time,
 --- fail with kind "denied". No name is looked up, no connection made, no certificate checked, no cookie

@@ -27,7 +27,7 @@ end
 ---left, n: up to n bytes as soon as there are any
 ---@param max_bytes? integer the longest line (16 MiB) or text (256 MiB) accepted
 ---@return string|nil data nil at the end; for "a" the empty string
----@return table? err kind "too_large": the line was longer (it is skipped, the next read goes on behind
+---@return leat.error? err kind "too_large": the line was longer (it is skipped, the next read goes on behind
 ---it); kind "io"
 ---
 --- Raises if another task is reading. A last line without a line end counts as a line.

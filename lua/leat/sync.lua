@@ -19,7 +19,8 @@ local wait_start, close, give = Event._wait_start, Queue.close, Semaphore._give
 
 --- A counting semaphore; those who wait are served first come, first served.
 ---@param n integer permits, 0 or more
----@return table sem with `with`, acquire, try_acquire, release, resize; fields limit, available, waiting
+---@return leat.semaphore sem with `with`, acquire, try_acquire, release, resize; fields limit, available,
+---waiting
 --- ```lua
 --- local sem = semaphore(1)
 --- assert(sem:with(function() return sem.available end) == 0)
@@ -58,7 +59,8 @@ end
 
 --- Takes a permit, waiting for it. It belongs to nobody: any task may release it.
 ---@param timeout? number seconds
----@return true|nil, table? err nil, err of kind "timeout"
+---@return true|nil done
+---@return leat.error? err kind "timeout"
 --- ```lua
 --- local sem = semaphore(1)
 --- sem:acquire()
@@ -103,7 +105,7 @@ end
 
 --- A queue between tasks.
 ---@param capacity? integer how many items it holds before `put` waits; unbounded without
----@return table queue with put, get, try_put, try_get, close, iter; fields size, capacity, closed
+---@return leat.queue queue with put, get, try_put, try_get, close, iter; fields size, capacity, closed
 --- ```lua
 --- local q = leat.queue(2)
 --- spawn(function() for i = 1, 5 do q:put(i) end q:close() end)
@@ -116,7 +118,8 @@ M.queue = sync.queue
 --- Adds an item at the end, waiting while the queue is full.
 ---@param item any not nil
 ---@param timeout? number seconds
----@return true|nil, table? err nil, err of kind "timeout", or "closed"
+---@return true|nil done
+---@return leat.error? err kind "timeout", or "closed"
 function Queue:put(item, timeout)
     return await(put_start(self, item, timeout))
 end
@@ -125,6 +128,7 @@ end
 ---@param timeout? number seconds
 ---@return any item nil at the end of a closed and drained queue; nil, err if it was closed with an error,
 --- or of kind "timeout"
+---@return leat.error? err
 function Queue:get(timeout)
     return await(get_start(self, timeout))
 end
@@ -168,7 +172,7 @@ end
 local iterators = setmetatable({}, { __mode = "k" })
 
 --- Iterates over the items until the queue is closed and drained. Raises the error it was closed with.
----@return function iterator
+---@return fun(): any iterator
 ---
 --- A pipeline, map or each that draws from this iterator goes on after the first Ctrl-C until the queue is
 --- closed and empty. So two pipelines that are joined by a queue end in order: the first one starts nothing
@@ -207,7 +211,7 @@ function M._is_fed(items)
 end
 
 --- A flag to wait for.
----@return table event with set, clear, wait([timeout]), is_set
+---@return leat.event event with set, clear, wait([timeout]), is_set
 --- ```lua
 --- local e = leat.event()
 --- spawn(function() e:set() end)
@@ -263,7 +267,8 @@ end
 
 --- Waits until the event is set.
 ---@param timeout? number seconds
----@return true|nil, table? err nil, err of kind "timeout"
+---@return true|nil done
+---@return leat.error? err kind "timeout"
 function Event:wait(timeout)
     return await(wait_start(self, timeout))
 end

@@ -40,7 +40,7 @@ end
 --- Starts `fn(...)` as a child of the running task. It begins when the running task next waits.
 ---@param fn function
 ---@param ... any its arguments
----@return table task with await, cancel, status, name, id
+---@return leat.task task with await, cancel, status, name, id
 ---
 --- A task ends only when its children have ended. A child's failure that nobody awaits becomes the
 --- parent's result; a child's bug cancels the parent at once and is raised there.
@@ -75,8 +75,8 @@ end
 -- task.task_methods:cancel is in C.
 
 --- A word for how the task stands.
----@return string status "new", "ready", "running", "waiting", "joining" (its function has ended, its children
---- have not); and once it has ended "ok", "failed", "raised" (a bug) or "cancelled"
+---@return leat.task_status status "new", "ready", "running", "waiting", "joining" (its function has ended,
+--- its children have not); and once it has ended "ok", "failed", "raised" (a bug) or "cancelled"
 --- ```lua
 --- local t = spawn(sleep, 0)
 --- assert(t:status() == "new" and t:await() and t:status() == "ok")
@@ -85,7 +85,7 @@ end
 
 --- Runs `fn(...)` (or awaits a task) with a limit of `seconds`.
 ---@param seconds number
----@param fn function|table a function, or a task
+---@param fn function|leat.task a function, or a task
 ---@param ... any arguments for the function
 ---@return any ... its values; or nil, err of kind "timeout" (err.limit, err.at)
 ---
@@ -288,8 +288,8 @@ function Tasks:_tell_waits(seconds)
 end
 
 --- What every live task is doing: the answer to "why is it stuck?".
----@return table list of {id, name, status, waiting, detail, since (s), at ("file:line"), parent, member (of a
----gather, a group or the like)}; printable
+---@return leat.task_list list of {id, name, status, waiting, detail, since (s), at ("file:line"), parent,
+---member (of a gather, a group or the like)}; printable
 --- ```lua
 --- local t = spawn(sleep, 5)
 --- sleep(0)
@@ -302,7 +302,7 @@ function M.tasks()
 end
 
 --- Gauges and counters of this runtime: tasks, timers, memory, transfers. For tests and monitoring.
----@return table
+---@return leat.runtime_stats
 --- ```lua
 --- assert(leat.stats().tasks == 1)
 --- ```

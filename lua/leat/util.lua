@@ -25,8 +25,8 @@ M.base64 = {}
 
 --- Base64 of a string of bytes.
 ---@param bytes string
----@param opts? table url=true: the alphabet for URLs and file names; pad=false: no `=` at the end
----(the default with url=true)
+---@param opts? leat.base64_encode_options url=true: the alphabet for URLs and file names; pad=false: no `=`
+---at the end (the default with url=true)
 ---@return string text
 --- ```lua
 --- assert(leat.base64.encode("any carnal pleas") == "YW55IGNhcm5hbCBwbGVhcw==")
@@ -48,9 +48,9 @@ end
 --- The bytes of a base64 text, strictly: no white space, nothing behind the end, no stray bits. Padding
 --- may be left out as a whole.
 ---@param text string
----@param opts? table url=true: the alphabet for URLs and file names
+---@param opts? leat.base64_decode_options url=true: the alphabet for URLs and file names
 ---@return string|nil bytes
----@return table? err kind "invalid"
+---@return leat.error? err kind "invalid"
 --- ```lua
 --- assert(leat.base64.decode("Zm9v") == "foo")
 --- local bytes, err = leat.base64.decode("Zm9v\n")
@@ -69,7 +69,7 @@ end
 
 --- SHA-256 of a string.
 ---@param bytes string
----@param opts? table raw=true: 32 bytes instead of 64 hex digits
+---@param opts? leat.sha256_options raw=true: 32 bytes instead of 64 hex digits
 ---@return string digest
 --- ```lua
 --- assert(leat.sha256("abc"):sub(1, 16) == "ba7816bf8f01cfea")
@@ -84,7 +84,8 @@ local ALGORITHMS = { sha1 = true, sha256 = true, sha384 = true, sha512 = true }
 --- A keyed digest (HMAC), as request signatures use it.
 ---@param key string
 ---@param bytes string
----@param opts? table algorithm="sha256" (or sha1, sha384, sha512); raw=true: bytes instead of hex digits
+---@param opts? leat.hmac_options algorithm="sha256" (or sha1, sha384, sha512); raw=true: bytes instead of
+---hex digits
 ---@return string digest
 --- ```lua
 --- assert(leat.hmac("key", "message"):sub(1, 16) == "6e9ef29b75fffc5b")

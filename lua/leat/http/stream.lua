@@ -48,7 +48,8 @@ end
 --- The next bytes of the body, waiting for them.
 ---@param n? integer so many bytes, fewer only at the end (at most 64 MiB); without it whatever is there
 ---@return string|nil bytes nil at the end
----@return table? err if the stream broke: kinds closed (reason "truncated", "reset"), timeout, protocol ...
+---@return leat.error? err if the stream broke: kinds closed (reason "truncated", "reset"), timeout,
+---protocol ...
 --- ```lua
 --- local res = assert(request { url = url .. "/text?lines=100", stream = true })
 --- assert(res:read(4) == "this" and #res:read() > 0)
@@ -60,7 +61,7 @@ function M.read(self, n)
 end
 
 --- Iterates over the body as it comes, in pieces of any size. Raises if the stream breaks.
----@return function iterator of string
+---@return fun(): string|nil iterator of strings
 --- ```lua
 --- local bytes = 0
 --- local res = assert(request { url = url .. "/text?lines=100", stream = true })
@@ -83,8 +84,8 @@ local function form(self, name, opts)
 end
 
 --- Iterates over the lines of the body (NDJSON, logs), without their LF or CRLF. Raises if the stream breaks.
----@param opts? table max_bytes of a line (8 MiB); a longer one is an error of kind too_large
----@return function iterator of string
+---@param opts? leat.piece_options max_bytes of a line (8 MiB); a longer one is an error of kind too_large
+---@return fun(): string|nil iterator of strings
 ---
 --- A last line without a line end counts where the body ended as it should.
 --- ```lua
@@ -102,8 +103,8 @@ end
 
 --- Iterates over server-sent events: tables with data (string), event ("message" unless named) and id (the
 --- last one that was sent, if any). Raises if the stream breaks.
----@param opts? table max_bytes of an event (8 MiB); a larger one is an error of kind too_large
----@return function iterator of table
+---@param opts? leat.piece_options max_bytes of an event (8 MiB); a larger one is an error of kind too_large
+---@return fun(): leat.sse|nil iterator of events
 ---
 --- Parsed by the letter of the WHATWG HTML standard, section 9.2. So an event that no blank line ended is
 --- none; if the stream ends in one, it is left in `res.incomplete`.
@@ -122,8 +123,8 @@ function M.events(self, opts)
 end
 
 --- The next server-sent event; the form of `events` that does not raise.
----@return table|nil event nil at the end
----@return table? err if the stream broke
+---@return leat.sse|nil event nil at the end
+---@return leat.error? err if the stream broke
 --- ```lua
 --- local res = assert(request { url = url .. "/play", body = "data: one\n\n", stream = true })
 --- assert(res:next_event().data == "one")
@@ -188,8 +189,9 @@ end
 
 --- Calls `fn(event)` for every event and closes the stream at the end, whatever that is.
 ---@param fn function what it returns does not matter, but false: that ends it
----@param opts? table as for events
----@return true|nil, table? err nil, err if the stream broke
+---@param opts? leat.piece_options as for events
+---@return true|nil done
+---@return leat.error? err if the stream broke
 --- ```lua
 --- local res = assert(request { url = url .. "/play", body = "data: 1\n\ndata: 2\n\n", stream = true })
 --- assert(res:each_event(function(event) return event.data ~= "1" end))
@@ -200,8 +202,9 @@ end
 
 --- Calls `fn(line)` for every line and closes the stream at the end, whatever that is.
 ---@param fn function what it returns does not matter, but false: that ends it
----@param opts? table as for lines
----@return true|nil, table? err nil, err if the stream broke
+---@param opts? leat.piece_options as for lines
+---@return true|nil done
+---@return leat.error? err if the stream broke
 --- ```lua
 --- local n = 0
 --- local res = assert(request { url = url .. "/text?lines=3", stream = true })
@@ -213,7 +216,8 @@ end
 
 --- Calls `fn(bytes)` for every piece of the body and closes the stream at the end, whatever that is.
 ---@param fn function what it returns does not matter, but false: that ends it
----@return true|nil, table? err nil, err if the stream broke
+---@return true|nil done
+---@return leat.error? err if the stream broke
 --- ```lua
 --- local n = 0
 --- local res = assert(request { url = url .. "/text?lines=3", stream = true })

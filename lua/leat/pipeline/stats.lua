@@ -196,8 +196,9 @@ end
 
 --- Compares the figures with what they should be. A threshold that is missed is told on standard error, and
 --- the `leat` program then ends with status 3 (if the script itself does well).
----@param thresholds table by name: the least ok, items, rate and success_rate (ok of those that were called),
----the most of any other figure: failed, skipped, retried, calls, tokens, cost, wall, p50, p95, p99 ...
+---@param thresholds leat.thresholds by name: the least ok, items, rate and success_rate (ok of those that
+---were called), the most of any other figure: failed, skipped, retried, calls, tokens, cost, wall, p50,
+---p95, p99 ...
 ---@return boolean met
 ---@return string[] missed a text for each that is missed
 ---

@@ -1,5 +1,6 @@
 -- help() at the prompt and `leat help`: the comments above leat's public functions, read from its own
 -- sources. Internal.
+local annotations = require "leat.repl.annotations"
 local check = require "leat.internal.check"
 local runtime = require "leat.native.runtime"
 local leat = require "leat"
@@ -105,53 +106,39 @@ local function load_all()
     public.response = public.response or entry_at("leat.http", "class response")
 end
 
--- "request(target)" and what it returns.
-local function signature(entry, name)
-    local params, returns = {}, {}
-    for _, line in ipairs(entry.doc) do
-        local param = line:match "^@param ([%w_.]+%??)"
-        local kind, label = line:match "^@return (%S+)%s*([%w_.]*)"
-        if line:find "^@return fun" then
-            kind, label = "function", ""
-        end
-        if param then
-            params[#params + 1] = param:sub(-1) == "?" and "[" .. param:sub(1, -2) .. "]" or param
-        elseif kind then
-            returns[#returns + 1] = label ~= "" and #label > 1 and label or kind
-        end
-    end
-    local call = #params > 0 or #returns > 0
-    return name .. (call and "(" .. table.concat(params, ", ") .. ")" or "")
-        .. (#returns > 0 and " -> " .. table.concat(returns, ", ") or "")
+local function parts_of(entry)
+    entry.parts = entry.parts or annotations.parts(entry.doc)
+    return entry.parts
+end
+
+-- The options of a function are told by its text.
+local function shown_kind(part)
+    return (part.kind:gsub("leat%.[%l%d_]+_options", "table"))
 end
 
 local function text_of(entry, name)
-    local out = { signature(entry, name), "" }
-    for _, line in ipairs(entry.doc) do
-        local param, kind, rest = line:match "^@param ([%w_.]+%??)%s+(%S+)%s*(.*)"
-        if param then
-            line = ("%s (%s)%s"):format(param, kind, rest ~= "" and ": " .. rest or "")
-        elseif line:find "^@return" then
-            line = "returns " .. line:match "^@return%s*(.*)"
-        elseif line:find "^```lua" then
-            line = "example:"
-        elseif line:find "^```" or line:find "^@class" then
-            line = nil
+    local out = { annotations.signature(name, parts_of(entry)), "" }
+    for _, part in ipairs(parts_of(entry)) do
+        local first = part.lines[1] or ""
+        if part.what == "param" then
+            out[#out + 1] = ("  %s%s (%s)%s"):format(part.name, part.optional and "?" or "",
+                shown_kind(part),
+                first ~= "" and ": " .. first or "")
+        elseif part.what == "return" then
+            out[#out + 1] = "  returns " .. part.kind .. (first ~= "" and " " .. first or "")
+        elseif part.what == "example" then
+            out[#out + 1] = "  example:"
         end
-        out[#out + 1] = line and "  " .. line
+        for i = (part.what == "param" or part.what == "return") and 2 or 1, #part.lines do
+            out[#out + 1] = "  " .. part.lines[i]
+        end
     end
     return (table.concat(out, "\n"):gsub("[ \n]+$", "") .. "\n")
 end
 
 local function first_sentence(entry)
-    local words = {}
-    for _, line in ipairs(entry.doc) do
-        if line == "" or line:find "^@" or line:find "^```" then
-            break
-        end
-        words[#words + 1] = line
-    end
-    local text = table.concat(words, " ")
+    local first = parts_of(entry)[1]
+    local text = first.what == "text" and table.concat(first.lines, " "):gsub("%s+$", "") or ""
     local sentence = text:match "^(.-[^%d]%.) " or text
     return #sentence > 84 and sentence:sub(1, 81):gsub("%s+%S*$", "") .. "..." or sentence
 end
@@ -317,6 +304,13 @@ end
 -- The text about one of them: its signature is the first line.
 function M.describe(name)
     return text_of(public[name], name)
+end
+
+-- What is known about one of them: {module, doc, parts}.
+function M.entry(name)
+    load_all()
+    local entry = public[name]
+    return entry and { module = entry.module, doc = entry.doc, parts = parts_of(entry) }
 end
 
 -- The names in backticks in the comment of a public function: the options that it takes, for completion.
