@@ -1,9 +1,9 @@
 #!/bin/bash
-# scripts/deps.sh [build|test|servers|hosts|valgrind|coverage|bench|peers]...
+# scripts/deps.sh [build|docs|test|servers|hosts|valgrind|coverage|bench|peers]...
 #
-# Installs the Debian packages that building (the default), testing (servers: against those of others; hosts:
-# inside of other programs) or benchmarking (peers: beside other clients) needs, and only those that are
-# missing: with nothing missing it needs neither root nor a network.
+# Installs the Debian packages that building (the default), making the reference (docs), testing (servers: against
+# those of others; hosts: inside of other programs) or benchmarking (peers: beside other clients) needs, and only
+# those that are missing: with nothing missing it needs neither root nor a network.
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config ca-certificates libluajit-5.1-dev libuv1-dev
@@ -13,9 +13,10 @@ wanted=$build
 for use in "$@"; do
     case $use in
     build) ;;
+    docs) wanted="$wanted cmark-gfm" ;;
     test)
         wanted="$wanted g++ luajit lua-check curl libnghttp2-dev libsdl2-dev nginx-light"
-        wanted="$wanted nghttp2-server nghttp2-client"
+        wanted="$wanted nghttp2-server nghttp2-client cmark-gfm"
         ;;
     servers) wanted="$wanted h2o caddy" ;;
     hosts) wanted="$wanted neovim love chromium" ;;
@@ -27,7 +28,7 @@ for use in "$@"; do
         command -v node >/dev/null || wanted="$wanted nodejs"
         ;;
     *)
-        echo "usage: scripts/deps.sh [build|test|servers|hosts|valgrind|coverage|bench|peers]..." >&2
+        echo "usage: scripts/deps.sh [build|docs|test|servers|hosts|valgrind|coverage|bench|peers]..." >&2
         exit 2
         ;;
     esac
