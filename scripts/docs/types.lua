@@ -116,6 +116,7 @@
 ---@field on_batch? fun(n: integer, results: table) called with the results of each batch
 ---@field settle? boolean false: stop at the first failure, and return plain values
 ---@field journal? string|leat.journal_options a file that keeps what has ended, so that a later run goes on
+---@field accept? leat.statuses responses that are not ok and no failures either
 
 ---@class leat.journal_options
 ---@field path string the file
