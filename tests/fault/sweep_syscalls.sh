@@ -11,12 +11,14 @@
 #
 #   SWEEP_EVERY=10   only every tenth call, of 16 rows (what tests/fault/test_syscalls.sh does); default: all, of
 #                    64 rows, some 20 minutes
+#   SWEEP_LASTING=1  the n-th call and all of its kind after it; then only the end of the program is judged
 #   LEAT, BUILD      the binary and its build folder; default build/leat
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
 every=${SWEEP_EVERY:-1} most=300
 build=${BUILD:-$(dirname "$LEAT")}
-here=$root/tests/fault/syscalls
+cp -r "$root/tests/fault/syscalls" programs # they stay as they are while the sweep runs
+here=$scratch/programs lasting=${SWEEP_LASTING:+yes}
 kinds="open write sync rename close socket connect accept getaddrinfo send recv read"
 only_program=${1-} only_kind=${2-} only_n=${3-}
 export OPENAI_API_KEY=none OPENAI_MODEL=m
@@ -96,12 +98,13 @@ once() {
     cp sunk sunk_tls
     command_of "$program" "$address"
     if [ "$program" = serve ]; then
-        served "$kind $n" "$kind"
+        served "$kind $n${lasting:+"+"}" "$kind"
         judge
         return
     fi
-    under "$kind $n" "${command[@]}"
+    under "$kind $n${lasting:+"+"}" "${command[@]}"
     judge
+    [ -z "$lasting" ] || return
     mv err err.faulted
     "$LEAT" "$here/check.lua" "$program" "$address" "$kind" faulted $status 2>&1
     kept=$(sed -n 's/.* answers could not be written to answers; they are in \(.*\): append that file to OUT/\1/p' err.faulted)

@@ -66,9 +66,10 @@ void watch_remove(int fd);
 
 /* ---- connections and their steps */
 
-/* STEP_RESET waits until all that was sent has been received. STEP_LINGER says that it is done, and
- * then throws away what still comes until the client leaves. */
-enum step_kind { STEP_SEND, STEP_CLOSE, STEP_RESET, STEP_HANG, STEP_LINGER };
+/* STEP_SPOIL sends bytes past TLS, and closes. STEP_RESET waits until all that was sent has been
+ * received. STEP_LINGER says that it is done, and then throws away what still comes until the
+ * client leaves. */
+enum step_kind { STEP_SEND, STEP_CLOSE, STEP_RESET, STEP_HANG, STEP_LINGER, STEP_SPOIL };
 
 struct step {
     struct step *next;

@@ -206,6 +206,12 @@ static enum played play_end(struct conn *c, const struct step *s)
         }
         conn_reset(c);
         return PLAYED_GONE;
+    case STEP_SPOIL:
+        send(c->fd, "these bytes are no TLS", 22, MSG_NOSIGNAL);
+        if (c->ssl)
+            SSL_set_quiet_shutdown(c->ssl, 1);
+        conn_end(c, false);
+        return PLAYED_GONE;
     case STEP_LINGER:
         if (!c->silent)
             conn_linger(c);

@@ -194,6 +194,13 @@ static void reset_in_body(struct conn *c, const struct request *req)
     step_add(c, STEP_RESET)->wait_ms = 20; /* after the client has read the half */
 }
 
+static void spoil_in_body(struct conn *c, const struct request *req)
+{
+    (void)req;
+    step_printf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of ");
+    step_add(c, STEP_SPOIL);
+}
+
 static void empty_reply(struct conn *c, const struct request *req)
 {
     (void)req;
@@ -493,6 +500,7 @@ static const struct route_row routes[] = {
     {"/drip", drip},
     {"/reset-before-head", reset_before_head},
     {"/reset-in-body", reset_in_body},
+    {"/spoil-in-body", spoil_in_body},
     {"/empty-reply", empty_reply},
     {"/no-length", no_length},
     {"/raw", raw},

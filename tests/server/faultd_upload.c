@@ -86,9 +86,15 @@ static void upload_early(struct conn *c, const struct request *req)
     step_add(c, query_num(req, "linger", 0) ? STEP_LINGER : STEP_CLOSE);
 }
 
+/* Goes away while the body comes: how=reset|close. */
+static void upload_gone(struct conn *c, const struct request *req)
+{
+    char how[16];
+    step_add(c, strcmp(query_str(req, "how", how, sizeof how, "reset"), "reset") == 0 ? STEP_RESET
+                                                                                      : STEP_CLOSE);
+}
+
 const struct route_row upload_routes[] = {
-    {"/upload", upload},
-    {"/continue", upload},
-    {"/upload-early", upload_early},
-    {NULL, NULL},
+    {"/upload", upload},           {"/continue", upload}, {"/upload-early", upload_early},
+    {"/upload-gone", upload_gone}, {NULL, NULL},
 };
