@@ -15,7 +15,8 @@
 #   LEAT, BUILD      the binary and its build folder; default build/leat
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
-every=${SWEEP_EVERY:-1} most=300
+every=${SWEEP_EVERY:-1}
+most=$((every > 1 ? 100 : 300)) # calls of a kind
 build=${BUILD:-$(dirname "$LEAT")}
 cp -r "$root/tests/fault/syscalls" programs # they stay as they are while the sweep runs
 here=$scratch/programs lasting=${SWEEP_LASTING:+yes}
@@ -98,7 +99,8 @@ once() {
     cp sunk sunk_tls
     command_of "$program" "$address"
     if [ "$program" = serve ]; then
-        served "$kind $n${lasting:+"+"}" "$kind"
+        served "$kind $n${lasting:+"+"}" "$kind" >clients
+        [ -n "$lasting" ] || cat clients
         judge
         return
     fi
@@ -136,6 +138,8 @@ try_one() {
 sweep() {
     local program=$1 kind n index=0 tried
     local -A calls=()
+    # A server that may send nothing any more has nobody to tell it to end.
+    [ "$program$lasting" != serveyes ] || kinds="open write sync rename close socket"
     mkdir "$scratch/$program"
     cd "$scratch/$program" || exit 2
     try_one "$program" none 0
