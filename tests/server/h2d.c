@@ -340,12 +340,20 @@ static void serve(pid_t parent)
 
 /* ---- start */
 
-static int open_port(int *port)
+/* That one, or -1: somebody has it. 0: one that is free. */
+static int open_port(int wanted, int *port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)wanted),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof addr;
-    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, SOMAXCONN) != 0 ||
+    bool bound = fd >= 0 && bind(fd, (struct sockaddr *)&addr, len) == 0;
+    if (fd >= 0 && !bound && wanted != 0 && errno == EADDRINUSE) {
+        close(fd);
+        return -1;
+    }
+    if (!bound || listen(fd, SOMAXCONN) != 0 ||
         getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
         die("opening a port");
     *port = ntohs(addr.sin_port);
@@ -355,18 +363,32 @@ static int open_port(int *port)
 static int listen_on(int i, bool with_tls, bool one_stream)
 {
     int port;
-    listeners[i] = (struct listener){open_port(&port), with_tls, one_stream};
+    listeners[i] = (struct listener){open_port(0, &port), with_tls, one_stream};
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &listeners[i]};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listeners[i].fd, &ev) != 0)
         die("epoll_ctl");
     return port;
 }
 
+/* Not among those that connections are given: while a server is restarted, none takes its port. */
 static int print_free_ports(long n)
 {
-    for (int port; n > 0; n--) {
-        open_port(&port); /* kept open, so that the next is another */
+    enum { LOWEST = 10000 };
+    int above = 0;
+    FILE *range = fopen("/proc/sys/net/ipv4/ip_local_port_range", "r");
+    if (range && fscanf(range, "%d", &above) != 1)
+        above = 0;
+    if (range)
+        fclose(range);
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    srandom((unsigned)ts.tv_nsec ^ (unsigned)getpid() << 12);
+    while (n > 0) {
+        int port, wanted = above > LOWEST + 1000 ? LOWEST + (int)(random() % (above - LOWEST)) : 0;
+        if (open_port(wanted, &port) < 0) /* it stays open, so that the next is another */
+            continue;
         printf("%d%c", port, n > 1 ? ' ' : '\n');
+        n--;
     }
     return 0;
 }
