@@ -6,7 +6,7 @@
 #   (none)       the build that users get, in build/
 #   --asan       under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
 #   --all        both, with the programs that host leat.so: what CI runs
-#   --tsan       under ThreadSanitizer, in build-tsan/
+#   --tsan       under ThreadSanitizer, in build-tsan/ (what it may not tell of is in tests/tsan.supp)
 #   --valgrind   the build in build/ under valgrind
 #   --coverage   a build that counts, in build-coverage/; then the lines of src/ that were never reached, by file
 #   --quick      no installing, no linters
