@@ -38,7 +38,8 @@ enum leat_log_level { LEAT_LOG_DEBUG, LEAT_LOG_INFO, LEAT_LOG_WARN, LEAT_LOG_ERR
 /* What scripts may use of the process that they run in. */
 enum leat_sandbox {
     LEAT_SANDBOX_FULL,      /* everything: io, os, ffi, C modules */
-    LEAT_SANDBOX_RESTRICTED /* neither files nor processes, ffi, debug, bytecode: see README.md */
+    LEAT_SANDBOX_RESTRICTED /* neither files nor processes, ffi, debug, bytecode: see
+                               docs/embedding.md */
 };
 
 struct uv_loop_s;
@@ -57,9 +58,9 @@ struct leat_config {
     bool virtual_time; /* the clock jumps from timer to timer; no socket is opened */
     bool env_proxy;    /* honour http_proxy and its kin */
     /* What scripts may connect to: words such as "public", "10.0.0.0/8", "api.example.com",
-     * "*.example.com", "any" (see README.md). Checked for each request and redirect, on the address
-     * that is really used; behind a proxy of the environment, which looks names up itself, rules
-     * for addresses let no name pass. NULL: everything. */
+     * "*.example.com", "any" (see docs/command-line.md). Checked for each request and redirect, on
+     * the address that is really used; behind a proxy of the environment, which looks names up
+     * itself, rules for addresses let no name pass. NULL: everything. */
     const char *allow_connect;
     enum leat_sandbox sandbox;
     /* Restricted: the Lua modules that scripts may require, such as "inspect, lib.*"; "*": all that

@@ -8,6 +8,10 @@ local reference = require "reference"
 local sources = require "sources"
 
 local LEAT, OUT, CMARK = arg[1], arg[2], arg[3]
+if not CMARK then
+    print "usage: leat scripts/docs/build.lua LEAT OUT CMARK"
+    os.exit(2)
+end
 local folder = arg[0]:match "^(.*)/[^/]*$" or "."
 local root = folder .. "/../.."
 

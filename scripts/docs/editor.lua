@@ -2,6 +2,10 @@
 -- editor reads to complete and check scripts. The build runs it; see docs/editor.md.
 local sources = require "sources"
 
+if not arg[1] then
+    print "usage: leat scripts/docs/editor.lua OUT"
+    os.exit(2)
+end
 local folder = arg[0]:match "^(.*)/[^/]*$" or "."
 local out = {
     "---@meta leat", "",

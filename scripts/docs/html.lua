@@ -241,6 +241,8 @@ local function body_of(page, places)
         return a .. coloured(code) .. b
     end)
     html = linked(html, page.name, places)
+    -- (On a narrow screen the rows of these are stacked.)
+    html = html:gsub("<table>(%s*<thead>%s*<tr>%s*<th>field</th>)", '<table class="fields">%1')
     -- Pages lie in one folder, whatever folder their Markdown lies in.
     html = html:gsub('href="([^":]*)%.md(#?[^"]*)"', function(path, anchor)
         return ('href="%s.html%s"'):format(path:match "[^/]*$", anchor)

@@ -105,6 +105,13 @@ for name in $(grep -oE '\bleat_[a-z_]+\(' "$root/src/leat.h" | tr -d '(' | sort 
     grep -q "id=\"$name\"" "$pages/c.html" || fail "no place for $name"
 done
 
+begin "links between the pages in docs/ lead somewhere on the disk, too"
+for file in "$root"/docs/*.md "$root"/docs/recipes/*.md; do
+    for to in $(grep -oE '\]\([^):# ]+\.md' "$file" | cut -c3-); do
+        [ -e "$(dirname "$file")/$to" ] || fail "$file: $to"
+    done
+done
+
 begin "the search finds a function by its name, an option, and a recipe"
 if command -v chromium >/dev/null && [ "$(id -u)" = 0 ]; then
     for words in gather max_redirects "resume crash"; do
