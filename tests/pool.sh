@@ -11,7 +11,7 @@
 # Each program has its number in LEAT_TEST_RUN, and so has all that it starts: by this the pool finds and ends what a
 # program leaves behind, and everything when it is itself interrupted.
 # shellcheck shell=bash
-jobs=${jobs:-1} limit=${limit:-300} filter=${filter:-}
+jobs=${jobs:-1} limit=${limit:-600} filter=${filter:-}
 grace=${grace:-10} # the seconds that a program has for ending when it was told to
 passed=0 failed=0
 pool_scratch=$(mktemp -d "${TMPDIR:-/tmp}/leat-tests.XXXXXX")
