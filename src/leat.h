@@ -48,7 +48,11 @@ struct lua_State;
 /* A zeroed struct asks for the defaults. Strings are borrowed during leat_new; functions, their
  * arguments, `loop` and `lua_state` are kept, and must live until leat_free has returned. */
 struct leat_config {
-    size_t memory_limit;      /* bytes for Lua and our buffers; 0: none */
+    /* Bytes for Lua and our buffers; 0: none. A task that wants more fails with kind "memory".
+     * Tasks that wait for others, and clean-ups, may go above it by a sixteenth (at least 256 KB).
+     * With this limit, or with `alloc`, LuaJIT's compiler is off where LuaJIT is 2.1.0-beta3 or
+     * older: its compiled code crashes when an allocation is refused. */
+    size_t memory_limit;
     unsigned max_connections; /* requests on the wire at once; 0: from the open-file limit */
     unsigned max_per_host;    /* of them to one host and port; 0: no limit of its own */
     /* Threads that do the network's work beside the host's: 0, all of it happens within leat_step

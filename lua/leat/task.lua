@@ -148,7 +148,7 @@ local function clean_up(entry)
         elseif value ~= "not enough memory" then
             break
         end
-        collectgarbage()
+        task.make_room()
     end
     return pcall(begin, entry)
 end

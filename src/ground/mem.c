@@ -230,6 +230,11 @@ static size_t lua_bytes(struct mem *m)
     return atomic_load_explicit(&m->lua_bytes, memory_order_relaxed);
 }
 
+size_t mem_in_use(struct mem *m)
+{
+    return atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
+}
+
 /* One thread writes it, so a plain store does. */
 static void set_lua_bytes(struct mem *m, size_t bytes)
 {

@@ -38,6 +38,9 @@ void mem_set_host(struct mem *m, mem_host_fn host, void *arg);
 /* Gives the kept blocks back to the system; only after the Lua state is closed. */
 void mem_fini(struct mem *m);
 
+/* Bytes of ours and of Lua's together. */
+size_t mem_in_use(struct mem *m);
+
 /* NULL when the cap would be passed or the system has no more. A size of 0 gives a valid block. */
 NODISCARD void *mem_alloc(struct mem *m, size_t size);
 NODISCARD void *mem_calloc(struct mem *m, size_t size);

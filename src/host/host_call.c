@@ -54,7 +54,7 @@ struct started *embed_started_new(struct embed *e, const char *name, leat_done d
     struct started *s = mem_calloc(mem, sizeof *s);
     if (!s) {
         /* What the script before has left may be all that is in the way. */
-        sched_collect(&e->rt->sched);
+        sched_make_room(&e->rt->sched, e->rt->L);
         s = mem_calloc(mem, sizeof *s);
     }
     if (!s)

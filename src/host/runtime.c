@@ -78,6 +78,35 @@ static bool transfers_pending(void *arg)
     return pending > 0 && pending > stream_count_unread(rt);
 }
 
+/* Compiled code of a LuaJIT that is older than its rolling releases (2.1.0-beta3 and before)
+ * crashes where an allocation is refused: it then reads a frame that may be gone. */
+static bool survives_refusals(lua_State *L)
+{
+    lua_getglobal(L, "jit");
+    lua_getfield(L, -1, "version_num");
+    bool rolling = lua_tonumber(L, -1) >= 20199;
+    lua_pop(L, 2);
+    return rolling;
+}
+
+static int refuse_compiler(lua_State *L)
+{
+    return luaL_error(L, "jit.on: this LuaJIT's compiled code does not survive a memory limit");
+}
+
+static void start_compiler(lua_State *L, const struct leat_config *config)
+{
+    bool refusing = config->memory_limit > 0 || config->alloc;
+    if (refusing && !survives_refusals(L)) {
+        lua_getglobal(L, "jit");
+        lua_pushcfunction(L, refuse_compiler);
+        lua_setfield(L, -2, "on");
+        lua_pop(L, 1);
+    } else if (config->time_limit_ms == 0 || config->jit_watchdog) {
+        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+    }
+}
+
 static int set_up(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
@@ -88,12 +117,11 @@ static int set_up(lua_State *L)
                              r->config.allow_modules);
     r->rt.sched.busy = transfers_pending;
     r->rt.sched.busy_arg = &r->rt;
-    bool limited = r->config.time_limit_ms > 0;
-    if (limited)
+    if (r->config.time_limit_ms > 0)
         limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
                    r->config.jit_watchdog);
-    if (!r->hosted && (!limited || r->config.jit_watchdog))
-        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+    if (!r->hosted)
+        start_compiler(L, &r->config);
     return 0;
 }
 

@@ -64,7 +64,7 @@ bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
     redact_words(r->error_text, sizeof r->error_text, text ? text : "an error without a text");
     lua_pop(L, 1);
     if (memory && r->rt.sched.loop)
-        sched_collect(&r->rt.sched); /* what the scripts have left may be all that is in the way */
+        sched_make_room(&r->rt.sched, L); /* what scripts have left may be all that is in the way */
     return false;
 }
 

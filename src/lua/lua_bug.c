@@ -1,4 +1,5 @@
-/* What a bug is told with: its traceback, and the failure that a script did not look at. */
+/* What a bug is told with: its traceback, and the failure that a script did not look at; and what
+ * can be done where memory ran out. */
 #include "lua/lua_bug.h"
 
 #include "lua/lua_aux.h"
@@ -26,8 +27,16 @@ static int l_failed(lua_State *L)
     return 0;
 }
 
+/* make_room(): memory ran out in the running task, which goes on. */
+static int l_make_room(lua_State *L)
+{
+    sched_make_room(&rt_of(L)->sched, L);
+    return 0;
+}
+
 void lua_bug_register(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg functions[] = {{"note", l_note}, {"failed", l_failed}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"note", l_note}, {"failed", l_failed}, {"make_room", l_make_room}, {NULL, NULL}};
     rt_setfuncs(L, rt, functions);
 }

@@ -14,7 +14,8 @@ static const char parked_mark = 'p';
 
 void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *L, bool own_state)
 {
-    *s = (struct sched){.loop = loop, .log = log, .L = L, .own_state = own_state, .next_id = 1};
+    *s = (struct sched){
+        .loop = loop, .log = log, .L = L, .own_state = own_state, .next_id = 1, .patience = 1};
     list_init(&s->ready);
     list_init(&s->tasks);
     list_init(&s->late);
@@ -41,6 +42,8 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_CLEANUP);
     lua_pushboolean(L, 0);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_STOP);
+    lua_newthread(L);
+    lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_HUSK);
     if (luaL_newmetatable(L, "leat.error")) {
         lua_pushliteral(L, "leat.error");
         lua_setfield(L, -2, "__name");
@@ -144,8 +147,15 @@ static bool is_own_cancel(struct task *t, int index)
     return same;
 }
 
-/* What the collector may need above the cap to bring memory back under it. */
-#define COLLECT_BYTES (256u << 10)
+/* What may be taken above the cap by the clean-ups of a task and by tasks that others depend on
+ * (see resume_within), and again by the collector. */
+static size_t spare(size_t cap)
+{
+    return MAX(cap / 16, 256u << 10);
+}
+
+/* The most failures for want of memory between two collections. */
+#define MAX_PATIENCE 128
 
 static bool ran_out_of_memory(struct task *t, int rc)
 {
@@ -172,36 +182,71 @@ static int release(lua_State *L)
     return 0;
 }
 
+/* The same without any memory: its error is made when someone asks for it. */
+static void put_away(struct task *t)
+{
+    lua_State *L = t->sched->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_HUSK);
+    lua_State *husk = lua_tothread(L, -1);
+    task_set_slot(L, t, SLOT_CO);
+    t->co = husk;
+    t->broken = true;
+}
+
 static int collect(lua_State *L)
 {
     lua_gc(L, LUA_GCCOLLECT, 0);
     return 0;
 }
 
+/* A full collection costs as much as the whole heap is large. It comes where a sixteenth of the cap
+ * was allocated since the last one, which pays for it. Where less was, nearly all is in use: the
+ * next task that wants memory fails like this one, and collections come the more seldom the less
+ * they bring, and the more tasks there are to end. */
+static bool pays_to_collect(struct sched *s, bool caught, size_t sixteenth)
+{
+    size_t enough = caught ? s->patience : MIN(s->patience, 1 + s->live / 8);
+    return mem_in_use(s->loop->mem) >= s->in_use + sixteenth || s->refusals >= enough;
+}
+
+static void collect_now(struct sched *s, lua_State *L, size_t sixteenth)
+{
+    struct mem *m = s->loop->mem;
+    size_t before = mem_in_use(m);
+    if (lua_cpcall(L, collect, NULL) != 0)
+        lua_pop(L, 1);
+    s->collections++;
+    s->refusals = 0;
+    s->left_behind = false;
+    s->in_use = mem_in_use(m);
+    bool useful = before >= s->in_use + sixteenth;
+    s->patience = useful ? MAX(s->patience / 2, 1) : MIN(s->patience * 2, MAX_PATIENCE);
+}
+
 /* LuaJIT collects nothing when memory runs out, so what the task that hit the cap has left behind
- * would fail the next ones. `t`: it ended by that; NULL: it caught it. */
-static void make_room(struct sched *s, struct task *t)
+ * would fail the next ones. `t`: it ended by that; NULL: none did, or the task has `caught` it. */
+static void make_room(struct sched *s, lua_State *L, struct task *t, bool caught)
 {
     struct mem *m = s->loop->mem;
     size_t cap = m->limit_bytes;
+    size_t sixteenth = (cap != 0 ? cap : mem_in_use(m)) / 16;
     if (cap != 0)
-        m->limit_bytes = cap + COLLECT_BYTES;
-    bool kept = t && lua_cpcall(s->L, release, t) != 0;
-    if (kept)
+        m->limit_bytes = cap + 2 * spare(cap); /* the spare may be gone */
+    if (t && lua_cpcall(s->L, release, t) != 0) {
         lua_pop(s->L, 1);
-    if (lua_cpcall(s->L, collect, NULL) != 0)
-        lua_pop(s->L, 1);
-    if (kept && lua_cpcall(s->L, release, t) != 0) {
-        lua_pop(s->L, 1);
-        t->broken = true;
+        put_away(t);
     }
+    s->refusals++;
+    s->left_behind = s->left_behind || t;
+    if (pays_to_collect(s, caught, sixteenth))
+        collect_now(s, L, sixteenth);
     m->limit_bytes = cap;
     m->lua_refused = false;
 }
 
-void sched_collect(struct sched *s)
+void sched_make_room(struct sched *s, lua_State *L)
 {
-    make_room(s, NULL);
+    make_room(s, L, NULL, s->running != NULL);
 }
 
 /* Puts the failure that has led to the bug of a task behind its message. */
@@ -232,6 +277,8 @@ static enum task_outcome classify(struct task *t, int rc)
             return OUTCOME_OK;
         return is_own_cancel(t, 2) ? OUTCOME_CANCELLED : OUTCOME_FAILED;
     }
+    if (t->broken)
+        return OUTCOME_FAILED;
     t->raised = true;
     if (!task_is_err(co, -1)) {
         if (lua_type(co, -1) == LUA_TSTRING && lua_cpcall(t->sched->L, explain_bug, t) != 0)
@@ -373,12 +420,21 @@ void task_observe(struct task *t)
         unanchor(t);
 }
 
+static bool has_cleanups(struct task *t)
+{
+    lua_State *L = t->sched->L;
+    task_push_slot(L, t, SLOT_CLEANUPS);
+    bool some = lua_istable(L, -1) && lua_objlen(L, -1) > 0;
+    lua_pop(L, 1);
+    return some;
+}
+
 static int start_cleanup(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, SCHED_KEY_CLEANUP);
     task_push_slot(L, t, SLOT_CLEANUPS);
-    if (!lua_isfunction(L, -2) || !lua_istable(L, -1) || lua_objlen(L, -1) == 0)
+    if (!lua_isfunction(L, -2))
         return 0;
     struct task *child = task_spawn(L, t->sched, t, 1);
     child->shielded = true;
@@ -386,19 +442,28 @@ static int start_cleanup(lua_State *L)
     return 0;
 }
 
-/* What it had registered, in a task of its own. */
+/* What it had registered, in a task of its own. That may pass the cap: it is little, and what waits
+ * for it would wait for ever. */
 static void run_cleanups(struct task *t)
 {
     struct sched *s = t->sched;
-    for (int tries = 2; lua_cpcall(s->L, start_cleanup, t) != 0; tries--) {
+    struct mem *m = s->loop->mem;
+    size_t cap = m->limit_bytes;
+    if (!has_cleanups(t))
+        return;
+    for (int tries = 2; tries > 0; tries--) {
+        if (cap != 0)
+            m->limit_bytes = MAX(cap, mem_in_use(m)) + spare(cap);
+        bool started = lua_cpcall(s->L, start_cleanup, t) == 0;
+        m->limit_bytes = cap;
+        if (started)
+            return;
         lua_pop(s->L, 1);
-        if (tries == 1) {
-            log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of task %llu",
-                      (unsigned long long)t->id);
-            break;
-        }
-        make_room(s, NULL);
+        if (tries > 1)
+            make_room(s, s->L, NULL, false);
     }
+    log_write(s->log, LOG_ERROR, "no memory to run the clean-ups of task %llu",
+              (unsigned long long)t->id);
 }
 
 /* Its coroutine is never resumed again; what it had registered for this case runs in a new task. */
@@ -436,6 +501,24 @@ static void next_turn(struct sched *s)
     atomic_store_explicit(&s->turn, sched_turn(s) + 1, memory_order_relaxed);
 }
 
+/* A task with children is told how those end that hit the cap, and clean-ups run after them: both
+ * need a little where the others have taken everything. (A host's allocator has no cap to raise.)
+ */
+static int resume_within(struct sched *s, struct task *t, int nargs)
+{
+    struct mem *m = s->loop->mem;
+    size_t cap = m->limit_bytes;
+    if (t->shielded || !list_empty(&t->children)) {
+        if (cap != 0)
+            m->limit_bytes = cap + spare(cap);
+        else if (s->left_behind)
+            collect_now(s, s->L, mem_in_use(m) / 16);
+    }
+    int rc = lua_resume(t->co, nargs);
+    m->limit_bytes = cap;
+    return rc;
+}
+
 /* True: the step's time ended within the task, which is to go on before any other. */
 static bool resume(struct sched *s, struct task *t)
 {
@@ -460,7 +543,7 @@ static bool resume(struct sched *s, struct task *t)
     next_turn(s);
     if (s->before_resume)
         s->before_resume(s, t);
-    int rc = lua_resume(t->co, nargs);
+    int rc = resume_within(s, t, nargs);
     next_turn(s);
     if (s->after_resume)
         s->after_resume(s, t);
@@ -471,9 +554,9 @@ static bool resume(struct sched *s, struct task *t)
     bool out = ran_out_of_memory(t, rc);
     t->starved = t->starved || out || s->loop->mem->lua_refused;
     if (out && !t->stopped)
-        make_room(s, t);
+        make_room(s, s->L, t, false);
     else if (s->loop->mem->lua_refused)
-        make_room(s, NULL);
+        make_room(s, s->L, NULL, true);
     if (t->stopped) {
         stop(t);
         return false;
@@ -541,6 +624,8 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
     }
     if (in_time)
         decide_late(s);
+    if (s->left_behind && s->live < 8) /* who is left, or comes next, finds room */
+        make_room(s, s->L, NULL, false);
     return any;
 }
 

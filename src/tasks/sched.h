@@ -29,8 +29,8 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns);
 bool sched_is_stuck(const struct sched *s);
 /* While a task runs: others are ready, or would be if the loop turned. */
 bool sched_others_wait(const struct sched *s);
-/* After a failure for want of memory outside of any task: collects what is garbage, which LuaJIT
- * does not do then. */
-void sched_collect(struct sched *s);
+/* After a failure for want of memory that no resume has seen: collects what is garbage, which
+ * LuaJIT does not do then, where that is likely to bring something. `L`: what runs. */
+void sched_make_room(struct sched *s, lua_State *L);
 /* Its failure was taken by someone: the parent need not report it. */
 void task_observe(struct task *t);

@@ -63,6 +63,12 @@ struct sched {
     void *watch;    /* theirs */
     bool preempted; /* a coroutine of the script's own yielded by the limit, not by its own will */
     struct task_failure failure;
+    /* Collections that running out of memory has led to, and for the next of them: the bytes in use
+     * behind the last one, how often memory has run out since then, and how often it must. */
+    uint64_t collections;
+    size_t in_use;
+    unsigned refusals, patience;
+    bool left_behind; /* a task has ended by that since then */
 };
 
 /* A number for each turn of a task, odd while it runs. Any thread. */
@@ -81,5 +87,6 @@ enum {
     SCHED_KEY_PARKED,
     SCHED_KEY_CLEANUP,
     SCHED_KEY_SELF, /* the struct sched, as light userdata */
+    SCHED_KEY_HUSK, /* a coroutine that never runs, for ended tasks */
     SCHED_KEY_STOP  /* the error of the task that has computed for too long */
 };

@@ -328,8 +328,7 @@ void task_blame(lua_State *L, char *out, size_t size)
     const struct sched *s = lua_touserdata(L, -1);
     lua_pop(L, 1);
     for (struct task *t = s ? s->running : NULL; t; t = t->parent) {
-        if (!t->broken)
-            task_where(t->co, out, size);
+        task_where(t->co, out, size);
         if (out[0] != '?' || where_written(L, t, out, size))
             return;
     }

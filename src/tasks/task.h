@@ -119,7 +119,7 @@ struct task {
     bool observed;  /* someone has taken its outcome */
     bool sliced;    /* yielded by the step's end: it goes on first of all, where it was */
     bool starved;   /* memory ran out in it, and it may have left clean-ups undone */
-    bool broken;    /* ended by that, and without memory to put its coroutine away: see resume */
+    bool broken;    /* ended by that, without memory for its error, which is made when asked for */
     bool stopped;   /* computed beyond its limit: never resumed again, whatever it catches */
     bool abandoned; /* swallowed its cancel for too long: never resumed again */
     bool refused;   /* its wait could not be; SLOT_KEEP says why, and the take raises that */

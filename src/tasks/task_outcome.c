@@ -73,6 +73,11 @@ int task_push_outcome(lua_State *L, struct task *t)
             }
             return 2;
         }
+        if (t->broken) {
+            err_set(&e, ERR_MEMORY, "not enough memory, in task %llu", (unsigned long long)t->id);
+            t->sched->push_err(L, &e);
+            return 2;
+        }
         if (t->abandoned) {
             err_set(&e, ERR_INTERNAL,
                     "the task caught its own cancel %u times and went on: abandoned", t->swallowed);
@@ -213,8 +218,7 @@ void task_push_trace(lua_State *L, struct task *t)
     struct trace tr = {.len = 0};
     while (t->outcome_from)
         t = t->outcome_from;
-    /* Of a coroutine that memory has run out in, LuaJIT may have overwritten a frame. */
-    if (t->stray_yield || t->broken) {
+    if (t->stray_yield) {
         lua_pushliteral(L, "");
         return;
     }
