@@ -414,6 +414,7 @@ int main(int argc, char **argv)
         rc = see_end(&o.see, rt, finish(rt, leat_run(rt)));
     } else {
         fprintf(stderr, "leat: %s%s\n", err.message, o.script ? no_command(o.script) : "");
+        see_drop(&o.see);
         rc = strcmp(err.kind, "script") == 0 ? EXIT_SCRIPT : EXIT_USAGE;
     }
     signals_close();

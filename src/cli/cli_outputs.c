@@ -124,3 +124,9 @@ int see_end(struct see *s, leat_runtime *rt, int status)
     s->record = NULL;
     return failed && status == 0 ? 1 : status;
 }
+
+void see_drop(struct see *s)
+{
+    record_free(s->record);
+    s->record = NULL;
+}

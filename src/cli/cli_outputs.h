@@ -18,3 +18,5 @@ int see_option(struct see *s, int argc, const char *const *argv, int *i);
 bool see_begin(struct see *s, leat_runtime *rt);
 /* After it has ended, with its exit status; the one to end with. */
 int see_end(struct see *s, leat_runtime *rt, int status);
+/* What was begun, where nothing was started. */
+void see_drop(struct see *s);

@@ -191,4 +191,15 @@ expect_err "did you mean 'failed'"
 begin "secrets are in none of it"
 grep -l canary trace.json report.html stats.json >shown && fail "shown in $(cat shown)"
 
+begin "a script that cannot be read or compiled is all that is told, whatever is to be recorded"
+for option in --trace=t.json --report=r.html --stats=s.json; do
+    try "$LEAT" $option missing.lua
+    expect_status 2
+    expect_lines err 1
+    expect_err "missing.lua"
+    try "$LEAT" $option -e 'x = = 1'
+    expect_status 1
+    expect_lines err 1
+done
+
 finish
