@@ -35,7 +35,7 @@ struct server {
     uv_poll_t listen_poll;         /* of listen_fd; stopped while no connection may be accepted */
     struct timer listen_timer;     /* when to try again */
     int listen_fd;                 /* -1: listens no longer */
-    bool short_of_files;           /* the last connection could not be accepted */
+    unsigned refused;              /* how often in a row no connection could be accepted */
     int watch_fd;           /* an epoll set of all connections, asked for their disconnect only */
     struct timer timer;     /* the library's own deadlines */
     bool run_soon;          /* the timer stands at "next turn" */
@@ -157,7 +157,7 @@ void server_run_soon(struct server *s);
 /* Of the parts to each other: the daemon with its callbacks, without a socket to listen on;
  * connections that broke; nothing suspended. */
 NODISCARD struct MHD_Daemon *server_start_daemon(struct server *s);
-/* Closes the connection that has been idle for longest, where another one may need its place. */
+/* Closes the connection that has been idle for longest, where another one needs its place. */
 void server_make_room(struct server *s);
 /* A connection has ended: another one may be accepted. */
 void server_listen_again(struct server *s);

@@ -342,7 +342,7 @@ void server_end_slow_heads(struct server *s)
 
 void server_make_room(struct server *s)
 {
-    if (!s->short_of_files && s->connections + 1 < s->most)
+    if (s->refused < 2 && s->connections + 1 < s->most)
         return;
     LIST_FOR(node, &s->heads)
     {

@@ -84,14 +84,14 @@ static int accept_one(struct server *s, struct sockaddr_storage *from, socklen_t
         fd = accept4(s->listen_fd, (struct sockaddr *)from, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
     if (fd >= 0) {
-        s->short_of_files = false;
+        s->refused = 0;
     } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
-        /* It stays in the kernel's line. An idle connection gives its descriptor up. */
-        s->short_of_files = true;
-        if (errno == EMFILE)
+        /* It stays in the kernel's line. The second time an idle connection gives its place up: a
+         * request that is on its way there is lost. */
+        if (++s->refused > 1 && errno == EMFILE)
             log_short_of_files(&s->rt->log, "serve: clients have to wait", loop_file_limit());
         server_make_room(s);
-        try_later(s, ACCEPT_AGAIN_MS);
+        try_later(s, s->refused > 1 ? ACCEPT_AGAIN_MS : 1);
     }
     return fd;
 }

@@ -101,6 +101,8 @@ server = assert(leat.serve { handler = function(req)
         else
             server.files = files
         end
+    else
+        sleep(0.2)
     end
     return "fine"
 end })
