@@ -12,6 +12,7 @@
 #   SWEEP_EVERY=10   only every tenth call, of 16 rows (what tests/fault/test_syscalls.sh does); default: all, of
 #                    64 rows, some 20 minutes
 #   SWEEP_LASTING=1  the n-th call and all of its kind after it; then only the end of the program is judged
+#   SWEEP_ERROR=EIO  another errno than the usual one of the kind
 #   LEAT, BUILD      the binary and its build folder; default build/leat
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -90,7 +91,8 @@ served() {
 
 # once PROGRAM KIND N: one fault. What is wrong goes to standard output. It stands in a folder of its own.
 once() {
-    local program=$1 kind=$2 n=$3 address command kept again
+    local program=$1 kind=$2 n=$3 plan address command kept again
+    plan="$kind $n${lasting:+"+"}${SWEEP_ERROR:+" $SWEEP_ERROR"}"
     address=$service/$program-$kind-$n
     rm -rf ./*
     mkdir tmp
@@ -99,12 +101,12 @@ once() {
     cp sunk sunk_tls
     command_of "$program" "$address"
     if [ "$program" = serve ]; then
-        served "$kind $n${lasting:+"+"}" "$kind" >clients
+        served "$plan" "$kind" >clients
         [ -n "$lasting" ] || cat clients
         judge
         return
     fi
-    under "$kind $n${lasting:+"+"}" "${command[@]}"
+    under "$plan" "${command[@]}"
     judge
     [ -z "$lasting" ] || return
     mv err err.faulted

@@ -75,9 +75,25 @@ static const struct {
 static const struct {
     const char *name;
     int code;
-} errors[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EMFILE", EMFILE},
-              {"EACCES", EACCES}, {"ENOENT", ENOENT}, {"ECONNREFUSED", ECONNREFUSED},
-              {"EPIPE", EPIPE},   {"ENOMEM", ENOMEM}, {"ECONNABORTED", ECONNABORTED}};
+} errors[] = {{"EIO", EIO},
+              {"ENOSPC", ENOSPC},
+              {"EMFILE", EMFILE},
+              {"ENFILE", ENFILE},
+              {"EACCES", EACCES},
+              {"ENOENT", ENOENT},
+              {"ENOMEM", ENOMEM},
+              {"ENOBUFS", ENOBUFS},
+              {"EINTR", EINTR},
+              {"EAGAIN", EAGAIN},
+              {"EPIPE", EPIPE},
+              {"ECONNREFUSED", ECONNREFUSED},
+              {"ECONNABORTED", ECONNABORTED},
+              {"EADDRNOTAVAIL", EADDRNOTAVAIL},
+              {"ENETUNREACH", ENETUNREACH},
+              {"ETIMEDOUT", ETIMEDOUT},
+              {"EAI_FAIL", EAI_FAIL},
+              {"EAI_NONAME", EAI_NONAME},
+              {"EAI_MEMORY", EAI_MEMORY}};
 
 static struct {
     bool armed;
