@@ -169,14 +169,14 @@ end
 
 --- Starts an OpenAI-compatible server: /v1/chat/completions, /v1/embeddings, /v1/models,
 --- /mock/stats, /mock/reset.
----@param opts? table port (0), host ("127.0.0.1"), latency (s: 1.5, "0.5-2", or "tail:1.5", a lognormal with
---- that median), rpm (429 above it) and burst (how many at once; a second's worth), tpm and token_burst
---- (the same of tokens: those of the prompt, about one for four bytes, and max_tokens), errors (share
---- answered with 500), broken (share whose connection breaks, streams half-way), tokens (of each answer),
+---@param opts? leat.mock_options port (0), host ("127.0.0.1"), latency (s: 1.5, "0.5-2", or "tail:1.5", a
+--- lognormal with that median), rpm (429 above it) and burst (how many at once; a second's worth), tpm and
+--- token_burst (the same of tokens: those of the prompt, about one for four bytes, and max_tokens), errors
+--- (share answered with 500), broken (share whose connection breaks, streams half-way), tokens (of each answer),
 --- token_delay (s between the tokens of a stream), key (required as bearer), seed, simulate (a URL such as
 --- "https://api.openai.com": it answers in its place, see leat.simulate, instead of listening)
----@return table|nil server as from leat.serve
----@return table? err
+---@return leat.server|nil server as from leat.serve
+---@return leat.error? err
 ---
 --- The answer to a prompt is "Answer to: " and the prompt. A request of more tokens than token_burst passes
 --- when none are owed; one of more than tpm never does. Wrong options raise.

@@ -1,20 +1,30 @@
--- usage: leat scripts/docs/editor.lua OUT: writes the definitions for lua-language-server (LuaCATS), which an
--- editor reads to complete and check scripts. The build runs it; see docs/editor.md.
+-- usage: leat scripts/docs/editor.lua FOLDER: writes the definitions for lua-language-server (LuaCATS), which
+-- an editor reads to complete and check scripts, into FOLDER/leat.lua and FOLDER/leat. The build runs it; see
+-- docs/editor.md.
 local sources = require "sources"
 
 if not arg[1] then
-    print "usage: leat scripts/docs/editor.lua OUT"
+    print "usage: leat scripts/docs/editor.lua FOLDER"
     os.exit(2)
 end
 local folder = arg[0]:match "^(.*)/[^/]*$" or "."
-local out = {
-    "---@meta leat", "",
-    "-- Made from the comments in Leat's sources when it was built: do not edit. docs/editor.md says how an",
-    "-- editor finds it.", "",
-}
+local out
 
 local function put(text)
     out[#out + 1] = text
+end
+
+-- Begins the definitions of a module.
+local function begin(module)
+    out = {}
+    put("---@meta " .. module .. "\n")
+    put "-- Made from the comments in Leat's sources when it was built: do not edit.\n"
+end
+
+-- Writes them: "leat.mock" to leat/mock.lua.
+local function finish(module, variable)
+    put("return " .. variable .. "\n")
+    sources.write(("%s/%s.lua"):format(arg[1], (module:gsub("%.", "/"))), table.concat(out, "\n"))
 end
 
 local function put_lines(lines, from)
@@ -72,18 +82,23 @@ local function put_value(name)
     put(("---@type %s\nleat.%s = nil\n"):format(assert(VALUES[name], name), name))
 end
 
--- Public names by what they belong to: "leat.task" for its methods, "leat" for its functions.
-local methods, plain = {}, {}
+-- Public names by what they belong to: "leat.task" for its methods, "mock" for a module of its own, and the
+-- rest, which is in the table leat.
+local methods, plain, modules = {}, {}, { mock = {} }
 for _, name in ipairs(sources.names()) do
     local class = sources.class_of(name)
+    local module = modules[name:match "^([%w_]+)%." or ""]
     if class then
         methods[class] = methods[class] or {}
         table.insert(methods[class], name)
+    elseif module then
+        module[#module + 1] = name
     else
         plain[#plain + 1] = name
     end
 end
 
+begin "leat"
 -- A class is followed by its methods.
 for _, block in ipairs(sources.types(folder)) do
     put_lines(block.doc)
@@ -127,5 +142,15 @@ put "-- Globals of scripts that the `leat` program runs; in other programs only 
 for _, name in ipairs { "request", "gather", "semaphore", "wait_for", "sleep", "spawn", "json" } do
     put(("%s = leat.%s"):format(name, name))
 end
-put "\nreturn leat\n"
-sources.write(arg[1], table.concat(out, "\n"))
+put ""
+finish("leat", "leat")
+
+assert(os.execute(("mkdir -p '%s/leat'"):format(arg[1])) == 0)
+for module, names in pairs(modules) do
+    begin("leat." .. module)
+    put(("---@class leat.%s\nlocal %s = {}\n"):format(module, module))
+    for _, name in ipairs(names) do
+        put_function(name, sources.entry(name).parts)
+    end
+    finish("leat." .. module, module)
+end

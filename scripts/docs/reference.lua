@@ -18,6 +18,7 @@ M.MODULES = {
     { "pipeline", "Pipelines", "All policies in one, with results, statistics and a journal." },
     { "openai", "AI services", "A client of the OpenAI API." },
     { "serve", "Servers", "Answer HTTP requests; simulate a service." },
+    { "mock", "Mock server", "An OpenAI-compatible server inside the program: `require \"leat.mock\"`." },
     { "json", "JSON", "Encode and decode JSON, strictly." },
     { "jsonl", "JSON lines", "Read and write files with one JSON value in each line." },
     { "error", "Errors", "What functions return beside nil." },

@@ -536,6 +536,22 @@
 ---@field max_body? integer the most bytes of a request's body; 64 MiB by default
 ---@field name? string the server's name in messages
 
+---@class leat.mock_options
+---@field port? integer 0 by default: a free one
+---@field host? string "127.0.0.1" by default
+---@field latency? number|string seconds: 1.5, "0.5-2", or "tail:1.5", a lognormal with that median
+---@field rpm? number requests per minute; more are answered with 429
+---@field burst? integer requests that may come at once; a second's worth by default
+---@field tpm? number tokens per minute
+---@field token_burst? integer tokens that may come at once; a second's worth by default
+---@field errors? number the share of requests that is answered with 500
+---@field broken? number the share of answers whose connection breaks
+---@field tokens? integer the length of each answer
+---@field token_delay? number seconds between the tokens of a stream
+---@field key? string requests must carry it as a bearer token
+---@field seed? number the same seed draws the same latencies and faults
+---@field simulate? string a URL in whose place it answers, instead of listening
+
 ---A request that a handler answers.
 ---@class leat.req
 ---@field method string

@@ -42,9 +42,10 @@ local names = require("leat.repl.help").names()
 for _, name in ipairs { "version", "stdin", "json", "jsonl", "log", "base64" } do
     names[#names + 1] = name
 end
-for name in pairs(leat) do -- what was used so far
+for name in (select(2, require("leat.repl.complete").complete("leat.", {}, 1))):gmatch "[%w_]+" do
     names[#names + 1] = name
 end
+if #names < 150 then print("only " .. #names .. " names") end
 for _, name in ipairs(names) do
     local found = places[name] or places["leat." .. name]
     for place in pairs(places) do -- leat.json is described by its functions

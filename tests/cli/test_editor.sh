@@ -5,10 +5,12 @@
 
 begin "they are written, and are Lua"
 mkdir library
-try "$LEAT" "$root/scripts/docs/editor.lua" library/leat.lua
+try "$LEAT" "$root/scripts/docs/editor.lua" library
 expect_status 0
-try luajit -b library/leat.lua parsed
-expect_status 0
+for file in leat leat/mock; do
+    try luajit -b library/$file.lua parsed
+    expect_status 0
+done
 grep -q '^---@meta leat$' library/leat.lua || fail "they do not say that they are definitions"
 grep -q '^return leat$' library/leat.lua || fail "require \"leat\" would give nothing"
 grep -q ' $' library/leat.lua && fail "spaces at the end of lines: $(grep -c ' $' library/leat.lua)"
@@ -19,7 +21,7 @@ cat >definitions.lua <<'LUA'
 local D = { classes = {}, functions = {}, values = {}, aliases = {}, globals = {} }
 local class, params, variable = nil, {}, {}
 local parts = require("leat.repl.annotations").parts
-for line in io.lines "library/leat.lua" do
+local function read(line)
     local name, parent = line:match "^%-%-%-@class ([%w_.]+):? ?([%w_.]*)$"
     local alias = line:match "^%-%-%-@alias ([%w_.]+) "
     local tag = line:match "^%-%-%-(@%l+ .*)$"
@@ -48,6 +50,9 @@ for line in io.lines "library/leat.lua" do
         D.globals[line:match "^[%w_]+"] = true
     end
 end
+
+for line in io.lines "library/leat.lua" do read(line) end
+for line in io.lines "library/leat/mock.lua" do read(line) end
 
 -- The fields of a class, with those of its parents.
 function D.fields(name)
@@ -195,9 +200,12 @@ for name in pairs(offers(leat, ".")) do
         end
     end
 end
+local modules = { mock = require "leat.mock" } -- those that are required on their own
 for name in pairs(D.functions) do
     local value = not name:find ":" and leat or nil
-    for word in (value and name or ""):gmatch "%.([%w_]+)" do value = value and value[word] end
+    for word in (value and name or ""):gmatch "%.([%w_]+)" do
+        value = value and (value == leat and modules[word] or value[word])
+    end
     if value == nil and not name:find ":" then print(name, "does not exist") end
 end
 for name in pairs(D.globals) do
@@ -259,6 +267,7 @@ local CALLS = {
     base64_encode_options = function(o) return leat.base64.encode("s", o) end,
     base64_decode_options = function(o) return leat.base64.decode("aa", o) end,
     piece_options = function(o) return stream():lines(o) end,
+    mock_options = function(o) return closed(require("leat.mock").start(o)) end,
     timeouts = function(o) return request { url = "http://127.0.0.1:1/", timeout = o } end,
     auth = function(o) return request { url = "http://127.0.0.1:1/", auth = o } end,
     file_body = function(o) o.file = o.file or "nowhere" return request { url = "http://127.0.0.1:1/", body = o } end,

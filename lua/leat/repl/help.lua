@@ -96,6 +96,7 @@ local function load_all()
             end
         end
     end
+    add("mock.start", "mock", "start") -- of a module that scripts require
     for _, entry in ipairs(entries) do
         entry.public = entry.public or entry.name:find ":" and entry.name
             or entry.source:find "^M%.[%w_]+%." and entry.name or nil
