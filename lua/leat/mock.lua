@@ -173,8 +173,8 @@ end
 --- lognormal with that median), rpm (429 above it) and burst (how many at once; a second's worth), tpm and
 --- token_burst (the same of tokens: those of the prompt, about one for four bytes, and max_tokens), errors
 --- (share answered with 500), broken (share whose connection breaks, streams half-way), tokens (of each
---- answer), token_delay (s between the tokens of a stream), key (required as bearer), seed, simulate (a URL such as
---- "https://api.openai.com": it answers in its place, see leat.simulate, instead of listening)
+--- answer), token_delay (s between the tokens of a stream), key (required as bearer), seed, simulate (a URL
+--- such as "https://api.openai.com": it answers in its place, see leat.simulate, instead of listening)
 ---@return leat.server|nil server as from leat.serve
 ---@return leat.error? err
 ---
