@@ -402,10 +402,39 @@ mkfifo restarted
 "$LEAT" restarted.lua >restarted 2>/dev/null &
 lib_pids+=($!)
 read -r restarted_url <restarted
-try "$LEAT" batch many restarted.out --concurrency 5 --base-url "$restarted_url"
+try "$LEAT" batch many restarted.out --concurrency 5 --retries 0 --base-url "$restarted_url"
 expect_status 0
 expect_err "200 rows answered"
 expect_equal "$(ids restarted.out | sort -u | wc -l)" 200
+
+begin "a service that goes away for good: the run ends with what it has, and says since when it has waited"
+cat >gone.lua <<'LUA'
+local served, away = 0, leat.event()
+local server = assert(leat.serve { handler = function()
+    served = served + 1
+    if served == 20 then
+        away:set()
+    end
+    return { json = { choices = { { message = { content = "x" } } } } }
+end })
+print(server.url)
+io.stdout:flush()
+away:wait()
+server:close(5)
+LUA
+mkfifo gone
+"$LEAT" gone.lua >gone 2>/dev/null &
+lib_pids+=($!)
+read -r gone_url <gone
+try "$LEAT" batch many gone.out -q --concurrency 5 --patience 1 --base-url "$gone_url"
+expect_status 1
+expect_err "$gone_url has been away since"
+expect_err "Connection refused"
+expect_err "the same command goes on"
+[ "$(wc -l <gone.out)" -ge 20 ] || fail "$(wc -l <gone.out) answers are kept"
+try "$LEAT" batch many gone.out -q
+expect_status 0
+expect_equal "$(ids gone.out | sort -u | wc -l)" 200
 
 begin "rows that are refused for what is in them do not end the run"
 for i in {1..70}; do echo '{"prompt":"x","temperature":99}'; done >refused

@@ -31,6 +31,10 @@ usage: leat batch IN OUT [options]     rows in, answers out; the same command ag
   --timeout S         for each attempt, default 120
   --retries N         attempts after the first, default 4; up to ten times as many where a
                       limit of the rate is all that is in the way (status 429)
+  --patience S        how long the run waits for a server that has answered before and cannot be
+                      reached now (connection refused, no address, connect time-out); default
+                      300. Such attempts do not count for --retries, nor do up to ten lost
+                      connections of a row. After that time the run fails; OUT keeps its answers
   --limit N           the first N rows only
   --price IN,OUT      of a million tokens, for the cost in the summary, such as 0.15,0.60
   --ordered           answers in the order of the rows
@@ -46,6 +50,11 @@ Rows that failed are tried again by the next run. Exit status: 0 all answered, 4
 example: leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500
 ]]
 
+-- Seconds to wait for a service that was there and is not.
+local PATIENCE = 300
+-- Seconds for an attempt, and of these for its connection.
+local TIMEOUT, CONNECT = 120, 10
+
 local SAME_FILE = "IN, OUT and the file of errors must be different files"
 
 -- "0.15,0.60"; nil: it is no such text.
@@ -53,6 +62,12 @@ local function price_of(words)
     local input, output = words:match "^%s*([%d.]+)%s*,%s*([%d.]+)%s*$"
     input, output = tonumber(input), tonumber(output)
     return input and output and { prompt = input, completion = output }
+end
+
+-- The limits within an attempt of so many seconds. That for the connection is below the whole, so that it is
+-- known that nothing was sent.
+local function timeouts_of(seconds)
+    return { connect = math.min(CONNECT, 0.9 * seconds), first_byte = seconds, idle = seconds }
 end
 
 local function number(name, least, whole)
@@ -74,7 +89,8 @@ local FLAGS = {
     ["--concurrency"] = { name = "concurrency", kind = "number", least = 1, most = 100000, whole = true,
         word = "auto", says = "whole number from 1, or auto" },
     ["--rpm"] = number("rpm", 1), ["--tpm"] = number("tpm", 1), ["--timeout"] = number("timeout", 0.001),
-    ["--retries"] = number("retries", 0, true), ["--limit"] = number("limit", 1, true),
+    ["--retries"] = number("retries", 0, true), ["--patience"] = number("patience", 0),
+    ["--limit"] = number("limit", 1, true),
     ["--ordered"] = switch "ordered", ["--dry-run"] = switch "dry_run", ["-q"] = switch "quiet",
     ["-h"] = switch "help", ["--help"] = switch "help",
 }
@@ -143,22 +159,31 @@ local function until_stopped(out, next_row)
     end
 end
 
+local function progress_of(out, total)
+    local service = out.service
+    return {
+        total = total, others = function() return out.bad end,
+        waiting = function() return service:text() end,
+        attach = function(progress) service.progress = progress end,
+    }
+end
+
 local function run_rows(ai, out, next_row, opts, total)
     local concurrency = opts.concurrency
     if concurrency == nil or concurrency == "auto" then
         concurrency = "adaptive"
     end
     local pipe = pipeline.pipeline {
-        concurrency = concurrency, timeout = opts.timeout or 120,
-        retry = { attempts = out:most_attempts(), when = function(_, err, again)
-            return out:try_again(err, again)
+        concurrency = concurrency, timeout = opts.timeout,
+        retry = { attempts = math.huge, when = function(res, err, again)
+            return out:try_again(res, err, again)
         end, budget = false }, -- the rows are not to fail for each other; out sees to the rest
         rate = (opts.rpm or opts.tpm) and { rpm = opts.rpm, tpm = opts.tpm } or nil,
-        progress = not opts.quiet and { total = total, others = function() return out.bad end } or nil,
+        progress = not opts.quiet and progress_of(out, total) or nil,
         journal = out, price = opts.price,
     }
     return pipe:each(function()
-        out:wait_for_service()
+        out.service:hold(out)
         return not out.broken and next_row() or nil
     end, function(row)
         return out:send(row, function()
@@ -283,7 +308,8 @@ local function run(input, output, opts)
         errors_path) then
         usage_error(SAME_FILE)
     end
-    local ai, err = openai.openai { base_url = opts.base_url }
+    opts.timeout = opts.timeout or TIMEOUT
+    local ai, err = openai.openai { base_url = opts.base_url, timeout = timeouts_of(opts.timeout) }
     if not ai then
         return nil, err
     end
@@ -298,7 +324,8 @@ local function run(input, output, opts)
     end
     local window = type(opts.concurrency) == "number" and 10 * opts.concurrency or 1000
     out, err = batch_out.open(output, errors_path, { ordered = opts.ordered, window = window,
-        dry_run = opts.dry_run, url = ai.base_url, retries = opts.retries or 4 })
+        dry_run = opts.dry_run, url = ai.base_url, retries = opts.retries or 4,
+        patience = opts.patience or PATIENCE })
     if not out then
         if err.reason == "same_file" then
             usage_error(SAME_FILE)

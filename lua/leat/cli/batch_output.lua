@@ -11,6 +11,7 @@ local log = require "leat.log"
 local policy = require "leat.policy.common"
 local reasons = require "leat.internal.reasons"
 local rows = require "leat.cli.batch_rows"
+local services = require "leat.cli.batch_service"
 local sync = require "leat.sync"
 local task = require "leat.task"
 local util = require "leat.util"
@@ -23,14 +24,6 @@ local M = {}
 local Out = {}
 Out.__index = Out
 
--- Rows that fail one after the other, all for want of the service, before the run gives up; and seconds,
--- where it has answered before: it may only be started again.
-local MOST_IN_A_ROW, PATIENCE = 50, 30
--- Attempts without an answer after which it counts as away; seconds between two rows started then.
-local AWAY, PACE = 20, 0.1
--- Of a service that nothing has ever come from: attempts that reached nobody before the run gives up, or two
--- of them that are so many seconds apart; and attempts of any kind.
-local NOBODY, NOBODY_TIME, NOTHING = 5, 0.5, AWAY
 -- Bad rows that are told one by one where the file of errors has them all.
 local MOST_TOLD = 20
 
@@ -96,14 +89,14 @@ local function open_file(self)
     return f
 end
 
--- path: "-" or a file; errors_path: nil for none.
+-- path: "-" or a file; errors_path: nil for none; opts.patience: seconds to wait for a service that is away.
 function M.open(path, errors_path, opts)
     local self = setmetatable({ path = path, errors_path = errors_path, done = keyset.new(),
-        names = keyset.new(), failed = 0, bad = 0, in_a_row = 0, first = 1, last = 0, waiting = {},
-        turn = sync.event(), misses = 0, under_way = 0, moved = sync.event(), one = sync.semaphore(1),
-        ordered = opts.ordered, window = opts.window or 1, rows = {}, url = opts.url or "the service",
-        retries = opts.retries or 0,
-        unanswered = 0, answered = 0, why_failed = reasons.new(), dry_run = opts.dry_run }, Out)
+        names = keyset.new(), failed = 0, bad = 0, first = 1, last = 0, waiting = {}, turn = sync.event(),
+        under_way = 0, moved = sync.event(), one = sync.semaphore(1), ordered = opts.ordered,
+        window = opts.window or 1, rows = {}, retries = opts.retries or 0, answered = 0,
+        why_failed = reasons.new(), dry_run = opts.dry_run }, Out)
+    self.service = services.new(opts.url or "the service", opts.patience or math.huge, self.moved)
     local f, err
     if opts.dry_run then
         local _, why = scan(self)
@@ -268,78 +261,39 @@ local function put(self, row, text)
     return self.writer:line(text) -- both of its values
 end
 
--- What the next row meets as well: a wrong address, a model or an account that is not there.
-local OF_THE_SERVICE = { [402] = true, [404] = true, [405] = true, [429] = true }
+-- The attempts of a row are counted in tenths. Refusals for the rate are no fault of the row: such an attempt
+-- counts as a tenth. An attempt that found no connection to a service which has answered before does not
+-- count at all. Nor does one whose connection was lost, as the row has an idempotency key; but not without
+-- end, as it may be the row that brings the service down.
+local WHOLE, TENTH, LOST_FREE = 10, 1, 10
 
-local function of_the_service(err)
-    if err.status then
-        return err.retryable or OF_THE_SERVICE[err.status]
+local function cost_of(row, err)
+    if err.status == 429 or err.kind == "rate_limited" then
+        return TENTH
+    elseif err.kind == "closed" then
+        row.lost = (row.lost or 0) + 1
+        return row.lost > LOST_FREE and WHOLE or 0
     end
-    return err.kind ~= "invalid" and err.kind ~= "script"
-end
-
--- What never reached anybody.
-local NOBODY_THERE = { connect = true, dns = true, tls = true, denied = true }
-
--- Why the run is to end because nothing has ever come from the service; or nil.
-local function nobody(self, err)
-    if self.reached or err.status or not of_the_service(err) then
-        self.reached = self.reached or err.status ~= nil
-        return nil
-    end
-    local now = task.now()
-    self.unanswered = self.unanswered + 1
-    self.first_try = self.first_try or now
-    local n = self.unanswered
-    local over = NOBODY_THERE[err.kind] and (n >= NOBODY or n > 1 and now - self.first_try >= NOBODY_TIME)
-    return (over or n >= NOTHING) and errors.new { kind = err.kind, reason = err.reason, url = err.url,
-        message = ("%s has never answered, in %d attempts; the last: %s"):format(self.url, n, err.message) }
-end
-
-local function missed(self, err)
-    if of_the_service(err) then
-        self.misses = self.misses + 1
-    else
-        self.misses = 0
-    end
-end
-
--- Refusals for the rate are no fault of a row: they count as a tenth of another failure.
-local REFUSALS = 10
-
-function Out:most_attempts()
-    return self.retries * REFUSALS + 1
+    return WHOLE
 end
 
 -- Of an attempt: whether there is to be another one.
-function Out:try_again(err, again)
+function Out:try_again(res, err, again)
     local row = self.rows[core_task.current().id]
-    if row then
-        row.calling, row.err = false, err
-        local refused = err and (err.status == 429 or err.kind == "rate_limited")
-        row.failures = (row.failures or 0) + (refused and 1 or REFUSALS)
-        again = again and row.failures <= self.retries * REFUSALS
+    row.calling, row.err = false, err
+    local service = self.service
+    local why = service:attempted(row, res, err)
+    if not why and err and not self.broken and service:is_away(err) then
+        why = service:wait(row, err)
+        err.at_once, again = true, true -- it has waited already
+    elseif err then
+        row.spent = (row.spent or 0) + cost_of(row, err)
+        again = again and row.spent <= self.retries * WHOLE
     end
-    if err then
-        missed(self, err)
-        local why = nobody(self, err)
-        if why then
-            self:stop(why)
-        end
+    if why then
+        self:stop(why)
     end
     return again and not self.broken
-end
-
--- Waits while the service is away and enough rows are under way to find it again: it is no use to start all
--- of them, and to let them fail.
-function Out:wait_for_service()
-    while self.misses >= AWAY and self.under_way >= MOST_IN_A_ROW and not self.broken do
-        self.moved:clear()
-        self.moved:wait()
-    end
-    if self.misses >= AWAY and self.answered_at then
-        task.sleep(PACE)
-    end
 end
 
 -- Ends the run: no row is started from now on, and no attempt. What has been sent may end, and is kept; rows
@@ -374,20 +328,6 @@ function Out:send(row, send)
     return res, err
 end
 
--- Looks whether the run is to go on after this failure.
-local function verdict(self, err)
-    if err.status == 401 or err.status == 403 then
-        self:stop(err)
-    elseif of_the_service(err) then
-        self.in_a_row = self.in_a_row + 1
-        if self.in_a_row >= MOST_IN_A_ROW
-            and (not self.answered_at or task.now() - self.answered_at >= PATIENCE) then
-            self:stop(errors.new { kind = err.kind, status = err.status, reason = err.reason,
-                message = ("%d rows in a row have failed; the last: %s"):format(self.in_a_row, err.message) })
-        end
-    end
-end
-
 -- Why a row failed.
 local function note_failure(self, row, failure)
     self.failed = self.failed + 1
@@ -420,12 +360,13 @@ end
 local function note(self, row, res, failure, over)
     local ok, err
     if res ~= nil then
-        self.in_a_row, self.misses, self.answered_at, self.reached = 0, 0, task.now(), true
+        self.service:served()
         ok, err = put(self, row, answer_line(row, res))
         self.answered = self.answered + (ok and 1 or 0)
     else
-        if not over then
-            verdict(self, failure)
+        local why = not over and self.service:lost(failure)
+        if why then
+            self:stop(why)
         end
         ok, err = note_failure(self, row, failure)
     end
@@ -451,6 +392,7 @@ end
 local function kept(self, row, id, ok, ...)
     local first, second = ...
     self.rows[id] = nil
+    self.service:release(row)
     self.under_way = self.under_way - 1
     self.moved:set()
     if ok and first ~= nil then

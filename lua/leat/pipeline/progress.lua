@@ -18,7 +18,7 @@ local LIVE, PLAIN = 0.1, 5 -- seconds between two lines
 
 local ROWS = {
     sink = "function", terminal = "boolean", color = "boolean", interval = "number", total = "number",
-    others = "function",
+    others = "function", waiting = "function", attach = "function",
 }
 
 -- A table of ROWS, of what a pipeline was given: that, true, or a function that the text goes to.
@@ -40,7 +40,8 @@ local function log_text(text)
 end
 
 -- given: as M.options takes it. `counts` is a tally, `total` the number of items, or nil where that is not
--- known; others() is how many of these are no items of the pipeline's.
+-- known; others() is how many of these are no items of the pipeline; waiting() says what the run waits for,
+-- or nil; attach(progress) is called once, for who wants to poke it.
 function M.new(given, counts, total)
     given = M.options(given)
     local terminal = given.terminal
@@ -54,16 +55,20 @@ function M.new(given, counts, total)
     if color == nil then
         color = terminal and (os.getenv "NO_COLOR" or "") == ""
     end
-    return setmetatable({
+    local self = setmetatable({
         on_stderr = terminal and not given.sink,
         sink = given.sink or to_log and log_text or function(text)
             io.stderr:write(text)
             io.stderr:flush()
         end,
         terminal = terminal, color = color, interval = given.interval or terminal and LIVE or PLAIN,
-        counts = counts, total = total or given.total, others = given.others, began = task.now(),
-        last = terminal and -math.huge or task.now(),
+        counts = counts, total = total or given.total, others = given.others, waiting = given.waiting,
+        began = task.now(), last = terminal and -math.huge or task.now(),
     }, Progress)
+    if given.attach then
+        given.attach(self)
+    end
+    return self
 end
 
 local function line_of(self)
@@ -91,7 +96,10 @@ local function line_of(self)
         parts[#parts + 1] = ("%d failed%s"):format(c.failed, why)
     end
     local left = self.total and self.total - done
-    if self.ended or left == 0 then -- it may have ended before the last: interrupted, or rows that are none
+    local waiting = self.waiting and not self.ended and self.waiting()
+    if waiting then
+        parts[#parts + 1] = waiting
+    elseif self.ended or left == 0 then -- it may end before the last: interrupted, or rows that are none
         parts[#parts + 1] = "in " .. seconds(elapsed)
     elseif left and left > 0 and rate > 0 then
         parts[#parts + 1] = "ETA " .. seconds(left / rate)

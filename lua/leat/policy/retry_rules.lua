@@ -35,6 +35,12 @@ local function never_sent(err)
         or err.kind == "timeout" and BEFORE_SENDING[err.phase] == true
 end
 
+-- There was no connection to send it on, for a reason that may pass.
+function M.never_connected(err)
+    return err.kind == "tls" and err.retryable == true or err.reason == "too_many_files"
+        or never_sent(err) and err.kind ~= "rate_limited" and err.phase ~= "queue"
+end
+
 -- Whether what failed with this status may go well at another time.
 function M.passing(status)
     return status == 408 or status == 429 or status >= 500 and status ~= 501 and status ~= 505
