@@ -43,16 +43,22 @@ static void on_done(void *arg, uint64_t id, enum leat_status status,
     snprintf(e->kind, sizeof e->kind, "%s", err ? err->kind : "");
 }
 
-static leat_runtime *new_runtime(struct told *told)
+static leat_runtime *new_runtime_for(struct told *told, unsigned time_limit_ms)
 {
     struct leat_error err = {"", ""};
-    leat_runtime *rt = leat_new(
-        &(struct leat_config){
-            .log = keep_log, .log_arg = told, .min_log_level = LEAT_LOG_WARN, .time_limit_ms = 100},
-        &err);
+    leat_runtime *rt = leat_new(&(struct leat_config){.log = keep_log,
+                                                      .log_arg = told,
+                                                      .min_log_level = LEAT_LOG_WARN,
+                                                      .time_limit_ms = time_limit_ms},
+                                &err);
     if (!rt)
         printf("  leat_new: %s\n", err.message);
     return rt;
+}
+
+static leat_runtime *new_runtime(struct told *told)
+{
+    return new_runtime_for(told, 100);
 }
 
 /* ---- every way to start × with a callback and without × every way to end */
@@ -206,7 +212,7 @@ TEST(a_pipeline_without_a_success_and_a_response_that_nobody_looked_at_are_in_th
         "leat.pipeline():each({ 1 }, function() return request 'http://s.test/'.body end)\n"
         "server:close()";
     struct told told = {.lines = 0};
-    leat_runtime *rt = new_runtime(&told);
+    leat_runtime *rt = new_runtime_for(&told, 30000); /* under valgrind it takes its time */
     struct leat_error err;
     CHECK(leat_start_string(rt, "=npc.lua", code, SIZE_MAX, NULL, &err));
     CHECK_EQ(leat_run(rt), LEAT_OK);
