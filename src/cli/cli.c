@@ -161,7 +161,7 @@ static int parse(int argc, const char *const *argv, struct options *o)
             if (i + 1 >= argc)
                 return complain("--allow-connect takes rules such as public,*.example.com", NULL);
             o->allow_connect = argv[++i];
-        } else if ((taken = see_option(&o->see, argc, argv, &i)) != 0) {
+        } else if ((taken = cli_outputs_option(&o->see, argc, argv, &i)) != 0) {
             if (taken < 0)
                 return complain("a file is missing behind", a);
         } else if (strcmp(a, "--network-threads") == 0) {
@@ -281,7 +281,7 @@ static int flushed(int rc)
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return rc;
-    if (errno == EPIPE || signals_got() == SIGPIPE) /* who read it has enough */
+    if (errno == EPIPE || cli_signal_got() == SIGPIPE) /* who read it has enough */
         return rc && rc != EXIT_SIGPIPE ? rc : EXIT_SIGPIPE;
     fprintf(stderr, "leat: standard output could not be written\n");
     return rc ? rc : EXIT_SCRIPT;
@@ -312,7 +312,7 @@ static bool start(leat_runtime *rt, const struct options *o, struct leat_error *
 
 static int finish(leat_runtime *rt, enum leat_status status)
 {
-    int sig = signals_got();
+    int sig = cli_signal_got();
     const char *report = leat_report(rt);
     fflush(stdout);
     switch (status) {
@@ -392,7 +392,7 @@ int main(int argc, char **argv)
             return EXIT_USAGE;
         }
     }
-    signals_begin();
+    cli_signal_begin();
     cli_alloc_install();
     leat_runtime *rt = leat_new(&config, &err);
     if (!rt) {
@@ -405,19 +405,19 @@ int main(int argc, char **argv)
     if (o.verbose && !o.virtual_time)
         runtime_watch_waits(rt);
     o.see.title = o.script ? o.script : o.title ? o.title : "leat";
-    if (!signals_watch(rt, repl, !repl)) {
+    if (!cli_signal_watch(rt, repl, !repl)) {
         fprintf(stderr, "leat: not enough memory\n");
         rc = EXIT_SCRIPT;
-    } else if (!see_begin(&o.see, rt)) {
+    } else if (!cli_outputs_begin(&o.see, rt)) {
         rc = EXIT_USAGE;
     } else if (start(rt, &o, &err)) {
-        rc = see_end(&o.see, rt, finish(rt, leat_run(rt)));
+        rc = cli_outputs_end(&o.see, rt, finish(rt, leat_run(rt)));
     } else {
         fprintf(stderr, "leat: %s%s\n", err.message, o.script ? no_command(o.script) : "");
-        see_drop(&o.see);
+        cli_outputs_drop(&o.see);
         rc = strcmp(err.kind, "script") == 0 ? EXIT_SCRIPT : EXIT_USAGE;
     }
-    signals_close();
+    cli_signal_close();
     repl_free(repl);
     leat_free(rt);
     free(o.text);

@@ -29,7 +29,7 @@ static uint64_t thread_time_ns(void)
 static void stand_aside(struct hold *h, lua_State *L)
 {
     lua_sethook(L, NULL, 0, 0);
-    limit_look_again(h->limit);
+    time_limit_look_again(h->limit);
 }
 
 static void on_instructions(lua_State *L, lua_Debug *ar)
@@ -123,11 +123,11 @@ static int start(lua_State *L)
     lua_pushlightuserdata(L, (void *)(uintptr_t)&hold_key);
     lua_pushlightuserdata(L, h);
     lua_rawset(L, LUA_REGISTRYINDEX);
-    profile_begin(L, on_sample, h);
+    cli_profile_begin(L, on_sample, h);
     return 0;
 }
 
-bool hold_start(struct hold *h, struct rt *rt, struct limit *limit)
+bool cli_hold_start(struct hold *h, struct rt *rt, struct time_limit *limit)
 {
     h->rt = rt;
     h->limit = limit;
@@ -137,20 +137,20 @@ bool hold_start(struct hold *h, struct rt *rt, struct limit *limit)
     return false;
 }
 
-void hold_stop(struct hold *h)
+void cli_hold_stop(struct hold *h)
 {
     lua_sethook(h->rt->L, NULL, 0, 0);
-    profile_end(h->rt->L);
+    cli_profile_end(h->rt->L);
 }
 
-void hold_give(struct hold *h, enum hold_order order, uint64_t turn)
+void cli_hold_give(struct hold *h, enum hold_order order, uint64_t turn)
 {
     atomic_store(&h->turn, turn);
     atomic_store(&h->order, order);
 }
 
 /* The profiler's next sample makes compiled code come to it. */
-void hold_obey(struct hold *h)
+void cli_hold_obey(struct hold *h)
 {
     lua_sethook(h->rt->L, on_instructions, LUA_MASKCOUNT, 1);
 }

@@ -17,7 +17,7 @@ enum { HOLD_PLACES = 64 };
 
 struct hold {
     struct rt *rt;
-    struct limit *limit;          /* its hook stands aside for ours */
+    struct time_limit *limit;     /* its hook stands aside for ours */
     _Atomic uint64_t turn;        /* the turn that the order is about: see sched_turn */
     _Atomic unsigned order;       /* enum hold_order */
     _Atomic bool warned;          /* of the interrupt, by the hook or by whoever gives the orders */
@@ -29,9 +29,9 @@ struct hold {
 };
 
 /* Before any script runs: what was compiled earlier would not look up. False: no memory. */
-bool hold_start(struct hold *h, struct rt *rt, struct limit *limit);
-void hold_stop(struct hold *h);
-/* Gives an order about turn `turn`. Any thread; hold_obey must follow on the runtime's. */
-void hold_give(struct hold *h, enum hold_order order, uint64_t turn);
+bool cli_hold_start(struct hold *h, struct rt *rt, struct time_limit *limit);
+void cli_hold_stop(struct hold *h);
+/* Gives an order about turn `turn`. Any thread; cli_hold_obey must follow on the runtime's. */
+void cli_hold_give(struct hold *h, enum hold_order order, uint64_t turn);
 /* From a signal handler on the runtime's thread. */
-void hold_obey(struct hold *h);
+void cli_hold_obey(struct hold *h);

@@ -22,7 +22,7 @@ static bool is_option(const char *arg, const char *name)
     return strncmp(arg, name, len) == 0 && (arg[len] == '\0' || arg[len] == '=');
 }
 
-int see_option(struct see *s, int argc, const char *const *argv, int *i)
+int cli_outputs_option(struct see *s, int argc, const char *const *argv, int *i)
 {
     const char **paths[] = {&s->trace, &s->report};
     static const char *const names[] = {"--trace", "--report"};
@@ -57,14 +57,14 @@ static bool can_write(const char *what, const char *path)
     return false;
 }
 
-bool see_begin(struct see *s, leat_runtime *rt)
+bool cli_outputs_begin(struct see *s, leat_runtime *rt)
 {
     struct err err;
     if (!s->trace && !s->report && !s->stats)
         return true;
     if (!can_write("report", s->report) || !can_write("statistics", s->stats))
         return false;
-    s->record = record_new(runtime_inside(rt), s->trace, &err);
+    s->record = trace_new(runtime_inside(rt), s->trace, &err);
     if (!s->record)
         fprintf(stderr, "leat: %s\n", err.message);
     return s->record != NULL;
@@ -93,7 +93,7 @@ static int finish(lua_State *L)
     return 0;
 }
 
-int see_end(struct see *s, leat_runtime *rt, int status)
+int cli_outputs_end(struct see *s, leat_runtime *rt, int status)
 {
     struct rt *inside = runtime_inside(rt);
     inside->concluded = s->repl; /* whose user has seen what came of each line */
@@ -107,7 +107,7 @@ int see_end(struct see *s, leat_runtime *rt, int status)
     if (!s->record)
         return status;
     struct finish f = {.see = s, .status = status};
-    int error = record_close(s->record);
+    int error = trace_close(s->record);
     bool failed = error != 0;
     if (failed)
         fprintf(stderr, "leat: the trace %s could not be written: %s\n", s->trace, strerror(error));
@@ -120,13 +120,13 @@ int see_end(struct see *s, leat_runtime *rt, int status)
         fprintf(stderr, "leat: the report or the statistics could not be written: %s\n", f.problem);
         failed = true;
     }
-    record_free(s->record);
+    trace_free(s->record);
     s->record = NULL;
     return failed && status == 0 ? 1 : status;
 }
 
-void see_drop(struct see *s)
+void cli_outputs_drop(struct see *s)
 {
-    record_free(s->record);
+    trace_free(s->record);
     s->record = NULL;
 }

@@ -13,10 +13,10 @@ struct see {
 
 /* Takes argv[*i] if it is one of these options, moving *i over a value. 1: taken; 0: another
  * option; -1: its value is missing. */
-int see_option(struct see *s, int argc, const char *const *argv, int *i);
+int cli_outputs_option(struct see *s, int argc, const char *const *argv, int *i);
 /* Before the script starts. False: said why on standard error. */
-bool see_begin(struct see *s, leat_runtime *rt);
+bool cli_outputs_begin(struct see *s, leat_runtime *rt);
 /* After it has ended, with its exit status; the one to end with. */
-int see_end(struct see *s, leat_runtime *rt, int status);
+int cli_outputs_end(struct see *s, leat_runtime *rt, int status);
 /* What was begun, where nothing was started. */
-void see_drop(struct see *s);
+void cli_outputs_drop(struct see *s);

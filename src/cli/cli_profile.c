@@ -18,7 +18,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         profiler_action.sa_handler(sig);
 }
 
-void profile_begin(lua_State *L, luaJIT_profile_callback fn, void *arg)
+void cli_profile_begin(lua_State *L, luaJIT_profile_callback fn, void *arg)
 {
     /* What LuaJIT puts back at its end: a signal that is late must not end the process. */
     signal(SIGPROF, SIG_IGN);
@@ -32,7 +32,7 @@ void profile_begin(lua_State *L, luaJIT_profile_callback fn, void *arg)
     sigaction(SIGPROF, &sa, NULL);
 }
 
-void profile_end(lua_State *L)
+void cli_profile_end(lua_State *L)
 {
     luaJIT_profile_stop(L);
 }

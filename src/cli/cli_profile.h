@@ -5,5 +5,5 @@
 #include <luajit.h>
 
 /* `fn` is called between two instructions. The runtime's thread is the one that calls this. */
-void profile_begin(lua_State *L, luaJIT_profile_callback fn, void *arg);
-void profile_end(lua_State *L);
+void cli_profile_begin(lua_State *L, luaJIT_profile_callback fn, void *arg);
+void cli_profile_end(lua_State *L);

@@ -116,7 +116,7 @@ static void order(struct hold *h, enum hold_order what, uint64_t turn)
     sigaction(SIGALRM, NULL, &sa);
     sa.sa_flags = what == HOLD_WARN ? SA_RESTART : 0;
     sigaction(SIGALRM, &sa, NULL);
-    hold_give(h, what, turn);
+    cli_hold_give(h, what, turn);
     pthread_kill(runtime_thread, SIGALRM);
 }
 
@@ -247,7 +247,7 @@ static void on_order(int sig)
     if (atomic_load(&last_words))
         leave(atomic_load(&signalled_runtime));
     if (h)
-        hold_obey(h);
+        cli_hold_obey(h);
 }
 
 /* A socket that broke is the engine's business. Behind a broken standard output there is nobody to
@@ -271,7 +271,7 @@ static void on_terminal_change(int sig)
     errno = saved;
 }
 
-void signals_begin(void)
+void cli_signal_begin(void)
 {
     struct sigaction sa = {.sa_flags = SA_RESTART}, found;
     sigemptyset(&sa.sa_mask);
@@ -289,10 +289,10 @@ void signals_begin(void)
     sigaction(SIGCONT, &sa, NULL);
 }
 
-bool signals_watch(leat_runtime *rt, struct repl *repl, bool hold)
+bool cli_signal_watch(leat_runtime *rt, struct repl *repl, bool hold)
 {
     runtime_thread = pthread_self();
-    if (hold && !hold_start(&the_hold, &rt->rt, &rt->limit))
+    if (hold && !cli_hold_start(&the_hold, &rt->rt, &rt->limit))
         return false;
     (void)start_watching(); /* without that thread the third signal ends the process */
     sigset_t all, before;
@@ -310,7 +310,7 @@ bool signals_watch(leat_runtime *rt, struct repl *repl, bool hold)
     return true;
 }
 
-void signals_close(void)
+void cli_signal_close(void)
 {
     pthread_mutex_lock(&runtime_lock);
     struct hold *h = atomic_exchange(&signalled_hold, NULL);
@@ -319,10 +319,10 @@ void signals_close(void)
     atomic_store(&signalled_repl, NULL);
     pthread_mutex_unlock(&runtime_lock);
     if (h)
-        hold_stop(h);
+        cli_hold_stop(h);
 }
 
-int signals_got(void)
+int cli_signal_got(void)
 {
     return atomic_load(&first_signal);
 }

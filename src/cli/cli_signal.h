@@ -7,13 +7,13 @@
 #include "leat.h"
 
 /* Takes the signals. */
-void signals_begin(void);
+void cli_signal_begin(void);
 /* There is a runtime to stop, and with `repl` a prompt whose terminal is put back. On the thread
  * that runs it. `hold`: scripts run in it, and what does not give way is to be stopped (not at a
  * prompt, which does that itself). False: no memory. */
-bool signals_watch(leat_runtime *rt, struct repl *repl, bool hold);
+bool cli_signal_watch(leat_runtime *rt, struct repl *repl, bool hold);
 /* Its run is over, and it is about to be freed: that takes no more than some seconds after a
  * signal. */
-void signals_close(void);
+void cli_signal_close(void);
 /* The signal that has asked it to stop; 0: none. */
-int signals_got(void);
+int cli_signal_got(void);

@@ -95,15 +95,15 @@ static void on_editor_event(void *arg, enum editor_event event, const char *text
 
 static void handle_interrupts(struct repl *r)
 {
-    unsigned n = stopper_count(&r->stopper);
+    unsigned n = repl_stop_count(&r->stopper);
     if (n == r->interrupts_handled)
         return;
     r->interrupts_handled = n;
-    stopper_disarm(&r->stopper, r->rt->L);
+    repl_stop_disarm(&r->stopper, r->rt->L);
     if (n == r->stopper.spent)
         return;
 #ifdef LEAT_LIBEDIT
-    if (r->editor && r->reading && editor_drop(r->editor))
+    if (r->editor && r->reading && repl_edit_drop(r->editor))
         return;
 #endif
     post(r, "interrupt", "", 0, 0);
@@ -230,11 +230,11 @@ static int l_open(lua_State *L)
     struct repl *r = find(L);
     const char *mode = isatty(STDIN_FILENO) ? "plain" : "pipe";
 #ifdef LEAT_LIBEDIT
-    if (!r->editor && editor_possible()) {
+    if (!r->editor && repl_edit_possible()) {
         struct err err;
         err_clear(&err);
         setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* even while it is a pipe */
-        if (editor_new(&r->editor, &r->rt->mem, on_editor_event, r, &err) != ERR_NONE)
+        if (repl_edit_new(&r->editor, &r->rt->mem, on_editor_event, r, &err) != ERR_NONE)
             return aux_fail(L, &err);
     }
     mode = r->editor ? "edit" : mode;
@@ -242,7 +242,7 @@ static int l_open(lua_State *L)
     if (!r->open && strcmp(mode, "pipe") != 0) {
         r->open = true;
         r->rt->sched.external++; /* whoever types can always wake a task */
-        stopper_prepare(&r->stopper, L);
+        repl_stop_prepare(&r->stopper, L);
         flusher_start(r);
     }
     lua_pushstring(L, mode);
@@ -254,7 +254,7 @@ static int l_close(lua_State *L)
     struct repl *r = find(L);
 #ifdef LEAT_LIBEDIT
     if (r->editor)
-        editor_free(r->editor);
+        repl_edit_free(r->editor);
     r->editor = NULL;
 #endif
     if (r->open)
@@ -271,7 +271,7 @@ static int l_prompt(lua_State *L)
     bool ok = true;
 #ifdef LEAT_LIBEDIT
     if (r->editor)
-        ok = editor_prompt(r->editor, text);
+        ok = repl_edit_prompt(r->editor, text);
 #endif
     r->reading = true;
     lua_pushboolean(L, ok);
@@ -286,7 +286,7 @@ static int l_answer(lua_State *L)
     const char *insert = luaL_checkstring(L, 2), *list = luaL_checkstring(L, 3);
 #ifdef LEAT_LIBEDIT
     if (r->editor)
-        (void)!editor_answer(r->editor, number, insert, list);
+        (void)!repl_edit_answer(r->editor, number, insert, list);
 #endif
     UNUSED(r);
     UNUSED(number);
@@ -303,7 +303,7 @@ static int l_remember(lua_State *L)
     bool store = lua_toboolean(L, 2);
 #ifdef LEAT_LIBEDIT
     if (r->editor)
-        (void)!editor_remember(r->editor, text, len, store);
+        (void)!repl_edit_remember(r->editor, text, len, store);
 #endif
     UNUSED(r);
     UNUSED(text);
@@ -395,7 +395,7 @@ static int add_module(lua_State *L)
     runtime_push_preload(L);
     lua_pushcfunction(L, open_module);
     lua_setfield(L, -2, "leat.native.repl");
-    stopper_init(&r->stopper, r->rt);
+    repl_stop_init(&r->stopper, r->rt);
     return 0;
 }
 
@@ -425,11 +425,11 @@ void repl_free(struct repl *r)
     struct rt *rt = r->rt;
 #ifdef LEAT_LIBEDIT
     if (r->editor)
-        editor_free(r->editor);
+        repl_edit_free(r->editor);
 #endif
     if (r->open)
         rt->sched.external--;
-    stopper_fini(&r->stopper, rt->L);
+    repl_stop_fini(&r->stopper, rt->L);
     if (r->flusher)
         uv_close((uv_handle_t *)&r->flusher->prepare, flusher_closed);
     loop_hook_remove(&r->hook);
@@ -444,7 +444,7 @@ bool repl_interrupt(struct repl *r)
 {
     if (!atomic_load(&r->open))
         return false;
-    stopper_interrupt(&r->stopper);
+    repl_stop_interrupt(&r->stopper);
     loop_wake(&r->rt->loop);
     return true;
 }
@@ -453,7 +453,7 @@ void repl_terminal_changed(struct repl *r, bool resized)
 {
 #ifdef LEAT_LIBEDIT
     if (r->editor)
-        editor_terminal_changed(r->editor, resized);
+        repl_edit_terminal_changed(r->editor, resized);
 #endif
     UNUSED(r);
     UNUSED(resized);

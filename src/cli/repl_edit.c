@@ -97,7 +97,7 @@ static void remember(struct editor *e, const struct command *c)
     HistEvent ev;
     history(e->history, &ev, H_ENTER, c->text);
     if (c->kind == STORE)
-        history_append(e->history_fd, e->mem, c->text, c->len);
+        repl_history_append(e->history_fd, e->mem, c->text, c->len);
 }
 
 static void obey(struct editor *e, struct command *c)
@@ -135,7 +135,7 @@ static void show_tail(struct editor *e)
 {
     if (e->tail.len == 0)
         return;
-    screen_above(e->el, e->out, e->prompt, e->tail.data, e->tail.len);
+    repl_screen_above(e->el, e->out, e->prompt, e->tail.data, e->tail.len);
     buf_clear(&e->tail);
 }
 
@@ -157,10 +157,10 @@ static void show_output(struct editor *e)
                 show_tail(e);
             } else {
                 show_tail(e);
-                screen_above(e->el, e->out, e->prompt, part, whole);
+                repl_screen_above(e->el, e->out, e->prompt, part, whole);
             }
         } else if (whole > 0) {
-            screen_above(e->el, e->out, e->prompt, part, whole);
+            repl_screen_above(e->el, e->out, e->prompt, part, whole);
         }
         size_t rest = (size_t)n - whole;
         if (rest > 0 && buf_append(&e->tail, part + whole, rest) != ERR_NONE)
@@ -215,7 +215,7 @@ static bool wait_for_keys(struct editor *e, bool keys, int timeout_ms)
             obey(e, c);
         bool resized = atomic_exchange(&e->resized, false);
         if ((atomic_exchange(&e->continued, false) || resized) && e->editing)
-            screen_changed(e->el, e->out, e->prompt, resized);
+            repl_screen_changed(e->el, e->out, e->prompt, resized);
     }
     if (fds[1].revents)
         show_output(e);
@@ -266,7 +266,7 @@ static unsigned char complete(EditLine *el, int key)
     if (!answer)
         return CC_ERROR;
     if (answer->more[0])
-        screen_above(el, e->out, e->prompt, answer->more, strlen(answer->more));
+        repl_screen_above(el, e->out, e->prompt, answer->more, strlen(answer->more));
     unsigned char rc = CC_REFRESH;
     if (answer->len > 0 && el_insertstr(el, answer->text) != 0)
         rc = CC_ERROR;
@@ -370,7 +370,7 @@ static bool set_up(struct editor *e)
     el_set(e->el, EL_HIST, history, e->history);
     el_set(e->el, EL_GETCFN, read_char);
     set_up_keys(e->el);
-    e->history_fd = history_open(e->mem, load_entry, e);
+    e->history_fd = repl_history_open(e->mem, load_entry, e);
     return true;
 }
 
@@ -382,12 +382,12 @@ static void edit(struct editor *e)
     e->dropped = e->eof = false;
     memset(&e->decoding, 0, sizeof e->decoding);
     redirect(e);
-    screen_begin(e->el, e->out);
+    repl_screen_begin(e->el, e->out);
     e->editing = true;
     int len = 0;
     const char *line = el_gets(e->el, &len);
     e->editing = false;
-    screen_end(e->el, e->out, e->prompt, e->dropped ? "^C" : e->quit ? "" : NULL);
+    repl_screen_end(e->el, e->out, e->prompt, e->dropped ? "^C" : e->quit ? "" : NULL);
     restore(e);
     if (e->quit)
         return;
@@ -448,7 +448,7 @@ static void *run(void *arg)
 
 /* ---- public ---- */
 
-bool editor_possible(void)
+bool repl_edit_possible(void)
 {
     const char *term = getenv("TERM");
     return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && term && term[0] &&
@@ -477,8 +477,8 @@ static bool start_thread(struct editor *e)
     return rc == 0;
 }
 
-enum err_kind editor_new(struct editor **out, struct mem *mem, editor_fn fn, void *arg,
-                         struct err *err)
+enum err_kind repl_edit_new(struct editor **out, struct mem *mem, editor_fn fn, void *arg,
+                            struct err *err)
 {
     struct editor *e = mem_calloc(mem, sizeof *e);
     if (!e) {
@@ -508,7 +508,7 @@ enum err_kind editor_new(struct editor **out, struct mem *mem, editor_fn fn, voi
     return ERR_NONE;
 }
 
-void editor_free(struct editor *e)
+void repl_edit_free(struct editor *e)
 {
     while (!send(e, QUIT, 0, "", 0, ""))
         usleep(1000);
@@ -521,27 +521,27 @@ void editor_free(struct editor *e)
     close_all(e);
 }
 
-bool editor_prompt(struct editor *e, const char *prompt)
+bool repl_edit_prompt(struct editor *e, const char *prompt)
 {
     return send(e, PROMPT, 0, prompt, strlen(prompt), "");
 }
 
-bool editor_drop(struct editor *e)
+bool repl_edit_drop(struct editor *e)
 {
     return send(e, DROP, 0, "", 0, "");
 }
 
-bool editor_answer(struct editor *e, unsigned number, const char *insert, const char *list)
+bool repl_edit_answer(struct editor *e, unsigned number, const char *insert, const char *list)
 {
     return send(e, ANSWER, number, insert, strlen(insert), list);
 }
 
-bool editor_remember(struct editor *e, const char *text, size_t len, bool store)
+bool repl_edit_remember(struct editor *e, const char *text, size_t len, bool store)
 {
     return send(e, store ? STORE : REMEMBER, 0, text, len, "");
 }
 
-void editor_terminal_changed(struct editor *e, bool resized)
+void repl_edit_terminal_changed(struct editor *e, bool resized)
 {
     atomic_store(resized ? &e->resized : &e->continued, true);
     eventfd_write(e->event_fd, 1);

@@ -99,7 +99,7 @@ static size_t count_lines(const struct buf *text)
     return n;
 }
 
-int history_open(struct mem *mem, history_fn fn, void *arg)
+int repl_history_open(struct mem *mem, history_fn fn, void *arg)
 {
     char path[4096];
     if (!make_path(path, sizeof path))
@@ -130,7 +130,7 @@ int history_open(struct mem *mem, history_fn fn, void *arg)
     return fd;
 }
 
-void history_append(int fd, struct mem *mem, const char *text, size_t len)
+void repl_history_append(int fd, struct mem *mem, const char *text, size_t len)
 {
     if (fd < 0)
         return;

@@ -8,6 +8,6 @@ typedef void (*history_fn)(void *arg, const char *entry);
 
 /* Opens the file, making its folders, and hands over the last entries, oldest first. The
  * descriptor, or -1: there is no place for a history, which is no reason to fail. */
-int history_open(struct mem *mem, history_fn fn, void *arg);
+int repl_history_open(struct mem *mem, history_fn fn, void *arg);
 /* Adds an entry, whole or not at all, beside other processes that do the same. */
-void history_append(int fd, struct mem *mem, const char *text, size_t len);
+void repl_history_append(int fd, struct mem *mem, const char *text, size_t len);

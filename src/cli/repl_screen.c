@@ -77,7 +77,7 @@ static void find_places(EditLine *el, FILE *out, const char *prompt, struct plac
     end->row = MIN(end->row, rows - 1);
 }
 
-void screen_above(EditLine *el, FILE *out, const char *prompt, const char *text, size_t len)
+void repl_screen_above(EditLine *el, FILE *out, const char *prompt, const char *text, size_t len)
 {
     struct place cursor, end;
     find_places(el, out, prompt, &cursor, &end);
@@ -91,7 +91,7 @@ void screen_above(EditLine *el, FILE *out, const char *prompt, const char *text,
     el_set(el, EL_REFRESH);
 }
 
-void screen_begin(EditLine *el, FILE *out)
+void repl_screen_begin(EditLine *el, FILE *out)
 {
     unsigned cols, rows;
     window_size(out, &cols, &rows);
@@ -103,7 +103,7 @@ void screen_begin(EditLine *el, FILE *out)
     fflush(out);
 }
 
-void screen_end(EditLine *el, FILE *out, const char *prompt, const char *given_up)
+void repl_screen_end(EditLine *el, FILE *out, const char *prompt, const char *given_up)
 {
     if (given_up) {
         struct place cursor, end;
@@ -116,7 +116,7 @@ void screen_end(EditLine *el, FILE *out, const char *prompt, const char *given_u
     fflush(out);
 }
 
-void screen_changed(EditLine *el, FILE *out, const char *prompt, bool resized)
+void repl_screen_changed(EditLine *el, FILE *out, const char *prompt, bool resized)
 {
     struct place cursor = {0, 0}, end;
     if (resized) /* else someone else had the terminal, and left the cursor on a row of its own */

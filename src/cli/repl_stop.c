@@ -46,7 +46,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
         return;
     if (s->stage == 0) {
         s->stage = 1;
-        s->spent = stopper_count(s);
+        s->spent = repl_stop_count(s);
         s->since_ns = now;
         task_cancel(t, "interrupted");
         task_raise_cancel(L, t);
@@ -62,7 +62,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
     luaL_error(L, "interrupted");
 }
 
-void stopper_init(struct stopper *s, struct rt *rt)
+void repl_stop_init(struct stopper *s, struct rt *rt)
 {
     s->rt = rt;
     lua_State *L = rt->L;
@@ -79,32 +79,32 @@ static void on_sample(void *data, lua_State *L, int samples, int vmstate)
     UNUSED(vmstate);
 }
 
-void stopper_prepare(struct stopper *s, lua_State *L)
+void repl_stop_prepare(struct stopper *s, lua_State *L)
 {
     s->profiling = true;
-    profile_begin(L, on_sample, NULL);
+    cli_profile_begin(L, on_sample, NULL);
 }
 
-void stopper_interrupt(struct stopper *s)
+void repl_stop_interrupt(struct stopper *s)
 {
     atomic_fetch_add(&s->count, 1);
     lua_sethook(s->rt->L, on_instructions, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
 }
 
-unsigned stopper_count(struct stopper *s)
+unsigned repl_stop_count(struct stopper *s)
 {
     return atomic_load(&s->count);
 }
 
-void stopper_disarm(struct stopper *s, lua_State *L)
+void repl_stop_disarm(struct stopper *s, lua_State *L)
 {
     lua_sethook(L, NULL, 0, 0);
     s->since_ns = 0;
 }
 
-void stopper_fini(struct stopper *s, lua_State *L)
+void repl_stop_fini(struct stopper *s, lua_State *L)
 {
-    stopper_disarm(s, L);
+    repl_stop_disarm(s, L);
     if (s->profiling)
-        profile_end(L);
+        cli_profile_end(L);
 }

@@ -17,13 +17,13 @@ struct stopper {
 };
 
 /* Raises (memory). */
-void stopper_init(struct stopper *s, struct rt *rt);
+void repl_stop_init(struct stopper *s, struct rt *rt);
 /* Before code runs that is to be stopped: what was compiled earlier would not look up. */
-void stopper_prepare(struct stopper *s, lua_State *L);
+void repl_stop_prepare(struct stopper *s, lua_State *L);
 /* From a signal handler: a task that goes on for a fifth of a second without a wait is cancelled
  * where it stands; one that catches that is abandoned. */
-void stopper_interrupt(struct stopper *s);
-unsigned stopper_count(struct stopper *s);
+void repl_stop_interrupt(struct stopper *s);
+unsigned repl_stop_count(struct stopper *s);
 /* Control is back in the loop. */
-void stopper_disarm(struct stopper *s, lua_State *L);
-void stopper_fini(struct stopper *s, lua_State *L);
+void repl_stop_disarm(struct stopper *s, lua_State *L);
+void repl_stop_fini(struct stopper *s, lua_State *L);

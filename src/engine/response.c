@@ -284,7 +284,7 @@ static size_t field_line(struct exchange *x, const char *line, size_t len, bool 
     while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
         end--;
     size_t value_len = (size_t)(end - value);
-    if (!header_value_valid(value, value_len))
+    if (!headers_valid_value(value, value_len))
         return stop_protocol(x, "a control byte in a header value");
     enum err_kind kind;
     if (folded) {
@@ -297,7 +297,7 @@ static size_t field_line(struct exchange *x, const char *line, size_t len, bool 
             return stop_protocol(x, "a folded line before any header");
     } else {
         size_t name_len = colon ? (size_t)(colon - line) : 0;
-        if (!header_name_valid(line, name_len))
+        if (!headers_valid_name(line, name_len))
             return stop_protocol(x, "a line that is no header");
         if (!trailer && name_len == 14 && strncasecmp(line, "content-length", 14) == 0) {
             if (!note_length(x, value, value_len))
@@ -399,7 +399,7 @@ size_t response_on_header(char *data, size_t size, size_t count, void *arg)
     while (len > 0 && (data[len - 1] == '\n' || data[len - 1] == '\r'))
         len--;
     if (!x->head_done && len >= 5 && memcmp(data, "HTTP/", 5) == 0) {
-        if (!header_value_valid(data, len))
+        if (!headers_valid_value(data, len))
             return stop_protocol(x, "a control byte in the status line");
         if (!status_line(x, data, len))
             return response_stop_large(x, "informational responses", INFORMATIONAL_MAX);

@@ -208,7 +208,7 @@ static enum err_kind add_basic(struct transfer *t, const char *user, const char 
     int n = snprintf(pair, sizeof pair, "%s:%s", user, password);
     if (n < 0 || (size_t)n >= sizeof pair)
         return err_set(err, ERR_INVALID, "url: user name and password are too long");
-    if (strchr(user, ':') || !header_value_valid(pair, (size_t)n))
+    if (strchr(user, ':') || !headers_valid_value(pair, (size_t)n))
         return err_set(err, ERR_INVALID, "url: user name or password has a forbidden byte");
     memcpy(value, "Basic ", 6);
     size_t len = 6 + base64(value + 6, (const unsigned char *)pair, (size_t)n);
@@ -324,7 +324,7 @@ static enum err_kind check_method(const char *method, struct err *err)
     if (!method)
         return ERR_NONE;
     size_t len = strlen(method);
-    if (len > METHOD_MAX || !method_valid(method, len))
+    if (len > METHOD_MAX || !headers_valid_method(method, len))
         return err_set(err, ERR_INVALID,
                        "method: not a word of letters, digits and !#$%%&'*+-.^_`|~");
     if (strcmp(method, "CONNECT") == 0)
@@ -337,9 +337,9 @@ static enum err_kind check_headers(const struct headers *h, struct err *err)
     static const char *const ours[] = {"content-length", "transfer-encoding"};
     for (size_t i = 0; i < h->count; i++) {
         const char *name = headers_name(h, i);
-        if (!header_name_valid(name, h->rows[i].name_len))
+        if (!headers_valid_name(name, h->rows[i].name_len))
             return err_set(err, ERR_INVALID, "headers: a name is empty or has a forbidden byte");
-        if (!header_value_valid(headers_value(h, i), h->rows[i].value_len))
+        if (!headers_valid_value(headers_value(h, i), h->rows[i].value_len))
             return err_set(err, ERR_INVALID, "headers: the value of '%.60s' has a control byte",
                            secret_hidden(name));
         for (size_t k = 0; k < ARRAY_LEN(ours); k++) {

@@ -107,12 +107,12 @@ static bool token_valid(const char *s, size_t len)
     return len != 0;
 }
 
-bool header_name_valid(const char *name, size_t len)
+bool headers_valid_name(const char *name, size_t len)
 {
     return token_valid(name, len);
 }
 
-bool header_value_valid(const char *value, size_t len)
+bool headers_valid_value(const char *value, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)value[i];
@@ -122,7 +122,7 @@ bool header_value_valid(const char *value, size_t len)
     return true;
 }
 
-bool method_valid(const char *method, size_t len)
+bool headers_valid_method(const char *method, size_t len)
 {
     return token_valid(method, len);
 }

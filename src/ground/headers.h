@@ -36,8 +36,8 @@ static inline const char *headers_value(const struct headers *h, size_t i)
 const char *headers_get(const struct headers *h, const char *name, size_t *from, size_t *len);
 
 /* RFC 9110 5.1: a token, not empty. */
-bool header_name_valid(const char *name, size_t len);
+bool headers_valid_name(const char *name, size_t len);
 /* RFC 9110 5.5: no CR, LF, NUL or other control byte but tab. */
-bool header_value_valid(const char *value, size_t len);
+bool headers_valid_value(const char *value, size_t len);
 /* RFC 9110 9.1: a token. */
-bool method_valid(const char *method, size_t len);
+bool headers_valid_method(const char *method, size_t len);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 struct starting {
-    struct embed *embed;
+    struct host *host;
     struct started *s;
     const char *name, *source; /* source NULL: the function of that name */
     size_t len;
@@ -22,9 +22,9 @@ static void task_ended(struct task_hook *hook, struct task *t)
 {
     struct started *s = CONTAINER_OF(hook, struct started, hook);
     UNUSED(t);
-    ids_remove(&s->embed->ids, s->id);
+    host_ids_remove(&s->host->ids, s->id);
     list_unlink(&s->node);
-    list_push_back(&s->embed->ended, &s->node);
+    list_push_back(&s->host->ended, &s->node);
 }
 
 static int push_function(lua_State *L, const struct starting *c)
@@ -48,7 +48,7 @@ static int push_function(lua_State *L, const struct starting *c)
     return 1;
 }
 
-struct started *embed_started_new(struct embed *e, const char *name, leat_done done, void *arg)
+struct started *host_call_new(struct host *e, const char *name, leat_done done, void *arg)
 {
     struct mem *mem = &e->rt->mem;
     struct started *s = mem_calloc(mem, sizeof *s);
@@ -59,24 +59,24 @@ struct started *embed_started_new(struct embed *e, const char *name, leat_done d
     }
     if (!s)
         return NULL;
-    *s = (struct started){.embed = e, .done = done, .arg = arg, .ref = LUA_NOREF};
+    *s = (struct started){.host = e, .done = done, .arg = arg, .ref = LUA_NOREF};
     list_init(&s->node);
     snprintf(s->name, sizeof s->name, "%s", name + (name[0] == '@' || name[0] == '='));
-    s->id = ids_add(&e->ids, s);
+    s->id = host_ids_add(&e->ids, s);
     if (s->id != 0)
         return s;
     mem_free(mem, s);
     return NULL;
 }
 
-void embed_started_drop(struct started *s)
+void host_call_drop(struct started *s)
 {
-    sched_drop_kept(s->embed->rt->L, s->ref);
-    ids_remove(&s->embed->ids, s->id);
-    mem_free(&s->embed->rt->mem, s);
+    sched_drop_kept(s->host->rt->L, s->ref);
+    host_ids_remove(&s->host->ids, s->id);
+    mem_free(&s->host->rt->mem, s);
 }
 
-void embed_started_prepare(lua_State *L, struct started *s)
+void host_call_prepare(lua_State *L, struct started *s)
 {
     if (s->ref != LUA_NOREF)
         return; /* the second try, after one that ran out of memory */
@@ -84,31 +84,31 @@ void embed_started_prepare(lua_State *L, struct started *s)
     s->ref = sched_keep(L);
 }
 
-void embed_started_begin(lua_State *L, struct started *s, struct task *t)
+void host_call_begin(lua_State *L, struct started *s, struct task *t)
 {
     sched_set_kept(L, s->ref);
     s->task = t;
     s->hook.fn = task_ended;
     task_hook_add(t, &s->hook);
-    list_push_back(&s->embed->running, &s->node);
+    list_push_back(&s->host->running, &s->node);
 }
 
 static int do_start(lua_State *L)
 {
     struct starting *c = lua_touserdata(L, 1);
-    leat_runtime *r = c->embed->r;
+    leat_runtime *r = c->host->r;
     push_function(L, c);
     c->compiled = true;
     luaL_checkstack(L, (int)c->count + 8, "too many arguments");
     for (size_t i = 0; i < c->count; i++)
-        embed_push(L, c->args[i]);
+        host_value_push(L, c->args[i]);
     bool main = !c->s->done && !runtime_has_script(r);
-    embed_started_prepare(L, c->s);
+    host_call_prepare(L, c->s);
     if (main)
         runtime_prepare_main(L, r);
-    struct task *t = task_spawn(L, &c->embed->rt->sched, NULL, (int)c->count); // task
+    struct task *t = sched_spawn(L, &c->host->rt->sched, NULL, (int)c->count); // task
     lua_pushvalue(L, -1);
-    embed_started_begin(L, c->s, t);
+    host_call_begin(L, c->s, t);
     if (main)
         runtime_set_main(L, r, c->s, false);
     return 0;
@@ -118,7 +118,7 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
                            struct leat_error *err)
 {
     const char *why;
-    struct embed *e = c.embed = runtime_embed(r);
+    struct host *e = c.host = runtime_host(r);
     if (!runtime_usable(e, true, &why)) {
         runtime_set_error(err, "invalid", why);
         return 0;
@@ -131,13 +131,13 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
         runtime_set_error(err, "invalid", "bytecode; only text is run");
         return 0;
     }
-    struct started *s = c.s = embed_started_new(e, c.name, done, arg);
+    struct started *s = c.s = host_call_new(e, c.name, done, arg);
     if (!s) {
         runtime_set_error(err, "memory", "not enough memory for a task");
         return 0;
     }
     if (!runtime_protected(r, do_start, &c)) {
-        embed_started_drop(s);
+        host_call_drop(s);
         const char *kind = c.source && !c.compiled ? "script" : "invalid";
         const char *text = runtime_error_text(r, &kind);
         runtime_set_error(err, kind, text);
@@ -149,14 +149,14 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
 
 static bool bad_arguments(const leat_value *const *args, size_t count)
 {
-    return count > EMBED_ARGUMENTS || (count > 0 && !args);
+    return count > HOST_ARGUMENTS || (count > 0 && !args);
 }
 
 uint64_t leat_call(leat_runtime *r, const char *name, const leat_value *const *args, size_t count,
                    leat_done done, void *arg, struct leat_error *err)
 {
     RUNTIME_CHECK(r);
-    if (!embed_good_name(name) || bad_arguments(args, count)) {
+    if (!host_function_good_name(name) || bad_arguments(args, count)) {
         runtime_set_error(err, "invalid",
                           "a function's name is a word, or two with a dot between them; and "
                           "it takes 64 arguments at most");
@@ -189,10 +189,10 @@ bool leat_cancel(leat_runtime *r, uint64_t id)
 {
     RUNTIME_CHECK(r);
     const char *why;
-    struct embed *e = runtime_embed(r);
+    struct host *e = runtime_host(r);
     if (!runtime_usable(e, true, &why))
         return false;
-    struct started *s = ids_get(&e->ids, id);
+    struct started *s = host_ids_get(&e->ids, id);
     if (!s)
         return false;
     task_cancel(s->task, "cancelled by the host");
@@ -204,10 +204,10 @@ enum leat_status leat_status_of(leat_runtime *r, uint64_t id)
 {
     RUNTIME_CHECK(r);
     const char *why;
-    struct embed *e = runtime_embed(r);
+    struct host *e = runtime_host(r);
     if (!runtime_usable(e, true, &why) || id == 0)
         return LEAT_MISUSE;
-    if (ids_get(&e->ids, id))
+    if (host_ids_get(&e->ids, id))
         return LEAT_RUNNING;
     for (size_t i = 0; i < ARRAY_LEN(e->past); i++) {
         if (e->past[i].id == id)
@@ -224,7 +224,7 @@ enum leat_status leat_status_of(leat_runtime *r, uint64_t id)
 struct outcome {
     const struct started *s;
     enum leat_status status;
-    leat_value *results[EMBED_ARGUMENTS];
+    leat_value *results[HOST_ARGUMENTS];
     int count;
     struct leat_error error;
 };
@@ -248,13 +248,13 @@ static int take_outcome(lua_State *L)
     if (t->outcome == OUTCOME_OK && !o->s->done)
         return 0; /* nobody asks for them */
     if (t->outcome == OUTCOME_OK) {
-        struct taking c = embed_taking(L, o->s->embed->rt);
-        if (n > EMBED_ARGUMENTS)
-            return luaL_error(L, "more than %d results", (int)EMBED_ARGUMENTS);
+        struct taking c = host_value_taking(L, o->s->host->rt);
+        if (n > HOST_ARGUMENTS)
+            return luaL_error(L, "more than %d results", (int)HOST_ARGUMENTS);
         for (int i = 0; i < n; i++) {
-            if (!embed_take(L, base + 1 + i, &c, &o->results[i]))
+            if (!host_value_take(L, base + 1 + i, &c, &o->results[i]))
                 return luaL_error(L, "result %d cannot cross to the host: %s", i + 1,
-                                  embed_why(&c));
+                                  host_value_why(&c));
             o->count = i + 1;
         }
         return 0;
@@ -279,12 +279,12 @@ static int take_outcome(lua_State *L)
     return 0;
 }
 
-bool embed_pending(const struct embed *e)
+bool host_call_pending(const struct host *e)
 {
     return !list_empty(&e->ended);
 }
 
-void embed_deliver(struct embed *e)
+void host_call_deliver(struct host *e)
 {
     struct list *node;
     while (e->inside == 0 && (node = list_pop_front(&e->ended))) {

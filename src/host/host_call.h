@@ -4,14 +4,14 @@
 #include "host/runtime_private.h"
 
 /* Tells hosts about what has ended; outside of Lua and of uv's callbacks. */
-void embed_deliver(struct embed *e);
+void host_call_deliver(struct host *e);
 /* A record for a task that is about to be spawned; NULL: no memory. `name` as the source's. */
-struct started *embed_started_new(struct embed *e, const char *name, leat_done done, void *arg);
+struct started *host_call_new(struct host *e, const char *name, leat_done done, void *arg);
 /* Makes its reference, which raises, before the spawn; and takes the task, whose userdata it pops,
  * which does not. */
-void embed_started_prepare(lua_State *L, struct started *s);
-void embed_started_begin(lua_State *L, struct started *s, struct task *t);
+void host_call_prepare(lua_State *L, struct started *s);
+void host_call_begin(lua_State *L, struct started *s, struct task *t);
 /* There was no spawn. */
-void embed_started_drop(struct started *s);
-/* Something waits for embed_deliver. */
-bool embed_pending(const struct embed *e);
+void host_call_drop(struct started *s);
+/* Something waits for host_call_deliver. */
+bool host_call_pending(const struct host *e);

@@ -13,7 +13,7 @@ struct host_function {
     leat_start start;
     leat_abandon cancel;
     void *arg;
-    char name[EMBED_NAME];
+    char name[HOST_NAME];
 };
 
 /* A call of an asynchronous one, from its start to its take or cancel: the mailbox's lock guards
@@ -32,8 +32,8 @@ struct host_call {
 struct leat_mailbox {
     pthread_mutex_t lock;
     atomic_uint refs;
-    struct embed *embed; /* NULL: the runtime is gone */
-    struct ids calls;
+    struct host *host; /* NULL: the runtime is gone */
+    struct host_ids calls;
     struct list completed; /* those whose tasks are still to be woken */
 };
 
@@ -41,7 +41,7 @@ struct leat_mailbox {
 
 static void on_news(struct loop_hook *hook)
 {
-    struct embed *e = CONTAINER_OF(hook, struct embed, hook);
+    struct host *e = CONTAINER_OF(hook, struct host, hook);
     struct leat_mailbox *box = e->box;
     struct list *node;
     pthread_mutex_lock(&box->lock);
@@ -50,9 +50,9 @@ static void on_news(struct loop_hook *hook)
     pthread_mutex_unlock(&box->lock);
 }
 
-struct embed *embed_new(leat_runtime *r, struct rt *rt)
+struct host *host_function_open(leat_runtime *r, struct rt *rt)
 {
-    struct embed *e = mem_calloc(&rt->mem, sizeof *e);
+    struct host *e = mem_calloc(&rt->mem, sizeof *e);
     struct leat_mailbox *box = calloc(1, sizeof *box);
     if (!e || !box) {
         mem_free(&rt->mem, e);
@@ -62,15 +62,15 @@ struct embed *embed_new(leat_runtime *r, struct rt *rt)
     pthread_mutex_init(&box->lock, NULL);
     atomic_init(&box->refs, 1);
     list_init(&box->completed);
-    box->embed = e;
-    *e = (struct embed){.r = r, .rt = rt, .owner = pthread_self(), .process = getpid(), .box = box};
+    box->host = e;
+    *e = (struct host){.r = r, .rt = rt, .owner = pthread_self(), .process = getpid(), .box = box};
     list_init(&e->running);
     list_init(&e->ended);
     loop_hook_add(&rt->loop, &e->hook, on_news);
     return e;
 }
 
-void embed_free(struct embed *e)
+void host_function_close(struct host *e)
 {
     if (!e)
         return;
@@ -81,10 +81,10 @@ void embed_free(struct embed *e)
         mem_free(&e->rt->mem, s);
     }
     pthread_mutex_lock(&e->box->lock);
-    e->box->embed = NULL; /* completions that come now are refused */
+    e->box->host = NULL; /* completions that come now are refused */
     pthread_mutex_unlock(&e->box->lock);
     loop_hook_remove(&e->hook);
-    ids_fini(&e->ids);
+    host_ids_fini(&e->ids);
     leat_mailbox_release(e->box);
     mem_free(&e->rt->mem, e);
 }
@@ -100,14 +100,14 @@ void leat_mailbox_release(leat_mailbox *box)
     if (!box || atomic_fetch_sub(&box->refs, 1) > 1)
         return;
     pthread_mutex_destroy(&box->lock);
-    ids_fini(&box->calls);
+    host_ids_fini(&box->calls);
     free(box);
 }
 
 leat_mailbox *leat_mailbox_of(leat_runtime *r)
 {
     RUNTIME_CHECK(r);
-    struct embed *e = runtime_embed(r);
+    struct host *e = runtime_host(r);
     return e ? e->box : NULL;
 }
 
@@ -116,7 +116,7 @@ leat_mailbox *leat_mailbox_of(leat_runtime *r)
 /* Lives on the C stack, as the collector would not see how large it is: nothing may raise while it
  * holds something. */
 struct crossed {
-    leat_value *values[EMBED_ARGUMENTS];
+    leat_value *values[HOST_ARGUMENTS];
     int count;
 };
 
@@ -131,15 +131,15 @@ static void crossed_free(struct crossed *x)
 static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct crossed *x)
 {
     int n = lua_gettop(L);
-    if (n > EMBED_ARGUMENTS)
-        aux_raise(L, "%s: more than %d arguments", name, (int)EMBED_ARGUMENTS);
-    struct taking c = embed_taking(L, rt);
+    if (n > HOST_ARGUMENTS)
+        aux_raise(L, "%s: more than %d arguments", name, (int)HOST_ARGUMENTS);
+    struct taking c = host_value_taking(L, rt);
     for (x->count = 0; x->count < n; x->count++) {
         int index = x->count + 1;
-        if (!embed_take(L, index, &c, &x->values[x->count])) {
+        if (!host_value_take(L, index, &c, &x->values[x->count])) {
             crossed_free(x);
             aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, index,
-                      embed_why(&c));
+                      host_value_why(&c));
         }
     }
 }
@@ -168,16 +168,16 @@ static const char finish_key; /* of finish_host in the registry */
 
 static int finish_host(lua_State *L)
 {
-    const struct given *given = rt_of(L)->embed->given;
+    const struct given *given = rt_of(L)->host->given;
     if (given->error->kind[0])
         return push_error(L, given->error);
-    embed_push(L, given->result);
+    host_value_push(L, given->result);
     return 1;
 }
 
 /* Pushes it, and returns how many values; below 0: that raised (memory), and the error is on top.
  * What raises must not lose the call, so the function is made beforehand. */
-static int give(lua_State *L, struct embed *e, const leat_value *result,
+static int give(lua_State *L, struct host *e, const leat_value *result,
                 const struct leat_error *error)
 {
     struct given given = {result, error};
@@ -194,7 +194,7 @@ static int call_host(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     struct host_function *f = lua_touserdata(L, lua_upvalueindex(2));
-    struct embed *e = rt->embed;
+    struct host *e = rt->host;
     if (!e)
         aux_raise(L, "%s: the runtime has been closed", f->name);
     struct crossed x;
@@ -226,7 +226,7 @@ static struct host_call *call_new(struct leat_mailbox *box, struct host_function
     list_init(&c->node);
     c->fn = f;
     pthread_mutex_lock(&box->lock);
-    c->id = ids_add(&box->calls, c);
+    c->id = host_ids_add(&box->calls, c);
     pthread_mutex_unlock(&box->lock);
     if (c->id != 0)
         return c;
@@ -239,7 +239,7 @@ static bool forget(struct leat_mailbox *box, struct host_call *c)
 {
     pthread_mutex_lock(&box->lock);
     list_unlink(&c->node);
-    ids_remove(&box->calls, c->id);
+    host_ids_remove(&box->calls, c->id);
     bool told = c->completed;
     pthread_mutex_unlock(&box->lock);
     return !told;
@@ -251,7 +251,7 @@ static bool cancel_host(struct task *t)
 {
     struct host_call *c = t->wait.obj;
     struct rt *rt = CONTAINER_OF(t->sched, struct rt, sched);
-    struct embed *e = rt->embed;
+    struct host *e = rt->host;
     rt->sched.external--;
     if (forget(e->box, c) && c->fn->cancel) {
         e->inside++;
@@ -267,8 +267,8 @@ static int take_host(lua_State *L, struct task *t)
     struct host_call *c = t->wait.obj;
     struct rt *rt = CONTAINER_OF(t->sched, struct rt, sched);
     rt->sched.external--;
-    forget(rt->embed->box, c);
-    int n = give(L, rt->embed, c->result, &c->error);
+    forget(rt->host->box, c);
+    int n = give(L, rt->host, c->result, &c->error);
     call_free(c);
     return n < 0 ? lua_error(L) : n;
 }
@@ -283,7 +283,7 @@ static const struct wait_ops host_ops = {
     .name = "host function", .cancel = cancel_host, .take = take_host, .describe = describe_host};
 
 struct beginning {
-    struct embed *embed;
+    struct host *host;
     struct host_call *call;
     struct crossed *arguments;
 };
@@ -291,7 +291,7 @@ struct beginning {
 static void begin_host(struct task *t, void *arg)
 {
     struct beginning *b = arg;
-    struct embed *e = b->embed;
+    struct host *e = b->host;
     struct host_call *c = b->call;
     t->wait.obj = c;
     c->task = t; /* before the host learns of the call */
@@ -318,7 +318,7 @@ static int start_host(lua_State *L)
     }
     lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
     task_set_slot(L, t, SLOT_KEEP);
-    struct beginning b = {rt->embed, call_new(rt->embed->box, f), &x};
+    struct beginning b = {rt->host, call_new(rt->host->box, f), &x};
     if (!b.call) {
         crossed_free(&x);
         return aux_failf(L, ERR_MEMORY, "not enough memory for a call of %s", f->name);
@@ -334,8 +334,8 @@ bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const str
         return false;
     }
     pthread_mutex_lock(&box->lock);
-    if (box->embed)
-        found = ids_get(&box->calls, id);
+    if (box->host)
+        found = host_ids_get(&box->calls, id);
     if (found && found->completed)
         found = NULL;
     if (found) {
@@ -348,7 +348,7 @@ bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const str
         end_texts(&found->error);
         if (found->result == result)
             result = NULL;
-        loop_wake(&box->embed->rt->loop); /* under the lock: the loop lives */
+        loop_wake(&box->host->rt->loop); /* under the lock: the loop lives */
     }
     pthread_mutex_unlock(&box->lock);
     leat_value_free(result);
@@ -358,7 +358,7 @@ bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const str
 /* ---- registering ---- */
 
 struct registering {
-    struct embed *embed;
+    struct host *host;
     const char *name;
     struct host_function fn;
 };
@@ -382,7 +382,7 @@ static int do_register(lua_State *L)
         field = dot + 1;
     }
     lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
-    lua_pushlightuserdata(L, g->embed->rt);
+    lua_pushlightuserdata(L, g->host->rt);
     lua_pushcclosure(L, finish_host, 1);
     lua_rawset(L, LUA_REGISTRYINDEX);
     bool waits = g->fn.start != NULL;
@@ -398,7 +398,7 @@ static int do_register(lua_State *L)
         lua_replace(L, -3);
         lua_pop(L, 1);
     }
-    lua_pushlightuserdata(L, g->embed->rt);
+    lua_pushlightuserdata(L, g->host->rt);
     struct host_function *f = lua_newuserdata(L, sizeof *f);
     *f = g->fn;
     lua_pushcclosure(L, waits ? start_host : call_host, 2);
@@ -410,7 +410,7 @@ static int do_register(lua_State *L)
     return 0;
 }
 
-bool embed_good_name(const char *name)
+bool host_function_good_name(const char *name)
 {
     size_t dots = 0, len = name ? strlen(name) : 0;
     bool begins = true;
@@ -425,19 +425,19 @@ bool embed_good_name(const char *name)
         else
             return false;
     }
-    return !begins && len < EMBED_NAME;
+    return !begins && len < HOST_NAME;
 }
 
 static bool add_function(leat_runtime *r, const char *name, struct host_function fn,
                          struct leat_error *err)
 {
     const char *why;
-    struct registering g = {runtime_embed(r), name, fn};
-    if (!runtime_usable(g.embed, false, &why)) {
+    struct registering g = {runtime_host(r), name, fn};
+    if (!runtime_usable(g.host, false, &why)) {
         runtime_set_error(err, "invalid", why);
         return false;
     }
-    if (!embed_good_name(name)) {
+    if (!host_function_good_name(name)) {
         runtime_set_error(err, "invalid",
                           "a host function's name is a word, or two with a dot between them");
         return false;

@@ -4,8 +4,8 @@
 #include "host/runtime_private.h"
 
 /* A word, or two with a dot between them. */
-bool embed_good_name(const char *name);
+bool host_function_good_name(const char *name);
 /* NULL: no memory. */
-struct embed *embed_new(leat_runtime *r, struct rt *rt);
+struct host *host_function_open(leat_runtime *r, struct rt *rt);
 /* All tasks have ended and the Lua state is closed. NULL is allowed. */
-void embed_free(struct embed *e);
+void host_function_close(struct host *e);

@@ -12,7 +12,7 @@ static size_t place_of(uint64_t number)
 
 /* Arrays that have grown while another could not are kept: only `room` says how far they are used.
  */
-static bool grow(struct ids *ids)
+static bool grow(struct host_ids *ids)
 {
     size_t room = ids->room ? ids->room * 2 : 16;
     if (room > (size_t)1 << PLACE_BITS)
@@ -38,7 +38,7 @@ static bool grow(struct ids *ids)
     return true;
 }
 
-uint64_t ids_add(struct ids *ids, void *item)
+uint64_t host_ids_add(struct host_ids *ids, void *item)
 {
     if (ids->free_count == 0 && !grow(ids))
         return 0;
@@ -47,22 +47,22 @@ uint64_t ids_add(struct ids *ids, void *item)
     return ids->numbers[place] = ++ids->given << PLACE_BITS | place;
 }
 
-void *ids_get(const struct ids *ids, uint64_t number)
+void *host_ids_get(const struct host_ids *ids, uint64_t number)
 {
     size_t place = place_of(number);
     return place < ids->room && ids->numbers[place] == number ? ids->items[place] : NULL;
 }
 
-void ids_remove(struct ids *ids, uint64_t number)
+void host_ids_remove(struct host_ids *ids, uint64_t number)
 {
-    if (!ids_get(ids, number))
+    if (!host_ids_get(ids, number))
         return;
     size_t place = place_of(number);
     ids->items[place] = NULL;
     ids->free_places[ids->free_count++] = (uint32_t)place;
 }
 
-void ids_fini(struct ids *ids)
+void host_ids_fini(struct host_ids *ids)
 {
     free(ids->items);
     free(ids->numbers);

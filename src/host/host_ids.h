@@ -4,7 +4,7 @@
 
 #include "ground/base.h"
 
-struct ids {
+struct host_ids {
     void **items;      /* by place; NULL: the place is free, and in `free_places` */
     uint64_t *numbers; /* of the items */
     uint32_t *free_places;
@@ -13,8 +13,8 @@ struct ids {
 };
 
 /* The number of a new item, more than 0; 0: no memory. */
-NODISCARD uint64_t ids_add(struct ids *ids, void *item);
+NODISCARD uint64_t host_ids_add(struct host_ids *ids, void *item);
 /* NULL: nothing has that number any more. */
-void *ids_get(const struct ids *ids, uint64_t number);
-void ids_remove(struct ids *ids, uint64_t number);
-void ids_fini(struct ids *ids);
+void *host_ids_get(const struct host_ids *ids, uint64_t number);
+void host_ids_remove(struct host_ids *ids, uint64_t number);
+void host_ids_fini(struct host_ids *ids);

@@ -355,12 +355,12 @@ static void push(lua_State *L, const leat_value *v, int depth)
     }
 }
 
-void embed_push(lua_State *L, const leat_value *v)
+void host_value_push(lua_State *L, const leat_value *v)
 {
     push(L, v, 0);
 }
 
-struct taking embed_taking(lua_State *L, const struct rt *rt)
+struct taking host_value_taking(lua_State *L, const struct rt *rt)
 {
     luaL_checkstack(L, (MAX_DEPTH + 1) * TAKE_SLOTS, "values");
     return (struct taking){.left = rt->mem.limit_bytes ? rt->mem.limit_bytes : SIZE_MAX};
@@ -382,7 +382,7 @@ static void came_from_field(struct taking *c, const char *name)
              inner);
 }
 
-const char *embed_why(struct taking *c)
+const char *host_value_why(struct taking *c)
 {
     snprintf(c->text, sizeof c->text, "%s%s%s", c->path, c->path[0] ? ": " : "", c->why);
     return c->text;
@@ -566,7 +566,7 @@ static bool take(lua_State *L, int index, int depth, struct taking *c, leat_valu
     return *out != NULL;
 }
 
-bool embed_take(lua_State *L, int index, struct taking *c, leat_value **out)
+bool host_value_take(lua_State *L, int index, struct taking *c, leat_value **out)
 {
     return take(L, index, 0, c, out);
 }

@@ -39,7 +39,7 @@ static struct module *usable(lua_State *L, const char *who)
     const char *why;
     if (!m->open)
         aux_raise(L, "%s: the Lua state is being closed", who);
-    if (!runtime_usable(m->r.rt.embed, true, &why))
+    if (!runtime_usable(m->r.rt.host, true, &why))
         aux_raise(L, "%s: %s", who, why);
     return m;
 }
@@ -130,7 +130,7 @@ static int l_run(lua_State *L)
     struct module *m = usable_outside(L, "run");
     struct leat_runtime *r = &m->r;
     aux_check_callable(L, 1, "run: the first argument");
-    struct task *t = r->main = task_spawn(L, &r->rt.sched, NULL, lua_gettop(L) - 1); // task
+    struct task *t = r->main = sched_spawn(L, &r->rt.sched, NULL, lua_gettop(L) - 1); // task
     lua_Hook hook = lua_gethook(L);
     bool raised = false;
     r->stuck = false;
@@ -192,7 +192,7 @@ static int l_start(lua_State *L)
     list_init(&root->node);
     list_init(&root->hook.node);
     list_push_back(&m->roots, &root->node); /* should the spawn raise, it goes with the runtime */
-    root->task = task_spawn(L, &rt->sched, NULL, lua_gettop(L) - 1); // task
+    root->task = sched_spawn(L, &rt->sched, NULL, lua_gettop(L) - 1); // task
     lua_pushvalue(L, -1);
     sched_set_kept(L, ref);
     root->hook.fn = root_ended;
@@ -268,7 +268,7 @@ static int close_runtime(lua_State *L)
 {
     struct module *m = lua_touserdata(L, 1);
     /* A forked child shares its sockets and epoll sets with its parent: hands off. */
-    if (!m->open || m->r.rt.embed->process != getpid())
+    if (!m->open || m->r.rt.host->process != getpid())
         return 0;
     m->open = false;
     while (!list_empty(&m->roots))

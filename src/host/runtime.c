@@ -42,7 +42,7 @@ static void on_grace_over(struct timer *t)
 static void forward_log(void *arg, enum log_level level, const char *line)
 {
     struct leat_runtime *r = arg;
-    struct embed *e = r->rt.embed;
+    struct host *e = r->rt.host;
     if (e)
         e->inside++;
     r->config.log(r->config.log_arg, (enum leat_log_level)level, line);
@@ -118,8 +118,8 @@ static int set_up(lua_State *L)
     r->rt.sched.busy = transfers_pending;
     r->rt.sched.busy_arg = &r->rt;
     if (r->config.time_limit_ms > 0)
-        limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
-                   r->config.jit_watchdog);
+        time_limit_open(L, &r->limit, &r->rt, r->config.time_limit_ms * NS_PER_MS,
+                        r->config.jit_watchdog);
     if (!r->hosted)
         start_compiler(L, &r->config);
     return 0;
@@ -154,7 +154,7 @@ static lua_State *new_state(struct rt *rt)
 static bool is_ready(const struct leat_runtime *r)
 {
     const struct sched *s = &r->rt.sched;
-    return !list_empty(&s->ready) || !list_empty(&s->late) || embed_pending(r->rt.embed) ||
+    return !list_empty(&s->ready) || !list_empty(&s->late) || host_call_pending(r->rt.host) ||
            r->interrupts_handled < r->interrupts || (!r->hosted && sched_is_stuck(s));
 }
 
@@ -213,8 +213,8 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
         err_set(e, r->error_kind, "%s", r->error_text);
         goto fail_state;
     }
-    rt->embed = embed_new(r, rt);
-    if (!rt->embed) {
+    rt->host = host_function_open(r, rt);
+    if (!rt->host) {
         err_set(e, ERR_MEMORY, "not enough memory for a runtime");
         goto fail_state;
     }
@@ -225,7 +225,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     return ERR_NONE;
 
 fail_state:
-    limit_close(&r->limit, rt->L);
+    time_limit_close(&r->limit, rt->L);
     if (!r->hosted)
         lua_close(rt->L);
 fail_engine:
@@ -357,12 +357,12 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     drain(rt);
     sched_run_ready(&rt->sched, until_ns);
     drain(rt);
-    embed_deliver(rt->embed);
+    host_call_deliver(rt->host);
     if (rt->sched.live == 0)
         return false;
     bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
     if (!ready)
-        lua_slots_free(rt);
+        slot_deadlock_break(rt);
     /* A host that steps may still wake what waits. */
     if (!ready && (!r->hosted || block) && sched_is_stuck(&rt->sched)) {
         give_up_stuck(r);
@@ -379,7 +379,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
 static bool go_in(struct leat_runtime *r)
 {
     const char *why;
-    if (!runtime_usable(runtime_embed(r), false, &why) ||
+    if (!runtime_usable(runtime_host(r), false, &why) ||
         (r->hosted && !r->module && runtime_in_finalizer(r->rt.L)))
         return false;
     r->rt.sched.outside = false;
@@ -396,7 +396,7 @@ enum leat_status leat_run(leat_runtime *r)
     RUNTIME_CHECK(r);
     if (!r || !r->rt.loop.owns_uv || !go_in(r))
         return LEAT_MISUSE;
-    limit_step(&r->limit, NEVER_NS);
+    time_limit_step(&r->limit, NEVER_NS);
     while (runtime_turn(r, true, NEVER_NS)) {
     }
     lua_lines_settle(&r->rt);
@@ -420,7 +420,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
         /* Half of the time that one event leaves: what Lua starts is the library's to send. */
         uint64_t left = until - now, event = MIN(rt->loop.event_ns, left);
         uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (left - event) / 2;
-        limit_step(&r->limit, lua_until);
+        time_limit_step(&r->limit, lua_until);
         if (!runtime_turn(r, false, lua_until)) {
             next = LEAT_DONE;
             break;
@@ -435,7 +435,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
         now = loop_now_ns(&rt->loop);
     } while (now < until && loop_has_time(&rt->loop));
     loop_until(&rt->loop, NEVER_NS);
-    limit_step(&r->limit, NEVER_NS);
+    time_limit_step(&r->limit, NEVER_NS);
     go_out(r);
     return next;
 }
@@ -458,7 +458,7 @@ int leat_timeout_ms(leat_runtime *r)
 {
     RUNTIME_CHECK(r);
     const char *why;
-    if (!runtime_usable(runtime_embed(r), true, &why))
+    if (!runtime_usable(runtime_host(r), true, &why))
         return -1;
     if (is_ready(r))
         return 0;
@@ -478,13 +478,13 @@ void runtime_close(struct leat_runtime *r)
     lua_lines_close(rt);
     engine_close(rt->engine);
     lua_request_close(rt);
-    limit_close(&r->limit, rt->L);
+    time_limit_close(&r->limit, rt->L);
     if (r->hosted)
         sched_drop_kept(rt->L, r->main_ref);
     else
         lua_close(rt->L);
-    embed_free(rt->embed);
-    rt->embed = NULL;
+    host_function_close(rt->host);
+    rt->host = NULL;
     engine_free(rt->engine);
     rt->engine = NULL;
     targets_free(r->targets);
@@ -521,10 +521,10 @@ void leat_free(leat_runtime *r)
         go_out(r);
         return;
     }
-    rt->embed->closing = true;
+    rt->host->closing = true;
     cancel_roots(rt, "the runtime is closing");
-    limit_step(&r->limit, NEVER_NS);
-    limit_hurry(&r->limit);
+    time_limit_step(&r->limit, NEVER_NS);
+    time_limit_hurry(&r->limit);
     uint64_t patient_until_ns = loop_deadline_ns(&rt->loop, CLOSE_GRACE_S);
     loop_timer_start(&rt->loop, &r->grace, patient_until_ns);
     /* Tasks that ignore their cancel are abandoned after a while, so this ends. */

@@ -99,7 +99,7 @@ void leat_get_stats_sized(leat_runtime *r, struct leat_stats *out, size_t size)
     if (!out)
         return;
     memset(out, 0, size);
-    if (!runtime_usable(runtime_embed(r), true, &why))
+    if (!runtime_usable(runtime_host(r), true, &why))
         return;
     struct engine_stats stats;
     engine_glance(r->rt.engine, &stats);

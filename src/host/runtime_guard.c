@@ -3,9 +3,9 @@
 #include <string.h>
 #include <unistd.h>
 
-struct embed *runtime_embed(leat_runtime *r)
+struct host *runtime_host(leat_runtime *r)
 {
-    return r ? r->rt.embed : NULL;
+    return r ? r->rt.host : NULL;
 }
 
 struct rt *runtime_inside(struct leat_runtime *r)
@@ -13,7 +13,7 @@ struct rt *runtime_inside(struct leat_runtime *r)
     return &r->rt;
 }
 
-bool runtime_usable(const struct embed *e, bool inside, const char **why)
+bool runtime_usable(const struct host *e, bool inside, const char **why)
 {
     if (!e)
         *why = "there is no runtime: it is NULL, or has been closed";
@@ -47,8 +47,8 @@ void runtime_set_error(struct leat_error *err, const char *kind, const char *mes
 bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
 {
     lua_State *L = r->rt.L;
-    limit_outside(&r->limit);
-    struct embed *e = r->rt.embed;
+    time_limit_outside(&r->limit);
+    struct host *e = r->rt.host;
     if (e)
         e->inside++;
     int rc = lua_cpcall(L, fn, arg);

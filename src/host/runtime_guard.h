@@ -6,11 +6,11 @@
 
 /* Whether the runtime may be used here: on its thread, in its process, not from a callback or a
  * task (unless `inside`). `e` NULL: it is closed. */
-bool runtime_usable(const struct embed *e, bool inside, const char **why);
+bool runtime_usable(const struct host *e, bool inside, const char **why);
 /* Fills *err, if that is not NULL. */
 void runtime_set_error(struct leat_error *err, const char *kind, const char *message);
 /* NULL: it is closed, or there is none. */
-struct embed *runtime_embed(leat_runtime *r);
+struct host *runtime_host(leat_runtime *r);
 /* The inside of a runtime, for what the leat program adds to it. */
 struct rt *runtime_inside(struct leat_runtime *r);
 /* Runs `fn` with `arg` protected; false: it raised, see runtime_error_text. */

@@ -31,7 +31,7 @@ static int seat_gc(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
     /* A forked child shares its sockets and epoll sets with its parent: hands off. */
-    if (r->rt.embed && r->rt.embed->process == getpid())
+    if (r->rt.host && r->rt.host->process == getpid())
         runtime_state_closes(L, r);
     return 0;
 }

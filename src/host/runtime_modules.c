@@ -267,7 +267,7 @@ static const struct {
                     {"leat.native.util", lua_open_util},
                     {"leat.native.pattern", lua_open_pattern},
                     {"leat.native.file", lua_open_file},
-                    {"leat.native.record", lua_open_record},
+                    {"leat.native.record", lua_open_trace},
                     {"leat.native.serve", open_serve},
                     {"leat.native.runtime", open_runtime},
                     {"leat.native.lines", lua_open_lines},

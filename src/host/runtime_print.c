@@ -8,11 +8,11 @@ static int l_print(lua_State *L)
     struct leat_runtime *r = CONTAINER_OF(rt, struct leat_runtime, rt);
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    if (rt->embed)
-        rt->embed->inside++;
+    if (rt->host)
+        rt->host->inside++;
     r->config.print(r->config.print_arg, text, len);
-    if (rt->embed)
-        rt->embed->inside--;
+    if (rt->host)
+        rt->host->inside--;
     return 0;
 }
 

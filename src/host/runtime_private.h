@@ -9,12 +9,12 @@
 #include <pthread.h>
 
 /* How many values a call takes and gives at most; bytes of a function's name. */
-enum { EMBED_ARGUMENTS = 64, EMBED_NAME = 64 };
+enum { HOST_ARGUMENTS = 64, HOST_NAME = 64 };
 
 /* A task that the host has started. */
 struct started {
-    struct list node; /* embed->running, then embed->ended */
-    struct embed *embed;
+    struct list node; /* host->running, then host->ended */
+    struct host *host;
     uint64_t id;
     struct task *task;
     int ref; /* keeps the task until its results are handed over */
@@ -29,14 +29,14 @@ struct past {
     enum leat_status status;
 };
 
-struct embed {
+struct host {
     leat_runtime *r;
     struct rt *rt;
     pthread_t owner;
     pid_t process;
-    unsigned inside; /* callbacks of the host that run */
-    bool closing;    /* nothing is started any more */
-    struct ids ids;  /* of what is in `running` */
+    unsigned inside;     /* callbacks of the host that run */
+    bool closing;        /* nothing is started any more */
+    struct host_ids ids; /* of what is in `running` */
     struct list running, ended;
     struct past past[64]; /* how the last ones came out, a ring */
     size_t past_next;
@@ -60,7 +60,7 @@ struct leat_runtime {
     struct targets *targets; /* NULL: everything may be connected to */
     struct leat_config config;
     pthread_t thread;
-    struct limit limit;
+    struct time_limit limit;
     _Atomic unsigned interrupts; /* asked for */
     _Atomic unsigned interrupts_handled;
     _Atomic bool blocked; /* a call holds all tasks up, until something comes or an EINTR */

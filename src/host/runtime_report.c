@@ -11,14 +11,14 @@ int leat_exit_code(leat_runtime *r)
 {
     RUNTIME_CHECK(r);
     const char *why;
-    return runtime_usable(runtime_embed(r), true, &why) ? r->rt.exit_code : -1;
+    return runtime_usable(runtime_host(r), true, &why) ? r->rt.exit_code : -1;
 }
 
 enum leat_status leat_result(leat_runtime *r)
 {
     RUNTIME_CHECK(r);
     const char *why;
-    if (!runtime_usable(runtime_embed(r), true, &why))
+    if (!runtime_usable(runtime_host(r), true, &why))
         return LEAT_MISUSE;
     if (r->rt.exit_requested)
         return LEAT_EXITED;
@@ -158,7 +158,7 @@ const char *leat_report(leat_runtime *r)
 {
     RUNTIME_CHECK(r);
     const char *why;
-    if (!runtime_usable(runtime_embed(r), false, &why))
+    if (!runtime_usable(runtime_host(r), false, &why))
         return why;
     enum leat_status status = leat_result(r);
     if (status == LEAT_STUCK)

@@ -81,11 +81,11 @@ static int start(lua_State *L)
     luaL_checkstack(L, n + 1, "too many arguments");
     for (int i = 0; i < n; i++)
         lua_pushstring(L, s->args[i]);
-    embed_started_prepare(L, s->s); /* from the spawn on nothing may fail */
+    host_call_prepare(L, s->s); /* from the spawn on nothing may fail */
     runtime_prepare_main(L, r);
-    struct task *t = task_spawn(L, &r->rt.sched, NULL, n); // task
+    struct task *t = sched_spawn(L, &r->rt.sched, NULL, n); // task
     lua_pushvalue(L, -1);
-    embed_started_begin(L, s->s, t);
+    host_call_begin(L, s->s, t);
     runtime_set_main(L, r, s->s, true);
     return 0;
 }
@@ -95,14 +95,14 @@ static bool start_script(struct start *s, leat_done done, void *arg, uint64_t *i
 {
     struct leat_runtime *r = s->r;
     runtime_tell_unasked(r);
-    s->s = embed_started_new(runtime_embed(r), s->name, done, arg);
+    s->s = host_call_new(runtime_host(r), s->name, done, arg);
     if (!s->s) {
         r->error_kind = ERR_MEMORY;
         snprintf(r->error_text, sizeof r->error_text, "not enough memory for a task");
         return false;
     }
     if (!runtime_protected_again(r, start, s)) {
-        embed_started_drop(s->s);
+        host_call_drop(s->s);
         return false;
     }
     if (!r->rt.loop.owns_uv)
@@ -176,7 +176,7 @@ uint64_t leat_start_script(leat_runtime *r, const struct leat_script *script, le
 {
     RUNTIME_CHECK(r);
     const char *why;
-    struct embed *e = runtime_embed(r);
+    struct host *e = runtime_host(r);
     if (!runtime_usable(e, false, &why))
         set_error(err, "invalid", "%s", why);
     else if (e->closing)

@@ -20,7 +20,7 @@ static const char limit_key;
 
 /* The one limit whose compiled code a signal looks after: LuaJIT's profiler serves one state only.
  */
-static _Atomic(struct limit *) watched;
+static _Atomic(struct time_limit *) watched;
 static struct sigaction profiler_action;
 
 static uint64_t clock_ns(clockid_t clock)
@@ -31,7 +31,7 @@ static uint64_t clock_ns(clockid_t clock)
 }
 
 /* The clock alone answers mostly, and costs no system call. */
-static bool over(const struct limit *l, uint64_t now_ns)
+static bool over(const struct time_limit *l, uint64_t now_ns)
 {
     return l->spent_ns + (now_ns - l->began_ns) > l->limit_ns &&
            l->spent_ns + (clock_ns(CLOCK_THREAD_CPUTIME_ID) - l->began_cpu_ns) > l->limit_ns;
@@ -39,13 +39,13 @@ static bool over(const struct limit *l, uint64_t now_ns)
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
-static void look_at_each(struct limit *l, lua_State *L)
+static void look_at_each(struct time_limit *l, lua_State *L)
 {
     l->hooked = true;
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
 }
 
-static void look_seldom(struct limit *l, lua_State *L)
+static void look_seldom(struct time_limit *l, lua_State *L)
 {
     l->hooked = false;
     if (l->watchdog)
@@ -54,7 +54,7 @@ static void look_seldom(struct limit *l, lua_State *L)
         lua_sethook(L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
 }
 
-static void note_stop(lua_State *L, struct limit *l)
+static void note_stop(lua_State *L, struct time_limit *l)
 {
     char where[100];
     struct err e;
@@ -72,14 +72,15 @@ static void on_count(lua_State *L, lua_Debug *ar)
     UNUSED(ar);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&limit_key);
     lua_rawget(L, LUA_REGISTRYINDEX);
-    struct limit *l = lua_touserdata(L, -1);
+    struct time_limit *l = lua_touserdata(L, -1);
     lua_pop(L, 1);
     struct sched *s = &l->rt->sched;
     struct task *t = s->running;
     if (!t) {
         if (l->outside_ns == 0 || clock_ns(CLOCK_MONOTONIC) - l->outside_ns < l->limit_ns)
             return;
-        look_at_each(l, L); /* whatever catches it: until limit_outside, or the next resume's end */
+        look_at_each(
+            l, L); /* whatever catches it: until time_limit_outside, or the next resume's end */
         luaL_error(L, "time limit");
     }
     /* In a wait that has begun it is on its way out, as it is in a slice. */
@@ -107,14 +108,14 @@ static void on_count(lua_State *L, lua_Debug *ar)
     lua_yield(L, 0);
 }
 
-static void set_due(struct limit *l)
+static void set_due(struct time_limit *l)
 {
     uint64_t left = l->limit_ns > l->spent_ns ? l->limit_ns - l->spent_ns : 0;
     uint64_t until = atomic_load(&l->until_ns);
     atomic_store(&l->due_ns, MIN(l->began_ns + left, until));
 }
 
-static void set_timer(struct limit *l, uint64_t due_ns)
+static void set_timer(struct time_limit *l, uint64_t due_ns)
 {
     if (!l->has_timer || l->armed_ns == due_ns)
         return;
@@ -130,7 +131,7 @@ static void set_timer(struct limit *l, uint64_t due_ns)
 
 static void before_resume(struct sched *s, struct task *t)
 {
-    struct limit *l = s->watch;
+    struct time_limit *l = s->watch;
     if (t->id != l->sliced_id)
         l->spent_ns = 0;
     l->sliced_id = 0;
@@ -144,7 +145,7 @@ static void before_resume(struct sched *s, struct task *t)
 
 static void after_resume(struct sched *s, struct task *t)
 {
-    struct limit *l = s->watch;
+    struct time_limit *l = s->watch;
     atomic_store(&l->due_ns, NEVER_NS);
     if (t->sliced) {
         l->sliced_id = t->id;
@@ -165,7 +166,7 @@ static void on_sample(void *data, lua_State *L, int samples, int vmstate)
 /* LuaJIT's own handler makes compiled code look up; the hook that it then finds is set here. */
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
-    struct limit *l = atomic_load(&watched);
+    struct time_limit *l = atomic_load(&watched);
     if (l && !pthread_equal(pthread_self(), l->thread)) {
         pthread_kill(l->thread, sig); /* the state is that thread's alone */
         return;
@@ -178,9 +179,9 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         profiler_action.sa_handler(sig);
 }
 
-static void start_watchdog(lua_State *L, struct limit *l)
+static void start_watchdog(lua_State *L, struct time_limit *l)
 {
-    struct limit *none = NULL;
+    struct time_limit *none = NULL;
     if (!atomic_compare_exchange_strong(&watched, &none, l))
         luaL_error(L, "jit_watchdog: another runtime of this process has it");
     luaJIT_profile_start(L, "li10", on_sample, NULL);
@@ -196,7 +197,7 @@ static void start_watchdog(lua_State *L, struct limit *l)
 }
 
 /* A signal that is still on its way when LuaJIT puts the old action back would end the process. */
-static void stop_watchdog(lua_State *L, struct limit *l)
+static void stop_watchdog(lua_State *L, struct time_limit *l)
 {
     struct itimerval never = {.it_value = {0}};
     struct timespec now = {0};
@@ -214,7 +215,8 @@ static void stop_watchdog(lua_State *L, struct limit *l)
     atomic_store(&watched, NULL);
 }
 
-void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns, bool watchdog)
+void time_limit_open(lua_State *L, struct time_limit *l, struct rt *rt, uint64_t limit_ns,
+                     bool watchdog)
 {
     lua_pushlightuserdata(L, (void *)(uintptr_t)&limit_key);
     lua_pushlightuserdata(L, l);
@@ -236,7 +238,7 @@ void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns,
     look_seldom(l, L);
 }
 
-void limit_step(struct limit *l, uint64_t until_ns)
+void time_limit_step(struct time_limit *l, uint64_t until_ns)
 {
     if (!l->rt)
         return;
@@ -245,13 +247,13 @@ void limit_step(struct limit *l, uint64_t until_ns)
         set_timer(l, NEVER_NS);
 }
 
-void limit_look_again(struct limit *l)
+void time_limit_look_again(struct time_limit *l)
 {
     if (l->rt)
         look_seldom(l, l->rt->L);
 }
 
-void limit_outside(struct limit *l)
+void time_limit_outside(struct time_limit *l)
 {
     if (!l->rt)
         return;
@@ -262,12 +264,12 @@ void limit_outside(struct limit *l)
         atomic_store(&l->due_ns, l->outside_ns + l->limit_ns);
 }
 
-void limit_hurry(struct limit *l)
+void time_limit_hurry(struct time_limit *l)
 {
     l->limit_ns = MIN(l->limit_ns, HURRY_NS);
 }
 
-void limit_close(struct limit *l, lua_State *L)
+void time_limit_close(struct time_limit *l, lua_State *L)
 {
     if (!l->rt)
         return;

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <time.h>
 
-struct limit {
+struct time_limit {
     struct rt *rt; /* NULL: no limit is set */
     uint64_t limit_ns;
     bool watchdog;  /* compiled code runs; a timer's signal sets the hook */
@@ -27,15 +27,16 @@ struct limit {
 
 /* Sets the limit for rt's state. In a protected call; raises where memory runs out, and for a
  * second watchdog in the process. */
-void limit_open(lua_State *L, struct limit *l, struct rt *rt, uint64_t limit_ns, bool watchdog);
+void time_limit_open(lua_State *L, struct time_limit *l, struct rt *rt, uint64_t limit_ns,
+                     bool watchdog);
 /* A step of the runtime begins; `until_ns` by the real clock, NEVER_NS: it is not cut short. */
-void limit_step(struct limit *l, uint64_t until_ns);
+void time_limit_step(struct time_limit *l, uint64_t until_ns);
 /* The hook is the limit's again, after another one has stood in its place. Without a limit:
  * nothing. */
-void limit_look_again(struct limit *l);
+void time_limit_look_again(struct time_limit *l);
 /* Lua is about to be called outside any task, for as long as the limit allows. */
-void limit_outside(struct limit *l);
+void time_limit_outside(struct time_limit *l);
 /* The runtime closes: what computes now has only a moment left. */
-void limit_hurry(struct limit *l);
-/* Before lua_close; harmless if limit_open was not called. */
-void limit_close(struct limit *l, lua_State *L);
+void time_limit_hurry(struct time_limit *l);
+/* Before lua_close; harmless if time_limit_open was not called. */
+void time_limit_close(struct time_limit *l, lua_State *L);

@@ -12,7 +12,7 @@ static void on_chunk(uv_fs_t *request);
 
 /* How much the next read may bring. Taken bytes are dropped here, once a read and not once a take:
  * taking a chunk apart line by line would otherwise move its rest for every line. */
-static size_t make_room(struct file_reader *r)
+static size_t make_room(struct fd_reader *r)
 {
     if (r->taken != 0) {
         size_t rest = r->data.len - r->taken;
@@ -23,21 +23,21 @@ static size_t make_room(struct file_reader *r)
     return MIN(r->data.max_bytes - r->data.len, CHUNK_BYTES);
 }
 
-static void free_reader(struct file_reader *r)
+static void free_reader(struct fd_reader *r)
 {
     buf_fini(&r->data);
     mem_free(r->mem, r->chunk);
     mem_free(r->mem, r);
 }
 
-static void finish(struct file_reader *r, int error)
+static void finish(struct fd_reader *r, int error)
 {
     r->error = error;
     r->at_end = true;
 }
 
 /* Asks libuv's threads for the next chunk. */
-static void request_chunk(struct file_reader *r)
+static void request_chunk(struct fd_reader *r)
 {
     size_t len = make_room(r);
     if (r->request_busy || len == 0 || r->at_end)
@@ -56,7 +56,7 @@ static void request_chunk(struct file_reader *r)
 
 static void on_chunk(uv_fs_t *request)
 {
-    struct file_reader *r = CONTAINER_OF(request, struct file_reader, request);
+    struct fd_reader *r = CONTAINER_OF(request, struct fd_reader, request);
     ssize_t n = request->result;
     uv_fs_req_cleanup(request);
     r->request_busy = false;
@@ -83,7 +83,7 @@ static void on_chunk(uv_fs_t *request)
  * have read the same pipe in the meantime, and this read would then block. */
 static void on_readable(uv_poll_t *poll_handle, int status, int events)
 {
-    struct file_reader *r = CONTAINER_OF(poll_handle, struct file_reader, poll);
+    struct fd_reader *r = CONTAINER_OF(poll_handle, struct fd_reader, poll);
     UNUSED(events);
     if (!r->reading || r->at_end)
         return;
@@ -108,12 +108,12 @@ static void on_readable(uv_poll_t *poll_handle, int status, int events)
     }
     r->fn(r, r->arg);
     if (r->at_end && r->reading)
-        file_reader_stop(r);
+        fd_reader_stop(r);
 }
 
 static void on_poll_closed(uv_handle_t *handle)
 {
-    struct file_reader *r = CONTAINER_OF(handle, struct file_reader, poll);
+    struct fd_reader *r = CONTAINER_OF(handle, struct fd_reader, poll);
     close(r->epoll_fd);
     r->loop->open_handles--;
     free_reader(r);
@@ -121,7 +121,7 @@ static void on_poll_closed(uv_handle_t *handle)
 
 /* An epoll set of our own around the descriptor, because uv_poll sets O_NONBLOCK on what it
  * watches. 0: it is watched; EPERM: epoll does not take it (a file); else an errno. */
-static int open_poll(struct file_reader *r)
+static int open_poll(struct fd_reader *r)
 {
     r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (r->epoll_fd < 0)
@@ -141,10 +141,10 @@ static int open_poll(struct file_reader *r)
     return 0;
 }
 
-enum err_kind file_reader_new(struct file_reader **out, struct loop *loop, struct mem *mem, int fd,
-                              size_t max_bytes, file_reader_fn fn, void *arg, struct err *err)
+enum err_kind fd_reader_new(struct fd_reader **out, struct loop *loop, struct mem *mem, int fd,
+                            size_t max_bytes, file_reader_fn fn, void *arg, struct err *err)
 {
-    struct file_reader *r = mem_calloc(mem, sizeof *r);
+    struct fd_reader *r = mem_calloc(mem, sizeof *r);
     if (r == NULL)
         return err_set(err, ERR_MEMORY, "no memory to read a file");
     r->loop = loop;
@@ -174,12 +174,12 @@ enum err_kind file_reader_new(struct file_reader **out, struct loop *loop, struc
     return ERR_NONE;
 }
 
-void file_reader_free(struct file_reader *r)
+void fd_reader_free(struct fd_reader *r)
 {
     if (r == NULL || r->closed)
         return;
     if (r->reading)
-        file_reader_stop(r);
+        fd_reader_stop(r);
     r->closed = true;
     /* libuv's thread writes into our chunk and reports to the loop, so both must outlast the read.
      * A regular file answers soon; what may take for ever goes through epoll. */
@@ -193,7 +193,7 @@ void file_reader_free(struct file_reader *r)
         free_reader(r);
 }
 
-void file_reader_start(struct file_reader *r)
+void fd_reader_start(struct fd_reader *r)
 {
     if (r->reading || r->at_end)
         return;
@@ -206,20 +206,20 @@ void file_reader_start(struct file_reader *r)
     ASSERT(rc == 0);
 }
 
-void file_reader_stop(struct file_reader *r)
+void fd_reader_stop(struct fd_reader *r)
 {
     r->reading = false;
     if (r->pollable)
         uv_poll_stop(&r->poll);
 }
 
-const char *file_reader_bytes(const struct file_reader *r, size_t *len)
+const char *fd_reader_bytes(const struct fd_reader *r, size_t *len)
 {
     *len = r->data.len - r->taken;
     return *len == 0 ? "" : r->data.data + r->taken;
 }
 
-void file_reader_take(struct file_reader *r, size_t len)
+void fd_reader_take(struct fd_reader *r, size_t len)
 {
     ASSERT(len <= r->data.len - r->taken);
     r->taken += len;

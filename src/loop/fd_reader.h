@@ -8,12 +8,12 @@
 #include "ground/buf.h"
 #include "loop/loop.h"
 
-struct file_reader;
+struct fd_reader;
 /* New bytes are in, the end was reached or a read failed. Records and wakes, nothing else; may call
- * file_reader_stop. */
-typedef void (*file_reader_fn)(struct file_reader *r, void *arg);
+ * fd_reader_stop. */
+typedef void (*file_reader_fn)(struct fd_reader *r, void *arg);
 
-struct file_reader {
+struct fd_reader {
     bool at_end;  /* read-only */
     bool reading; /* read-only: between start and stop */
     int error;    /* read-only: a positive errno; 0: none */
@@ -34,18 +34,18 @@ struct file_reader {
 
 /* Reads `fd`, which is borrowed. At most max_bytes are ever held; without room for more no read is
  * made. ERR_MEMORY, ERR_IO. */
-NODISCARD enum err_kind file_reader_new(struct file_reader **out, struct loop *loop,
-                                        struct mem *mem, int fd, size_t max_bytes,
-                                        file_reader_fn fn, void *arg, struct err *err);
+NODISCARD enum err_kind fd_reader_new(struct fd_reader **out, struct loop *loop, struct mem *mem,
+                                      int fd, size_t max_bytes, file_reader_fn fn, void *arg,
+                                      struct err *err);
 /* Gives it back; `fn` never runs again. Waits for a read that is under way on a thread (turning the
  * loop: not from a callback of it); the rest is freed in later turns. */
-void file_reader_free(struct file_reader *r);
+void fd_reader_free(struct fd_reader *r);
 
-/* Goes on reading until file_reader_stop. */
-void file_reader_start(struct file_reader *r);
+/* Goes on reading until fd_reader_stop. */
+void fd_reader_start(struct fd_reader *r);
 /* A read that is under way on a thread is kept for the next start: no byte is lost. */
-void file_reader_stop(struct file_reader *r);
+void fd_reader_stop(struct fd_reader *r);
 /* What has been read and not taken; borrowed until the next turn of the loop or start. */
-const char *file_reader_bytes(const struct file_reader *r, size_t *len);
+const char *fd_reader_bytes(const struct fd_reader *r, size_t *len);
 /* Takes `len` bytes from the front. */
-void file_reader_take(struct file_reader *r, size_t len);
+void fd_reader_take(struct fd_reader *r, size_t len);

@@ -109,7 +109,7 @@ static bool write_chunk(struct file_lines *o)
         atomic_store(&o->head, next);
         return true;
     }
-    int error = file_write_lines(o->fd, c->data + o->taken, len - o->taken, &kept);
+    int error = file_op_write_lines(o->fd, c->data + o->taken, len - o->taken, &kept);
     o->taken += kept;
     atomic_fetch_add(&o->written, kept);
     return error == 0 || fail(o, false, error);
@@ -118,7 +118,7 @@ static bool write_chunk(struct file_lines *o)
 static bool sync_disk(struct file_lines *o)
 {
     uint64_t written = atomic_load(&o->written);
-    int error = file_sync(o->fd);
+    int error = file_op_sync(o->fd);
     if (error != 0)
         return fail(o, true, error);
     atomic_store(&o->synced, written);

@@ -47,7 +47,7 @@ static size_t take_back(int fd, const char *bytes, size_t done)
     return whole;
 }
 
-int file_write_lines(int fd, const char *bytes, size_t len, size_t *kept)
+int file_op_write_lines(int fd, const char *bytes, size_t len, size_t *kept)
 {
     size_t done = 0;
     while (done < len) {
@@ -67,7 +67,7 @@ int file_write_lines(int fd, const char *bytes, size_t len, size_t *kept)
     return 0;
 }
 
-int file_sync(int fd)
+int file_op_sync(int fd)
 {
     int rc;
     do
@@ -80,7 +80,7 @@ int file_sync(int fd)
 static int64_t write_all(int fd, const char *bytes, size_t len)
 {
     size_t kept;
-    errno = file_write_lines(fd, bytes, len, &kept);
+    errno = file_op_write_lines(fd, bytes, len, &kept);
     return errno ? -1 : (int64_t)len;
 }
 
@@ -160,7 +160,7 @@ static int64_t run(struct file_op *op)
     case FILE_WRITE:
         return write_all(op->fd, op->bytes, op->len);
     case FILE_SYNC:
-        errno = file_sync(op->fd);
+        errno = file_op_sync(op->fd);
         return errno ? -1 : 0;
     case FILE_CLOSE:
         return close(op->fd) == 0 || errno == EINTR ? 0 : -1;
@@ -212,7 +212,7 @@ void file_op_start(struct file_op *op, struct loop *loop)
     ASSERT(rc == 0); /* it fails only without a function */
 }
 
-enum err_kind file_error(int error, const char *verb, const char *name, struct err *err)
+enum err_kind file_op_errno(int error, const char *verb, const char *name, struct err *err)
 {
     char detail[128];
     const char *why = strerror_r(error, detail, sizeof detail);
@@ -232,7 +232,7 @@ enum err_kind file_error(int error, const char *verb, const char *name, struct e
 enum err_kind file_op_error(const struct file_op *op, const char *verb, const char *name,
                             struct err *err)
 {
-    file_error(op->error, verb, name, err);
+    file_op_errno(op->error, verb, name, err);
     if (op->error == EWOULDBLOCK && op->kind == FILE_LOCK)
         err_reason(err, "locked");
     return err->kind;

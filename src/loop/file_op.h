@@ -48,10 +48,10 @@ void file_op_start(struct file_op *op, struct loop *loop);
 enum err_kind file_op_error(const struct file_op *op, const char *verb, const char *name,
                             struct err *err);
 /* The same from a positive errno. */
-enum err_kind file_error(int error, const char *verb, const char *name, struct err *err);
+enum err_kind file_op_errno(int error, const char *verb, const char *name, struct err *err);
 
 /* These block, and may run on any thread. Writes all of it: 0, or an errno and in *kept how much
  * stays in the file, which is whole lines wherever the rest can be taken back. */
-int file_write_lines(int fd, const char *bytes, size_t len, size_t *kept);
+int file_op_write_lines(int fd, const char *bytes, size_t len, size_t *kept);
 /* Puts what was written onto the disk: 0 or an errno. */
-int file_sync(int fd);
+int file_op_sync(int fd);

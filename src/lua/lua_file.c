@@ -396,7 +396,7 @@ static int l_close(lua_State *L)
             int error = errno;
             lua_getfenv(L, 1);
             lua_rawgeti(L, -1, 1); // env name
-            file_error(error, verbs[FILE_CLOSE], lua_tostring(L, -1), &err);
+            file_op_errno(error, verbs[FILE_CLOSE], lua_tostring(L, -1), &err);
         }
     }
     unref(shared);

@@ -34,7 +34,7 @@ static int l_group_spawn(lua_State *L)
     aux_check_callable(L, 3, "spawn: the function");
     if (!g->head.owner)
         aux_raise(L, "spawn: the task that made this group has ended");
-    struct task *t = task_spawn(L, g->sched, g->head.owner, lua_gettop(L) - 3);
+    struct task *t = sched_spawn(L, g->sched, g->head.owner, lua_gettop(L) - 3);
     t->group_index = index;
     group_add(g, t);
     return 1;
@@ -73,7 +73,7 @@ static bool cancel_group_next(struct task *t)
 static int push_done(lua_State *L, struct task *done)
 {
     task_push(L, done);
-    task_observe(done);
+    sched_observe(done);
     lua_pushnumber(L, (double)done->group_index);
     lua_pushstring(L, task_status(done));
     task_push_first(L, done);

@@ -184,7 +184,7 @@ static int encode(lua_State *L)
 
 /* ---- Decode */
 
-/* One strict pass. True in *lossless: lua-cjson builds the same value as json_build does. It knows
+/* One strict pass. True in *lossless: lua-cjson builds the same value as json_decode does. It knows
  * no mark for empty arrays, and cannot tell text from number where a number is large. */
 static enum err_kind check_text(const char *text, size_t len,
                                 const struct json_decode_options *options, bool *lossless,
@@ -257,8 +257,8 @@ static int decode(lua_State *L)
         }
     }
     struct json_state *st = borrow_state(L);
-    enum err_kind kind = json_build(L, st, text, len, &options, lua_upvalueindex(UP_ARRAY_MARK),
-                                    &err, &offset); // value
+    enum err_kind kind = json_decode(L, st, text, len, &options, lua_upvalueindex(UP_ARRAY_MARK),
+                                     &err, &offset); // value
     give_back(st);
     return kind == ERR_NONE ? 1 : fail_decode(L, &err, offset);
 }

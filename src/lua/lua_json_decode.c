@@ -177,9 +177,9 @@ static enum err_kind fail(struct builder *b, int base, const char *fault, struct
     return json_scan_err(&b->scan, err);
 }
 
-enum err_kind json_build(lua_State *L, struct json_state *st, const char *text, size_t len,
-                         const struct json_decode_options *options, int array_mark, struct err *err,
-                         size_t *offset)
+enum err_kind json_decode(lua_State *L, struct json_state *st, const char *text, size_t len,
+                          const struct json_decode_options *options, int array_mark,
+                          struct err *err, size_t *offset)
 {
     /* Field by field: clearing the counters of a thousand levels costs more than a small text. */
     struct builder b;

@@ -13,6 +13,6 @@ struct json_decode_options {
 
 /* Pushes the value of the text; on an error pushes nothing. `array_mark`: stack index of the
  * metatable for empty arrays. May raise (memory). `offset` (from 0) is set on ERR_INVALID. */
-NODISCARD enum err_kind json_build(lua_State *L, struct json_state *st, const char *text,
-                                   size_t len, const struct json_decode_options *options,
-                                   int array_mark, struct err *err, size_t *offset);
+NODISCARD enum err_kind json_decode(lua_State *L, struct json_state *st, const char *text,
+                                    size_t len, const struct json_decode_options *options,
+                                    int array_mark, struct err *err, size_t *offset);

@@ -45,8 +45,8 @@ static struct file_lines *open_out(lua_State *L)
 
 static enum err_kind failure_of(const struct file_lines *o, struct err *err)
 {
-    return file_error(atomic_load(&o->error),
-                      atomic_load(&o->syncing) ? "cannot sync" : "cannot write", o->name, err);
+    return file_op_errno(atomic_load(&o->error),
+                         atomic_load(&o->syncing) ? "cannot sync" : "cannot write", o->name, err);
 }
 
 static int fail_with(lua_State *L, struct file_lines *o)
@@ -298,7 +298,7 @@ static int l_shut(lua_State *L)
     report_loss(rt_of(L), o);
     int error = file_lines_close(o);
     if (error != 0)
-        file_error(error, "cannot close", o->name, &err);
+        file_op_errno(error, "cannot close", o->name, &err);
     file_lines_free(o);
     if (error != 0)
         return aux_fail(L, &err);

@@ -246,7 +246,7 @@ void lua_request_drain(struct rt *rt)
     unsigned events;
     while ((t = engine_next_event(rt->engine, &events)) != NULL) {
         if (rt->record && (events & TRANSFER_DONE))
-            record_request(rt->record, t);
+            trace_note_request(rt->record, t);
         if (t->spec.stream || t->spec.upload) {
             stream_event(rt, t, events);
             continue;
@@ -321,6 +321,6 @@ int lua_open_request(lua_State *L, struct rt *rt)
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);
     stream_register(L, rt);
-    lua_feed_register(L, rt);
+    lua_upload_register(L, rt);
     return 1;
 }

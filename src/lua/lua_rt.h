@@ -34,7 +34,7 @@ struct rt {
     struct lua_lines *lines; /* lua_lines.c: the writers; NULL: none was ever wanted */
     size_t lost;             /* writers that could not write what they had taken */
     _Atomic size_t drains; /* runs that end in good order by themselves once leat.stopping is set */
-    struct embed *embed;   /* the hosts' floor's: what it calls and is called by */
+    struct host *host;     /* the hosts' floor's: what it calls and is called by */
     struct record *record; /* NULL: nothing is recorded */
     size_t missed;         /* thresholds that a script has stated */
     bool concluded;        /* it was said what became of the items: see runtime_conclude */

@@ -40,9 +40,9 @@ static enum MHD_Result copy_header(void *arg, enum MHD_ValueKind kind, const cha
 {
     UNUSED(kind);
     struct copy *c = arg;
-    if (value && !header_value_valid(value, value_len))
+    if (value && !headers_valid_value(value, value_len))
         c->rc = ERR_PROTOCOL;
-    else if (header_name_valid(name, name_len))
+    else if (headers_valid_name(name, name_len))
         c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
     else
         c->rc = ERR_INVALID; /* "Content-Length : 5" is another name to us than to a proxy */

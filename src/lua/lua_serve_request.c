@@ -274,10 +274,10 @@ static enum err_kind add_header(lua_State *L, struct incoming *r, const char *na
         aux_raise(L, "respond: header '%s' must be a string, a number or a list of them, got %s",
                   secret_hidden(name), aux_picture(L, -1, "header", given, sizeof given));
     const char *value = lua_tolstring(L, -1, &len);
-    if (!header_name_valid(name, name_len))
+    if (!headers_valid_name(name, name_len))
         return err_set(err, ERR_INVALID, "respond: '%.60s' is not a header name",
                        secret_hidden(name));
-    if (!header_value_valid(value, len))
+    if (!headers_valid_value(value, len))
         return err_set(err, ERR_INVALID,
                        "respond: the value of header '%s' holds a line end or a control character",
                        secret_hidden(name));

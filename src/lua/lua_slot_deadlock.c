@@ -85,7 +85,7 @@ static int collect(lua_State *L)
     return 0;
 }
 
-void lua_slots_free(struct rt *rt)
+void slot_deadlock_break(struct rt *rt)
 {
     if (list_empty(&rt->streams) || !find_blocked(rt))
         return;

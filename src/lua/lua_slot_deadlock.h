@@ -5,4 +5,4 @@
 
 /* Fails a request that waits for a place that none but the streams of its own side could free. Call
  * when no task is ready. */
-void lua_slots_free(struct rt *rt);
+void slot_deadlock_break(struct rt *rt);

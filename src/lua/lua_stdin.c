@@ -14,8 +14,8 @@ enum want { WANT_LINE = 'l', WANT_ALL = 'a', WANT_SOME = 'n' };
 /* One per runtime, a userdata in the registry under the address of `stdin_key`. */
 struct input {
     struct rt *rt;
-    struct file_reader *reader; /* NULL: not read yet, or closed */
-    struct task *task;          /* who waits for bytes; NULL: nobody */
+    struct fd_reader *reader; /* NULL: not read yet, or closed */
+    struct task *task;        /* who waits for bytes; NULL: nobody */
     enum want want;
     size_t max;
     size_t scanned; /* bytes known to hold no line end */
@@ -28,9 +28,9 @@ static const char stdin_key;
 static bool skip(struct input *in)
 {
     size_t len;
-    const char *bytes = file_reader_bytes(in->reader, &len);
+    const char *bytes = fd_reader_bytes(in->reader, &len);
     const char *end = memchr(bytes, '\n', len);
-    file_reader_take(in->reader, end ? (size_t)(end - bytes) + 1 : len);
+    fd_reader_take(in->reader, end ? (size_t)(end - bytes) + 1 : len);
     if (end)
         in->skipping = false;
     return end != NULL;
@@ -44,7 +44,7 @@ static bool is_ready(struct input *in)
     if (in->reader->at_end)
         return true;
     size_t len;
-    const char *bytes = file_reader_bytes(in->reader, &len);
+    const char *bytes = fd_reader_bytes(in->reader, &len);
     if (in->want == WANT_SOME)
         return len != 0;
     if (len > in->max + 1) /* a CR before the line end does not count */
@@ -57,12 +57,12 @@ static bool is_ready(struct input *in)
     return false;
 }
 
-static void on_bytes(struct file_reader *r, void *arg)
+static void on_bytes(struct fd_reader *r, void *arg)
 {
     struct input *in = arg;
     if (in->task == NULL || !is_ready(in))
         return;
-    file_reader_stop(r);
+    fd_reader_stop(r);
     task_wake(in->task);
 }
 
@@ -75,7 +75,7 @@ static int too_large(lua_State *L, const struct input *in)
 static int push_line(lua_State *L, struct input *in)
 {
     size_t len;
-    const char *bytes = file_reader_bytes(in->reader, &len);
+    const char *bytes = fd_reader_bytes(in->reader, &len);
     const char *end = memchr(bytes + in->scanned, '\n', len - in->scanned);
     in->scanned = 0;
     size_t line = end ? (size_t)(end - bytes) : len;
@@ -84,12 +84,12 @@ static int push_line(lua_State *L, struct input *in)
         line--;
     if (line > in->max) {
         in->skipping = end == NULL && !in->reader->at_end;
-        file_reader_take(in->reader, taken);
+        fd_reader_take(in->reader, taken);
         return too_large(L, in);
     }
     /* Taken after the push: should that raise, the line is still there. */
     lua_pushlstring(L, bytes, line);
-    file_reader_take(in->reader, taken);
+    fd_reader_take(in->reader, taken);
     return 1;
 }
 
@@ -97,7 +97,7 @@ static int push_line(lua_State *L, struct input *in)
 static int push_answer(lua_State *L, struct input *in)
 {
     size_t len;
-    const char *bytes = file_reader_bytes(in->reader, &len);
+    const char *bytes = fd_reader_bytes(in->reader, &len);
     int error = in->reader->error;
     if (error != 0 && (len == 0 || in->want == WANT_ALL))
         return aux_failf(L, error == ENOMEM ? ERR_MEMORY : ERR_IO, "stdin: %s", strerror(error));
@@ -112,7 +112,7 @@ static int push_answer(lua_State *L, struct input *in)
     if (in->want == WANT_SOME)
         len = MIN(len, in->max);
     lua_pushlstring(L, bytes, len);
-    file_reader_take(in->reader, len);
+    fd_reader_take(in->reader, len);
     in->scanned = 0;
     return 1;
 }
@@ -120,7 +120,7 @@ static int push_answer(lua_State *L, struct input *in)
 static void end_wait(struct input *in)
 {
     if (in->reader != NULL)
-        file_reader_stop(in->reader);
+        fd_reader_stop(in->reader);
     in->task = NULL;
     in->rt->sched.external--;
 }
@@ -146,7 +146,7 @@ static void begin_read(struct task *t, void *arg)
     struct input *in = arg;
     in->task = t;
     in->rt->sched.external++;
-    file_reader_start(in->reader);
+    fd_reader_start(in->reader);
 }
 
 static struct input *find_input(lua_State *L)
@@ -170,8 +170,8 @@ static int stdin_read(lua_State *L)
     if (in->reader == NULL) {
         struct err err;
         err_clear(&err);
-        if (file_reader_new(&in->reader, &rt->loop, &rt->mem, STDIN_FILENO, MAX_HELD_BYTES,
-                            on_bytes, in, &err) != ERR_NONE)
+        if (fd_reader_new(&in->reader, &rt->loop, &rt->mem, STDIN_FILENO, MAX_HELD_BYTES, on_bytes,
+                          in, &err) != ERR_NONE)
             return aux_fail(L, &err);
     }
     if (is_ready(in))
@@ -182,7 +182,7 @@ static int stdin_read(lua_State *L)
 static int input_gc(lua_State *L)
 {
     struct input *in = lua_touserdata(L, 1);
-    file_reader_free(in->reader);
+    fd_reader_free(in->reader);
     in->reader = NULL;
     return 0;
 }
@@ -192,7 +192,7 @@ void lua_stdin_close(struct rt *rt)
     struct input *in = find_input(rt->L);
     if (in == NULL)
         return;
-    file_reader_free(in->reader);
+    fd_reader_free(in->reader);
     in->reader = NULL;
 }
 

@@ -75,7 +75,7 @@ static int take_outcome(lua_State *L, struct task *t)
 {
     task_push_slot(L, t, SLOT_KEEP);
     struct task *target = lua_touserdata(L, -1);
-    task_observe(target);
+    sched_observe(target);
     lua_pushboolean(L, 0);
     task_set_slot(L, t, SLOT_KEEP);
     if (target->outcome == OUTCOME_BUG)
@@ -117,7 +117,7 @@ static int take_limited_as(lua_State *L, struct task *t, const char *name)
     char where[100];
     struct err e;
     task_push_slot(L, t, SLOT_KEEP); /* lives on here */
-    task_observe(target);
+    sched_observe(target);
     lua_pushboolean(L, 0);
     task_set_slot(L, t, SLOT_KEEP);
     task_where_in(L, t, where, sizeof where);
@@ -179,7 +179,7 @@ static const struct wait_ops shield_ops = {.name = "shield",
                                            .joins = true,
                                            .survives_cancel = true};
 
-struct limit {
+struct time_limit {
     struct task *target;
     double seconds; /* infinity: none */
     bool spawned;   /* the target was made for this wait */
@@ -187,7 +187,7 @@ struct limit {
 
 static void begin_join(struct task *t, void *arg)
 {
-    struct limit *limit = arg;
+    struct time_limit *limit = arg;
     if (limit->target->state == TASK_ENDED) {
         task_wake(t);
         return;
@@ -228,7 +228,7 @@ static int wait_for_end(lua_State *L, const char *who, const struct wait_ops *op
     refuse_ancestor(L, t, target, who);
     task_check_can_wait(L, t->sched, who);
     keep(L, t, 1);
-    struct limit limit = {target, (double)INFINITY, false};
+    struct time_limit limit = {target, (double)INFINITY, false};
     return task_park(L, t->sched, ops, target, begin_join, &limit);
 }
 
@@ -259,13 +259,13 @@ static int l_wait_for(lua_State *L)
     double seconds = check_limit(L, "wait_for", "wait_for: seconds");
     struct task *t = running(L, "wait_for");
     task_check_can_wait(L, t->sched, "wait_for");
-    struct limit limit = {.seconds = seconds};
+    struct time_limit limit = {.seconds = seconds};
     if (lua_isuserdata(L, 2)) {
         limit.target = check_task(L, 2, "wait_for");
         refuse_ancestor(L, t, limit.target, "wait_for");
     } else {
         aux_check_callable(L, 2, "wait_for: the second argument");
-        limit.target = task_spawn(L, t->sched, t, lua_gettop(L) - 2);
+        limit.target = sched_spawn(L, t->sched, t, lua_gettop(L) - 2);
         limit.spawned = true;
     }
     keep(L, t, lua_isuserdata(L, 2) ? 2 : -1);
@@ -279,12 +279,12 @@ static int l_shield(lua_State *L)
     struct task *t = running(L, "shield");
     task_check_can_wait(L, t->sched, "shield");
     uint64_t due = MIN(loop_deadline_ns(t->sched->loop, seconds), t->shield_ns);
-    struct task *child = task_spawn(L, t->sched, t, lua_gettop(L) - 2);
+    struct task *child = sched_spawn(L, t->sched, t, lua_gettop(L) - 2);
     child->shielded = true;
     child->cancel_requested = false;
     child->deadline_ns = child->shield_ns = due;
     keep(L, t, -1);
-    struct limit limit = {child, seconds, true};
+    struct time_limit limit = {child, seconds, true};
     return task_park(L, t->sched, &shield_ops, child, begin_join, &limit);
 }
 
@@ -294,7 +294,7 @@ static int l_spawn(lua_State *L)
 {
     aux_check_callable(L, 1, "spawn: the first argument");
     struct task *t = running(L, "spawn");
-    task_spawn(L, t->sched, t, lua_gettop(L) - 1);
+    sched_spawn(L, t->sched, t, lua_gettop(L) - 1);
     return 1;
 }
 

@@ -211,7 +211,7 @@ static bool open_trace(struct record *r, const char *path, struct err *err)
     return true;
 }
 
-int record_close(struct record *r)
+int trace_close(struct record *r)
 {
     if (!r || !r->trace)
         return 0;
@@ -227,7 +227,7 @@ int record_close(struct record *r)
 
 /* ---- what is counted ---- */
 
-struct record *record_new(struct rt *rt, const char *trace_path, struct err *err)
+struct record *trace_new(struct rt *rt, const char *trace_path, struct err *err)
 {
     struct record *r = mem_calloc(&rt->mem, sizeof *r);
     if (!r) {
@@ -239,7 +239,7 @@ struct record *record_new(struct rt *rt, const char *trace_path, struct err *err
     r->piece_s = PIECE_S;
     r->watch = (struct sched_watch){.waited = trace_path ? on_waited : NULL, .ended = on_ended};
     if (trace_path && !open_trace(r, trace_path, err)) {
-        record_free(r);
+        trace_free(r);
         return NULL;
     }
     rt->record = r;
@@ -247,7 +247,7 @@ struct record *record_new(struct rt *rt, const char *trace_path, struct err *err
     return r;
 }
 
-void record_free(struct record *r)
+void trace_free(struct record *r)
 {
     if (!r)
         return;
@@ -330,7 +330,7 @@ static void name_request(const struct transfer *t, struct listed *x)
     snprintf(x->label, sizeof x->label, "%.16s %.100s", secret_hidden(transfer_method(t)), url);
 }
 
-void record_request(struct record *r, const struct transfer *t)
+void trace_note_request(struct record *r, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
     struct listed x = {
@@ -509,7 +509,7 @@ static int l_missed(lua_State *L)
     return 0;
 }
 
-int lua_open_record(lua_State *L, struct rt *rt)
+int lua_open_trace(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"data", l_data}, {"missed", l_missed}, {NULL, NULL}};
     lua_newtable(L);

@@ -9,11 +9,11 @@
 struct record;
 
 /* Begins a record of the runtime (and its trace, where a path is given). NULL: see *err. */
-struct record *record_new(struct rt *rt, const char *trace_path, struct err *err);
+struct record *trace_new(struct rt *rt, const char *trace_path, struct err *err);
 /* Completes the trace: 0, or the errno of why it could not be written. NULL is allowed. */
-int record_close(struct record *r);
-/* After record_close; no task may run any more. NULL is allowed. */
-void record_free(struct record *r);
-int lua_open_record(lua_State *L, struct rt *rt);
+int trace_close(struct record *r);
+/* After trace_close; no task may run any more. NULL is allowed. */
+void trace_free(struct record *r);
+int lua_open_trace(lua_State *L, struct rt *rt);
 /* The engine has let go of the transfer. */
-void record_request(struct record *r, const struct transfer *t);
+void trace_note_request(struct record *r, const struct transfer *t);

@@ -103,7 +103,7 @@ static int l_give_up(lua_State *L)
     return 0;
 }
 
-void lua_feed_register(lua_State *L, struct rt *rt)
+void lua_upload_register(lua_State *L, struct rt *rt)
 {
     static const luaL_Reg functions[] = {{"feed", l_feed},
                                          {"feed_end", l_feed_end},

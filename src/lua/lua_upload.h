@@ -4,4 +4,4 @@
 #include "lua/lua_rt.h"
 
 /* Adds its functions to the table of leat.native.request on top of L. */
-void lua_feed_register(lua_State *L, struct rt *rt);
+void lua_upload_register(lua_State *L, struct rt *rt);

@@ -42,7 +42,7 @@ void group_fini(struct group *g)
     while ((t = group_take(g))) {
         /* A bug that nobody took is still to be reported by the parent. */
         if (t->outcome != OUTCOME_BUG || !list_linked(&t->sibling))
-            task_observe(t);
+            sched_observe(t);
     }
     task_hook_remove(&g->owner_hook);
 }

@@ -25,7 +25,7 @@ void group_add(struct group *g, struct task *t);
 /* The same for a task that runs already, a child of the owner or of a task above it. False: it is
  * another's, has ended, or is in a group. */
 bool group_adopt(struct group *g, struct task *t);
-/* The next finished task; NULL: none now. Push it, then task_observe lets go of its anchor. */
+/* The next finished task; NULL: none now. Push it, then sched_observe lets go of its anchor. */
 struct task *group_take(struct group *g);
 /* Cancels what runs, and whatever is added from now on. */
 void group_cancel(struct group *g, const char *reason);

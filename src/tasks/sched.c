@@ -90,7 +90,7 @@ static void unanchor(struct task *t)
     t->anchor = 0;
 }
 
-struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs)
+struct task *sched_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs)
 {
     if (s->closing && s->running)
         luaL_error(L, "the runtime is closing: no task can be started");
@@ -410,7 +410,7 @@ static void end_body(struct task *t, enum task_outcome outcome)
         t = end_one(t);
 }
 
-void task_observe(struct task *t)
+void sched_observe(struct task *t)
 {
     if (t->state != TASK_ENDED)
         return;
@@ -436,7 +436,7 @@ static int start_cleanup(lua_State *L)
     task_push_slot(L, t, SLOT_CLEANUPS);
     if (!lua_isfunction(L, -2))
         return 0;
-    struct task *child = task_spawn(L, t->sched, t, 1);
+    struct task *child = sched_spawn(L, t->sched, t, 1);
     child->shielded = true;
     child->cancel_requested = false;
     return 0;

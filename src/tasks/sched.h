@@ -20,7 +20,7 @@ void sched_drop_kept(lua_State *L, int ref);
 /* Creates a task for the function and `nargs` arguments on top of L (popped), and pushes its
  * userdata. It starts when the ready queue reaches it. `parent` NULL: a root. May raise (memory,
  * closing). */
-struct task *task_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs);
+struct task *sched_spawn(lua_State *L, struct sched *s, struct task *parent, int nargs);
 
 /* Runs ready tasks: all that are ready now and those that they wake, up to a bound, then decides
  * the limits that passed in this tick. Stops early past `until_ns`. False: nothing was ready. */
@@ -33,4 +33,4 @@ bool sched_others_wait(const struct sched *s);
  * LuaJIT does not do then, where that is likely to bring something. `L`: what runs. */
 void sched_make_room(struct sched *s, lua_State *L);
 /* Its failure was taken by someone: the parent need not report it. */
-void task_observe(struct task *t);
+void sched_observe(struct task *t);

@@ -43,7 +43,7 @@ static bool decode(lua_State *L, struct json_state *st, const char *text, size_t
     const struct json_decode_options options = {.big_as_string = big, .max_depth = 64};
     struct err err;
     size_t offset = 0;
-    enum err_kind kind = json_build(L, st, text, len, &options, 1, &err, &offset);
+    enum err_kind kind = json_decode(L, st, text, len, &options, 1, &err, &offset);
     ASSERT(kind == ERR_NONE || (kind == ERR_INVALID && offset <= len && err.message[0] != '\0'));
     return kind == ERR_NONE;
 }

@@ -7,11 +7,11 @@
 struct fixture {
     struct mem mem;
     struct loop loop;
-    struct file_reader *reader;
+    struct fd_reader *reader;
     int calls;
 };
 
-static void on_bytes(struct file_reader *r, void *arg)
+static void on_bytes(struct fd_reader *r, void *arg)
 {
     UNUSED(r);
     struct fixture *f = arg;
@@ -24,13 +24,13 @@ static bool set_up(struct fixture *f, int fd, size_t max_bytes)
     mem_init(&f->mem, 0);
     struct err err;
     return loop_init(&f->loop, &f->mem, NULL, false, &err) == ERR_NONE &&
-           file_reader_new(&f->reader, &f->loop, &f->mem, fd, max_bytes, on_bytes, f, &err) ==
+           fd_reader_new(&f->reader, &f->loop, &f->mem, fd, max_bytes, on_bytes, f, &err) ==
                ERR_NONE;
 }
 
 static void tear_down(struct fixture *f)
 {
-    file_reader_free(f->reader);
+    fd_reader_free(f->reader);
     loop_fini(&f->loop);
     CHECK_EQ(f->mem.blocks, 0);
     CHECK_EQ(f->loop.open_handles, 0);
@@ -61,18 +61,18 @@ TEST(a_pipe_gives_what_is_written_and_then_its_end)
     REQUIRE(pipe(ends) == 0);
     struct fixture f;
     REQUIRE(set_up(&f, ends[0], 1000));
-    file_reader_start(f.reader);
+    fd_reader_start(f.reader);
     loop_turn(&f.loop, false);
     CHECK_EQ(f.calls, 0);
     CHECK_EQ(write(ends[1], "abc", 3), 3);
     turn_until(&f, 1);
     size_t len;
-    CHECK(memcmp(file_reader_bytes(f.reader, &len), "abc", 3) == 0);
+    CHECK(memcmp(fd_reader_bytes(f.reader, &len), "abc", 3) == 0);
     CHECK_EQ(len, 3);
-    file_reader_take(f.reader, 2);
+    fd_reader_take(f.reader, 2);
     CHECK_EQ(write(ends[1], "de", 2), 2);
     turn_until(&f, 2);
-    CHECK(memcmp(file_reader_bytes(f.reader, &len), "cde", 3) == 0);
+    CHECK(memcmp(fd_reader_bytes(f.reader, &len), "cde", 3) == 0);
     CHECK_EQ(len, 3);
     CHECK(!f.reader->at_end);
     close(ends[1]);
@@ -89,11 +89,11 @@ TEST(a_file_is_read_to_its_end_by_helper_threads)
     struct fixture f;
     REQUIRE(set_up(&f, fd, 1000));
     CHECK(!f.reader->pollable);
-    file_reader_start(f.reader);
+    fd_reader_start(f.reader);
     while (!f.reader->at_end)
         loop_turn(&f.loop, true);
     size_t len;
-    CHECK(memcmp(file_reader_bytes(f.reader, &len), "the whole content", 17) == 0);
+    CHECK(memcmp(fd_reader_bytes(f.reader, &len), "the whole content", 17) == 0);
     CHECK_EQ(len, 17);
     CHECK_EQ(f.loop.busy, 0);
     tear_down(&f);
@@ -106,16 +106,16 @@ TEST(a_reader_that_is_stopped_reads_nothing_and_goes_on_later)
     REQUIRE(pipe(ends) == 0);
     struct fixture f;
     REQUIRE(set_up(&f, ends[0], 1000));
-    file_reader_start(f.reader);
-    file_reader_stop(f.reader);
+    fd_reader_start(f.reader);
+    fd_reader_stop(f.reader);
     CHECK_EQ(write(ends[1], "abc", 3), 3);
     for (int i = 0; i < 5; i++)
         loop_turn(&f.loop, false);
     CHECK_EQ(f.calls, 0);
-    file_reader_start(f.reader);
+    fd_reader_start(f.reader);
     turn_until(&f, 1);
     size_t len;
-    file_reader_bytes(f.reader, &len);
+    fd_reader_bytes(f.reader, &len);
     CHECK_EQ(len, 3);
     tear_down(&f);
     close(ends[0]);
@@ -128,7 +128,7 @@ TEST(a_reader_freed_with_a_read_under_way_leaves_nothing_behind)
     REQUIRE(fd >= 0);
     struct fixture f;
     REQUIRE(set_up(&f, fd, 1000));
-    file_reader_start(f.reader);
+    fd_reader_start(f.reader);
     CHECK_EQ(f.loop.busy, 1);
     tear_down(&f);
     CHECK_EQ(f.calls, 0);
@@ -142,16 +142,16 @@ TEST(more_than_the_cap_is_never_held)
     struct fixture f;
     REQUIRE(set_up(&f, ends[0], 4));
     CHECK_EQ(write(ends[1], "abcdefgh", 8), 8);
-    file_reader_start(f.reader);
+    fd_reader_start(f.reader);
     turn_until(&f, 1);
     size_t len;
-    file_reader_bytes(f.reader, &len);
+    fd_reader_bytes(f.reader, &len);
     CHECK_EQ(len, 4);
-    file_reader_stop(f.reader);
-    file_reader_take(f.reader, 4);
-    file_reader_start(f.reader);
+    fd_reader_stop(f.reader);
+    fd_reader_take(f.reader, 4);
+    fd_reader_start(f.reader);
     turn_until(&f, 2);
-    CHECK(memcmp(file_reader_bytes(f.reader, &len), "efgh", 4) == 0);
+    CHECK(memcmp(fd_reader_bytes(f.reader, &len), "efgh", 4) == 0);
     CHECK_EQ(len, 4);
     tear_down(&f);
     close(ends[0]);
@@ -165,7 +165,7 @@ TEST(the_flags_of_the_descriptor_stay_as_they_were)
     int before = fcntl(ends[0], F_GETFL);
     struct fixture f;
     REQUIRE(set_up(&f, ends[0], 1000));
-    file_reader_start(f.reader);
+    fd_reader_start(f.reader);
     loop_turn(&f.loop, false);
     CHECK_EQ(fcntl(ends[0], F_GETFL), before);
     tear_down(&f);
@@ -181,8 +181,8 @@ TEST(what_cannot_be_read_says_so)
     struct loop loop;
     struct err err;
     REQUIRE(loop_init(&loop, &mem, NULL, false, &err) == ERR_NONE);
-    struct file_reader *r = NULL;
-    CHECK_EQ(file_reader_new(&r, &loop, &mem, 987654, 10, on_bytes, NULL, &err), ERR_IO);
+    struct fd_reader *r = NULL;
+    CHECK_EQ(fd_reader_new(&r, &loop, &mem, 987654, 10, on_bytes, NULL, &err), ERR_IO);
     CHECK(r == NULL);
     loop_fini(&loop);
     CHECK_EQ(mem.blocks, 0);
@@ -191,7 +191,7 @@ TEST(what_cannot_be_read_says_so)
     REQUIRE(fd >= 0);
     struct fixture f;
     REQUIRE(set_up(&f, fd, 1000));
-    file_reader_start(f.reader);
+    fd_reader_start(f.reader);
     turn_until(&f, 1);
     CHECK(f.reader->at_end && f.reader->error != 0);
     tear_down(&f);
@@ -210,8 +210,8 @@ TEST(a_reader_that_finds_no_memory_leaves_nothing_behind)
         REQUIRE(loop_init(&loop, &mem, NULL, false, &err) == ERR_NONE);
         size_t blocks = mem.blocks;
         mem.fail_in = n;
-        struct file_reader *r = NULL;
-        CHECK_EQ(file_reader_new(&r, &loop, &mem, fd, 10, on_bytes, NULL, &err), ERR_MEMORY);
+        struct fd_reader *r = NULL;
+        CHECK_EQ(fd_reader_new(&r, &loop, &mem, fd, 10, on_bytes, NULL, &err), ERR_MEMORY);
         mem.fail_in = -1;
         CHECK_EQ(mem.blocks, blocks);
         loop_fini(&loop);

@@ -137,7 +137,7 @@ static struct task *start(struct rig *r, struct task *parent, const char *code, 
     lua_pushcfunction(r->L, l_take);
     lua_pushcfunction(r->L, l_note);
     lua_pushstring(r->L, arg);
-    struct task *t = task_spawn(r->L, &r->sched, parent, 5);
+    struct task *t = sched_spawn(r->L, &r->sched, parent, 5);
     lua_pop(r->L, 1);
     return t;
 }
@@ -355,7 +355,7 @@ TEST(a_group_gives_its_tasks_in_the_order_in_which_they_ended)
         struct task *t = group_take(&g);
         CHECK(t == tasks[order[i]]);
         if (t)
-            task_observe(t);
+            sched_observe(t);
     }
     CHECK(group_take(&g) == NULL);
     CHECK(g.head.owner == owner);
