@@ -144,7 +144,9 @@ sweep() {
     [ "$program$lasting" != serveyes ] || kinds="open write sync rename close socket"
     mkdir "$scratch/$program"
     cd "$scratch/$program" || exit 2
+    : >"$scratch/$program.counts"
     try_one "$program" none 0
+    [ "$(told open)" != 0 ] || echo "  the shim was not loaded" >>"$scratch/$program.faults"
     for kind in $kinds; do
         calls[$kind]=$(told "$kind")
     done
