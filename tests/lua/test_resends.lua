@@ -138,4 +138,56 @@ t.test("where attempts is 1 the server sees each request once", function()
     end
 end)
 
+-- ---- what a run says of itself
+
+local function slurp(path)
+    local f = assert(io.open(path))
+    local text = f:read "*a"
+    f:close()
+    os.remove(path)
+    return text
+end
+
+for _, retry in ipairs { "false", "{ attempts = 4, base = 0.001, budget = false }" } do
+    t.test("--stats, --trace and --report count what the server saw (retry = " .. retry .. ")", function()
+        local url, id = place()
+        local path = os.tmpname()
+        local script = assert(io.open(path, "w"))
+        script:write(([[
+            local function send()
+                return request { url = %q, body = "x",
+                    headers = { ["X-Id"] = %q, ["Idempotency-Key"] = "k" } }
+            end
+            local items = {}
+            for i = 1, 60 do items[i] = i end
+            local pipe = leat.pipeline { concurrency = 4, retry = %s }
+            local _, stats = pipe:run(items, send)
+            print(stats.ok, stats.calls)
+        ]]):format(url, id, retry))
+        script:close()
+        local pipe = io.popen(("%s --stats=%s.stats --trace %s.trace --report %s.html %s"):format(
+            os.getenv "LEAT" or "/proc/self/exe", path, path, path, path))
+        local ok, calls = pipe:read("*n", "*n")
+        pipe:close()
+        os.remove(path)
+        local seen = t.seen(id)
+        t.eq({ ok, calls }, { 60, seen })
+        t.ok(seen > 60, "connections were lost: " .. seen)
+        local stats = assert(json.decode(slurp(path .. ".stats")))
+        local sent, requests = 0, 0
+        for _, e in ipairs(assert(json.decode(slurp(path .. ".trace"))).traceEvents) do
+            if e.cat == "request" and e.ph == "b" and e.args then
+                sent, requests = sent + e.args.attempts_on_wire, requests + 1
+            end
+        end
+        t.eq({ stats.wire_attempts, sent, stats.requests }, { seen, seen, requests })
+        local page = slurp(path .. ".html")
+        local function tile(name)
+            return tonumber(page:match("<b[^>]*>([^<]*)</b><span>" .. name .. "</span>"))
+        end
+        t.eq(tile "requests", requests)
+        t.eq(tile "sent, with resends", seen > requests and seen or nil)
+    end)
+end
+
 t.done()

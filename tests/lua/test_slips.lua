@@ -349,6 +349,18 @@ slips {
     { "a certificate that is not trusted", "assert(request(os.getenv 'TLS'))", 1, "name its CA by ca_file=" },
     { "http to a port of https", "assert(request((os.getenv('TLS'):gsub('^https', 'http'))))", 1,
         "if it speaks TLS, write https://" },
+    { "https to a port of http",
+        "local url = os.getenv('URL'):gsub('^http', 'https')\n"
+        .. "assert(request { url = url, timeout = { connect = 2 } })", 2,
+        "if it speaks plain HTTP, write http://" },
+    { "a command is waited for while other tasks are ready",
+        "local other = spawn(function() while true do sleep(0.001) end end) sleep(0)\n"
+        .. "os.execute 'sleep 0.3'\nother:cancel()", 2,
+        "os.execute held all tasks up for over 100 ms while others were ready" },
+    { "the output of a command is waited for while other tasks are ready",
+        "local other = spawn(function() while true do sleep(0.001) end end) sleep(0)\n"
+        .. "print(io.popen('sleep 0.3; echo done'):read())\nother:cancel()", 2,
+        "held all tasks up for over 100 ms while others were ready" },
     { "every item of a pipeline had a bad status",
         "local url = os.getenv 'URL' .. '/none'\n"
         .. "leat.pipeline {}:run({ 1, 2 }, function() return request(url) end)", 2,

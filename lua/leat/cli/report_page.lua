@@ -306,6 +306,9 @@ function M.page(data, stats, title, status)
     tile(tiles, data.requests, "requests")
     tile(tiles, data.ok, "requests ok (2xx)")
     tile(tiles, failed, "requests failed", failed > 0)
+    if stats.wire_attempts > data.requests then
+        tile(tiles, stats.wire_attempts, "sent, with resends")
+    end
     if stats.items > 0 then
         tile(tiles, stats.items, "items")
         tile(tiles, stats.items_ok, "items ok")
