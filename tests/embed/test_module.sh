@@ -23,16 +23,16 @@ export LEAT_ROOT=$root LEAT_URL=$mock_url OPENAI_BASE_URL=$mock_url/v1 OPENAI_AP
 
 # A program that is not sanitized itself needs the sanitizers' run time before anything else, and it may
 # end without closing its state.
-guest() {
-    case $sanitize in
-    "") try "$@" ;;
-    *thread*) LD_PRELOAD=$(gcc -print-file-name=libtsan.so) try "$@" ;;
-    *)
-        LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
-            ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" try "$@"
-        ;;
-    esac
-}
+preload=()
+case $sanitize in
+"") ;;
+*thread*) preload=(env LD_PRELOAD="$(gcc -print-file-name=libtsan.so)") ;;
+*)
+    preload=(env LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
+        ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0")
+    ;;
+esac
+guest() { try "${preload[@]}" "$@"; }
 
 begin "plain luajit: run, start, step, errors, twenty requests at once, and the host's things untouched"
 guest luajit "$parts/guest.lua"
@@ -164,7 +164,7 @@ expect_equal "$(cat out)" 200
 
 if [ -x "$BUILD/tests/h2d" ]; then
     begin "under leat.step an HTTP/2 connection gets twenty requests"
-    guest "$root/tests/with_h2.sh" luajit "$parts/shared.lua"
+    try "$root/tests/with_h2.sh" "${preload[@]}" luajit "$parts/shared.lua"
     expect_status 0
     expect_out "shared ok"
 else
