@@ -166,7 +166,7 @@ for _, retry in ipairs { "false", "{ attempts = 4, base = 0.001, budget = false 
         ]]):format(url, id, retry))
         script:close()
         local pipe = io.popen(("%s --stats=%s.stats --trace %s.trace --report %s.html %s"):format(
-            os.getenv "LEAT" or "/proc/self/exe", path, path, path, path))
+            assert(os.getenv "LEAT", "LEAT must name the program"), path, path, path, path))
         local ok, calls = pipe:read("*n", "*n")
         pipe:close()
         os.remove(path)
