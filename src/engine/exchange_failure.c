@@ -1,4 +1,5 @@
 #include "engine/exchange.h"
+#include "ground/redact.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -1,5 +1,6 @@
 /* What went wrong between us and a proxy, or by a proxy's doing. */
 #include "engine/exchange.h"
+#include "ground/redact.h"
 #include <string.h>
 #include <strings.h>
 

@@ -1,5 +1,5 @@
 #include "engine/transfer.h"
-#include "ground/log.h"
+#include "ground/redact.h"
 #include "ground/secret.h"
 #include <curl/curl.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Where messages for people go, and the redaction of secrets on their way there. */
+/* Where messages for people go. */
 #pragma once
 
 #include "ground/base.h"
@@ -24,12 +24,3 @@ void log_write(struct log *log, enum log_level level, const char *fmt, ...) PRIN
  * be opened". */
 void log_short_of_files(struct log *log, const char *what, size_t limit);
 const char *log_level_name(enum log_level level);
-
-/* Writes `url` to `out` (always NUL-terminated, cut to `size`) with the userinfo and the values of
- * key-like query parameters replaced by "***". Any text is accepted, a malformed URL included. */
-void redact_url(char *out, size_t size, const char *url, size_t len);
-/* The same for the path of a file, in which only what looks like a secret is replaced. `size` is
- * more than 0. */
-void redact_path(char *out, size_t size, const char *path);
-/* The same for any text: in it, each word that is a URL or looks like a secret. */
-void redact_words(char *out, size_t size, const char *text);

@@ -1,5 +1,5 @@
 /* What must not be shown to anybody: values whose name says so, and texts that look like a secret.
- * Pure functions; any thread. The redaction of URLs is in log.h. */
+ * Pure functions; any thread. The redaction of texts is in redact.h. */
 #pragma once
 
 #include "ground/base.h"

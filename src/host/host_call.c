@@ -1,7 +1,7 @@
 /* Tasks that the host starts, and what it is told of their ends. */
 #include "host/host_call.h"
 
-#include "ground/log.h"
+#include "ground/redact.h"
 #include "host/host_function.h"
 #include "host/host_value.h"
 #include "host/runtime_guard.h"

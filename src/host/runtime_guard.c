@@ -1,5 +1,7 @@
 #include "host/runtime_guard.h"
 
+#include "ground/redact.h"
+
 #include <string.h>
 #include <unistd.h>
 

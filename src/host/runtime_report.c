@@ -2,6 +2,7 @@
 #include "host/runtime_report.h"
 
 #include "ground/log.h"
+#include "ground/redact.h"
 #include "ground/secret.h"
 #include "host/runtime_guard.h"
 #include "lua/lua_aux.h"

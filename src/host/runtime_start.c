@@ -1,4 +1,5 @@
 /* Scripts: from a file or a string to a task. */
+#include "ground/redact.h"
 #include "host/host_call.h"
 #include "host/runtime_guard.h"
 #include "host/runtime_report.h"

@@ -1,6 +1,6 @@
 #include "loop/file_op.h"
 
-#include "ground/log.h"
+#include "ground/redact.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -1,6 +1,6 @@
 #include "lua/lua_aux.h"
 
-#include "ground/log.h"
+#include "ground/redact.h"
 #include "ground/secret.h"
 #include <math.h>
 #include <stdarg.h>

@@ -5,6 +5,7 @@
  * to its event; then the waiting task, which has it in wait.obj, until its take or its cancel. */
 #include "lua/lua_request.h"
 
+#include "ground/redact.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_request_options.h"
 #include "lua/lua_response.h"

@@ -2,6 +2,7 @@
  */
 #include "lua/lua_response.h"
 
+#include "ground/redact.h"
 #include "lua/lua_aux.h"
 #include <string.h>
 

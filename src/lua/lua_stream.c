@@ -1,4 +1,5 @@
 #include "lua/lua_stream.h"
+#include "ground/redact.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_response.h"
 #include <math.h>

@@ -2,7 +2,7 @@
  * face is lua/leat/task.lua. */
 #include "lua/lua_task.h"
 
-#include "ground/log.h"
+#include "ground/redact.h"
 #include "ground/secret.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_bug.h"

@@ -1,6 +1,6 @@
 #include "lua/lua_trace.h"
 
-#include "ground/log.h"
+#include "ground/redact.h"
 #include "ground/secret.h"
 #include "lua/lua_aux.h"
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* leat.native.util: random identifiers, base64, the way to the log. */
 #include "lua/lua_util.h"
 
+#include "ground/redact.h"
 #include "ground/secret.h"
 #include "lua/lua_aux.h"
 #include "lua/lua_crypto.h"

@@ -2,6 +2,7 @@
 
 #include "ground/log.h"
 #include "ground/secret.h"
+#include "ground/redact.h"
 
 struct seen {
     int count;
