@@ -1,39 +1,68 @@
--- luajit tests/house_test.lua ROOT: reads the sources and fails on what would bend the building: an
--- include of a higher floor, a banned call, a global that can change, a file too long to read.
+-- luajit tests/house_test.lua ROOT: reads the sources and fails on what would bend the building: a
+-- file that needs one of a higher floor, a circle of files, a function that is declared elsewhere, a
+-- banned call, a global that can change, a file too long to read, a script that requires an inside.
 
 local root = arg[1] or "."
 
--- ---- the floors. A file may include its own floor and those that the floor's row lists.
+-- ---- the floors: the folders of src/. A file may use what lies on its own floor and on those that the
+-- floor's row lists, never what lies above it. leat.h, above them all, is open to everybody.
 
 local floors = {
-    ground = { uses = {}, system = {} },
-    loop = { uses = { "ground" }, system = { "^uv%.h$" } },
-    engine = { uses = { "ground", "loop" }, system = { "^uv%.h$", "^curl/", "^zlib%.h$" } },
-    tasks = { uses = { "ground", "loop" }, system = { "^uv%.h$", "^lua%.h$", "^lauxlib%.h$" } },
-    lua = {
-        uses = { "ground", "loop", "engine", "tasks" },
-        system = { "^uv%.h$", "^lua%.h$", "^lauxlib%.h$", "^lualib%.h$", "^luajit%.h$", "^openssl/",
-            "^lua5.1/lua%-cjson%.h$" },
-    },
-    host = { uses = { "ground", "loop", "engine", "tasks", "lua", "cli" }, system = { "" } },
-    cli = { uses = { "ground", "loop", "engine", "tasks", "lua", "host" }, system = { "" } },
+    ground = "",
+    loop = "ground",
+    engine = "ground loop",
+    tasks = "ground loop",
+    server = "ground loop engine",
+    lua = "ground loop engine tasks server",
+    host = "ground loop engine tasks server lua",
+    cli = "ground loop engine tasks server lua host",
 }
 
--- The folder is the floor. leat.h lies above them, and anybody may read it.
+-- Each library's headers, and the folders (or files) that may include them.
+local libraries = {
+    { "^uv%.h$", "loop cli/cli.c" }, -- cli.c: its version
+    -- cli_alloc.c gives libcurl its allocator before anything else runs; the rest are versions.
+    { "^curl/", "engine cli/cli_alloc.c cli/cli.c host/runtime_modules.c" },
+    { "^nghttp2/", "engine" },
+    { "^zlib%.h$", "engine cli/cli.c host/runtime_modules.c" }, -- versions
+    -- Digests and signatures for scripts are all that is OpenSSL's today; TLS is libcurl's.
+    { "^openssl/", "lua cli/cli.c host/runtime_modules.c" },
+    { "^microhttpd%.h$", "server lua/lua_serve.h cli/cli.c" }, -- lua_serve.h: see `being_rebuilt`
+    { "^lua%.h$", "tasks lua host cli" },
+    { "^lauxlib%.h$", "tasks lua host cli" },
+    { "^lualib%.h$", "lua host cli" },
+    { "^luajit%.h$", "lua host cli" },
+    { "^lua5.1/lua%-cjson%.h$", "lua host/runtime_modules.c" },
+    { "^histedit%.h$", "cli/repl_edit.c cli/repl_screen.h" },
+}
+
+-- What is rebuilt next may stay as it is until then: files (patterns) that may need each other in a
+-- circle, share a header, and call functions as they like. A row that nothing needs is a mistake.
+local being_rebuilt = {
+    { name = "the exchange", "^engine/" },
+    { name = "the server", "^lua/lua_serve" },
+}
+
+local function words(text)
+    local set = {}
+    for word in text:gmatch("%S+") do set[word] = true end
+    return set
+end
+for floor, uses in pairs(floors) do
+    floors[floor] = words(uses)
+    floors[floor][floor] = true
+end
+
+-- Of a path below src/; nil: it lies in no floor's folder.
 local function floor_of(file)
-    if file == "leat.h" then return "host" end
     local folder = file:match("^(%l+)/[%l_%d]+%.[ch]$")
     return floors[folder] and folder
 end
 
--- One file alone may use libmicrohttpd; it begins with this.
-local microhttpd_files = "/lua_serve"
-
--- What the C standard library promises, and POSIX beside it: open to every floor.
-local function is_libc(header)
-    return header:find("^[%w_]+%.h$") and not header:find("^uv") and not header:find("^lua")
-        and not header:find("^lauxlib") and not header:find("^zlib") and not header:find("^microhttpd")
-        or header:find("^sys/") or header:find("^netinet/") or header:find("^arpa/") or header:find("^net/")
+local function rebuilt_with(file)
+    for i, row in ipairs(being_rebuilt) do
+        if file:find(row[1]) then return i end
+    end
 end
 
 -- ---- banned calls: pattern, what to do instead, and the files (patterns) that may
@@ -173,24 +202,215 @@ end
 
 local tests = {}
 
-tests["every file in src belongs to a floor"] = function(complain)
-    for _, f in ipairs(files) do
-        if not floor_of(f.name) then
-            complain(f.path, 1, "lies in no folder of src/")
+-- A node of the graph is a .c file together with its header: the path below src/ without the ending.
+local function node_of(name) return (name:gsub("%.[ch]$", "")) end
+
+local by_name, by_node = {}, {}
+for _, f in ipairs(files) do
+    by_name[f.name] = f
+    local node = node_of(f.name)
+    by_node[node] = by_node[node] or {}
+    by_node[node][f.name:match("%.([ch])$")] = f
+end
+
+-- {name, line} of each function that a .c file defines for others, or a header declares.
+local function functions_of(f)
+    local list = {}
+    local code = "\n" .. f.code:gsub("\n%s*#[^\n]*", "\n")
+    local pattern = f.name:find("%.c$") and "\n()(%a[%w_ %*\n]-)([%w_]+)%b()%s*\n{"
+        or "\n()(%a[%w_ %*\n]-)([%w_]+)%b()[%s%w_%(%),]*;"
+    for at, before, name in code:gmatch(pattern) do
+        if not before:find("static") and not before:find("typedef") then
+            local _, line = code:sub(1, at - 1):gsub("\n", "")
+            list[#list + 1] = { name = name, line = line }
+        end
+    end
+    return list
+end
+
+-- What begins the program, or is looked up by its name.
+local function is_entry(name) return name == "main" or name == "luaopen_leat" or name:find("^leat_") end
+
+local defined_in = {} -- function -> node
+for _, f in ipairs(files) do
+    if f.name:find("%.c$") then
+        for _, fn in ipairs(functions_of(f)) do
+            if fn.name ~= "main" then defined_in[fn.name] = node_of(f.name) end
         end
     end
 end
 
-tests["no file includes one of a higher floor"] = function(complain)
+-- Each use of another node: {to, line, what}, by an include or by a function's name.
+local function uses_of(f)
+    local list = {}
+    local node = node_of(f.name)
+    for number, line in each_line(f.text) do
+        local header = line:match('^%s*#%s*include%s+"([^"]+)"')
+        if header and node_of(header) ~= node then
+            list[#list + 1] = { to = node_of(header), line = number, what = header }
+        end
+    end
+    if f.name:find("%.h$") then return list end
+    local own = {}
+    for name in f.code:gmatch("\nstatic[%w_ %*\n]-([%w_]+)%b()%s*\n{") do own[name] = true end
+    for number, line in each_line(f.code) do
+        -- Neither members nor types are functions.
+        line = line:gsub("%->%s*[%w_]+", ""):gsub("%.[%a_][%w_]*", ""):gsub("struct%s+[%w_]+", "")
+        for name in line:gmatch("[%a_][%w_]*") do
+            local to = defined_in[name]
+            if to and to ~= node and not own[name] then
+                list[#list + 1] = { to = to, line = number, what = name }
+            end
+        end
+    end
+    return list
+end
+
+local uses = {} -- file name -> list
+for _, f in ipairs(files) do uses[f.name] = uses_of(f) end
+
+-- The circles of a graph {node = {node = true}}: its strongly connected parts of more than one node.
+local function circles_of(edges)
+    local count, stack, on_stack, index, low, found = 0, {}, {}, {}, {}, {}
+    local function visit(v)
+        count = count + 1
+        index[v], low[v] = count, count
+        stack[#stack + 1], on_stack[v] = v, true
+        for w in pairs(edges[v]) do
+            if edges[w] and not index[w] then visit(w) end
+            if on_stack[w] then low[v] = math.min(low[v], low[w]) end
+        end
+        if low[v] < index[v] then return end
+        local part = {}
+        repeat
+            part[#part + 1] = table.remove(stack)
+            on_stack[part[#part]] = nil
+        until part[#part] == v
+        table.sort(part)
+        if #part > 1 then found[#found + 1] = part end
+    end
+    local nodes = {}
+    for node in pairs(edges) do nodes[#nodes + 1] = node end
+    table.sort(nodes)
+    for _, node in ipairs(nodes) do
+        if not index[node] then visit(node) end
+    end
+    return found
+end
+
+tests["every file of src/ lies in the folder of its floor"] = function(complain)
+    local places = {}
     for _, f in ipairs(files) do
-        local floor = floor_of(f.name)
-        local may = { [floor or ""] = true }
-        for _, used in ipairs(floor and floors[floor].uses or {}) do may[used] = true end
+        local base = f.name:match("[^/]+$")
+        if f.name ~= "leat.h" and not floor_of(f.name) then
+            complain(f.path, 1, "lies in no floor's folder: " .. table.concat(
+                { "ground", "loop", "engine", "tasks", "server", "lua", "host", "cli" }, ", "))
+        elseif places[base] then
+            complain(f.path, 1, "there is a " .. places[base] .. " already: names are unique in src/")
+        end
+        places[base] = f.name
+    end
+end
+
+tests["an include is a path from src/"] = function(complain)
+    for _, f in ipairs(files) do
         for number, line in each_line(f.text) do
             local header = line:match('^%s*#%s*include%s+"([^"]+)"')
-            local other = header and floor_of(header)
-            if header and floor and not may[other or ""] then
-                complain(f.path, number, ("%s floor includes %s (%s)"):format(floor, header, other or "none"))
+            if header and not by_name[header] then
+                complain(f.path, number, header .. ": there is no such file in src/")
+            end
+        end
+    end
+end
+
+tests["no file needs one of a higher floor"] = function(complain)
+    for _, f in ipairs(files) do
+        local floor = floor_of(f.name)
+        for _, use in ipairs(floor and uses[f.name] or {}) do
+            local other = use.to:match("^(%l+)/")
+            if other and not floors[floor][other] then
+                complain(f.path, use.line, ("%s needs %s of %s, a floor above or beside it"):format(
+                    floor, use.what, other))
+            end
+        end
+    end
+end
+
+tests["no files need each other in a circle"] = function(complain)
+    local edges = {}
+    for node in pairs(by_node) do edges[node] = {} end
+    for _, f in ipairs(files) do
+        for _, use in ipairs(uses[f.name]) do edges[node_of(f.name)][use.to] = true end
+    end
+    local needed = {}
+    for _, circle in ipairs(circles_of(edges)) do
+        local row = rebuilt_with(circle[1] .. ".c")
+        for _, node in ipairs(circle) do
+            if rebuilt_with(node .. ".c") ~= row then row = nil end
+        end
+        if row then
+            needed[row] = true
+        else
+            complain("src/" .. circle[1], 1, "a circle: " .. table.concat(circle, " "))
+            for _, node in ipairs(circle) do
+                for _, f in pairs(by_node[node]) do
+                    for _, use in ipairs(uses[f.name]) do
+                        for _, other in ipairs(circle) do
+                            if use.to == other then
+                                complain(f.path, use.line, ("needs %s of %s"):format(use.what, other))
+                            end
+                        end
+                    end
+                end
+            end
+        end
+    end
+    for i, row in ipairs(being_rebuilt) do
+        if not needed[i] then
+            complain("tests/house_test.lua", 1, row.name .. " is no circle any more: take its row away")
+        end
+    end
+end
+
+tests["each .c that others use has one header, its own"] = function(complain)
+    for _, f in ipairs(files) do
+        if f.name ~= "leat.h" and not rebuilt_with(f.name) then
+            local of = by_node[node_of(f.name)]
+            local other = {}
+            local mine = f.name:find("%.c$") and (of.h and functions_of(of.h) or {}) or {}
+            for _, fn in ipairs(mine) do other[fn.name] = true end
+            for _, fn in ipairs(functions_of(f)) do
+                if f.name:find("%.h$") and defined_in[fn.name] and defined_in[fn.name] ~= node_of(f.name)
+                    and not rebuilt_with(defined_in[fn.name] .. ".c") then
+                    complain(f.path, fn.line, ("%s is declared here and defined in %s.c"):format(
+                        fn.name, defined_in[fn.name]))
+                elseif f.name:find("%.c$") and not is_entry(fn.name) and not other[fn.name] then
+                    complain(f.path, fn.line, fn.name .. " is not declared in the header of this file")
+                end
+            end
+        end
+    end
+end
+
+-- By the name of the file, or by its first words where it is a part of something: task_wait.c has
+-- task_park. "lua_" only keeps names of files unique.
+tests["a function begins with the name of its file"] = function(complain)
+    local function fits(name, base)
+        local short = base:gsub("^lua_", "")
+        if name == "lua_open_" .. short or name:find("^" .. base) then return true end
+        local begin
+        for word in short:gmatch("[^_]+") do
+            begin = begin and begin .. "_" .. word or word
+            if name:find("^" .. begin .. "_") then return true end
+        end
+    end
+    for _, f in ipairs(files) do
+        if f.name:find("%.c$") and not rebuilt_with(f.name) then
+            local base = f.name:match("([^/]+)%.c$")
+            for _, fn in ipairs(functions_of(f)) do
+                if not is_entry(fn.name) and not fits(fn.name, base) then
+                    complain(f.path, fn.line, ("%s does not begin with %s_"):format(fn.name, base))
+                end
             end
         end
     end
@@ -198,16 +418,20 @@ end
 
 tests["each library is met on its own floor only"] = function(complain)
     for _, f in ipairs(files) do
-        local floor = floor_of(f.name)
         for number, line in each_line(f.text) do
             local header = line:match("^%s*#%s*include%s+<([^>]+)>")
-            local allowed = not header or not floor or is_libc(header)
-                or header == "microhttpd.h" and f.name:find(microhttpd_files)
-            for _, pattern in ipairs(floor and floors[floor].system or {}) do
-                allowed = allowed or header:find(pattern)
+            for _, row in ipairs(header and libraries or {}) do
+                local may = words(row[2])
+                if header:find(row[1]) and not may[floor_of(f.name)] and not may[f.name] then
+                    complain(f.path, number, ("<%s> belongs to %s"):format(header, row[2]))
+                end
             end
-            if not allowed then
-                complain(f.path, number, ("<%s> does not belong on the %s floor"):format(header, floor))
+            -- Whatever else is in a folder must be POSIX's.
+            local known = not header or not header:find("/") or header:find("^sys/")
+                or header:find("^netinet/") or header:find("^arpa/") or header:find("^net/")
+            for _, row in ipairs(libraries) do known = known or header:find(row[1]) end
+            if not known then
+                complain(f.path, number, ("<%s> is of a library that has no floor"):format(header))
             end
         end
     end
@@ -343,6 +567,74 @@ tests["no wait is computed from a second reading of the clock"] = function(compl
                 end
             end
         end
+    end
+end
+
+-- ---- the Lua half: the top of lua/leat/ is what scripts may require, folders are the inside
+
+local lua_modules = {} -- name -> {path, text}
+for _, name in ipairs(list_files("lua/leat", "%.lua$")) do
+    local module = "leat." .. name:gsub("%.lua$", ""):gsub("/", ".")
+    lua_modules[module == "leat.init" and "leat" or module] = {
+        path = "lua/leat/" .. name,
+        text = read(root .. "/lua/leat/" .. name),
+    }
+end
+
+local function is_public(module) return lua_modules[module] and not module:find("^leat%.[%l_]+%.") end
+
+-- Calls fn(line, module, indented) for each `require "leat..."` of a text.
+local function each_require(text, fn)
+    for number, line in each_line(text) do
+        for before, module in line:gmatch("()require%s*%(?%s*[\"'](leat[%l%d_.]*)[\"']") do
+            if not module:find("%.$") then -- else the rest is computed
+                fn(number, module, line:find("^%s") ~= nil, line:sub(1, before - 1))
+            end
+        end
+    end
+end
+
+tests["scripts, hosts and examples require public modules only"] = function(complain)
+    local function look(path, text, only)
+        each_require(text, function(number, module, _, before)
+            if (not only or before:find(only)) and not is_public(module) then
+                complain(path, number, module .. (lua_modules[module] and " is internal" or ": none such"))
+            end
+        end)
+    end
+    for _, name in ipairs(list_files("scripts", "")) do
+        -- Those that write the pages are tools of the project's own.
+        if not name:find("^docs/") and name ~= "manual.sh" then
+            look("scripts/" .. name, read(root .. "/scripts/" .. name))
+        end
+    end
+    for _, name in ipairs(list_files("tests/embed", "%.%l+$")) do
+        look("tests/embed/" .. name, read(root .. "/tests/embed/" .. name))
+    end
+    look("README.md", read(root .. "/README.md"))
+    for _, module in pairs(lua_modules) do look(module.path, module.text, "^%s*%-%-%-") end
+end
+
+tests["what the Lua half requires is there"] = function(complain)
+    for _, module in pairs(lua_modules) do
+        each_require(module.text, function(number, name, _, before)
+            if not before:find("%-%-") and not lua_modules[name] and not name:find("^leat%.native%.") then
+                complain(module.path, number, name .. ": no such module")
+            end
+        end)
+    end
+end
+
+tests["no Lua modules require each other in a circle as they load"] = function(complain)
+    local edges = {}
+    for name, module in pairs(lua_modules) do
+        edges[name] = {}
+        each_require(module.text, function(_, other, indented)
+            if not indented and lua_modules[other] and other ~= name then edges[name][other] = true end
+        end)
+    end
+    for _, circle in ipairs(circles_of(edges)) do
+        complain(lua_modules[circle[1]].path, 1, "a circle: " .. table.concat(circle, " "))
     end
 end
 
