@@ -40,8 +40,17 @@ local function same(what, a, b)
     end
 end
 
+local function remove_all(endings)
+    for _, ending in ipairs(endings) do
+        os.remove(scratch .. ending)
+    end
+end
+
+local RECORDS = { ".stats", ".trace", ".html", ".err" }
+
 -- Runs a script of this folder: its output, exit status, standard error, and what Leat has recorded of it.
 local function run(script, arguments)
+    remove_all(RECORDS) -- those of the run before must not be taken for this one's
     local pipe = io.popen(("OPENAI_API_KEY=k %s %s --seed %d --stats=%s.stats --trace %s.trace "
         .. "--report %s.html %s/%s %d %s 2>%s.err; echo $?"):format(leat_path,
         mode == "socket" and "" or "--virtual-time", seed, scratch, scratch, scratch, folder, script, seed,
@@ -49,11 +58,15 @@ local function run(script, arguments)
     local out = pipe:read "*a"
     pipe:close()
     local text, status = out:match "^(.-)(%d+)\n$"
+    local function record_of(ending)
+        local record, err = json.decode(slurp(scratch .. ending))
+        return record or error(("%s is not whole: %s; the run ended with status %s and said: %s"):format(
+            ending, tostring(err), tostring(status), slurp(scratch .. ".err")), 0)
+    end
     return {
         text = text, status = tonumber(status),
         told = slurp(scratch .. ".err"), page = slurp(scratch .. ".html"),
-        stats = assert(json.decode(slurp(scratch .. ".stats"))),
-        trace = assert(json.decode(slurp(scratch .. ".trace"))),
+        stats = record_of ".stats", trace = record_of ".trace",
     }
 end
 
@@ -306,13 +319,13 @@ end
 
 local function compare_batches()
     local paths = ("%s.in %s.out"):format(scratch, scratch)
+    local files = { ".in", ".out", ".out.errors", ".out.counted" }
+    remove_all(files)
     local before = compare_batch(paths, 0)
     if before then
         compare_batch(paths, before)
     end
-    for _, ending in ipairs { ".in", ".out", ".out.errors", ".out.counted" } do
-        os.remove(scratch .. ending)
-    end
+    remove_all(files)
 end
 
 for number = from, to do
@@ -322,9 +335,7 @@ for number = from, to do
         wrong(raised)
     end
 end
-for _, ending in ipairs { ".stats", ".trace", ".html", ".err" } do
-    os.remove(scratch .. ending)
-end
+remove_all(RECORDS)
 local said = ("%s, seeds %d to %d: %d items, %d of them failed; %d requests"):format(mode, from, to,
     totals.items, totals.failed, totals.requests)
 print(said .. (mode == "batch" and ("; %d bad rows, %d runs stopped"):format(totals.bad, totals.stopped)
