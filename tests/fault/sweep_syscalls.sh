@@ -39,12 +39,12 @@ service=http://localhost:$line
 start "$build/tests/faultd" --ca "$scratch/ca.pem" --parent $$
 tls=https://localhost:$(sed 's/.*\btls=\([0-9]*\).*/\1/' <<<"$line")
 
-# under PLAN COMMAND...: with the shim, 30 seconds at most; sets $status.
+# under PLAN COMMAND...: with the shim, 60 seconds at most; sets $status.
 under() {
     local plan=$1
     shift
     status=0
-    timeout --kill-after=2 30 env LD_PRELOAD="$build/tests/nthcall.so" NTHCALL="$plan" NTHCALL_TOLD=told \
+    timeout --kill-after=2 60 env LD_PRELOAD="$build/tests/nthcall.so" NTHCALL="$plan" NTHCALL_TOLD=told \
         ASAN_OPTIONS="verify_asan_link_order=0:${ASAN_OPTIONS-}" "$@" >out 2>err || status=$?
 }
 
@@ -83,7 +83,7 @@ served() {
     until [ -e address ] || ! kill -0 $pid 2>/dev/null; do sleep 0.005; done
     if [ -e address ]; then
         url=$(cat address)
-        timeout 40 "$LEAT" "$here/clients.lua" "$url" "$2" 2>&1
+        timeout 100 "$LEAT" "$here/clients.lua" "$url" "$2" 2>&1
     fi
     wait $pid
     status=$(cat status)
@@ -115,7 +115,7 @@ once() {
     [ -z "$kept" ] || cat "$kept" >>answers
     for again in 1 2; do # a refused row is answered at the second time, and may be refused only now
         status=0
-        timeout --kill-after=2 30 "${command[@]}" >out.again 2>err.again || status=$?
+        timeout --kill-after=2 60 "${command[@]}" >out.again 2>err.again || status=$?
         [ "$again $status" = "1 4" ] || break
     done
     [ $status = 0 ] || { echo "the second run ends with status $status"; cat err.again; }

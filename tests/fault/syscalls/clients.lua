@@ -6,7 +6,7 @@ local tries, broken = {}, 0
 local function ask(id)
     for try = 1, 4 do
         tries[id] = try
-        local res, err = request { method = "POST", url = url .. "/?id=" .. id, timeout = 5,
+        local res, err = request { method = "POST", url = url .. "/?id=" .. id, timeout = 20,
             body = ("x"):rep(1000) }
         if res and res.body == (id % 5 == 0 and "parts" or "whole") then
             return
@@ -27,14 +27,14 @@ leat.each(ids, ask, { limit = 4 })
 
 local executed
 for _ = 1, 3 do
-    local res = request { url = url .. "/executed", timeout = 5 }
+    local res = request { url = url .. "/executed", timeout = 20 }
     executed = res and res.ok and res:json() or executed
     if executed then
         break
     end
     broken = broken + 1
 end
-request { url = url .. "/stop", timeout = 5, idempotent = false }
+request { url = url .. "/stop", timeout = 20, idempotent = false }
 if not executed then
     return print "it does not answer any more"
 end
