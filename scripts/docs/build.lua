@@ -36,7 +36,8 @@ end
 -- A line {{leat ...}} becomes what that command prints.
 local function with_help(text)
     return (text:gsub("{{leat ([^}\n]*)}}", function(arguments)
-        return "```text\n" .. run(("'%s' %s"):format(LEAT, arguments)) .. "\n```"
+        local help = run(("'%s' %s"):format(LEAT, arguments))
+        return "```text\n" .. (help ~= "" and help or "not in this build") .. "\n```"
     end))
 end
 

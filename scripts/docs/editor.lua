@@ -125,15 +125,11 @@ for _, name in ipairs(plain) do
         seen[group] = true
         put(("leat.%s = {}\n"):format(group))
     end
-    local value = leat
-    for part in name:gmatch "[%w_]+" do
-        value = value and value[part]
-    end
-    if type(value) == "function" then
-        put_function("leat." .. name, sources.entry(name).parts)
-    elseif name ~= "response" then
+    if VALUES[name] then
         put_comment(sources.entry(name).parts)
         put_value(name)
+    elseif name ~= "response" then -- that is a class
+        put_function("leat." .. name, sources.entry(name).parts)
     end
 end
 put_value "stdin"

@@ -408,7 +408,9 @@
 ---@field color? boolean whether to use colours
 ---@field interval? number seconds between two updates
 ---@field total? integer how many items there will be
----@field others? fun(): any what else is to be shown
+---@field others? fun(): integer how many of the total are no items of the pipeline
+---@field waiting? fun(): string|nil what the run waits for
+---@field attach? fun(progress: table) called once, with the object that shows the progress
 
 ---@class leat.price
 ---@field prompt? number of a million tokens of prompts

@@ -17,6 +17,16 @@ LEAT=$PWD/min/leat
 ldd "$LEAT" >linked
 grep -E 'microhttpd|libedit' linked && fail "it links them"
 
+begin "the definitions for editors and the reference can be made without the server, too"
+try cmake --build min --target leat_definitions
+expect_status 0
+cmp "$BUILD/library/leat.lua" min/library/leat.lua || fail "they differ"
+if command -v cmark-gfm >/dev/null; then
+    try cmake --build min --target docs
+    expect_status 0
+    [ -s min/docs/html/index.html ] || fail "there are no pages"
+fi
+
 begin "requests and tasks work as they do elsewhere"
 export LUA_PATH="$root/tests/lua/?.lua"
 for part in task http_usage; do
