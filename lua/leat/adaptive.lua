@@ -15,6 +15,9 @@ local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local M = {}
 
 local HISTORY = 1000
+-- While the limit is doubled, calls do not start in one blow: so a refusal comes back before many more have
+-- been started. Their rate, in slots per time of a call; and the longest time between two, in seconds.
+local RAMP, LONGEST_GAP = 1.5, 0.002
 
 local function status_of(value, err)
     return type(err) == "table" and err.status or policy.status(value)
@@ -41,11 +44,15 @@ function Adaptive:__tostring()
     return ("adaptive (%d of %d in flight)"):format(self.in_flight, self.limit)
 end
 
+local function resize(self, limit)
+    self.limit = limit
+    self.sem:resize(limit)
+end
+
 local function set(self, limit, reason)
-    if limit ~= self.limit then
-        self.limit = limit
-        self.sem:resize(limit)
-        local changes = self.changes
+    local changes = self.changes
+    if limit ~= self.limit or limit ~= changes[#changes].limit then
+        resize(self, limit)
         if #changes == HISTORY then
             table.remove(changes, 1)
         end
@@ -74,10 +81,21 @@ end
 -- whether there is room above it.
 local function succeeded(self)
     self.successes = self.successes + 1
-    if self.successes >= self.limit and not (self.slow_start and self.gate:doubtful()) then
-        if self.saturated and self.slow_start then
-            set(self, min(self.max, self.limit * 2), "slow start")
-        elseif self.saturated then
+    if self.slow_start then
+        if self.saturated and self.limit < self.max and not self.gate:doubtful() then
+            resize(self, self.limit + 1)
+            self.grown = self.grown + 1
+            if self.grown * 2 >= self.limit or self.limit == self.max then
+                set(self, self.limit, "slow start")
+                self.grown = 0
+                new_round(self)
+            end
+        elseif self.successes >= self.limit then
+            self.settled = self.limit == self.max -- for a round
+            new_round(self)
+        end
+    elseif self.successes >= self.limit then
+        if self.saturated then
             local step = max(1, floor((self.goal - self.limit) / 2))
             set(self, min(self.max, self.limit + step), "increase")
         end
@@ -136,7 +154,9 @@ end
 
 local function with_slot(self, fn, ...)
     local gate = self.gate
-    local waited = gate.pace ~= nil and gate:wait()
+    local gap = self.slow_start and not self.settled and self.latency
+        and min(LONGEST_GAP, self.latency / (RAMP * self.limit))
+    local waited = gate:wait(self.limit, gap)
     local epoch, began = self.epoch, task.now()
     local number = gate:start(began)
     local function finished(ended, value, err)
@@ -158,6 +178,7 @@ local function with_slot(self, fn, ...)
             local call = { epoch = epoch, began = began, waited = waited, number = number }
             congested(self, verdict, call, value, err)
         end
+        gate:ended()
     end
     self.in_flight = self.in_flight + 1
     if self.in_flight >= self.limit then
@@ -205,17 +226,19 @@ local ROWS = {
 ---@param opts? leat.adaptive_options
 ---
 --- * `min` (1), `start` (5), `max` (20): the limit's bounds and its beginning.
---- * The limit is doubled after each round (as many successes as the limit) until the first sign of
----   congestion. From then on it grows by half the way to what went on at the last sign, by one at least and
----   beyond that; only if it was reached in that round. At a sign of congestion it is multiplied by
----   `decrease` (0.5, above 0 and below 1); calls that were running then cannot cut it again.
+--- * The limit is doubled in each round (as many successes as the limit), by one with each success, until the
+---   first sign of congestion. Meanwhile calls start a moment apart (2 ms at most). From then on it grows by
+---   half the way to what went on at the last sign, by one at least and beyond that; only if it was reached
+---   in that round. At a sign of congestion it is multiplied by `decrease` (0.5, above 0 and below 1); calls
+---   that were running then cannot cut it again.
 --- * Refusals with a hint (as leat.retry reads it; up to 120 s) are judged before anything follows. One or
----   two mean nothing. Three are a limit if most answers since the first one are refusals. Then nothing
----   starts before the moment that the hint names, and afterwards calls start evenly, at the rate that the
----   service is found to let through. Further refusals cut that rate, and the limit only if it was reached,
----   and not below what the rate takes at once. Without a hint, a refusal cuts the limit; if what is started
----   later is refused as well, the rate is to blame. Where calls are refused at random, whatever the rate,
----   the rate is set free again.
+---   two mean nothing, but no more calls start meanwhile than are served. Three are a limit if most calls
+---   since the first one are refused. Then nothing starts before the moment that the hint names, and
+---   afterwards calls start evenly, at the rate that the service is found to let through. Further refusals
+---   cut that rate, and the limit only if it was reached, and not below what the rate takes at once. Without
+---   a hint, a refusal cuts the limit; if what is started later is refused as well, the rate is to blame.
+---   Where calls are refused at random, whatever the rate, the rate is set free again.
+--- * Pipelines that call the same service share what they learn if all are given one object of leat.adaptive.
 --- * `classify(value, err)` returns "success", a word that says why to slow down, or nil for what is a sign
 ---   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither, nor
 ---   is a 429 that no wait helps against (err.retryable is false).
@@ -242,7 +265,8 @@ function M.adaptive(opts)
     return setmetatable({
         min = least, max = most, limit = start, in_flight = 0,
         sem = sync.semaphore(start), gate = gates.new(),
-        decrease = decrease, goal = 0, epoch = 0, slow_start = true, successes = 0, saturated = false,
+        decrease = decrease, goal = 0, epoch = 0, slow_start = true, settled = false, successes = 0,
+        grown = 0, saturated = false,
         _classify = opts.classify or classify,
         changes = { { at = task.now(), limit = start, reason = "start" } },
     }, Adaptive)

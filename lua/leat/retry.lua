@@ -154,9 +154,10 @@ function Retry:call(fn, ...)
     end
     local own = now()
     local at, heeded = pauses.resume_at(self, key, own)
-    if heeded and not pauses.wait(self, key, at, heeded, own) then
+    local paused = not heeded and pauses.paced_until(self, key)
+    if paused or heeded and not pauses.wait(self, key, at, heeded, own) then
         return nil, errors.new { kind = "rate_limited", reason = "paused", attempts = 0, retryable = true,
-            gave_up = "deadline", retry_after = max(0, heeded.at - now()),
+            gave_up = "deadline", retry_after = max(0, (paused or heeded.at) - now()),
             message = "the server has asked for a pause that lasts beyond the deadline" }
     end
     local scope = { retries = true, outer = policy.scope() }
@@ -164,6 +165,7 @@ function Retry:call(fn, ...)
         scope.seen = nil
         local number = self.started + 1
         self.started = number
+        local paced = pauses.start(self, key)
         local values = pack(policy.try(policy.within, scope, fn, ...))
         local value, err = values[1], values[2]
         if value ~= nil then
@@ -191,10 +193,11 @@ function Retry:call(fn, ...)
         local delay = again and (at_once and 0 or delay_of(self, attempt, limited, hint))
         if again and (theirs or status == 429) then
             if not self.paced and not self.gated and (hint or 0) <= self.max_retry_after then
-                pauses.refused(self, key, number, theirs and hint or delay)
+                pauses.refused(self, key, number, theirs and hint or delay, paced,
+                    theirs and hint or nil)
             end
         elseif err == nil or status then
-            pauses.passed(self, key, number)
+            pauses.passed(self, key, number, paced)
         end
         if not again then
             return refuse(self, values, attempt, status, hint)
@@ -247,9 +250,10 @@ local ROWS = {
 ---   the call waits at least so long, and up to a quarter longer, or up to `base` longer where that is more.
 ---   A hint of 0 or a past date says nothing: the back-off decides.
 ---   `max_retry_after`: if the hint is longer (120 s), the call fails now.
---- * One refusal makes one call wait. Three refusals, if most answers since the first one are refusals, are a
+--- * One refusal makes one call wait. Three refusals, if most calls since the first one are refused, are a
 ---   limit: it holds for all calls of this object, or of one `key(...)`, a function of the call's arguments.
----   They go on after the hint, spread over `base` seconds or a quarter of the hint.
+---   They go on after the hint, spread over `base` seconds or a quarter of the hint. When it shows again, and
+---   the calls let through tell the rate, calls start evenly at that rate.
 --- * `idempotent` true: sending it twice does no harm; false: it does, so only what never reached the server
 ---   (not connected, 429, 503 with a hint) is tried again. Unless said, the request itself says it: a POST or
 ---   PATCH without an Idempotency-Key is not. A function that is no request is trusted to fail with
@@ -291,7 +295,7 @@ function M.retry(opts)
         max_retry_after = policy.number("retry", opts, "max_retry_after", 120),
         budget = budgets.new(opts.budget, attempts),
         on_retry = opts.on_retry, when = opts.when, idempotent = opts.idempotent, key = opts.key,
-        paused = {}, refusals = {}, pauses = 0, started = 0, calls = 0, retries = 0,
+        paused = {}, refusals = {}, gates = {}, pauses = 0, started = 0, calls = 0, retries = 0,
     }, Retry)
 end
 

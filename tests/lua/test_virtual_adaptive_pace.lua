@@ -90,18 +90,16 @@ t.test("of 300 chats at 600 a minute with 5 % errors none is lost, and few are r
     for seed = 1, 5 do
         local mock = assert(require("leat.mock").start { latency = 1, rpm = 600, errors = 0.05, seed = seed })
         local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "none", model = "mock" }
-        local began, calls, late = leat.now(), 0, 0
+        local calls, refused = 0, 0
         local answers, stats = leat.pipeline({ concurrency = "adaptive" }):run(numbers(300), function(i)
             local text, err = ai:chat("item " .. i)
-            if leat.now() - began > 3 then -- the start has met the limit
-                calls = calls + 1
-                late = late + (err and err.status == 429 and 1 or 0)
-            end
+            calls = calls + 1
+            refused = refused + (err and err.status == 429 and 1 or 0)
             return text, err
         end)
         t.eq(stats.ok, 300)
         t.eq(#answers, 300)
-        t.ok(late < 0.02 * calls, ("%d of %d refused"):format(late, calls))
+        t.ok(refused <= 0.035 * calls, ("%d of %d refused"):format(refused, calls))
         local sent = request(mock.url .. "/mock/stats"):json().by_status
         local allowed = (300 + (sent["500"] or 0) - 10) / 10 + 1
         over[seed] = stats.wall / allowed - 1
@@ -124,7 +122,7 @@ t.test("what is refused by nobody is not slowed down", function()
         sleep(1.5)
         return true
     end)
-    t.near(stats.wall, 10.5, 1e-6) -- 5, 10, 20, 20, 20, 20, 5
+    t.near(stats.wall, 10.5, 0.01) -- 5, 10, 20, 20, 20, 20, 5; and 2 ms between starts at most
 end)
 
 -- The moments, from now, at which n calls start that all want to at once.

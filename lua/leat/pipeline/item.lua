@@ -57,9 +57,9 @@ end
 
 local function attempt(self, job, fn, ...)
     local gate, waited = self.gate, false
-    if gate and gate.pace then
+    if gate and gate.pace or gate and gate.watch.is_open then
         move(job, "rate")
-        waited = gate:wait()
+        waited = gate:wait(self.limit)
     end
     move(job, "call")
     M.count(job, "calls")
@@ -76,6 +76,9 @@ local function attempt(self, job, fn, ...)
         if gate and answered and gate:is_news(value, took) then
             gate:answered({ began = began, number = number, waited = waited }, value,
                 value == nil and second or nil, self.tally.call - 1)
+        end
+        if gate then
+            gate:ended()
         end
         local usage = job.usage
         if not usage then

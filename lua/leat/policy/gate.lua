@@ -20,24 +20,65 @@ local SHORT = 2 -- calls' time: the pause after a refusal that is no limit
 local Gate = {}
 Gate.__index = Gate
 
--- `longest`: hints of more seconds pause nobody, as retry gives up on them.
-function M.new(longest)
+-- `longest`: hints of more seconds pause nobody, as retry gives up on them. `least`: so many calls must have
+-- been let through lately before there is a pace.
+function M.new(longest, least)
     return setmetatable({
-        longest = longest or 120,
+        longest = longest or 120, least = least or 0,
         watch = refusals.new(true), line = sync.semaphore(1), samples = {}, last = 0, due = -math.huge,
-        n = 0, in_vain = 0, misses = 0,
+        n = 0, flight = 0, held = 0, next = -math.huge, at = -math.huge, in_vain = 0, misses = 0,
+        news = sync.event(),
     }, Gate)
 end
 
--- Waits for the turn of a call; to be called where there is a pace. Returns whether it had to wait.
-function Gate:wait()
-    return self.line:with(self.pace.wait, self.pace)
+-- Whether a call was refused of late, and it is not yet clear whether that is a limit: no time to try more.
+function Gate:doubtful()
+    return self.watch.is_open and not self.watch.limit
+end
+
+-- While a refusal is in doubt, and until the moment that it has named, only those that are served make room.
+local function hold(self, limit)
+    while self:doubtful() and self.hinted and self.flight > 0
+        and self.flight >= max(self.held - self.watch.refused, limit / 2) do
+        local left = self.at - now()
+        if left <= 1e-9 then
+            return
+        end
+        self.news:clear()
+        self.news:wait(left)
+    end
+end
+
+local function turn(self, limit, gap)
+    hold(self, limit)
+    if gap and not self.pace then
+        if self.next > now() then
+            task.sleep_until(self.next)
+            hold(self, limit)
+        end
+        self.next = now() + gap
+    end
+    return self.pace ~= nil and self.pace:wait()
+end
+
+-- Waits for the turn of a call. `limit`: as many run at most. `gap`: seconds between two starts, or nil.
+-- Returns whether the pace made it wait.
+function Gate:wait(limit, gap)
+    if self.pace == nil and not (self.watch.is_open and self.hinted) then
+        if not gap then
+            return false
+        elseif self.next <= now() and self.line.available > 0 then
+            self.next = now() + gap
+            return false
+        end
+    end
+    return self.line:with(turn, self, limit, gap)
 end
 
 -- A call starts now, at `began`. Returns its number.
 function Gate:start(began)
     local n = self.n + 1
-    self.n = n
+    self.n, self.flight = n, self.flight + 1
     if began >= self.due then
         self.due = began + EVERY
         self.last = self.last + 1
@@ -76,9 +117,10 @@ local function rate_let_through(self, seconds)
     return max(1, self.n - n - self.watch.refused) / (seconds - later)
 end
 
--- Whether a call was refused of late, and it is not yet clear whether that is a limit: no time to try more.
-function Gate:doubtful()
-    return self.watch.is_open and not self.watch.limit
+-- A call has ended, however; its outcome has been told before.
+function Gate:ended()
+    self.flight = self.flight - 1
+    self.news:set()
 end
 
 local function is_over(self)
@@ -89,7 +131,7 @@ end
 function Gate:passed(number)
     self.in_vain, self.misses = 0, 0
     local p = self.pace
-    if self.watch.is_open and self.watch:pass(number, is_over(self), p == nil) and p and p.fresh then
+    if self.watch.is_open and self.watch:pass(number, self.n, is_over(self), p == nil) and p and p.fresh then
         p:stop()
         self.pace = nil
         return true
@@ -100,11 +142,18 @@ end
 -- A call was refused. `hint`: the seconds after which the service wants to be asked again, or nil. Without a
 -- hint the service may limit how many calls run at once: then it serves what is started after the first
 -- refusal, since fewer run. `flight`: the others under way. `latency`: the seconds that one takes, or nil.
+-- `certain`: whether it is a limit, where somebody else knows.
 -- Returns "limit" if calls have to slow down, "noise" if the pace has proved to be of no use and is given
 -- up, or nil.
-function Gate:refused(call, hint, flight, latency)
-    local limit = self.watch:refuse(call.number, self.n, is_over(self))
-    if not hint and not self.pace or limit and self.pace and not self.pace.fresh then
+function Gate:refused(call, hint, flight, latency, certain)
+    if not self.watch.is_open then
+        self.held = self.flight
+    end
+    local limit = self.watch:refuse(call.number, self.n, is_over(self), now() - call.began)
+    self.hinted = hint ~= nil
+    if certain ~= nil then
+        limit = certain
+    elseif not hint and not self.pace or limit and self.pace and not self.pace.fresh then
         limit = self.watch:goes_on() -- else those that were under way when the pace was cut would count
     end
     if hint and hint > self.longest then
@@ -113,8 +162,10 @@ function Gate:refused(call, hint, flight, latency)
     local wait = hint or min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ self.in_vain)
     self.at = max(self.watch.refused > 1 and self.at or 0, now() + wait)
     local p = self.pace
+    local window = hint or FIRST_PAUSE
+    local through = rate_let_through(self, window)
     if not p then
-        if not limit then
+        if not limit or through * window < self.least then
             return nil
         end
         p = pace.new()
@@ -138,8 +189,7 @@ function Gate:refused(call, hint, flight, latency)
         self.in_vain = self.in_vain + 1
         p:pause(self.at, true)
     end
-    local window = hint or FIRST_PAUSE
-    p:refused(call, flight, latency, rate_let_through(self, window), window, self.misses > 1, hint)
+    p:refused(call, flight, latency, through, window, self.misses > 1, hint)
     return "limit"
 end
 

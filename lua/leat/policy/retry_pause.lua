@@ -1,5 +1,6 @@
 -- How retry waits: for the moment that a server has named to a call, and for the pauses of all calls of a
 -- key. Internal.
+local gates = require "leat.policy.gate"
 local refusals = require "leat.policy.refusals"
 local sync = require "leat.sync"
 local task = require "leat.task"
@@ -9,6 +10,9 @@ local random = require("leat.native.runtime").random or math.random -- a host's 
 local now = task.now
 
 local M = {}
+
+local LEAST = 8 -- calls that a rate can be told from
+local REMEMBERED = 60 -- seconds: so long a rate is remembered that nobody uses
 
 -- The calls that a pause has held go on within so many seconds after it.
 function M.spread_of(self, seconds)
@@ -47,21 +51,51 @@ local function forget(self)
             self.refusals[key] = nil
         end
     end
+    for key, gate in pairs(self.gates) do
+        if gate.due < now() - REMEMBERED and not self.refusals[key] then
+            self.gates[key] = nil
+        end
+    end
 end
 
--- The server has refused the `number`th call. That call waits for so many seconds; if it is a limit, all
--- calls of the key do.
-function M.refused(self, key, number, seconds)
+-- The moment until which the gate of the key is shut, if that is past the deadline; or nil.
+function M.paced_until(self, key)
+    local gate = self.gates[key]
+    local at = gate and gate.pace and gate.pace.paused_until
+    return at and M.past_deadline(at) and at or nil
+end
+
+-- A call of the key starts. Where there was a limit of late, it waits for the pace that was learnt then.
+-- Returns the call, for M.refused and M.passed; nil where no call of the key was refused of late.
+function M.start(self, key)
+    local gate = self.gates[key]
+    if not gate then
+        return nil
+    end
+    local waited = gate.pace ~= nil and gate:wait(math.huge)
+    local began = now()
+    return { gate = gate, began = began, number = gate:start(began), waited = waited }
+end
+
+-- The server has refused the `number`th call, `call` if M.start knows it. That call waits for so many
+-- seconds; if it is a limit, all calls of the key do. `hint`: the seconds that the server has named, or nil.
+function M.refused(self, key, number, seconds, call, hint)
     local watch = self.refusals[key]
     if not watch then
-        watch = refusals.new()
+        watch = refusals.new(false, self.key ~= nil)
         self.refusals[key] = watch
+        self.gates[key] = self.gates[key] or gates.new(self.max_retry_after, LEAST)
     end
     local p = self.paused[key]
     local at = now() + seconds
-    local limit = watch:refuse(number, self.started, not p or p.at < now())
+    local limit = watch:refuse(number, self.started, not p or p.at < now(),
+        call and now() - call.began or 0)
     watch.at = watch.refused == 1 and at or max(watch.at, at) -- of this episode
-    if limit then
+    local paced = call and call.gate.pace ~= nil -- the gate pauses those who wait for it itself
+    if call then
+        call.gate:refused(call, hint, nil, nil, not paced and limit or nil)
+    end
+    if limit and not paced then
         pause(self, key, watch.at, seconds)
     end
     self.pauses = self.pauses + 1
@@ -71,9 +105,12 @@ function M.refused(self, key, number, seconds)
 end
 
 -- A call was answered otherwise.
-function M.passed(self, key, number)
+function M.passed(self, key, number, call)
+    if call then
+        call.gate:passed(call.number)
+    end
     local watch, p = self.refusals[key], self.paused[key]
-    if watch and watch:pass(number, not p or p.at < now()) and p then
+    if watch and watch:pass(number, self.started, not p or p.at < now()) and p then
         self.paused[key] = nil
         p.over:set()
     end
