@@ -1,4 +1,4 @@
--- An HTTP server: each request is a task. On libmicrohttpd (src/lua_serve*.c).
+-- An HTTP server: each request is a task. On libmicrohttpd (src/server/).
 local check = require "leat.internal.check"
 local core = require "leat.internal.await"
 local errors = require "leat.error"

@@ -13,6 +13,8 @@
 #include "lua/lua_file.h"
 #include "lua/lua_lines.h"
 #include "lua/lua_request.h"
+#include "lua/lua_serve.h"
+#include "lua/lua_serve_simulate.h"
 #include "lua/lua_slot_deadlock.h"
 #include "lua/lua_stdin.h"
 #include "lua/lua_stream.h"
@@ -335,7 +337,7 @@ static void give_up_stuck(struct leat_runtime *r)
 static void drain(struct rt *rt)
 {
 #ifdef LEAT_SERVE
-    lua_serve_drain(rt);
+    lua_serve_simulate_take_calls(rt);
 #endif
     lua_request_drain(rt);
 }

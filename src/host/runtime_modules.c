@@ -11,6 +11,7 @@
 #include "lua/lua_lines.h"
 #include "lua/lua_pattern.h"
 #include "lua/lua_request.h"
+#include "lua/lua_serve.h"
 #include "lua/lua_sync.h"
 #include "lua/lua_task.h"
 #include "lua/lua_trace.h"

@@ -29,7 +29,7 @@ struct rt {
     unsigned spare_count;
     struct list streams;     /* lua_stream.c: those that have a transfer */
     struct list servers;     /* lua_serve.c: open servers, closed with the runtime */
-    unsigned virtual_ports;  /* lua_serve_listen.c: given out under virtual time */
+    unsigned virtual_ports;  /* lua_serve_simulate.c: given out under virtual time */
     size_t file_calls;       /* lua_file.c: under way on libuv's threads */
     struct lua_lines *lines; /* lua_lines.c: the writers; NULL: none was ever wanted */
     size_t lost;             /* writers that could not write what they had taken */
@@ -76,13 +76,3 @@ uint64_t rt_random_u64(struct rt *rt);
 void rt_seed(struct rt *rt, uint64_t seed);
 /* A C function for Lua: a table of gauges and counters. */
 int rt_push_stats(lua_State *L);
-
-/* Pushes the table of C functions, which the Lua side wraps. */
-int lua_open_serve(lua_State *L, struct rt *rt);
-/* Closes every server of the runtime at once (used by the runtime's close). */
-void lua_serve_close_all(struct rt *rt);
-/* Hands the requests of simulated origins to their servers; called beside lua_request_drain. */
-void lua_serve_drain(struct rt *rt);
-/* Where nothing can wake a task any more: ends the simulated servers that only keep their parents
- * from their ends. Whether there were any. */
-bool lua_serve_end_idle(struct rt *rt);

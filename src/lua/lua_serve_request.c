@@ -1,26 +1,111 @@
-/* What scripts see of a request: reading it, and answering it whole or as a stream. */
-#include "lua/lua_serve.h"
+#include "lua/lua_serve_request.h"
 
 #include "ground/secret.h"
 #include "lua/lua_aux.h"
+#include "server/server_response.h"
 #include <string.h>
 #include <strings.h>
 
-/* ---- reading ---- */
+/* The metatable of a request, a userdata with a pointer to its struct handling. */
+#define REQUEST_META "leat.server_request"
 
-static struct incoming *check_request(lua_State *L)
+/* A request with the tasks around it. */
+struct handling {
+    struct server_request *request;
+    struct task *writer;   /* waits in `write`; NULL: none */
+    struct task *handler;  /* is cancelled when the client goes away; its end ends the request */
+    struct task_hook hook; /* of the handler */
+};
+
+static struct handling *check_handling(lua_State *L)
 {
-    return *(struct incoming **)aux_check_self(L, REQUEST_META);
+    return *(struct handling **)aux_check_self(L, REQUEST_META);
+}
+
+static struct server_request *check_request(lua_State *L)
+{
+    return check_handling(L)->request;
+}
+
+/* ---- what the server reports: it cancels and wakes */
+
+void lua_serve_request_ended(struct server_request *r, const char *reason)
+{
+    struct handling *h = r->owner;
+    if (h->handler)
+        task_cancel(h->handler, reason);
+}
+
+void lua_serve_request_room(struct server_request *r)
+{
+    struct handling *h = r->owner;
+    if (h->writer)
+        task_wake(h->writer);
+}
+
+/* ---- its life */
+
+int lua_serve_request_push_next(lua_State *L, struct server *s)
+{
+    struct handling **box = lua_newuserdata(L, sizeof(*box));
+    *box = NULL;
+    luaL_getmetatable(L, REQUEST_META);
+    lua_setmetatable(L, -2);
+    lua_createtable(L, 0, 4); /* what was asked for already, and the script's own fields */
+    lua_setfenv(L, -2);
+    if (list_empty(&s->line)) {
+        lua_pushboolean(L, 0);
+        return 1;
+    }
+    struct handling *h = mem_calloc(s->mem, sizeof *h);
+    if (!h)
+        luaL_error(L, "not enough memory");
+    list_init(&h->hook.node);
+    h->request = server_request_take(s, h);
+    *box = h;
+    return 1;
 }
 
 static int l_request_gc(lua_State *L)
 {
-    struct incoming **box = lua_touserdata(L, 1);
-    if (*box)
-        incoming_release(*box);
+    struct handling **box = lua_touserdata(L, 1);
+    struct handling *h = *box;
     *box = NULL;
+    if (!h)
+        return 0;
+    task_hook_remove(&h->hook);
+    server_request_release(h->request);
+    mem_free(&rt_of(L)->mem, h);
     return 0;
 }
+
+static void handler_ended(struct task_hook *hook, struct task *t)
+{
+    UNUSED(t);
+    struct handling *h = CONTAINER_OF(hook, struct handling, hook);
+    h->handler = NULL;
+    server_request_abort(h->request);
+}
+
+/* bind(task): from now on the task is cancelled when the client goes away, and its end ends the
+ * request. */
+static int l_bind(lua_State *L)
+{
+    struct handling *h = check_handling(L);
+    struct task *t = luaL_checkudata(L, 2, "leat.task");
+    if (t->state == TASK_ENDED)
+        return 0;
+    task_hook_remove(&h->hook);
+    h->handler = t;
+    h->hook.fn = handler_ended;
+    task_hook_add(t, &h->hook);
+    const char *reason = server_request_claim(h->request);
+    if (reason)
+        task_cancel(t, reason);
+    return 0;
+}
+
+/* ---- reading */
 
 static int hex_digit(char c)
 {
@@ -138,7 +223,7 @@ static const char *path_of(const char *target, size_t *len)
 }
 
 /* Pushes a field of the request, or nothing. */
-static bool push_field(lua_State *L, struct incoming *r, const char *key)
+static bool push_field(lua_State *L, struct server_request *r, const char *key)
 {
     const char *query = strchr(r->target, '?');
     size_t path_len;
@@ -168,7 +253,7 @@ static bool push_field(lua_State *L, struct incoming *r, const char *key)
 
 static int l_request_index(lua_State *L)
 {
-    struct incoming *r = check_request(L);
+    struct server_request *r = check_request(L);
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(2)); /* methods */
     if (!lua_isnil(L, -1))
@@ -189,7 +274,7 @@ static int l_request_index(lua_State *L)
     lua_rawset(L, -4); /* made once: a script may compare, and change, what it was given */
     if (strcmp(key, "body") == 0) {
         buf_fini(&r->body);
-        buf_init(&r->body, &r->server->rt->mem, 0);
+        buf_init(&r->body, r->server->mem, 0);
     }
     return 1;
 }
@@ -207,7 +292,7 @@ static int l_request_newindex(lua_State *L)
 
 static int l_header_values(lua_State *L)
 {
-    struct incoming *r = check_request(L);
+    struct server_request *r = check_request(L);
     const char *name = luaL_checkstring(L, 2);
     size_t from = 0, len;
     const char *value;
@@ -219,54 +304,29 @@ static int l_header_values(lua_State *L)
     return 1;
 }
 
-static int l_bind(lua_State *L)
-{
-    struct incoming *r = check_request(L);
-    struct task *t = luaL_checkudata(L, 2, "leat.task");
-    if (t->state != TASK_ENDED)
-        incoming_bind(r, t);
-    return 0;
-}
-
 /* phase(): "waiting" for an answer, "streaming", "done", or "gone" (nobody is there to be
  * answered). */
 static int l_phase(lua_State *L)
 {
-    struct incoming *r = check_request(L);
-    bool done = r->state == INCOMING_ANSWERED || (r->state == INCOMING_STREAM && r->finished);
+    struct server_request *r = check_request(L);
+    bool done =
+        r->state == SERVER_REQUEST_ANSWERED || (r->state == SERVER_REQUEST_STREAM && r->finished);
     if (done)
         lua_pushliteral(L, "done");
-    else if (!incoming_open(r) || r->gone || r->aborted)
+    else if (!server_request_reachable(r))
         lua_pushliteral(L, "gone");
-    else if (r->state == INCOMING_STREAM)
+    else if (r->state == SERVER_REQUEST_STREAM)
         lua_pushliteral(L, "streaming");
     else
         lua_pushliteral(L, "waiting");
     return 1;
 }
 
-/* ---- answering ---- */
-
-/* Of the response's head, without the script's headers: the status, Date, the length. */
-#define ANSWER_HEAD_BYTES ((size_t)512)
-
-/* The server frames the message itself; a handler that passes on another server's headers need not
- * know which of them spoke of that connection alone. */
-static bool is_framing(const char *name, const char *value)
-{
-    static const char *const names[] = {
-        "content-length", "transfer-encoding", "keep-alive",      "te",
-        "trailer",        "upgrade",           "proxy-connection"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcasecmp(name, names[i]) == 0)
-            return true;
-    }
-    return strcasecmp(name, "connection") == 0 && strcasecmp(value, "close") != 0;
-}
+/* ---- answering */
 
 /* The value is on top of L. */
-static enum err_kind add_header(lua_State *L, struct incoming *r, const char *name, size_t name_len,
-                                struct err *err)
+static enum err_kind add_header(lua_State *L, struct server_request *r, const char *name,
+                                size_t name_len, struct err *err)
 {
     size_t len;
     char given[AUX_PICTURE_SIZE];
@@ -274,29 +334,10 @@ static enum err_kind add_header(lua_State *L, struct incoming *r, const char *na
         aux_raise(L, "respond: header '%s' must be a string, a number or a list of them, got %s",
                   secret_hidden(name), aux_picture(L, -1, "header", given, sizeof given));
     const char *value = lua_tolstring(L, -1, &len);
-    if (!headers_valid_name(name, name_len))
-        return err_set(err, ERR_INVALID, "respond: '%.60s' is not a header name",
-                       secret_hidden(name));
-    if (!headers_valid_value(value, len))
-        return err_set(err, ERR_INVALID,
-                       "respond: the value of header '%s' holds a line end or a control character",
-                       secret_hidden(name));
-    if (is_framing(name, value))
-        return ERR_NONE;
-    r->head_len += name_len + len + 4;
-    if (r->head_len + ANSWER_HEAD_BYTES > r->head_room)
-        return err_set(err, ERR_TOO_LARGE,
-                       "respond: the headers are too large: %zu bytes up to '%s', %zu may be",
-                       r->head_len, secret_hidden(name),
-                       MAX(r->head_room, ANSWER_HEAD_BYTES) - ANSWER_HEAD_BYTES);
-    bool added = r->call ? headers_add(&r->answer, name, name_len, value, len) == ERR_NONE
-                         : MHD_add_response_header(r->response, name, value) == MHD_YES;
-    if (!added)
-        return err_set(err, ERR_INVALID, "respond: header '%s' was refused", secret_hidden(name));
-    return ERR_NONE;
+    return server_response_header(r, name, name_len, value, len, err);
 }
 
-static enum err_kind add_headers(lua_State *L, struct incoming *r, int index, struct err *err)
+static enum err_kind add_headers(lua_State *L, struct server_request *r, int index, struct err *err)
 {
     char given[AUX_PICTURE_SIZE];
     if (lua_isnoneornil(L, index))
@@ -332,49 +373,30 @@ static enum err_kind add_headers(lua_State *L, struct incoming *r, int index, st
     return rc;
 }
 
-static void drop_response(struct incoming *r)
-{
-    if (r->response)
-        MHD_destroy_response(r->response);
-    r->response = NULL;
-    headers_clear(&r->answer);
-    r->head_len = 0;
-    mem_free(&r->server->rt->mem, r->response_body);
-    r->response_body = NULL;
-}
-
-/* Raises for a second answer. False: nobody is there to be answered. */
-static bool may_answer(lua_State *L, struct incoming *r)
-{
-    if (r->state != INCOMING_WAITING)
-        aux_raise(L, "respond: this request has its response already");
-    drop_response(r); /* of a call that raised half-way */
-    return incoming_open(r) && !r->gone && !r->aborted;
-}
-
 static int fail_gone(lua_State *L)
 {
     return aux_failf(L, ERR_CLOSED, "respond: the client went away");
 }
 
-static int check_status(lua_State *L, struct incoming *r)
+/* Begins a response with the status at 2. Raises for a second one. False: nobody is there to be
+ * answered. */
+static bool begin_response(lua_State *L, struct server_request *r)
 {
-    int status = (int)aux_check_integer(L, 2, "respond: the status", 200, 999);
-    r->no_body = status == 204 || status == 304 || strcmp(r->method, "HEAD") == 0;
-    return status;
+    if (r->state != SERVER_REQUEST_WAITING)
+        aux_raise(L, "respond: this request has its response already");
+    if (!server_request_reachable(r))
+        return false;
+    int64_t status = aux_check_integer(L, 2, "respond: the status", 200, 999);
+    server_response_begin(r, (unsigned)status);
+    return true;
 }
 
-static int send_response(lua_State *L, struct incoming *r, enum incoming_state state)
+static int send_response(lua_State *L, struct server_request *r, bool stream)
 {
     struct err err;
     err_clear(&err);
-    if (!r->response && !r->call)
-        return aux_failf(L, ERR_MEMORY, "respond: not enough memory");
-    if (add_headers(L, r, 3, &err) != ERR_NONE) {
-        drop_response(r);
+    if (add_headers(L, r, 3, &err) != ERR_NONE || server_response_send(r, stream, &err) != ERR_NONE)
         return aux_fail(L, &err);
-    }
-    incoming_answer(r, state);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -382,58 +404,36 @@ static int send_response(lua_State *L, struct incoming *r, enum incoming_state s
 /* answer(status, headers, body): the whole response. */
 static int l_answer(lua_State *L)
 {
-    struct incoming *r = check_request(L);
-    struct mem *mem = &r->server->rt->mem;
+    struct server_request *r = check_request(L);
     size_t len = 0;
     lua_settop(L, 4);
     const char *body = lua_isnil(L, 4) ? "" : luaL_checklstring(L, 4, &len);
-    if (!may_answer(L, r))
+    if (!begin_response(L, r))
         return fail_gone(L);
-    r->status = (unsigned)check_status(L, r);
-    if (r->status == 204 || r->status == 304)
-        len = 0; /* have none, whatever was given */
-    r->response_body = mem_alloc(mem, len + 1);
-    if (!r->response_body)
+    if (server_response_body(r, body, len) != ERR_NONE)
         return aux_failf(L, ERR_MEMORY, "respond: not enough memory");
-    memcpy(r->response_body, body, len);
-    r->response_len = len;
-    if (!r->call)
-        r->response =
-            MHD_create_response_from_buffer(len, r->response_body, MHD_RESPMEM_PERSISTENT);
-    return send_response(L, r, INCOMING_ANSWERED);
+    return send_response(L, r, false);
 }
 
 /* open(status, headers): the head; the body follows by write and finish. */
 static int l_open(lua_State *L)
 {
-    struct incoming *r = check_request(L);
+    struct server_request *r = check_request(L);
     lua_settop(L, 3);
-    if (!may_answer(L, r))
-        return fail_gone(L);
-    r->status = (unsigned)check_status(L, r);
-    if (!r->call)
-        r->response =
-            MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, incoming_reader(), r, NULL);
-    return send_response(L, r, INCOMING_STREAM);
-}
-
-static void leave_stream(struct task *t)
-{
-    struct incoming *r = t->wait.obj;
-    r->writer = NULL;
+    return begin_response(L, r) ? send_response(L, r, true) : fail_gone(L);
 }
 
 static bool cancel_write(struct task *t)
 {
-    leave_stream(t);
+    ((struct handling *)t->wait.obj)->writer = NULL;
     return true;
 }
 
 static int take_write(lua_State *L, struct task *t)
 {
-    struct incoming *r = t->wait.obj;
-    leave_stream(t);
-    if (!incoming_open(r) || r->gone || r->aborted)
+    struct handling *h = t->wait.obj;
+    h->writer = NULL;
+    if (!server_request_reachable(h->request))
         return fail_gone(L);
     lua_pushboolean(L, 1);
     return 1;
@@ -441,7 +441,8 @@ static int take_write(lua_State *L, struct task *t)
 
 static void describe_write(struct task *t, char *out, size_t size)
 {
-    snprintf(out, size, "%zu bytes unsent", incoming_unsent(t->wait.obj));
+    struct handling *h = t->wait.obj;
+    snprintf(out, size, "%zu bytes unsent", server_request_unsent(h->request));
 }
 
 static const struct wait_ops write_ops = {
@@ -449,54 +450,53 @@ static const struct wait_ops write_ops = {
 
 static void begin_write(struct task *t, void *arg)
 {
-    struct incoming *r = arg;
-    r->writer = t;
-    if (r->call)
-        r->call->mark = STREAM_LOW_BYTES;
+    ((struct handling *)arg)->writer = t;
 }
 
 /* write(chunk): true at once, or when the client has read enough of what is unsent. */
 static int l_write(lua_State *L)
 {
-    struct incoming *r = check_request(L);
+    struct handling *h = check_handling(L);
+    struct server_request *r = h->request;
+    struct sched *sched = &rt_of(L)->sched;
     size_t len;
     char given[AUX_PICTURE_SIZE];
     if (lua_type(L, 2) != LUA_TSTRING)
         aux_raise(L, "write: the chunk must be a string, got %s",
                   aux_picture(L, 2, NULL, given, sizeof given));
     const char *chunk = lua_tolstring(L, 2, &len);
-    if (r->state != INCOMING_STREAM || r->finished)
+    if (r->state != SERVER_REQUEST_STREAM || r->finished)
         aux_raise(L, "write: this response is not a stream, or is closed");
-    if (r->writer)
+    if (h->writer)
         aux_raise(L, "write: another task is writing to this stream");
-    bool wait = !r->no_body && incoming_unsent(r) + len > STREAM_HIGH_BYTES;
+    bool wait = !r->no_body && server_request_unsent(r) + len > SERVER_STREAM_HIGH_BYTES;
     if (wait)
-        task_check_can_wait(L, &r->server->rt->sched, "write");
-    enum err_kind rc = incoming_write(r, chunk, len);
+        task_check_can_wait(L, sched, "write");
+    enum err_kind rc = server_request_write(r, chunk, len);
     if (rc == ERR_CLOSED)
         return fail_gone(L);
     if (rc != ERR_NONE)
         return aux_failf(L, rc, "write: a chunk of %zu bytes cannot be kept", len);
-    if (!wait || incoming_unsent(r) <= STREAM_HIGH_BYTES) {
+    if (!wait || server_request_unsent(r) <= SERVER_STREAM_HIGH_BYTES) {
         lua_pushboolean(L, 1);
         return 1;
     }
-    return task_park(L, &r->server->rt->sched, &write_ops, r, begin_write, r);
+    return task_park(L, sched, &write_ops, h, begin_write, h);
 }
 
 static int l_finish(lua_State *L)
 {
-    incoming_finish(check_request(L));
+    server_request_finish(check_request(L));
     return 0;
 }
 
 static int l_abort(lua_State *L)
 {
-    incoming_abort(check_request(L));
+    server_request_abort(check_request(L));
     return 0;
 }
 
-/* ---- opening ---- */
+/* ---- opening */
 
 static const luaL_Reg request_methods[] = {{"header_values", l_header_values},
                                            {"bind", l_bind},
@@ -508,7 +508,7 @@ static const luaL_Reg request_methods[] = {{"header_values", l_header_values},
                                            {"abort", l_abort},
                                            {NULL, NULL}};
 
-void server_open_request(lua_State *L, struct rt *rt)
+void lua_serve_request_open(lua_State *L, struct rt *rt)
 {
     rt_newmetatable(L, rt, REQUEST_META, request_methods, l_request_gc); /* M mt */
     lua_getfield(L, -1, "__index");

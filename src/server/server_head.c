@@ -1,0 +1,140 @@
+#include "server/server_head.h"
+
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define POOL_ROW_BYTES 64u /* what libmicrohttpd keeps of a header in a connection's memory */
+
+struct copy {
+    struct headers *headers;
+    enum err_kind rc;
+};
+
+static enum MHD_Result copy_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_len, const char *value, size_t value_len)
+{
+    UNUSED(kind);
+    struct copy *c = arg;
+    if (value && !headers_valid_value(value, value_len))
+        c->rc = ERR_PROTOCOL;
+    else if (headers_valid_name(name, name_len))
+        c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
+    else
+        c->rc = ERR_INVALID; /* "Content-Length : 5" is another name to us than to a proxy */
+    return c->rc == ERR_NONE ? MHD_YES : MHD_NO;
+}
+
+/* If a header is folded behind its colon, libmicrohttpd makes one name of it, without a value:
+ * "transfer-encodingchunked". Another program reads the framing of the body in it. */
+static bool is_folded(const struct headers *h)
+{
+    static const char *const framing[] = {"transfer-encoding", "content-length", "host"};
+    for (size_t i = 0; i < h->count; i++) {
+        for (size_t k = 0; k < ARRAY_LEN(framing); k++) {
+            size_t len = strlen(framing[k]);
+            if (h->rows[i].value_len == 0 && h->rows[i].name_len > len &&
+                strncasecmp(headers_name(h, i), framing[k], len) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* libmicrohttpd takes the target up to a NUL byte. Another program may read what stands behind it.
+ * Then the version does not follow the target after one space. (libmicrohttpd has changed its own
+ * copy of the target by now: only the place of that still says something.) */
+static bool has_nul(const struct server_request *r, const struct server_head *head)
+{
+    const char *target = head->target, *version = head->version;
+    if (version <= target || (size_t)(version - target) >= SERVER_POOL_BYTES)
+        return false; /* not in one place: there is nothing to look at */
+    return (size_t)(version - target) > strlen(r->target) + 1;
+}
+
+static bool repeated(const struct headers *h, const char *name)
+{
+    size_t from = 0;
+    return headers_get(h, name, &from, NULL) && headers_get(h, name, &from, NULL);
+}
+
+/* What two programs on the way of a request may read differently, where libmicrohttpd is lenient:
+ * one of them would see another request in its body (RFC 9112 3.2, 6.1, 6.3). NULL: nothing. */
+static const char *ambiguous(const struct server_request *r)
+{
+    const struct headers *h = &r->headers;
+    const char *coding = headers_get(h, "transfer-encoding", NULL, NULL);
+    if (repeated(h, "host"))
+        return "the request has more than one Host";
+    if (repeated(h, "content-length"))
+        return "the request has more than one Content-Length";
+    if (coding && (strcmp(r->version, "1.0") == 0 || headers_get(h, "content-length", NULL, NULL)))
+        return "the request has a Transfer-Encoding where none may be";
+    if (coding && (repeated(h, "transfer-encoding") || strcasecmp(coding, "chunked") != 0))
+        return "no Transfer-Encoding but chunked is understood";
+    return NULL;
+}
+
+/* libmicrohttpd keeps both heads of an exchange in one place. If the second one does not fit, it
+ * closes the connection without a word. */
+static size_t room_beside(const struct server_request *r)
+{
+    size_t taken = strlen(r->target) + r->headers.text.len + r->headers.count * POOL_ROW_BYTES;
+    return taken < SERVER_POOL_BYTES ? SERVER_POOL_BYTES - taken : 0;
+}
+
+static unsigned refuse(const char **message, unsigned status, const char *text)
+{
+    *message = text;
+    return status;
+}
+
+static unsigned copy_head(struct server_request *r, const struct server_head *head,
+                          const char **message)
+{
+    struct mem *mem = r->server->mem;
+    struct copy copy = {&r->headers, ERR_NONE};
+    const char *version = head->version;
+    if (strncmp(version, "HTTP/", 5) == 0)
+        version += 5;
+    r->method = mem_strndup(mem, head->method, strlen(head->method));
+    r->version = mem_strndup(mem, version, strlen(version));
+    if (!r->method || !r->version)
+        return refuse(message, 503, "the server has not enough memory");
+    r->no_body = strcmp(r->method, "HEAD") == 0;
+    MHD_get_connection_values_n(head->connection, MHD_HEADER_KIND, copy_header, &copy);
+    switch (copy.rc) {
+    case ERR_NONE:
+        return 0;
+    case ERR_TOO_LARGE:
+        return refuse(message, 431, "the request's headers are too large");
+    case ERR_INVALID:
+        return refuse(message, 400, "the request has a header that has no proper name");
+    case ERR_PROTOCOL:
+        return refuse(message, 400, "the request has a control byte in a header");
+    default:
+        return refuse(message, 503, "the server has not enough memory");
+    }
+}
+
+unsigned server_head_take(struct server_request *r, const struct server_head *head,
+                          const char **message)
+{
+    unsigned status = copy_head(r, head, message);
+    if (status != 0)
+        return status;
+    r->head_room = room_beside(r);
+    const char *wrong = ambiguous(r);
+    if (is_folded(&r->headers))
+        wrong = "the request has a header that is folded over two lines";
+    else if (has_nul(r, head))
+        wrong = "the request has a NUL byte in its target";
+    return wrong ? refuse(message, 400, wrong) : 0;
+}
+
+bool server_head_too_long_body(const struct server_request *r)
+{
+    const char *length = headers_get(&r->headers, "content-length", NULL, NULL);
+    return length && strtoull(length, NULL, 10) > r->server->max_body;
+}
