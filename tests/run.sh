@@ -63,13 +63,19 @@ built() { # waits for that; false if it failed
     return 1
 }
 
+left_out='^$' # the names of programs that cannot run in the mode
+
+program() { # program NAME COMMAND...
+    [[ $1 =~ $left_out ]] || run "$@"
+}
+
 programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one build
     local mode=$1 folder=$2 file name servers
     shift 2
     export BUILD=$PWD/$folder LEAT=$PWD/$folder/leat
     for file in "$folder"/tests/unit/test_*; do
         if [ ! -f "$file" ] || [ ! -x "$file" ]; then continue; fi
-        run "$mode/unit/${file##*/test_}" "$@" "$file"
+        program "$mode/unit/${file##*/test_}" "$@" "$file"
     done
     [ -x "$LEAT" ] || return 0
     for file in tests/lua/test_*.lua tests/fault/test_*.lua; do
@@ -78,11 +84,11 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         local options=()
         [[ $name == */test_virtual_* ]] && options=(--virtual-time --seed 1)
         [[ $name == */test_h2* ]] && servers=tests/with_h2.sh || servers=tests/with_faultd.sh
-        run "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
+        program "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
         # What waits for the network does the same where threads of its own have it.
         case ${name##*/test_} in
         h2 | http* | stream | task | upload | openai | policy_http | routes | rows_* | soak)
-            run "$mode/threads/${name##*/test_}" "$servers" "$@" "$LEAT" --network-threads 2 "$file"
+            program "$mode/threads/${name##*/test_}" "$servers" "$@" "$LEAT" --network-threads 2 "$file"
             ;;
         esac
     done
@@ -95,7 +101,7 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
     fi
     for name in $folders; do
         for file in tests/"$name"/test_*.sh; do
-            run "$mode/$name/$(basename "$file" .sh)" bash "$file"
+            program "$mode/$name/$(basename "$file" .sh)" bash "$file"
         done
     done
 }
@@ -144,6 +150,8 @@ perform() {
         ;;
     tsan)
         limit=1800
+        # It keeps signals back until a call of C: they cannot end a loop that computes.
+        left_out='unit/(limit|rows_limits)$|cli/test_(ends|held)$'
         export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" LEAT_POINTS=60
         programs tsan build-tsan
         ;;

@@ -88,9 +88,11 @@ static void leave(leat_runtime *rt)
 static void end_process(const char *why)
 {
     pthread_t thread;
-    if (pthread_create(&thread, NULL, flush_all, NULL) == 0)
+    if (pthread_create(&thread, NULL, flush_all, NULL) == 0) {
+        pthread_detach(thread);
         for (uint64_t until = now_ns() + FLUSH_NS; !atomic_load(&flushed) && now_ns() < until;)
             sleep_ns(NS_PER_MS);
+    }
     atomic_store(&last_words, why);
     pthread_kill(runtime_thread, SIGALRM);
     sleep_ns(RESCUE_NS);

@@ -421,6 +421,10 @@ begin "a third Ctrl-C ends everything at once"
 interrupted "INT INT INT" 'print "before" local p = ("a*"):rep(30) .. "b" print((("a"):rep(40)):find(p))'
 expect_status 130
 expect_equal "$(cat out)" "before"
+for _ in {1..500}; do # what is read may not be in the file yet
+    grep -q "third interrupt" err && break
+    read -rt 0.02 <> <(:)
+done
 expect_err "leat: ended by the third interrupt: clean-ups may not have run"
 
 begin "Ctrl-C ends a finalizer that does not return when the state is closed"
