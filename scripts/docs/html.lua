@@ -111,16 +111,22 @@ local function place_of(text, places)
     return GLOBALS[name] and places[name]
 end
 
--- Links the names in code, except those that lead to the heading that they stand in.
+-- Links the names in texts and in code, except those that lead to the heading that they stand in.
 local function linked(html, page, places)
     local at_heading
+    local inside = { pre = 0, a = 0, h1 = 0, h2 = 0, h3 = 0 }
     return (html:gsub("(<[^>]*>)([^<]*)", function(tag, text)
         local id = tag:match '^<h%d id="([^"]*)"'
         at_heading = id or at_heading
-        if tag ~= "<code>" then
-            return nil
+        local closing, element = tag:match "^<(/?)(%w+)"
+        if inside[element] then
+            inside[element] = closing == "" and 1 or 0
         end
-        local types = text:find("leat.", 1, true) and text:find "|"
+        for _, n in pairs(inside) do
+            if n > 0 then
+                return nil
+            end
+        end
         local function link(name)
             local to = place_of(plain(name), places)
             if not to or to == page .. ".html#" .. (at_heading or "") then
@@ -128,8 +134,11 @@ local function linked(html, page, places)
             end
             return ('<a href="%s">%s</a>'):format(escaped(to), name)
         end
-        if types or text:find "^leat%.[%w_]+[%[%]?]" or text:find "[%(<]leat%." then
-            return tag .. text:gsub("leat%.[%w_]+", link)
+        -- A type may name several: "number|leat.timeouts", "leat.task[]".
+        local types = text:find("leat.", 1, true) and text:find "|" or text:find "^leat%.[%w_]+[%[%]?]"
+            or text:find "[%(<]leat%."
+        if tag ~= "<code>" or types then
+            return tag .. text:gsub("%f[%w]leat%.[%w_]+", link)
         end
         return tag .. (link(text) or text)
     end))
