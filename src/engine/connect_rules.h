@@ -1,8 +1,10 @@
 /* Which hosts and addresses may be connected to. Rules are words in a list, by commas or spaces:
  *
- *   public            any address that is not private, loopback, link-local, multicast, reserved
- * ... 10.0.0.0/8  ::1   an address, or a block of them api.example.com   a host by name;
- * *.example.com: those beneath it; either with ":port" any               everything
+ * - public: any address that is not private, loopback, link-local, multicast or reserved
+ * - 10.0.0.0/8, ::1: an address, or a block of addresses
+ * - api.example.com: a host by its name; *.example.com: the hosts beneath it; both may have a
+ * ":port"
+ * - any: everything
  *
  * If there are rules for names, the host of a URL must match one, unless it is an address that a
  * rule for addresses allows. If there are rules for addresses, the address that is really connected
