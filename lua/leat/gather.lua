@@ -1,7 +1,7 @@
 -- Many at once: gather, map, each, as_completed, race, group. All are loops over one C primitive, a group
 -- of tasks whose ends come up in order.
-local core = require "leat.internal.await"
-local task = require "leat.native.task"
+local await = require "leat.internal.await"
+local native = require "leat.native.task"
 local check = require "leat.internal.check"
 local draw = require "leat.internal.producer"
 local errors = require "leat.error"
@@ -11,15 +11,14 @@ local reasons = require "leat.internal.reasons"
 local results_of = require "leat.internal.results"
 local sync = require "leat.sync"
 
-local await = core.await
-local note = task.note
+local note = native.note
 
 local M = {}
 
 local DEFAULT_LIMIT = 100
 
 local function join(t)
-    return await(task.join(t))
+    return await(native.join(t))
 end
 
 -- Empties the group: everything still running is cancelled and waited for, whatever happens. Returns the bug
@@ -117,11 +116,11 @@ local function finish_group(g, reason, loop, ...)
     if not ok or stop ~= nil then
         bug, unclean = drain(g, reason)
     end
-    if ok and task.is_task(stop) then
+    if ok and native.is_task(stop) then
         bug = stop
     end
     if bug and (ok or errors.is(stop)) then -- not even a cancel hides a bug
-        task.raise_bug(bug)
+        native.raise_bug(bug)
     end
     if unclean ~= nil and errors.is(stop) and stop.cleanup == nil then
         stop.cleanup = unclean
@@ -138,7 +137,7 @@ M.finish_group = finish_group -- Internal: for pipelines, as are the next two
 
 -- A pump on a group of its own; `total`: how many jobs there are, of a list.
 local function run(next_job, limit, on_end, total, on_stop, tasks)
-    return finish_group(task.group(), "another task of the same gather has ended it",
+    return finish_group(native.group(), "another task of the same gather has ended it",
         total and pump or slow_pump, next_job, limit, on_end, on_stop, tasks)
 end
 
@@ -148,7 +147,7 @@ local function list_jobs(who, list)
     local n, tasks = #list, {}
     for i = 1, n do
         local f = list[i]
-        if task.is_task(f) then
+        if native.is_task(f) then
             tasks[#tasks + 1] = { i, f }
         elseif type(f) ~= "function" then
             check.callable(who, "item " .. i, f)
@@ -158,7 +157,7 @@ local function list_jobs(who, list)
     return function()
         repeat
             i = i + 1
-        until i > n or not task.is_task(list[i])
+        until i > n or not native.is_task(list[i])
         if i > n then
             return nil
         end
@@ -202,7 +201,7 @@ local function collect(results, settle, on_result)
         local ok = status == "ok"
         if settle then
             if status == "raised" then
-                value = errors.raised(value, task.trace(t))
+                value = errors.raised(value, native.trace(t))
             end
             results[index] = ok and { ok = true, value = value } or { ok = false, err = value }
         elseif status == "raised" then
@@ -228,7 +227,7 @@ local function finish(who, results, err, count)
     results.n = count()
     if err ~= nil then
         err = errors.with_partial(err, results)
-        task.failed(err, who)
+        native.failed(err, who)
         return nil, err
     end
     return results
@@ -461,7 +460,7 @@ function Arrivals:__call()
         if status == "raised" then
             self.closed = true
             drain(self.group, "another task of the same as_completed has ended it")
-            task.raise_bug(t)
+            native.raise_bug(t)
         elseif not t or self.closed then -- the last; or closed meanwhile, by another task
             return nil
         elseif index > 0 then
@@ -484,7 +483,7 @@ function Arrivals:close()
     self.closed = true -- perhaps it is already, and another task still waits for the rest
     local bug = drain(self.group, "as_completed was closed")
     if bug then
-        task.raise_bug(bug)
+        native.raise_bug(bug)
     end
 end
 
@@ -507,7 +506,7 @@ function M.as_completed(items, fn, opts)
     opts = check.options("as_completed", opts, ARRIVALS)
     local limit = limit_of("as_completed", opts, DEFAULT_LIMIT)
     local self = setmetatable({
-        group = task.group(), running = 0, more = true, next_job = next_job, limit = limit,
+        group = native.group(), running = 0, more = true, next_job = next_job, limit = limit,
     }, Arrivals)
     if total then
         fill(self)
@@ -557,7 +556,7 @@ function M.race(list)
         causes = causes,
         retryable = first.retryable,
     }
-    task.failed(lost, "race")
+    native.failed(lost, "race")
     return nil, lost
 end
 
@@ -625,7 +624,7 @@ end
 function M.group(fn)
     check.callable("group", "the argument", fn)
     local nursery = setmetatable({ spawned = 0, tasks = setmetatable({}, { __mode = "k" }) }, Nursery)
-    local g = task.group()
+    local g = native.group()
     nursery.group = g
     local body = g:spawn(0, fn, nursery)
     local ok, err = pcall(finish_group, g, "another task of the same group has failed", first_failure)

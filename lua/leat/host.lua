@@ -1,11 +1,11 @@
 -- For hosts that bring their own Lua state and load leat.so: who turns the crank.
-local core = require "leat.internal.await"
+local lazy_require = require "leat.internal.lazy_require"
 local check = require "leat.internal.check"
-local task = require "leat.native.task"
+local native = require "leat.native.task"
 
 local M = {}
 
-local host = package.preload["leat.native.host"] and core.require "leat.native.host"
+local host = package.preload["leat.native.host"] and lazy_require "leat.native.host"
 
 local function needed(who, instead)
     if not host then
@@ -84,7 +84,7 @@ function M.timeout()
 end
 
 if host then
-    task.task_methods.result = host.result
+    native.task_methods.result = host.result
 end
 
 return M

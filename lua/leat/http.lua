@@ -1,8 +1,8 @@
 -- HTTP: request, client, and what comes back.
-local await = require("leat.internal.await").await
+local await = require "leat.internal.await"
 local check = require "leat.internal.check"
 local content = require "leat.http.options"
-local core = require "leat.native.request"
+local native = require "leat.native.request"
 local error_value = require "leat.error"
 local expected = require "leat.internal.expected"
 local headers = require "leat.http.headers"
@@ -12,7 +12,7 @@ local scope_of = require("leat.policy.common").scope
 local unseen = require "leat.internal.unseen"
 local url_of = require "leat.internal.url"
 
-local start = core.start
+local start = native.start
 
 local M = {}
 
@@ -57,7 +57,7 @@ function Timing:__tostring()
 end
 
 local function timing_of(packed)
-    return setmetatable(core.timing(packed), Timing)
+    return setmetatable(native.timing(packed), Timing)
 end
 
 -- Made when asked for: most scripts look at neither.
@@ -79,24 +79,24 @@ end
 local moving = {}
 
 function moving.complete(handle)
-    return (core.state(handle))
+    return (native.state(handle))
 end
 
 function moving.incomplete(handle)
-    return (select(4, core.state(handle)))
+    return (select(4, native.state(handle)))
 end
 
 function moving._stray(handle) -- for leat.openai: what a server wrote between its events
-    return (select(5, core.state(handle)))
+    return (select(5, native.state(handle)))
 end
 
 function moving.trailers(handle)
-    local _, rows = core.state(handle)
+    local _, rows = native.state(handle)
     return headers.from(rows)
 end
 
 function moving.timing(handle, res)
-    local _, _, packed = core.state(handle)
+    local _, _, packed = native.state(handle)
     return timing_of(packed or res._times)
 end
 
@@ -252,7 +252,7 @@ local function respond_stream(handle, ...)
         return nil, err
     end
     res._stream, res.complete = handle, nil
-    core.bind(handle, res)
+    native.bind(handle, res)
     return res
 end
 
@@ -286,7 +286,7 @@ end
 
 -- The requests that are not over with one wait: streams, uploads and sinks.
 local function perform_long(spec, defaults, url, method, body, content_type, auth, jar, expects, client)
-    local handle = core.handle()
+    local handle = native.handle()
     local streaming = spec.stream or spec.sink ~= nil
     local res, err
     if type(body) == "table" then
@@ -523,7 +523,7 @@ function M.client(options)
     end
     local auth, err
     -- All of the options, so that what is wrong with them is told here.
-    self._defaults, err = core.prepare(options, type(base) == "string" and base or "http://localhost/")
+    self._defaults, err = native.prepare(options, type(base) == "string" and base or "http://localhost/")
     if not self._defaults then
         return nil, err
     end
@@ -536,18 +536,18 @@ function M.client(options)
         if not auth then
             return nil, err
         end
-        self._defaults, err = core.prepare(options, base or "http://localhost/", auth)
+        self._defaults, err = native.prepare(options, base or "http://localhost/", auth)
         if not self._defaults then
             return nil, err
         end
     end
-    self._abroad, err = core.prepare(without(options, { headers = true, base_url = true }),
+    self._abroad, err = native.prepare(without(options, { headers = true, base_url = true }),
         "http://localhost/")
     if not self._abroad then
         return nil, err
     end
     if options.cookies then
-        self._jar, err = core.jar()
+        self._jar, err = native.jar()
         if not self._jar then
             return nil, err
         end

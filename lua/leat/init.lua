@@ -1,5 +1,5 @@
 -- The table that `require "leat"` returns.
-local core = require "leat.internal.await"
+local lazy_require = require "leat.internal.lazy_require"
 local task = require "leat.task"
 
 local leat = {
@@ -63,9 +63,9 @@ setmetatable(leat, {
     __index = function(t, name)
         local where = lazy[name]
         if not where then
-            return core.require "leat.internal.check".foreign("leat", "leat")(t, name)
+            return lazy_require "leat.internal.check".foreign("leat", "leat")(t, name)
         end
-        local value = core.require(where[1])
+        local value = lazy_require(where[1])
         if where[2] then
             value = value[where[2]]
         end

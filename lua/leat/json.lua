@@ -1,7 +1,7 @@
 -- JSON, strict in both directions and exact: what decode takes apart, encode puts together again.
 local check = require "leat.internal.check"
-local core = require "leat.native.json"
-local runtime = require "leat.native.runtime"
+local native_json = require "leat.native.json"
+local native_runtime = require "leat.native.runtime"
 
 local M = {}
 
@@ -27,8 +27,8 @@ local function explain_null(null)
     debug.setmetatable(null, mt)
 end
 
-if not runtime.random then -- the state is the runtime's own
-    explain_null(core.null)
+if not native_runtime.random then -- the state is the runtime's own
+    explain_null(native_json.null)
 end
 
 --- What `null` is decoded to, and encoded from. It is true in a condition: compare with `== json.null`.
@@ -36,7 +36,7 @@ end
 --- assert(json.decode('[null]')[1] == json.null)
 --- assert(json.encode { json.null } == "[null]")
 --- ```
-M.null = core.null
+M.null = native_json.null
 
 --- The JSON text of a value. Tables with the keys 1 to n become arrays, tables with string keys objects,
 --- an empty table `{}` unless json.array or decode marked it. What gather, map, batch and pipelines return
@@ -60,7 +60,7 @@ M.null = core.null
 --- assert(json.encode(leat.map({ 1, 2, 3 }, function(x) return x ~= 2 and x or nil end)) == "[1,null,3]")
 --- ```
 function M.encode(value, opts)
-    return core.encode(value, opts)
+    return native_json.encode(value, opts)
 end
 
 --- The value of a JSON text, strictly by RFC 8259. Whole numbers are exact to 2^53 either way. An empty
@@ -83,7 +83,7 @@ end
 --- assert(value == nil and err.kind == "invalid" and err.offset == 8)
 --- ```
 function M.decode(text, opts)
-    return core.decode(text, opts)
+    return native_json.decode(text, opts)
 end
 
 --- Marks a table as an array, so that it is written `[]` even when empty. Without an argument: a new one.
@@ -93,7 +93,7 @@ end
 --- assert(json.encode { stop = json.array() } == '{"stop":[]}')
 --- ```
 function M.array(t)
-    return core.array(t)
+    return native_json.array(t)
 end
 
 --- Marks a table as an object: whole numbers as keys are then written as text (as in `logit_bias`).
@@ -103,7 +103,7 @@ end
 --- assert(json.encode(json.object { [7] = "seven" }) == '{"7":"seven"}')
 --- ```
 function M.object(t)
-    return core.object(t)
+    return native_json.object(t)
 end
 
 setmetatable(M, {

@@ -1,6 +1,6 @@
 -- Messages for people: to standard error, or to the host's sink. Data goes to standard output.
 local check = require "leat.internal.check"
-local core = require "leat.native.util"
+local native = require "leat.native.util"
 local errors = require "leat.error"
 local secrets = require "leat.repl.secrets"
 
@@ -19,7 +19,7 @@ local function flat(text)
 end
 
 local function field(name, value)
-    local text = secrets.scrubbed(core.redact(name, errors.text(value)))
+    local text = secrets.scrubbed(native.redact(name, errors.text(value)))
     name = secrets.scrubbed(name)
     if text == "" or text:find '[%s"=]' then
         text = '"' .. text:gsub('[\\"]', "\\%0") .. '"'
@@ -31,7 +31,7 @@ local function write(who, level, message, fields)
     if fields ~= nil and type(fields) ~= "table" then
         check.fail(("log.%s: fields must be a table, got %s"):format(who, check.picture(fields, "fields")))
     end
-    if not core.log_enabled(level) then
+    if not native.log_enabled(level) then
         return
     end
     local line, names, values = { secrets.scrubbed(errors.text(message)) }, {}, {}
@@ -43,7 +43,7 @@ local function write(who, level, message, fields)
     for i, name in ipairs(names) do
         line[i + 1] = field(name, values[name])
     end
-    core.log(level, flat(table.concat(line, " ")))
+    native.log(level, flat(table.concat(line, " ")))
 end
 
 --- A message for whoever looks for a fault; shown with -v.

@@ -1,12 +1,12 @@
 -- merge: many iterators and streams read at once, their items in the order in which they come.
-local core = require "leat.internal.await"
-local task = require "leat.native.task"
+local await = require "leat.internal.await"
+local native = require "leat.native.task"
 local check = require "leat.internal.check"
 local draw = require "leat.internal.producer"
 local errors = require "leat.error"
 local sync = require "leat.sync"
 
-local await, note = core.await, task.note
+local note = native.note
 
 -- Items read ahead, for all sources together; and how many a source may add before the others have a turn.
 local AHEAD, TURN = 16, 4
@@ -62,7 +62,7 @@ local function drain_source(self, key, source, item)
         self:_put(value, key)
         turn = turn + 1
         if turn % TURN == 0 then
-            await(task.sleep(0))
+            await(native.sleep(0))
         end
     end
 end
@@ -328,7 +328,7 @@ function M.merge(sources, open, opts)
     else
         next_source = list_of(sources)
     end
-    local group, queue = task.group(), sync.queue(AHEAD)
+    local group, queue = native.group(), sync.queue(AHEAD)
     group:wakes(queue)
     return setmetatable({
         group = group,

@@ -6,7 +6,7 @@ local http = require "leat.http"
 local json = require "leat.json"
 local policy = require "leat.policy.common"
 local redactor = require "leat.internal.redactor"
-local runtime = require "leat.native.runtime"
+local native = require "leat.native.runtime"
 local util = require "leat.util"
 
 local redact = require("leat.native.util").redact
@@ -16,7 +16,7 @@ local M = {}
 -- ---- settings
 
 local function env(name)
-    local value = not runtime.restricted and os.getenv(name) -- no secret of the host's
+    local value = not native.restricted and os.getenv(name) -- no secret of the host's
     return value ~= "" and value or nil
 end
 

@@ -1,6 +1,6 @@
 -- Pipelines: many calls through all of the policies, counted and measured.
 local check = require "leat.internal.check"
-local core = require "leat.internal.await"
+local lazy_require = require "leat.internal.lazy_require"
 local drain = require "leat.internal.graceful"
 local expected = require "leat.internal.expected"
 local gates = require "leat.policy.gate"
@@ -162,7 +162,7 @@ end
 
 local function lazy(module)
     return function(opts)
-        return core.require("leat." .. module)[module](opts)
+        return lazy_require("leat." .. module)[module](opts)
     end
 end
 

@@ -1,16 +1,16 @@
 -- An HTTP server: each request is a task. On libmicrohttpd (src/server/).
 local check = require "leat.internal.check"
-local core = require "leat.internal.await"
+local await = require "leat.internal.await"
 local errors = require "leat.error"
 local json = require "leat.json"
 local log = require "leat.log"
 local redact = require("leat.native.util").redact
-local serve = require "leat.native.serve"
-local sync = require "leat.native.sync"
-local task = require "leat.native.task"
+local native_serve = require "leat.native.serve"
+local native_sync = require "leat.native.sync"
+local native_task = require "leat.native.task"
 local tasks = require "leat.task"
 
-local await, note = core.await, task.note
+local note = native_task.note
 
 local M = {}
 
@@ -22,7 +22,7 @@ local TRIES = 100
 
 -- ---- requests
 
-local Request = serve.request_methods
+local Request = native_serve.request_methods
 
 -- These are userdata, whose metatable is not to be had from here.
 local function own_request(self, name)
@@ -192,7 +192,7 @@ end
 local function observe(self, t, _, status, value)
     if status == "raised" then
         log.error(self.name .. ": a handler raised: " .. errors.text(value))
-        for line in task.trace(t):gmatch "[^\n]+" do
+        for line in native_task.trace(t):gmatch "[^\n]+" do
             log.error(line)
         end
     elseif status == "failed" then
@@ -222,7 +222,7 @@ local function reap(self)
         if errors.is(raised) then
             error(raised, 0) -- the cancel
         elseif not ok then -- for want of memory
-            await(task.sleep(0))
+            await(native_task.sleep(0))
         end
     end
 end
@@ -236,16 +236,16 @@ end
 
 local function next_request(self)
     if not self.reaper then
-        self.group, self.busy = task.group(), sync.event()
+        self.group, self.busy = native_task.group(), native_sync.event()
         self.reaper = tasks.spawn(reap, self)
     end
-    return await(self.core:accept_start())
+    return await(self.native:accept_start())
 end
 
-local drop = serve.server_methods.drop
+local drop = native_serve.server_methods.drop
 
 local function pause()
-    await(task.sleep(0))
+    await(native_task.sleep(0))
 end
 
 -- Where there is no memory for a request, that is lost, not the server: one that is still in line, or was
@@ -265,7 +265,7 @@ local function accept(self)
             error(req, 0) -- the cancel; or it will not get better
         else
             vain = vain + 1
-            pcall(drop, self.core)
+            pcall(drop, self.native)
             pcall(pause) -- garbage is collected then
         end
     end
@@ -277,7 +277,7 @@ local function run(self)
     if not ok and not errors.is(err) then
         log.error(("%s: it is closed: %s"):format(self.name, tostring(err)))
     end
-    self.core:quiesce()
+    self.native:quiesce()
     if self.reaper then
         self.reaper:cancel()
         self.group:cancel "the server was closed"
@@ -286,16 +286,16 @@ local function run(self)
         until not more
     end
     tasks.shield(FLUSH, function()
-        await(self.core:idle_start(FLUSH))
+        await(self.native:idle_start(FLUSH))
     end)
-    self.core:close()
+    self.native:close()
     if not ok then
         error(err, 0)
     end
 end
 
 local function begin(self)
-    local listener = self.core
+    local listener = self.native
     self.url, self.port, self.host = listener.url, listener.port, listener.host
     self.task = tasks.spawn(run, self)
     listener:keep(self.task)
@@ -322,9 +322,9 @@ function Server:close(grace)
     if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
         check.fail("close: the grace must be 0 or more seconds, got " .. check.picture(grace, "grace"))
     end
-    self.core:quiesce()
+    self.native:quiesce()
     if grace and grace > 0 then
-        await(self.core:idle_start(grace))
+        await(self.native:idle_start(grace))
     end
     self.closing = true
     self.task:cancel "the server was closed"
@@ -340,11 +340,11 @@ end
 ---@return leat.server_stats
 function Server:stats()
     check.own(self, Server, "server:stats")
-    return self.core:gauges()
+    return self.native:gauges()
 end
 
 local function start(listener, opts)
-    local self = setmetatable({ core = listener, handler = opts.handler, closing = false,
+    local self = setmetatable({ native = listener, handler = opts.handler, closing = false,
         name = opts.name or "serve" }, Server)
     local ok, raised = pcall(begin, self)
     if not ok then -- for want of memory
@@ -399,7 +399,7 @@ function M.serve(opts)
     if opts.timeout and not (opts.timeout > 0) then
         check.fail("serve: option 'timeout' must be more than 0 seconds, got " .. opts.timeout)
     end
-    local listener, err = serve.listen(opts.host or "127.0.0.1", opts.port or 0,
+    local listener, err = native_serve.listen(opts.host or "127.0.0.1", opts.port or 0,
         opts.max_body or 64 * 1024 * 1024, opts.timeout or 120)
     if not listener then
         return nil, err
@@ -450,7 +450,7 @@ function M.simulate(base_url, handler)
         check.fail(("simulate: '%s' must be http:// or https:// and a host, perhaps with a port, and no path")
             :format(check.hidden(redact("url", base_url))))
     end
-    local listener, err = serve.simulate(scheme .. "://" .. rest, opts.max_body or 64 * 1024 * 1024)
+    local listener, err = native_serve.simulate(scheme .. "://" .. rest, opts.max_body or 64 * 1024 * 1024)
     if not listener then
         return nil, err
     end

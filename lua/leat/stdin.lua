@@ -1,8 +1,8 @@
 -- Standard input without stopping the other tasks, which io.read and io.lines do. One task reads at a
 -- time; what a cancelled read had taken is there for the next.
 local check = require "leat.internal.check"
-local core = require "leat.native.util"
-local await = require("leat.internal.await").await
+local native = require "leat.native.util"
+local await = require "leat.internal.await"
 
 local M = {}
 
@@ -39,13 +39,13 @@ end
 function M:read(what, max_bytes)
     own(self, "read")
     if what == nil or what == "l" then
-        return await(core.stdin_read("l", size("stdin:read", max_bytes, MAX_LINE)))
+        return await(native.stdin_read("l", size("stdin:read", max_bytes, MAX_LINE)))
     elseif what == "a" then
-        return await(core.stdin_read("a", size("stdin:read", max_bytes, MAX_ALL)))
+        return await(native.stdin_read("a", size("stdin:read", max_bytes, MAX_ALL)))
     elseif type(what) ~= "number" then
         check.fail("stdin:read: expected 'l', 'a' or a number of bytes, got " .. check.picture(what, "what"))
     end
-    return await(core.stdin_read("n", size("stdin:read", what)))
+    return await(native.stdin_read("n", size("stdin:read", what)))
 end
 
 --- An iterator over the lines. Raises on a line that is too long and on a failed read, so that neither
@@ -64,7 +64,7 @@ function M:lines(max_bytes)
     own(self, "lines")
     local max = size("stdin:lines", max_bytes, MAX_LINE)
     return function()
-        local line, err = await(core.stdin_read("l", max))
+        local line, err = await(native.stdin_read("l", max))
         if err then
             error(err, 0)
         end

@@ -1,15 +1,15 @@
 -- Semaphore, queue and event.
 local bug = require "leat.internal.bug"
-local core = require "leat.internal.await"
-local sync = require "leat.native.sync"
-local task = require "leat.native.task"
+local await = require "leat.internal.await"
+local native_sync = require "leat.native.sync"
+local native_task = require "leat.native.task"
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 
-local await = core.await
 local M = {}
 
-local Semaphore, Queue, Event = sync.semaphore_methods, sync.queue_methods, sync.event_methods
+local Semaphore, Queue = native_sync.semaphore_methods, native_sync.queue_methods
+local Event = native_sync.event_methods
 setmetatable(Semaphore, { __index = check.foreign "semaphore" })
 setmetatable(Queue, { __index = check.foreign "queue" })
 setmetatable(Event, { __index = check.foreign("event", "an event") })
@@ -26,7 +26,7 @@ local wait_start, close, give = Event._wait_start, Queue.close, Semaphore._give
 --- assert(sem:with(function() return sem.available end) == 0)
 --- assert(sem.available == 1)
 --- ```
-M.semaphore = sync.semaphore
+M.semaphore = native_sync.semaphore
 
 local function give_back(sem, stack, ok, ...)
     give(sem)
@@ -50,7 +50,7 @@ end
 ---@return any ... what fn returns
 function Semaphore:with(fn, ...)
     check.callable("with", "the first argument", fn)
-    local stack = task.cleanups() -- made before: with the permit taken nothing may fail
+    local stack = native_task.cleanups() -- made before: with the permit taken nothing may fail
     await(acquire_start(self))
     -- Should the task be abandoned, its clean-ups give the permit back.
     stack[#stack + 1] = self
@@ -113,7 +113,7 @@ end
 --- for v in q:iter() do sum = sum + v end
 --- assert(sum == 15)
 --- ```
-M.queue = sync.queue
+M.queue = native_sync.queue
 
 --- Adds an item at the end, waiting while the queue is full.
 ---@param item any not nil
@@ -217,7 +217,7 @@ end
 --- spawn(function() e:set() end)
 --- assert(e:wait() == true and e:is_set())
 --- ```
-M.event = sync.event
+M.event = native_sync.event
 
 --- Sets the flag: whoever waits for it goes on, and so does whoever comes later.
 --- ```lua
@@ -249,7 +249,7 @@ M.event = sync.event
 --- local stopped, err = leat.stopping:wait(0.01) -- a sleep that the first Ctrl-C ends
 --- assert(stopped == nil and err.kind == "timeout")
 --- ```
-M.stopping = sync.event(true)
+M.stopping = native_sync.event(true)
 
 --- Whether the first Ctrl-C has come.
 ---@return boolean

@@ -1,13 +1,14 @@
 -- Tasks: waiting, spawning, limits and clean-up.
-local core = require "leat.internal.await"
-local task = require "leat.native.task"
+local await = require "leat.internal.await"
+local lazy_require = require "leat.internal.lazy_require"
+local native = require "leat.native.task"
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 local scrubbed = require("leat.native.util").scrubbed
 
-local await = core.await
 local unpack = unpack
-local await_start = task.task_methods._await_start
+local Task = native.task_methods
+local await_start = Task._await_start
 
 local M = {}
 
@@ -23,7 +24,7 @@ local M = {}
 --- assert(leat.now() - before >= 0.01)
 --- ```
 function M.sleep(seconds)
-    return await(task.sleep(seconds))
+    return await(native.sleep(seconds))
 end
 
 --- Internal. Waits until the clock of `now` shows `at`; returns at once if it does already. The policies wait
@@ -31,7 +32,7 @@ end
 --- clock: time may pass between the two readings, and the difference is then negative.
 ---@param at number
 function M.sleep_until(at)
-    local left = at - task.now()
+    local left = at - native.now()
     if left > 0 then
         M.sleep(left)
     end
@@ -49,7 +50,7 @@ end
 --- assert(t:await() == 3)
 --- ```
 function M.spawn(fn, ...)
-    return task.spawn(fn, ...)
+    return native.spawn(fn, ...)
 end
 
 --- Waits for the task to end.
@@ -59,7 +60,7 @@ end
 --- local v, err = t:await()
 --- assert(v == nil and err.kind == "script" and err.cause == "no such thing")
 --- ```
-function task.task_methods:await()
+function Task:await()
     return await(await_start(self))
 end
 
@@ -72,7 +73,7 @@ end
 --- local v, err = t:await()
 --- assert(v == nil and err.kind == "cancelled" and err.message == "no longer needed")
 --- ```
--- task.task_methods:cancel is in C.
+-- Task:cancel is in C.
 
 --- A word for how the task stands.
 ---@return leat.task_status status "new", "ready", "running", "waiting", "joining" (its function has ended,
@@ -81,7 +82,7 @@ end
 --- local t = spawn(sleep, 0)
 --- assert(t:status() == "new" and t:await() and t:status() == "ok")
 --- ```
--- task.task_methods:status is in C.
+-- Task:status is in C.
 
 --- Runs `fn(...)` (or awaits a task) with a limit of `seconds`.
 ---@param seconds number
@@ -98,7 +99,7 @@ end
 --- assert(wait_for(5, function() return "quick" end) == "quick")
 --- ```
 function M.wait_for(seconds, fn, ...)
-    return await(task.wait_for(seconds, fn, ...))
+    return await(native.wait_for(seconds, fn, ...))
 end
 
 --- Runs `fn(...)` out of reach of any cancel, for at most `seconds`.
@@ -117,7 +118,7 @@ end
 --- assert(done)
 --- ```
 function M.shield(seconds, fn, ...)
-    return await(task.shield(seconds, fn, ...))
+    return await(native.shield(seconds, fn, ...))
 end
 
 local function log(text)
@@ -148,7 +149,7 @@ local function clean_up(entry)
         elseif value ~= "not enough memory" then
             break
         end
-        task.make_room()
+        native.make_room()
     end
     return pcall(begin, entry)
 end
@@ -160,7 +161,7 @@ local function conclude(entry, stack, n, ok, first, second, ...)
     end
     local bug = not cleaned and not errors.is(value)
     if bug and (ok or errors.is(first)) then -- not even a cancel hides a bug
-        error(task.note(value), 0)
+        error(native.note(value), 0)
     end
     local clean_failure
     if not cleaned then
@@ -210,15 +211,15 @@ function M.finally(fn, cleanup, grace)
     if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
         check.fail("finally: the grace must be 0 or more seconds, got " .. check.picture(grace, "grace"))
     end
-    local stack = task.cleanups()
+    local stack = native.cleanups()
     local entry = { fn = cleanup, grace = grace or 5, begun = false }
     stack[#stack + 1] = entry
-    return count_and_conclude(entry, stack, xpcall(fn, task.note))
+    return count_and_conclude(entry, stack, xpcall(fn, native.note))
 end
 
 -- What the scheduler runs for a task that was abandoned, or had no memory: what is left of its clean-ups,
 -- last first.
-task.set_cleanup_runner(function(stack)
+native.set_cleanup_runner(function(stack)
     for i = #stack, 1, -1 do
         local entry = stack[i]
         if type(entry) ~= "table" then
@@ -237,14 +238,14 @@ end)
 --- ```lua
 --- assert(leat.now() <= leat.now())
 --- ```
-M.now = task.now
+M.now = native.now
 
 --- Wall-clock seconds since 1970, with a fraction.
 ---@return number
 --- ```lua
 --- assert(leat.time() > 1.7e9)
 --- ```
-M.time = task.time
+M.time = native.time
 
 --- The moment (on the clock of `leat.now`) at which the innermost enclosing limit passes.
 ---@return number|nil
@@ -252,7 +253,7 @@ M.time = task.time
 --- assert(leat.deadline() == nil)
 --- wait_for(5, function() assert(leat.deadline() - leat.now() <= 5) end)
 --- ```
-M.deadline = task.deadline
+M.deadline = native.deadline
 
 local Tasks = {}
 Tasks.__index = Tasks
@@ -277,13 +278,13 @@ end
 
 -- Internal: what the runtime tells of a run that cannot go on.
 function Tasks:_stuck()
-    return core.require("leat.internal.deadlock").report(self, describe)
+    return lazy_require("leat.internal.deadlock").report(self, describe)
 end
 
 -- Internal: with -v, now and then.
 function Tasks:_tell_waits(seconds)
-    for _, line in ipairs(core.require("leat.internal.deadlock").long_waits(self, describe, seconds)) do
-        core.require("leat.log").debug(line)
+    for _, line in ipairs(lazy_require("leat.internal.deadlock").long_waits(self, describe, seconds)) do
+        lazy_require("leat.log").debug(line)
     end
 end
 
@@ -298,7 +299,7 @@ end
 --- t:cancel()
 --- ```
 function M.tasks()
-    return setmetatable(task.tasks(), Tasks)
+    return setmetatable(native.tasks(), Tasks)
 end
 
 --- Gauges and counters of this runtime: tasks, timers, memory, transfers. For tests and monitoring.
@@ -306,6 +307,6 @@ end
 --- ```lua
 --- assert(leat.stats().tasks == 1)
 --- ```
-M.stats = task.stats
+M.stats = native.stats
 
 return M

@@ -1,6 +1,6 @@
 -- Identifiers, encodings and digests that API clients need on day one.
 local check = require "leat.internal.check"
-local core = require "leat.native.util"
+local native = require "leat.native.util"
 
 local M = {}
 
@@ -18,7 +18,7 @@ end
 --- assert(#leat.uuid() == 36 and leat.uuid() ~= leat.uuid())
 --- ```
 function M.uuid()
-    return core.uuid()
+    return native.uuid()
 end
 
 M.base64 = {}
@@ -35,14 +35,14 @@ M.base64 = {}
 function M.base64.encode(bytes, opts)
     text_of("base64.encode", "bytes", bytes)
     if opts == nil then
-        return core.base64_encode(bytes, false, true)
+        return native.base64_encode(bytes, false, true)
     end
     check.options("base64.encode", opts, { url = "boolean", pad = "boolean" })
     local pad = opts.pad
     if pad == nil then
         pad = not opts.url
     end
-    return core.base64_encode(bytes, opts.url == true, pad)
+    return native.base64_encode(bytes, opts.url == true, pad)
 end
 
 --- The bytes of a base64 text, strictly: no white space, nothing behind the end, no stray bits. Padding
@@ -59,7 +59,7 @@ end
 function M.base64.decode(text, opts)
     text_of("base64.decode", "text", text)
     check.options("base64.decode", opts, { url = "boolean" })
-    return core.base64_decode(text, opts ~= nil and opts.url == true)
+    return native.base64_decode(text, opts ~= nil and opts.url == true)
 end
 
 local function digest_options(who, opts, rows)
@@ -76,7 +76,7 @@ end
 --- ```
 function M.sha256(bytes, opts)
     text_of("sha256", "bytes", bytes)
-    return core.sha256(bytes, digest_options("sha256", opts, { raw = "boolean" }))
+    return native.sha256(bytes, digest_options("sha256", opts, { raw = "boolean" }))
 end
 
 local ALGORITHMS = { sha1 = true, sha256 = true, sha384 = true, sha512 = true }
@@ -99,7 +99,7 @@ function M.hmac(key, bytes, opts)
         check.fail("hmac: algorithm must be sha1, sha256, sha384 or sha512, got "
             .. check.picture(algorithm, "algorithm"))
     end
-    return core.hmac(key, bytes, algorithm, raw)
+    return native.hmac(key, bytes, algorithm, raw)
 end
 
 return M

@@ -394,9 +394,7 @@ static int do_register(lua_State *L)
             lua_error(L);
         lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
         lua_getfield(L, -1, "leat.internal.await");
-        lua_getfield(L, -1, "await");
-        lua_replace(L, -3);
-        lua_pop(L, 1);
+        lua_replace(L, -2);
     }
     lua_pushlightuserdata(L, g->host->rt);
     struct host_function *f = lua_newuserdata(L, sizeof *f);

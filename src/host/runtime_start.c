@@ -41,8 +41,7 @@ static int look_at_source(lua_State *L)
 {
     const struct start *s = lua_touserdata(L, 1);
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
-    lua_getfield(L, -1, "leat.internal.await");
-    lua_getfield(L, -1, "require");
+    lua_getfield(L, -1, "leat.internal.lazy_require");
     lua_pushliteral(L, "leat.state.source_check");
     lua_call(L, 1, 1);
     lua_getfield(L, -1, "look");

@@ -16,7 +16,7 @@ local sync = require "leat.sync"
 local task = require "leat.task"
 local util = require "leat.util"
 
-local base64, core_task = util.base64, require "leat.native.task"
+local base64, native = util.base64, require "leat.native.task"
 
 local encode = json.encode
 
@@ -279,7 +279,7 @@ end
 
 -- Of an attempt: whether there is to be another one.
 function Out:try_again(res, err, again)
-    local row = self.rows[core_task.current().id]
+    local row = self.rows[native.current().id]
     row.calling, row.err = false, err
     local service = self.service
     local why = service:attempted(row, res, err)
@@ -303,7 +303,7 @@ function Out:stop(err)
         return
     end
     self.broken = err
-    local own = core_task.current().id
+    local own = native.current().id
     for id, row in pairs(self.rows) do
         if not row.calling and id ~= own then
             row.task:cancel "the run has ended"
@@ -421,7 +421,7 @@ function Out:keep(row, fn, ...)
         self.under_way = self.under_way - 1
         return nil, not_sent()
     end
-    local current = core_task.current()
+    local current = native.current()
     local id = current.id
     row.task, self.rows[id] = current, row
     return kept(self, row, id, xpcall(fn, bug.note, ...))

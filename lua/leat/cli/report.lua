@@ -1,5 +1,5 @@
 -- What --report and --stats write at the end of a run, from what was recorded. Internal.
-local core = require "leat.native.record"
+local native = require "leat.native.record"
 local json = require "leat.json"
 local outcomes = require "leat.pipeline.outcomes"
 local reasons = require "leat.internal.reasons"
@@ -76,7 +76,7 @@ end
 -- Called by the program when the run is over. Either path may be nil; "" is standard error. A text where
 -- something could not be written.
 function M.finish(report, stats, title, status)
-    local data = core.data()
+    local data = native.data()
     local problem
     if report then
         problem = write(report,

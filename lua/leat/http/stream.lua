@@ -1,11 +1,11 @@
 -- What a response has that was asked for with stream=true: reading it as it comes.
-local await = require("leat.internal.await").await
+local await = require "leat.internal.await"
 local check = require "leat.internal.check"
-local core = require "leat.native.request"
-local task = require "leat.native.task"
+local native_request = require "leat.native.request"
+local native_task = require "leat.native.task"
 local wait_for = require("leat.task").wait_for
 
-local next_piece, read_bytes = core.next, core.read
+local next_piece, read_bytes = native_request.next, native_request.read
 
 local M = {}
 
@@ -79,7 +79,7 @@ local PIECES = { max_bytes = "number" }
 
 local function form(self, name, opts)
     local handle = handle_of(self, name)
-    core.form(handle, name, check.options(name, opts, PIECES).max_bytes)
+    native_request.form(handle, name, check.options(name, opts, PIECES).max_bytes)
     return handle
 end
 
@@ -133,13 +133,13 @@ end
 --- ```
 function M.next_event(self)
     local handle = handle_of(self, "next_event")
-    core.form(handle, "events")
+    native_request.form(handle, "events")
     return next_event(handle)
 end
 
 --- Closes the stream: aborts what is still under way and frees its place. Harmless when that is done.
 function M.close(self)
-    core.close(handle_of(self, "close"))
+    native_request.close(handle_of(self, "close"))
 end
 
 -- Internal: at most so many bytes from the front, and whether that is the whole body; the stream is closed.
@@ -176,8 +176,8 @@ end
 
 local function each(step, handle, name, fn)
     check.callable(name, "the first argument", fn)
-    local ok, done, err = xpcall(read_all, task.note, step, handle, fn)
-    core.close(handle)
+    local ok, done, err = xpcall(read_all, native_task.note, step, handle, fn)
+    native_request.close(handle)
     if not ok then
         error(done, 0)
     end
@@ -233,11 +233,11 @@ function M.reader(self)
     local kind = (self.headers["content-type"] or ""):lower()
     local step = next_bytes
     if kind:find("event-stream", 1, true) then
-        core.form(handle, "events")
+        native_request.form(handle, "events")
         step = next_event
     elseif kind:find("ndjson", 1, true) or kind:find("jsonl", 1, true)
         or kind:find("json-seq", 1, true) then
-        core.form(handle, "lines")
+        native_request.form(handle, "lines")
         step = next_line
     end
     return function()

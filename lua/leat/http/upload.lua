@@ -1,12 +1,12 @@
 -- Bodies that are not a string: files, pull functions and multipart forms, sent piece by piece and never held
 -- whole; and bodies that go to a file. Internal.
-local await = require("leat.internal.await").await
+local await = require "leat.internal.await"
 local check = require "leat.internal.check"
-local core = require "leat.native.request"
+local native_request = require "leat.native.request"
 local errors = require "leat.error"
 local file = require "leat.internal.file"
-local task = require "leat.native.task"
-local util = require "leat.native.util"
+local native_task = require "leat.native.task"
+local native_util = require "leat.native.util"
 
 local PIECE = 64 * 1024
 
@@ -172,7 +172,7 @@ function M.multipart(form)
     if not parts then
         return nil, err
     end
-    local boundary = "leat-" .. util.uuid():gsub("-", "")
+    local boundary = "leat-" .. native_util.uuid():gsub("-", "")
     local sources, texts, streamed = {}, {}, false
     for _, part in ipairs(parts) do
         local body
@@ -223,7 +223,7 @@ end
 -- ---- sending
 
 local function give_up(handle, kind, message)
-    core.give_up(handle, errors.new { kind = kind, message = message })
+    native_request.give_up(handle, errors.new { kind = kind, message = message })
     return true
 end
 
@@ -233,13 +233,13 @@ local function feed_all(handle, source)
         local bytes, err = source.next()
         if bytes == nil then
             if err ~= nil then
-                core.give_up(handle, errors.wrap(err))
+                native_request.give_up(handle, errors.wrap(err))
                 return true
             elseif sent < source.length and source.length < math.huge then
                 return give_up(handle, "io", ("the body ended after %d of %d bytes"):format(sent,
                     source.length))
             end
-            core.feed_end(handle)
+            native_request.feed_end(handle)
             return true
         elseif type(bytes) ~= "string" then
             return false, "request: the body's function must return strings, and nil at the end; got "
@@ -251,9 +251,9 @@ local function feed_all(handle, source)
                 source.length))
         end
         local going
-        going, err = await(core.feed(handle, bytes))
+        going, err = await(native_request.feed(handle, bytes))
         if going == nil then
-            core.give_up(handle, err)
+            native_request.give_up(handle, err)
         end
         if not going then
             return true
@@ -264,22 +264,22 @@ end
 -- The task that feeds. What the script's function fails with becomes the request's failure. A bug of it is
 -- kept for the task that made the request, to be raised there.
 local function feeder(handle, source, trouble)
-    local ok, done, wrong_use = xpcall(feed_all, task.note, handle, source)
+    local ok, done, wrong_use = xpcall(feed_all, native_task.note, handle, source)
     source.close()
     if not ok and errors.is(done) then
-        core.give_up(handle, done) -- no harm if this task was cancelled: so was the request
+        native_request.give_up(handle, done) -- no harm if this task was cancelled: so was the request
     elseif done == "not enough memory" then
         give_up(handle, "memory", "not enough memory in the body's function")
     elseif not ok or not done then
         trouble.bug, trouble.wrong_use = done, wrong_use
-        core.give_up(handle, errors.raised(wrong_use or done))
+        native_request.give_up(handle, errors.raised(wrong_use or done))
     end
     return true
 end
 
 local function finish(feeding, source, trouble, streaming, handle, ...)
     if not streaming or (...) == nil then
-        core.close(handle)
+        native_request.close(handle)
         feeding:cancel "the request is over"
         local _, ended_by = feeding:await()
         source.close()
@@ -298,10 +298,10 @@ end
 -- Runs `start` with the handle, fed from `source` meanwhile.
 function M.perform(source, handle, streaming, spec, defaults, url, method, content_type, auth, jar, once)
     local trouble = {}
-    local feeding = task.spawn(feeder, handle, source, trouble)
-    core.fed_by(handle, feeding)
-    return finish(feeding, source, trouble, streaming, handle, await(core.start(spec, defaults, url, method,
-        nil, content_type, auth, handle, source.length, jar, once)))
+    local feeding = native_task.spawn(feeder, handle, source, trouble)
+    native_request.fed_by(handle, feeding)
+    return finish(feeding, source, trouble, streaming, handle, await(native_request.start(spec, defaults, url,
+        method, nil, content_type, auth, handle, source.length, jar, once)))
 end
 
 -- ---- the other direction
@@ -329,14 +329,14 @@ end
 
 -- Writes the body of a streamed response to `path`, which has the old content or all of the new one.
 function M.sink(res, path)
-    local part = ("%s.part-%s"):format(path, util.uuid():sub(1, 8))
+    local part = ("%s.part-%s"):format(path, native_util.uuid():sub(1, 8))
     local f, err = file.open(part, "x")
     if not f then
         res:close()
         return nil, err
     end
     local ok, size
-    ok, size, err = xpcall(copy, task.note, res, f)
+    ok, size, err = xpcall(copy, native_task.note, res, f)
     local closed, why = f:close()
     if ok and size and not closed then
         size, err = nil, why

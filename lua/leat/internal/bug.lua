@@ -1,6 +1,6 @@
 -- Where a bug came up first: what is raised again on its way out has lost that. Internal.
 local errors = require "leat.error"
-local task = require "leat.native.task"
+local native = require "leat.native.task"
 
 local M = {}
 
@@ -8,7 +8,7 @@ local last
 
 -- A handler for xpcall, around what the policies and semaphores call.
 function M.note(raised)
-    local noted = task.note(raised)
+    local noted = native.note(raised)
     if not errors.is(noted) and not (last and rawequal(last.raised, noted)) then
         last = { raised = noted, trace = debug.traceback("", 2) }
     end

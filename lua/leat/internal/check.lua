@@ -1,25 +1,25 @@
 -- Checks of arguments. Wrong use raises at the script's own line, and says what was given and what is
 -- accepted. Internal.
-local core = require "leat.native.util"
+local native = require "leat.native.util"
 
 local M = {}
 
 --- picture(value, name): a short picture of a value for a message. `name` is the argument's, or a sentence
 --- that names it; where it may hold a secret (auth, headers, key ...), and where a text looks like one, what
 --- is given is not shown.
-M.picture = core.picture
+M.picture = native.picture
 
 -- path(text): the path of a file as it may be shown.
-M.path = core.path
+M.path = native.path
 
 -- hidden(text): the text, or "***" if it holds a secret; for names in messages.
-M.hidden = core.hidden
+M.hidden = native.hidden
 
 -- where(): "file:line" of the script's own line, or "?".
-M.where = core.where
+M.where = native.where
 
 function M.fail(message)
-    local where = core.where()
+    local where = native.where()
     error(where == "?" and message or where .. ": " .. message, 0)
 end
 

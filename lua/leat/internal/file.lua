@@ -1,24 +1,24 @@
 -- Files for tasks: read and written on other threads, so that no disk holds up the rest. Sinks and uploads
 -- stand on it. Internal.
-local await = require("leat.internal.await").await
-local core = require "leat.native.file"
+local await = require "leat.internal.await"
+local native_file = require "leat.native.file"
 
 local check = require "leat.internal.check"
 local errors = require "leat.error"
-local runtime = require "leat.native.runtime"
+local native_runtime = require "leat.native.runtime"
 
-local raw, File = core.raw, core.File
+local raw, File = native_file.raw, native_file.File
 
 local M = {}
 
 -- open(path, how): how is "r", "w" (new or emptied), "x" (must not be there), "a" (append), "a+"; with a "p"
 -- for private. The path "-" is standard output where it is only written. Gives a file, or nil, err.
 function M.open(path, how)
-    if runtime.restricted then
+    if native_runtime.restricted then
         return nil, errors.new { kind = "denied", reason = "sandbox",
             message = "files are not allowed in the sandbox ('" .. check.path(tostring(path)) .. "')" }
     end
-    return await(core.open(path, how))
+    return await(native_file.open(path, how))
 end
 
 -- At most n bytes; nil at the end, or nil, err.
@@ -52,18 +52,18 @@ end
 File.close = raw.close
 
 function M.rename(from, to)
-    return await(core.rename(from, to))
+    return await(native_file.rename(from, to))
 end
 
 function M.unlink(path)
-    return await(core.unlink(path))
+    return await(native_file.unlink(path))
 end
 
-M.unlink_now = core.unlink_now
+M.unlink_now = native_file.unlink_now
 
 -- A text that all paths of one regular file share; nil for what is none, and for what is not there.
 function M.identity(path)
-    return await(core.identity(path))
+    return await(native_file.identity(path))
 end
 
 return M

@@ -1,7 +1,7 @@
 -- Files of lines: read piece by piece, written whole, off the loop's thread. Internal.
-local await = require("leat.internal.await").await
+local await = require "leat.internal.await"
 local check = require "leat.internal.check"
-local core = require "leat.native.lines"
+local native = require "leat.native.lines"
 local errors = require "leat.error"
 local file = require "leat.internal.file"
 local task = require "leat.task"
@@ -110,7 +110,7 @@ Writer.__index = Writer
 -- and is in the file at every end of the process that is not kill -9. `durable`: a line counts as written
 -- when it is on the disk. `again`: a line that counted as failed may still be written by `close`.
 function M.writer(f, durable, again)
-    local out, err = core.new(f, durable, again)
+    local out, err = native.new(f, durable, again)
     if not out then
         return nil, err
     end
@@ -118,7 +118,7 @@ function M.writer(f, durable, again)
 end
 
 local function wait(self)
-    return await(core.wait(self._out))
+    return await(native.wait(self._out))
 end
 
 -- Adds a line (its end is added here). Returns when it is on the disk for a durable writer, else at once: the
@@ -127,7 +127,7 @@ function Writer:line(text)
     if self._closed then
         check.fail "jsonl: the writer is closed"
     end
-    local done, err = core.add(self._out, text)
+    local done, err = native.add(self._out, text)
     if done then
         return true
     elseif done == nil then
@@ -143,7 +143,7 @@ function Writer:flush()
     if self._closed then
         return true
     end
-    return await(core.sync(self._out))
+    return await(native.sync(self._out))
 end
 
 -- Writes everything, puts it onto the disk and closes; a second time does nothing. What could not be written
@@ -153,19 +153,19 @@ function Writer:close()
         return true
     end
     local out, retried, closed, why = self._out, false, "busy", nil
-    local ok, err = await(core.sync(out))
+    local ok, err = await(native.sync(out))
     while closed == "busy" do -- other tasks may add to it, or close it, until then
         if not self._closed then
-            await(core.idle(out))
+            await(native.idle(out))
         end
         if self._closed then
             return ok, err
-        elseif not ok and not retried and core.retry(out) then -- the disk may have room again
+        elseif not ok and not retried and native.retry(out) then -- the disk may have room again
             retried = true
-            await(core.sync(out))
+            await(native.sync(out))
         else
-            self._rest = not ok and core.rest(out) or nil
-            closed, why = core.shut(out)
+            self._rest = not ok and native.rest(out) or nil
+            closed, why = native.shut(out)
         end
     end
     self._closed = true

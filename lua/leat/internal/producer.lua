@@ -1,9 +1,9 @@
 -- Drawing items in a task of its own: an iterator may wait itself, for a queue or a stream, and what ends
 -- meanwhile must not wait with it. The task is member 0 of a group. Internal.
 local sync = require "leat.sync"
-local task = require "leat.native.task"
+local native = require "leat.native.task"
 
-local await = require("leat.internal.await").await
+local await = require "leat.internal.await"
 
 local M = {}
 
@@ -11,7 +11,7 @@ local M = {}
 function M.start(group, on_stop, body, ...)
     local drawing
     drawing = group:spawn(0, not on_stop and body or function(...)
-        local watch = task.spawn(function()
+        local watch = native.spawn(function()
             sync.stopping:wait()
             on_stop()
             drawing:cancel("stopping")

@@ -1,7 +1,7 @@
 -- How far a pipeline has come: a live line on a terminal, a line now and then elsewhere. On
 -- stderr, or in the log of a host that has one. Internal.
 local check = require "leat.internal.check"
-local core = require "leat.native.util"
+local native = require "leat.native.util"
 local policy = require "leat.policy.common"
 local tally = require "leat.pipeline.stats"
 local task = require "leat.task"
@@ -36,7 +36,7 @@ function M.options(given)
 end
 
 local function log_text(text)
-    core.log(INFO, (text:gsub("\n$", "")))
+    native.log(INFO, (text:gsub("\n$", "")))
 end
 
 -- given: as M.options takes it. `counts` is a tally, `total` the number of items, or nil where that is not
@@ -45,11 +45,11 @@ end
 function M.new(given, counts, total)
     given = M.options(given)
     local terminal = given.terminal
-    local to_log = not given.sink and core.log_is_hosts()
+    local to_log = not given.sink and native.log_is_hosts()
     if to_log then
         terminal = false
     elseif terminal == nil then
-        terminal = not given.sink and core.isatty(2) and os.getenv "TERM" ~= "dumb"
+        terminal = not given.sink and native.isatty(2) and os.getenv "TERM" ~= "dumb"
     end
     local color = given.color
     if color == nil then
@@ -120,7 +120,7 @@ local function show(self)
     self.sink(self.terminal and "\r" .. line .. "\27[K" or line .. "\n")
     self.shown = line
     if self.on_stderr then
-        core.line_open(not self.over)
+        native.line_open(not self.over)
     end
 end
 

@@ -1,6 +1,6 @@
 -- A run of a pipeline over many items: what is started when, and what becomes of it. Internal.
 local check = require "leat.internal.check"
-local core = require "leat.internal.await"
+local await = require "leat.internal.await"
 local draw = require "leat.internal.producer"
 local errors = require "leat.error"
 local gather = require "leat.gather"
@@ -14,7 +14,7 @@ local sync = require "leat.sync"
 local tally = require "leat.pipeline.stats"
 local task = require "leat.task"
 
-local await, group = core.await, require("leat.native.task").group
+local group = require("leat.native.task").group
 
 -- Items between two attempts hold no place; but not without end.
 local MOST_BETWEEN = 1000

@@ -3,7 +3,7 @@ local check = require "leat.internal.check"
 local logger = require "leat.log"
 local outcomes = require "leat.pipeline.outcomes"
 local reasons = require "leat.internal.reasons"
-local record = require "leat.native.record"
+local native = require "leat.native.record"
 local results = require "leat.internal.results"
 local task = require "leat.task"
 
@@ -228,7 +228,7 @@ function Stats:check(thresholds)
     end
     table.sort(missed)
     for _, text in ipairs(missed) do
-        record.missed()
+        native.missed()
         logger.warn(text)
     end
     return #missed == 0, missed

@@ -3,7 +3,7 @@
 local bug = require "leat.internal.bug"
 local check = require "leat.internal.check"
 local errors = require "leat.error"
-local task = require "leat.native.task"
+local native = require "leat.native.task"
 
 local xpcall = xpcall
 
@@ -88,7 +88,7 @@ end
 
 -- Should the task be abandoned, its clean-ups are run from here.
 local function enlist(finished)
-    local stack = task.cleanups()
+    local stack = native.cleanups()
     local entry = { grace = 5, begun = false, fn = function() finished(false) end }
     stack[#stack + 1] = entry
     return stack, entry
@@ -113,12 +113,12 @@ local scopes = {} -- by the id of the task
 
 -- The innermost scope around the running task, or nil.
 function M.scope()
-    return task.inherited(scopes)
+    return native.inherited(scopes)
 end
 
 -- Calls fn(...) within `scope`, a table.
 function M.within(scope, fn, ...)
-    local id = task.current().id
+    local id = native.current().id
     local before = scopes[id]
     scopes[id] = scope
     return M.run(function()

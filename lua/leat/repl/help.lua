@@ -2,7 +2,7 @@
 -- sources. Internal.
 local annotations = require "leat.repl.annotations"
 local check = require "leat.internal.check"
-local runtime = require "leat.native.runtime"
+local native = require "leat.native.runtime"
 local leat = require "leat"
 
 local M = {}
@@ -12,7 +12,7 @@ local sources, entries, public
 -- What a class is called here, where that is not the name that its module has for it.
 local SHOWN = {
     ["leat.http methods"] = "response", ["leat.http.stream M"] = "response",
-    ["leat.task task.task_methods"] = "task", ["leat.openai Client"] = "openai",
+    ["leat.openai Client"] = "openai",
     ["leat.gather Arrivals"] = "as_completed", ["leat.gather Nursery"] = "group",
     ["leat.serve Request"] = "req", ["leat.jsonl Writer"] = "writer",
 }
@@ -63,7 +63,7 @@ local function load_all()
     if entries then
         return
     end
-    sources, entries, public = runtime.sources(), {}, {}
+    sources, entries, public = native.sources(), {}, {}
     local modules = {}
     for module in pairs(sources) do
         modules[#modules + 1] = module

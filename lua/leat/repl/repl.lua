@@ -1,17 +1,17 @@
 -- The prompt. Its root task reads lines and prints; the lines run one after the other in a task of their own,
 -- which lives until a Ctrl-C ends it, so that what one line opened the next can go on with. What the lines
 -- spawn belongs to the root: it goes on while one types, and a failure of it is printed once. Internal.
-local await = require("leat.internal.await").await
+local await = require "leat.internal.await"
 local check = require "leat.internal.check"
 local chunk = require "leat.repl.chunk"
-local core = require "leat.native.repl"
+local native_repl = require "leat.native.repl"
 local errors = require "leat.error"
 local inspect = require("leat.inspect").inspect
 local leat = require "leat"
 local secrets = require "leat.repl.secrets"
-local task = require "leat.native.task"
+local native_task = require "leat.native.task"
 
-local raw_spawn = task.spawn
+local raw_spawn = native_task.spawn
 
 local M = {}
 
@@ -63,7 +63,7 @@ local function show_values(values)
         return complain("error: " .. text_of(values[2]))
     end
     for i = 1, values.n do
-        say(inspect(values[i], { colors = repl.colors, width = core.width() }))
+        say(inspect(values[i], { colors = repl.colors, width = native_repl.width() }))
     end
     rawset(_G, "_", values[1])
     rawset(_G, "_" .. repl.number, values[1])
@@ -81,25 +81,25 @@ local function run(__line, ...)
         local values = pack(__line(...))
         show_values(values)
     end
-    local ok, value = xpcall(body, task.note, ...)
+    local ok, value = xpcall(body, native_task.note, ...)
     if ok then
         return
     elseif errors.is(value) then
         rawset(_G, "_err", value)
-        if value.kind == "cancelled" and core.cancelled() then
+        if value.kind == "cancelled" and native_repl.cancelled() then
             return -- the root says so when this task has ended
         end
         return complain("error: " .. text_of(value))
     end
-    show_bug(value, core.noted(value))
+    show_bug(value, native_repl.noted(value))
 end
 
 local function line_runner(id, jobs)
     while true do
         local job = jobs:get()
         run(job.fn, unpack(job, 1, job.n))
-        if not core.cancelled() then -- else this task comes to its end
-            core.post("done", id)
+        if not native_repl.cancelled() then -- else this task comes to its end
+            native_repl.post("done", id)
         end
     end
 end
@@ -113,7 +113,7 @@ local function new_foreground()
     repl.hidden[t.id] = true
     local watcher = raw_spawn(function()
         local ok, _, err = pcall(t.await, t)
-        core.post("ended", id, ok and errors.is(err) and err.reason or "")
+        native_repl.post("ended", id, ok and errors.is(err) and err.reason or "")
     end)
     repl.hidden[watcher.id] = true
 end
@@ -122,7 +122,7 @@ end
 
 -- In place of the core's: what the lines start belongs to the root.
 local function spawn(fn, ...)
-    if task.current() ~= repl.foreground then
+    if native_task.current() ~= repl.foreground then
         return raw_spawn(fn, ...)
     end
     check.callable("spawn", "the first argument", fn)
@@ -139,10 +139,10 @@ local function collect()
             repl.idle:set()
             repl.spawned:clear()
             repl.spawned:wait()
-        elseif not core.awaited(t) and status == "raised" then
+        elseif not native_repl.awaited(t) and status == "raised" then
             complain(("task %d (%s) failed"):format(t.id, t.name))
-            show_bug(value, task.trace(t))
-        elseif not core.awaited(t) and status == "failed" then
+            show_bug(value, native_task.trace(t))
+        elseif not native_repl.awaited(t) and status == "failed" then
             complain(("task %d (%s) failed: %s"):format(t.id, t.name, text_of(value)))
         elseif status == "cancelled" and type(value) == "table" and value.message == "interrupted" then
             complain(("\ntask %d (%s) was interrupted"):format(t.id, t.name))
@@ -156,7 +156,7 @@ local function prompt()
     repl.reading = true
     local text = repl.pending and (" "):rep(#tostring(repl.number)) .. "| " or repl.number .. "> "
     if repl.mode == "edit" then
-        return core.prompt(text)
+        return native_repl.prompt(text)
     elseif repl.mode == "plain" then
         io.stdout:write(text)
         io.stdout:flush()
@@ -169,7 +169,7 @@ local function prompt()
                 complain("error: " .. text_of(err))
             end
             repl.plain_reader = false
-            core.post(line and "line" or "eof", 0, line)
+            native_repl.post(line and "line" or "eof", 0, line)
         end)
         repl.hidden[reader.id] = true
     end
@@ -204,7 +204,7 @@ function on.line(_, line)
     if unfinished then
         return prompt()
     end
-    core.remember(text, text ~= repl.last and not secrets.found(text))
+    native_repl.remember(text, text ~= repl.last and not secrets.found(text))
     repl.last = text
     local word = text:match "^%s*(%a+)%s*$"
     if (word == "exit" or word == "quit") and rawget(_G, word) == M.commands[word] then
@@ -286,8 +286,9 @@ function on.ended(id, reason)
 end
 
 function on.complete(number, text)
-    local ok, insert, list = pcall(require("leat.repl.complete").complete, text, repl.kept, core.width())
-    core.answer(number, ok and insert or "", ok and list or "")
+    local complete = require("leat.repl.complete").complete
+    local ok, insert, list = pcall(complete, text, repl.kept, native_repl.width())
+    native_repl.answer(number, ok and insert or "", ok and list or "")
 end
 
 -- ---- commands
@@ -317,7 +318,8 @@ local function add_commands()
             say(#list > 0 and tostring(list) or "no task is running")
         end,
         cancel = function(id)
-            local t = task.is_task(id) and id or not repl.hidden[id] and core.find(tonumber(id) or 0)
+            local t = native_task.is_task(id) and id
+                or not repl.hidden[id] and native_repl.find(tonumber(id) or 0)
             if not t then
                 return nil, errors.new { kind = "invalid", message = "no task has the id " .. tostring(id)
                     .. "; tasks() shows those that run" }
@@ -373,9 +375,9 @@ local function loop(what, args)
         prompt()
     end
     while not repl.left do
-        local kind, number, text = await(core.next_start())
+        local kind, number, text = await(native_repl.next_start())
         local handle = on[kind]
-        local ok, err = xpcall(handle or tostring, task.note, number, text)
+        local ok, err = xpcall(handle or tostring, native_task.note, number, text)
         if not ok then -- memory, mostly: the prompt stays
             complain("error: " .. text_of(err))
             if not repl.reading and not repl.running and not repl.left then
@@ -387,13 +389,13 @@ end
 
 -- Called by the command line: the arguments, and what their first one is ("script", "code" or nothing).
 function M.main(args, what)
-    local me = task.current()
+    local me = native_task.current()
     me.name = "the prompt"
     repl.hidden[me.id] = true
-    repl.mode = assert(core.open())
+    repl.mode = assert(native_repl.open())
     repl.colors = repl.mode == "edit" and (os.getenv "NO_COLOR" or "") == ""
-    repl.group, repl.spawned, repl.idle = task.group(), leat.event(), leat.event()
-    task.spawn = spawn
+    repl.group, repl.spawned, repl.idle = native_task.group(), leat.event(), leat.event()
+    native_task.spawn = spawn
     local collector = raw_spawn(collect)
     repl.hidden[collector.id] = true
     rawset(_G, "inspect", rawget(_G, "inspect") or leat.inspect)
@@ -403,8 +405,8 @@ function M.main(args, what)
         say(("leat %s (%s)"):format(leat.version.leat, leat.version.luajit))
         say "help() tells what there is, help(request) about one thing; Ctrl-D leaves."
     end
-    local ok, err = xpcall(loop, task.note, what, args)
-    core.close()
+    local ok, err = xpcall(loop, native_task.note, what, args)
+    native_repl.close()
     if not ok then
         error(err, 0)
     end

@@ -1,14 +1,14 @@
 -- Whether a line of code holds what looks like a secret, and so must not be written to a file. Internal.
-local util = require "leat.native.util"
+local native = require "leat.native.util"
 
 local M = {}
 
 local function secret_name(name)
-    return util.redact(name, "x") ~= "x"
+    return native.redact(name, "x") ~= "x"
 end
 
 function M.found(text)
-    if util.looks_secret(text) or text:find "[Bb]asic%s*=%s*[\"'{]" then
+    if native.looks_secret(text) or text:find "[Bb]asic%s*=%s*[\"'{]" then
         return true
     end
     -- name = "literal", ["name"] = "literal", name: literal, name=literal in a URL
@@ -27,7 +27,7 @@ end
 
 -- The text with *** for each word that looks like a secret; control characters are left as they are.
 function M.scrubbed(text)
-    return (text:gsub("[^%z\1-\8\10-\31\127]+", util.scrubbed))
+    return (text:gsub("[^%z\1-\8\10-\31\127]+", native.scrubbed))
 end
 
 return M

@@ -2,13 +2,14 @@
 -- reading what is no regular file, such as a terminal or a pipe. What takes long while others are ready is
 -- told, once for each place in the script; and an interrupt that comes meanwhile is heeded when they return.
 -- Internal.
-local block = require "leat.native.block"
+local native_block = require "leat.native.block"
 local check = require "leat.internal.check"
-local core = require "leat.internal.await"
-local task = require "leat.native.task"
+local await = require "leat.internal.await"
+local lazy_require = require "leat.internal.lazy_require"
+local native_task = require "leat.native.task"
 
-local begin, finish, may_block = block.begin, block.finish, block.may_block
-local await, yieldable = core.await, task.yieldable
+local begin, finish, may_block = native_block.begin, native_block.finish, native_block.may_block
+local yieldable = native_task.yieldable
 local getinfo = debug.getinfo
 
 local COMMAND = "a command that runs in the background does not (end it with \" &\")"
@@ -21,7 +22,7 @@ local function warn(name, advice)
     local place = check.where()
     if place ~= "?" and not told[place] then
         told[place] = true
-        core.require("leat.log").warn(("%s: %s held all tasks up for over 100 ms while others were ready: %s")
+        lazy_require("leat.log").warn(("%s: %s held all tasks up for over 100 ms while others were ready: %s")
             :format(place, name, advice))
     end
 end
@@ -41,8 +42,8 @@ local function finished(name, advice, ok, ...)
     if long then
         warn(name, advice)
     end
-    if interrupted and task.current() and yieldable() then
-        await(task.sleep(1e-4)) -- a turn of the loop: it raises the cancel
+    if interrupted and native_task.current() and yieldable() then
+        await(native_task.sleep(1e-4)) -- a turn of the loop: it raises the cancel
     end
     if not ok then
         error(named(..., name), 2) -- its callers are tail calls
@@ -85,7 +86,7 @@ return function()
     local popened = setmetatable({}, { __mode = "k" })
 
     function os.execute(...)
-        return call("os.execute", COMMAND, block.execute, ...)
+        return call("os.execute", COMMAND, native_block.execute, ...)
     end
     function io.open(...)
         return call("io.open", OPEN, raw_open, ...)

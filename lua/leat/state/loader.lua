@@ -1,9 +1,9 @@
 -- `require` for the states that leat owns: in Lua, so that a module's top level may wait, and looking
 -- beside the script first. Internal.
 local check = require "leat.internal.check"
-local core = require "leat.internal.await"
-local runtime = require "leat.native.runtime"
-local task = require "leat.native.task"
+local lazy_require = require "leat.internal.lazy_require"
+local native_runtime = require "leat.native.runtime"
+local native_task = require "leat.native.task"
 
 local M = {}
 
@@ -33,13 +33,13 @@ local function compile(path, text)
     if text:byte() == 27 then
         return nil, "'" .. path .. "' is bytecode; only text is loaded"
     elseif text:find("stopping", 1, true) then
-        core.require("leat.state.source_check").look(text, path)
+        lazy_require("leat.state.source_check").look(text, path)
     end
     return loadstring((text:gsub("^#[^\n]*", "")), "@" .. path)
 end
 
 -- lua-cjson is linked with leat. It stands in where none is installed for the script's Lua.
-local LINKED = { cjson = runtime.cjson, ["cjson.safe"] = runtime.cjson_safe }
+local LINKED = { cjson = native_runtime.cjson, ["cjson.safe"] = native_runtime.cjson_safe }
 
 local function not_found(name, tried)
     local instead = require("leat.internal.foreign").module(name)
@@ -141,17 +141,17 @@ function M.requirer(loaded, find_module)
         end
         local other = loading[name]
         if other then
-            if other.task == task.current() then
+            if other.task == native_task.current() then
                 check.fail("require: module '" .. name .. "' requires itself, directly or through others")
             end
-            other.event = other.event or core.require("leat.sync").event()
+            other.event = other.event or lazy_require("leat.sync").event()
             other.event:wait() -- another task is at it
             return require_module(name)
         end
         local chunk = find_module(name)
-        local mine = { task = task.current() }
+        local mine = { task = native_task.current() }
         loading[name] = mine
-        local ok, value = xpcall(chunk, task.note, name)
+        local ok, value = xpcall(chunk, native_task.note, name)
         loading[name] = nil
         if ok and value ~= nil then
             loaded[name] = value

@@ -3,7 +3,7 @@
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 local loader = require "leat.state.loader"
-local pattern = require "leat.native.pattern"
+local native = require "leat.native.pattern"
 
 local M = {}
 
@@ -54,9 +54,9 @@ local function find(s, p, init, plain)
         init = #s + 1
     end
     if plain or not raw.find(p, "[%^%$%*%+%?%.%(%[%%%-]") then
-        return pattern.plain(s, p, init)
+        return native.plain(s, p, init)
     end
-    return pattern.find(s, p, init)
+    return native.find(s, p, init)
 end
 
 local function captures(s, first, last, capture, ...)
@@ -71,7 +71,7 @@ end
 local function match(s, p, init)
     s, p = text_of(1, s, "match"), text_of(2, p, "match")
     init = start_of(s, init)
-    return captures(s, pattern.find(s, p, init > #s + 1 and #s + 1 or init))
+    return captures(s, native.find(s, p, init > #s + 1 and #s + 1 or init))
 end
 
 local function gmatch(s, p)
@@ -92,14 +92,14 @@ local function gmatch(s, p)
         if from > #s + 1 then
             return nil
         end
-        return step(pattern.find(s, p, from))
+        return step(native.find(s, p, from))
     end
 end
 
 local function strings()
     local lib = copy(string, "byte char format len lower rep reverse sub upper")
     lib.find, lib.match, lib.gmatch = find, match, gmatch
-    lib.gsub = require("leat.state.gsub").with(pattern.find)
+    lib.gsub = require("leat.state.gsub").with(native.find)
     return lib
 end
 

@@ -1,4 +1,4 @@
-local core = require "leat.internal.await"
+local lazy_require = require "leat.internal.lazy_require"
 local leat = require "leat"
 
 -- A replacement that may run Lua code is called from Lua (leat.state.gsub says why); the rest is
@@ -8,7 +8,7 @@ local function install_gsub(lib)
     function lib.gsub(s, pattern, repl, limit)
         local kind = type(repl)
         if kind == "function" or kind == "table" and getmetatable(repl) then
-            return core.require("leat.state.gsub").gsub(s, pattern, repl, limit)
+            return lazy_require("leat.state.gsub").gsub(s, pattern, repl, limit)
         end
         return raw_gsub(s, pattern, repl, limit)
     end
@@ -16,7 +16,7 @@ end
 
 -- Called by the runtime for states of its own: the script's globals and its coroutines.
 return function(directory, limited, restricted, allow_modules)
-    core.install_coroutines(coroutine, limited)
+    require "leat.internal.coroutines"(coroutine, limited)
     if limited then
         require "leat.state.time_limit_guards"()
     end
