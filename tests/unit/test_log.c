@@ -1,8 +1,8 @@
 #include "test.h"
 
 #include "ground/log.h"
-#include "ground/secret.h"
 #include "ground/redact.h"
+#include "ground/secret.h"
 
 struct seen {
     int count;
