@@ -637,6 +637,77 @@ tests["no Lua modules require each other in a circle as they load"] = function(c
     end
 end
 
+-- ---- ARCHITECTURE.md
+
+-- Whether a file defines a function: `name` alone, also as a part of a Lua module or class.
+local function defines(path, text, name)
+    if path:find("%.lua$") then
+        return text:find("function [%w_.]-[.:]?%f[%w_]" .. name .. "%s*%(")
+            or text:find("%f[%w_]" .. name .. " = ")
+    end
+    return ("\n" .. text):find("\n[%a_][%w_ *]-%f[%w_]" .. name .. "%b()%s*\n?{")
+end
+
+-- In a paragraph or a row of a list, a name belongs to the file that was named before it: `name()` is a
+-- function that this file defines, `name` a word of it. NAME stands for a name to choose.
+tests["ARCHITECTURE.md names files and functions that exist"] = function(complain)
+    local fenced, path, text, named = false, nil, nil, 0
+    for number, line in each_line(read(root .. "/ARCHITECTURE.md")) do
+        if line:find("^```") then fenced = not fenced end
+        if line == "" or line:find("^[-|]") or line:find("^%d+%.") then path, text = nil, nil end
+        for word in (fenced and "" or line):gmatch("`([^`]+)`") do
+            local name = word:match("^([%a_][%w_]*)%(%)$")
+            local term = word:match("^struct ([%w_]+)$") or word:match("^([%a_][%w_]*)$")
+            if word:find("NAME") or word:find("%*") then
+                path, text = nil, nil
+            elseif word:find("^[%w_/.-]+%.%l+$") then
+                path, text = word, nil
+                local file = io.open(root .. "/" .. word, "rb")
+                if file then
+                    text = file:read("*a")
+                    file:close()
+                    named = named + 1
+                else
+                    complain("ARCHITECTURE.md", number, word .. ": there is no such file")
+                end
+            elseif word:find("/$") then
+                if #list_files(word, "") == 0 then
+                    complain("ARCHITECTURE.md", number, word .. ": there is no such folder")
+                end
+            elseif name and not path then
+                complain("ARCHITECTURE.md", number, word .. ": no file is named before it")
+            elseif name and text and not defines(path, text, name) then
+                complain("ARCHITECTURE.md", number, word .. " is not defined in " .. path)
+            elseif term and text and not text:find("%f[%w_]" .. term .. "%f[^%w_]") then
+                complain("ARCHITECTURE.md", number, word .. ": not a word of " .. path)
+            elseif term and not path and term:find("_") and not defined_in[term] then
+                complain("ARCHITECTURE.md", number, word .. ": no file is named before it")
+            end
+        end
+    end
+    if named < 40 then complain("ARCHITECTURE.md", 1, "it names only " .. named .. " files") end
+end
+
+tests["the pages for newcomers name files that exist"] = function(complain)
+    for _, page in ipairs { "README.md", "CONTRIBUTING.md", "SECURITY.md" } do
+        local _, lines = read(root .. "/" .. page):gsub("\n", "")
+        if page == "README.md" and lines > 160 then
+            complain(page, lines, ("%d lines, at most 160"):format(lines))
+        end
+        for number, line in each_line(read(root .. "/" .. page)) do
+            for before, path in line:gmatch("(.?)%f[%w_]([%l_]+/[%w_/.-]*)") do
+                local top = path:match("^%l+")
+                path = path:gsub("[./]+$", "")
+                if words("src lua tests scripts docs")[top] and not before:find("[/.]") then
+                    local file = io.open(root .. "/" .. path) -- opens a folder, too
+                    if file then file:close() end
+                    if not file then complain(page, number, path .. ": there is no such file") end
+                end
+            end
+        end
+    end
+end
+
 -- ---- run
 
 local names, passed, failed = {}, 0, 0

@@ -41,12 +41,21 @@ LUA
         "$LEAT" --virtual-time virtual.lua "$script" "$@"
 }
 
-begin "the script that README begins with is scripts/main_job.lua, to the letter"
+begin "the script that README shows is scripts/main_job.lua, to the letter"
 "$LEAT" - "$root" <<'LUA' || fail "they differ"
 local function read(name) return assert(io.open(arg[1] .. "/" .. name)):read "*a" end
 local shown = assert(read("README.md"):match "```lua\n(.-)```")
 assert(#shown > 300 and read("scripts/main_job.lua"):find(shown, 1, true))
 LUA
+
+begin "the lines that README begins with do what they seem to"
+sed -n "/^\`\`\`sh/,/^\`\`\`/s/^leat -e '\(.*\)'\$/\1/p" "$root/README.md" >lines
+expect_equal "$(wc -l <lines)" 5
+while IFS= read -r line; do
+    "$LEAT" --virtual-time -e "leat.simulate('https://example.org', function() return { body = 'one\ntwo' } end) $line" ||
+        fail "$line"
+done <lines >out 2>err
+expect_equal "$(sed 's/: .*//' out | tr '\n\t' ';,')" "200;200;one;two;200;nil,timeout;"
 
 begin "serial: ten calls, never two at once"
 reset_mock
