@@ -1,4 +1,4 @@
-/* The few words every other file uses. Owns nothing, calls nothing but libc. */
+/* Basic macros that every other file uses. They need only libc. */
 #pragma once
 
 #include <stdbool.h>
@@ -24,8 +24,8 @@
 
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
-/* Kept in release builds: it guards our own state machines, where going on after a broken promise
- * would corrupt memory. Never for input. */
+/* ASSERT stays in release builds. It guards our own state machines: to go on with a broken
+ * invariant would corrupt memory. Never use it to check input. */
 #define ASSERT(cond)                                                                               \
     do {                                                                                           \
         if (!(cond)) {                                                                             \
@@ -36,5 +36,5 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
-/* A point in time that never comes. */
+/* A deadline that never comes. */
 #define NEVER_NS UINT64_MAX

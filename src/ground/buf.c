@@ -7,7 +7,7 @@
 
 void buf_init(struct buf *b, struct mem *mem, size_t max_bytes)
 {
-    /* One byte stays for the NUL. */
+    /* One byte is reserved for the NUL. */
     *b = (struct buf){.mem = mem, .max_bytes = MIN(max_bytes, SIZE_MAX - 1)};
 }
 
@@ -87,7 +87,8 @@ char *buf_detach(struct buf *b, size_t *len)
     return data;
 }
 
-/* A larger one is not kept empty: each of several that take turns would hold a window's room. */
+/* An empty buffer larger than this is freed: a pair of buffers that swap their contents would
+ * otherwise keep a full window of memory each. */
 enum { POUR_KEEPS = 8 * 1024 };
 
 static void poured_out(struct buf *b)

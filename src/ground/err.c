@@ -56,7 +56,7 @@ void err_clear(struct err *e)
     *e = (struct err){.kind = ERR_NONE};
 }
 
-/* A text that was cut must not end in half a character: encoders further up would refuse it. */
+/* Cutting a text must not leave half of a UTF-8 character at its end: encoders would refuse it. */
 static void drop_half_character(char *s)
 {
     size_t len = strlen(s);
@@ -75,7 +75,7 @@ enum err_kind err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
 {
     if (e == NULL)
         return kind;
-    /* Formatted aside first: an argument may be the message that is being replaced. */
+    /* Formatted into a copy: an argument may point to the message that is replaced here. */
     char message[sizeof(e->message)];
     va_list args;
     va_start(args, fmt);

@@ -1,5 +1,6 @@
-/* HTTP header fields: an ordered list with case-insensitive look-up and a cap on count and bytes,
- * and the RFC 9110 checks that keep a header from smuggling a second request onto the wire. */
+/* HTTP header fields: an ordered list with case-insensitive look-up. Their number and their bytes
+ * are capped. The checks of RFC 9110 prevent request smuggling: no header can add a second request.
+ */
 #pragma once
 
 #include "ground/base.h"
@@ -18,11 +19,11 @@ struct headers {
 void headers_init(struct headers *h, struct mem *mem, size_t max_count, size_t max_bytes);
 void headers_fini(struct headers *h);
 void headers_clear(struct headers *h);
-/* Bytes are copied. ERR_TOO_LARGE past a cap, ERR_MEMORY. Does not check the syntax. */
+/* Copies the bytes. ERR_TOO_LARGE (past a cap) or ERR_MEMORY. Does not check the syntax. */
 NODISCARD enum err_kind headers_add(struct headers *h, const char *name, size_t name_len,
                                     const char *value, size_t value_len);
-/* Borrowed until the next change; NUL-terminated, like the values (which may hold a NUL of their
- * own where the syntax was not checked). */
+/* Borrowed until the next change. Names and values end with a NUL. If the syntax was not checked, a
+ * value may also contain NULs. */
 static inline const char *headers_name(const struct headers *h, size_t i)
 {
     return h->text.data + h->rows[i].name_off;
@@ -31,8 +32,9 @@ static inline const char *headers_value(const struct headers *h, size_t i)
 {
     return h->text.data + h->rows[i].value_off;
 }
-/* The first value with this name (case-insensitive), *len set; NULL if absent. Borrowed until the
- * next change. `from`: index to start at; NULL or a cursor that is advanced past the hit. */
+/* The first value with this name (case-insensitive), with its length in *len; NULL: there is none.
+ * Borrowed until the next change. `from` is NULL, or a cursor: the index to start at, which is
+ * moved past the field that was found. */
 const char *headers_get(const struct headers *h, const char *name, size_t *from, size_t *len);
 
 /* RFC 9110 5.1: a token, not empty. */

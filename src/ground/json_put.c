@@ -19,9 +19,9 @@ static enum err_kind write_integer(struct buf *out, int64_t value)
     return json_put(out, at, (size_t)(digits + sizeof digits - at));
 }
 
-/* Few decimals, the common case (0.7, 12.25), without printf: where `value` is exactly the quotient
- * of a whole number and a power of ten, those digits read back as `value`. Returns the length or 0.
- */
+/* Writes a number with few decimals (0.7, 12.25) without printf, as this is the common case. If
+ * `value` is exactly a whole number divided by a power of ten, then those digits read back as
+ * `value`. Returns the length, or 0 if the number is not of this kind. */
 static size_t short_decimal(char *out, double value)
 {
     static const double powers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
@@ -65,14 +65,14 @@ enum err_kind json_put_number(struct buf *out, double value)
         if (digits == 17 || strtod(text, NULL) == value)
             break;
     }
-    /* The host's locale may write something else than a point. */
+    /* The host's locale may use a decimal comma. */
     for (size_t i = 0; i < len; i++)
         if (strchr("0123456789+-eE", text[i]) == NULL)
             text[i] = '.';
     return json_put(out, text, len);
 }
 
-/* What stands behind the backslash; 'u': four hex digits follow; 0: no escape needed. */
+/* The character after the backslash. 'u': four hex digits follow. 0: no escape is needed. */
 static char escape_of(unsigned char c)
 {
     switch (c) {
@@ -94,8 +94,8 @@ static char escape_of(unsigned char c)
     }
 }
 
-/* Room for the worst case (6 bytes for one) is not taken at once, so that a large string of text
- * does not cost six times itself. */
+/* Does not reserve room for the worst case (6 bytes for each one): a large string would then need
+ * six times its size. */
 enum err_kind json_put_string(struct buf *out, const char *text, size_t len, bool *valid)
 {
     *valid = true;
@@ -103,7 +103,7 @@ enum err_kind json_put_string(struct buf *out, const char *text, size_t len, boo
     if (kind != ERR_NONE)
         return kind;
     size_t run = 0, i = json_plain_run(text, len);
-    if (i == len) { /* nothing to escape, as nearly always */
+    if (i == len) { /* nothing to escape: the usual case */
         char *end = out->data + out->len;
         end[0] = '"';
         memcpy(end + 1, text, len);
@@ -115,8 +115,8 @@ enum err_kind json_put_string(struct buf *out, const char *text, size_t len, boo
     while (kind == ERR_NONE && (i += json_plain_run(text + i, len - i)) < len) {
         unsigned char c = (unsigned char)text[i];
         if (c >= 0x80) {
-            /* One character at a time would be slow for text in other scripts: to the end of the
-             * run. */
+            /* Copies the whole run of such bytes: one character at a time is slow for non-Latin
+             * text. */
             size_t end = i + 1;
             while (end < len && (unsigned char)text[end] >= 0x80)
                 end++;

@@ -1,5 +1,5 @@
-/* Numbers and strings as JSON text. The buffer's own kinds of failure come back: no memory, too
- * large. */
+/* Writes numbers and strings as JSON text. Errors are those of the buffer: ERR_MEMORY,
+ * ERR_TOO_LARGE. */
 #pragma once
 
 #include "ground/buf.h"
@@ -15,7 +15,7 @@ static inline enum err_kind json_put(struct buf *out, const char *bytes, size_t 
     return buf_append(out, bytes, len);
 }
 
-/* A finite number, in as few digits as read back the same. */
+/* Writes a finite number with the fewest digits that read back as the same number. */
 NODISCARD enum err_kind json_put_number(struct buf *out, double value);
-/* With quotes and escapes. ERR_INVALID, and false in *valid: it is not UTF-8. */
+/* Writes a string with quotes and escapes. If it is not UTF-8: ERR_INVALID, and *valid is false. */
 NODISCARD enum err_kind json_put_string(struct buf *out, const char *text, size_t len, bool *valid);

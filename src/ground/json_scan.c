@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* What may stand next. */
+/* What may come next. */
 enum state {
     VALUE,        /* a value */
     ARRAY_FIRST,  /* a value or ] */
@@ -58,7 +58,7 @@ static int hex_value(char c)
     return -1;
 }
 
-/* Four hex digits, or -1. */
+/* The value of four hex digits, or -1. */
 static int hex4(const char *at, const char *end)
 {
     if (end - at < 4)
@@ -73,8 +73,8 @@ static int hex4(const char *at, const char *end)
     return value;
 }
 
-/* The length of the valid multi-byte character at `at`, whose first byte is over 0x7f; 0: there is
- * none. The bounds on the second byte are those of table 3-7 of the Unicode standard. */
+/* The length of the valid multi-byte character at `at`, whose first byte is over 0x7f; 0: it is not
+ * valid. The bounds of the second byte come from table 3-7 of the Unicode standard. */
 static size_t utf8_char(const unsigned char *at, const unsigned char *end)
 {
     unsigned first = at[0];
@@ -122,7 +122,7 @@ size_t json_utf8_valid(const char *text, size_t len)
     return (size_t)(at - start);
 }
 
-/* The second half of a surrogate pair, as an escape at `at`; -1: there is none. */
+/* Reads an escape at `at` as the second half of a surrogate pair; -1: it is not one. */
 static int second_half(const char *at, const char *end)
 {
     if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
@@ -131,7 +131,8 @@ static int second_half(const char *at, const char *end)
     return unit >= 0xdc00 && unit <= 0xdfff ? unit : -1;
 }
 
-/* `at`: behind the backslash. Returns what follows the escape; NULL: it is not one. */
+/* `at` points after the backslash. Returns the position after the escape; NULL: the escape is not
+ * valid. */
 static const char *skip_escape(const char *at, const char *end, bool halves)
 {
     if (at == end)
@@ -149,7 +150,7 @@ static const char *skip_escape(const char *at, const char *end, bool halves)
     return halves ? at : NULL;
 }
 
-/* Bytes of a string that need no look: 1 for all but quote, backslash, controls and non-ASCII. */
+/* 1 for bytes of a string that need no check: all but quote, backslash, controls and non-ASCII. */
 static const unsigned char plain[256] = {
     [' '] = 1, ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1,  ['\''] = 1, ['('] = 1,
     [')'] = 1, ['*'] = 1, ['+'] = 1, [','] = 1, ['-'] = 1, ['.'] = 1,  ['/'] = 1,  ['0'] = 1,
@@ -167,8 +168,8 @@ static const unsigned char plain[256] = {
 
 #define EACH_BYTE(x) (UINT64_C(0x0101010101010101) * (x))
 
-/* Not 0 if a byte of `w` is not plain. A byte above such a one may be wrongly found, never missed.
- */
+/* Not 0 if a byte of `w` is not plain. It finds the lowest such byte exactly. For higher bytes it
+ * may report a plain byte by mistake, but it never misses one that is not plain. */
 static uint64_t not_plain(uint64_t w)
 {
     uint64_t quote = w ^ EACH_BYTE('"'), slash = w ^ EACH_BYTE('\\');
@@ -191,7 +192,7 @@ size_t json_plain_run(const char *text, size_t len)
     return (size_t)(at - text);
 }
 
-/* s->at: behind the opening quote. */
+/* s->at points after the opening quote. */
 static bool scan_string(struct json_scan *s)
 {
     const char *at = s->at, *end = s->end;
@@ -481,7 +482,7 @@ enum err_kind json_scan_err(const struct json_scan *s, struct err *err)
             line++;
             column = 1;
         } else if ((c & 0xc0) != 0x80) {
-            column++; /* characters, as an editor counts them */
+            column++; /* counts characters, as editors do */
         }
     }
     return err_set(err, ERR_INVALID, "json: line %zu, column %zu (byte %zu): %s", line, column,

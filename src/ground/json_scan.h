@@ -1,17 +1,18 @@
-/* A strict JSON tokenizer (RFC 8259): one call, one token, no memory of its own, no recursion.
- * Checks everything while it goes, UTF-8 and depth included, so that whoever builds a value from
- * the tokens need not. Knows nothing of Lua. */
+/* A strict JSON tokenizer (RFC 8259). Each call returns one token. It allocates no memory and does
+ * not recurse. It checks everything, including UTF-8 and depth, so the code that builds values from
+ * the tokens need not check again. It does not know Lua. */
 #pragma once
 
 #include "ground/base.h"
 #include "ground/err.h"
 
-/* More would not fit a Lua stack with two slots a level, nor lua-cjson's own limit. */
+/* A deeper value would need more than a Lua stack holds, at two slots for each level. It is also
+ * lua-cjson's limit. */
 #define JSON_MAX_DEPTH 1000u
 #define JSON_DEFAULT_DEPTH 512u
 
 enum json_token {
-    JSON_ERROR, /* see json_scan.err; every later call gives it again */
+    JSON_ERROR, /* see json_scan.err; every later call returns it again */
     JSON_END,
     JSON_OBJECT,
     JSON_OBJECT_END,
@@ -25,57 +26,58 @@ enum json_token {
     JSON_NULL
 };
 
-/* What becomes of half a surrogate pair (\ud83d without its \ude00). No UTF-8 text can hold one. */
+/* What happens to half of a surrogate pair (\ud83d without its \ude00), which UTF-8 cannot express.
+ */
 enum json_halves {
     JSON_HALVES_REFUSED,
-    JSON_HALVES_REPLACED, /* by U+FFFD */
-    JSON_HALVES_KEPT, /* as the three bytes that UTF-8 would have for it, so that it can be joined
-                       */
+    JSON_HALVES_REPLACED, /* it becomes U+FFFD */
+    JSON_HALVES_KEPT, /* it becomes three bytes, as UTF-8 would encode it, so that the halves can be
+                         joined later */
 };
 
 struct json_scan {
-    /* read-only: the token that was returned last. Strings without their quotes, numbers as they
-     * are written; both point into the text. */
+    /* read-only: the token that was returned last. Strings are without their quotes, numbers as
+     * written. Both point into the text. */
     const char *token;
     size_t token_len;
-    bool escaped; /* the string holds backslashes: json_unescape it */
-    bool integer; /* the number has neither fraction nor exponent */
+    bool escaped; /* the string contains escapes: use json_unescape */
+    bool integer; /* the number has no fraction and no exponent */
     unsigned depth;
     const char *fault; /* after JSON_ERROR: what was expected or found; static text */
-    size_t offset;     /* after JSON_ERROR: of the offending byte, from 0 */
+    size_t offset;     /* after JSON_ERROR: the position of the offending byte, from 0 */
 
-    /* Set it behind json_scan_init. */
+    /* May be set after json_scan_init. */
     enum json_halves halves;
 
     /* private */
     const char *text, *at, *end;
     unsigned max_depth;
     unsigned char state;
-    unsigned char in_object[(JSON_MAX_DEPTH + 8) / 8]; /* a bit per level */
+    unsigned char in_object[(JSON_MAX_DEPTH + 8) / 8]; /* one bit for each level */
 };
 
-/* `text` is borrowed for as long as tokens are read. max_depth 0: the default; at most
+/* `text` is borrowed while tokens are read. max_depth 0 means the default; the largest is
  * JSON_MAX_DEPTH. */
 void json_scan_init(struct json_scan *s, const char *text, size_t len, unsigned max_depth);
 enum json_token json_scan_next(struct json_scan *s);
-/* Behind the last token; behind the colon of a key. */
+/* The position after the last token. If that was a key, the position after its colon. */
 static inline const char *json_scan_at(const struct json_scan *s)
 {
     return s->at;
 }
 
-/* Writes what an escaped string stands for, in UTF-8, and returns its length, which is never over
- * `len`. For tokens of json_scan_next only: the escapes are not checked again. `halves`: those of
+/* Writes the text of an escaped string as UTF-8 and returns its length, which is at most `len`.
+ * Only for tokens of json_scan_next: the escapes are not checked again. `halves` must be that of
  * the scan. */
 size_t json_unescape(char *out, const char *token, size_t len, enum json_halves halves);
 
-/* Fills an ERR_INVALID that says where (line, column, byte, all from 1) and what. */
+/* Fills an ERR_INVALID that says what is wrong and where (line, column and byte, all from 1). */
 enum err_kind json_scan_err(const struct json_scan *s, struct err *err);
 
-/* The length of the valid UTF-8 at the start of `text` (RFC 3629: no surrogates, nothing overlong).
- */
+/* The length of the valid UTF-8 at the start of `text` (RFC 3629: no surrogates, no overlong
+ * forms). */
 size_t json_utf8_valid(const char *text, size_t len);
 
-/* How many bytes at the start of `text` stand in a JSON string as they are and are ASCII: all but
- * controls, quote and backslash. Eight at a time: most of JSON is text. */
+/* The number of bytes at the start of `text` that are ASCII and need no escape in a JSON string:
+ * all but controls, quote and backslash. It tests eight bytes at once, as most of JSON is text. */
 size_t json_plain_run(const char *text, size_t len);

@@ -1,4 +1,5 @@
-/* Splits bytes that come in pieces into lines, ended by LF or CRLF. A CR alone is data. */
+/* Splits input, which arrives in pieces, into lines. A line ends with LF or CRLF. A CR alone is
+ * data. */
 #pragma once
 
 #include "ground/base.h"
@@ -7,20 +8,21 @@
 
 enum lines_result { LINES_MORE, LINES_LINE, LINES_FAILED };
 
-/* Private, but for being embedded. */
+/* Private. The struct is public only so that others can embed it. */
 struct lines {
-    struct buf part; /* of a line whose end has not come */
+    struct buf part; /* the beginning of a line whose end has not arrived */
     bool handed_out;
     struct err failed;
 };
 
-/* Allocates nothing yet. */
+/* Does not allocate. */
 void lines_init(struct lines *l, struct mem *mem, size_t max_line_bytes);
 void lines_fini(struct lines *l);
-/* Takes bytes from the front of *in up to the end of the next line, which is then in *line
- * (LINES_LINE; borrowed until the next call, and while the input stays), or all of them
- * (LINES_MORE). LINES_FAILED: ERR_TOO_LARGE or ERR_MEMORY; every later call repeats it. */
+/* Consumes bytes from the front of *in. LINES_LINE: up to the end of the next line, which is in
+ * *line. The line is borrowed until the next call, and only while the input is valid. LINES_MORE:
+ * all bytes were consumed. LINES_FAILED: ERR_TOO_LARGE or ERR_MEMORY; every later call returns it
+ * again. */
 enum lines_result lines_next(struct lines *l, const char **in, size_t *len, const char **line,
                              size_t *line_len, struct err *err);
-/* After the last byte: true if a line without an end stood there. */
+/* Call it after the last byte. True: the input ended with a line that has no line end. */
 bool lines_finish(struct lines *l, const char **line, size_t *line_len);

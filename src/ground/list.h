@@ -1,5 +1,5 @@
-/* An intrusive doubly linked list. A node that is not linked points to itself, so "am I waiting?"
- * is asked of the node, and unlinking twice is harmless. Nothing here allocates. */
+/* An intrusive doubly linked list. A node that is not linked points to itself. A node therefore
+ * knows whether it is linked, and unlinking it twice is harmless. Nothing here allocates. */
 #pragma once
 
 #include "ground/base.h"
@@ -18,7 +18,7 @@ static inline bool list_empty(const struct list *l)
     return l->next == l;
 }
 
-/* The same test with the name that fits when `l` is a node rather than a head. */
+/* The opposite of list_empty, for a node rather than a head. */
 static inline bool list_linked(const struct list *l)
 {
     return l->next != l;
@@ -44,7 +44,7 @@ static inline void list_unlink(struct list *node)
     list_init(node);
 }
 
-/* The first node, unlinked; NULL if the list is empty. */
+/* Unlinks the first node and returns it; NULL: the list is empty. */
 static inline struct list *list_pop_front(struct list *head)
 {
     struct list *node = head->next;
@@ -54,7 +54,7 @@ static inline struct list *list_pop_front(struct list *head)
     return node;
 }
 
-/* Moves every node of `from` to the end of `to`; `from` is empty after. */
+/* Moves every node of `from` to the end of `to`. `from` is empty afterwards. */
 static inline void list_append_all(struct list *to, struct list *from)
 {
     if (list_empty(from))

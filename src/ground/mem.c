@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Stands before every block of ours, so that mem_free needs no size from its caller. */
+/* The header of each of our blocks. It stores the size, so that mem_free does not need it. */
 union header {
     size_t size;
     max_align_t align;
@@ -69,8 +69,8 @@ static void raise_peak(struct mem *m, size_t used)
     }
 }
 
-/* Counts `size` bytes before they are asked of the system: two threads at once must not both find
- * room below the cap for the same bytes. */
+/* Counts `size` bytes before they are allocated. Otherwise, two threads at once could both use the
+ * same bytes below the cap. */
 static bool claim(struct mem *m, size_t size)
 {
     if (told_to_fail(m))
@@ -186,14 +186,14 @@ char *mem_strndup(struct mem *m, const char *s, size_t len)
     return copy;
 }
 
-/* Sanitizers see a freed block only if it really is freed. */
+/* Sanitizers detect the use of a freed block only if it is really freed. */
 #if defined(__SANITIZE_ADDRESS__) || defined(LEAT_KEEP_NO_BLOCKS)
 #define KEEP_BLOCKS false
 #else
 #define KEEP_BLOCKS true
 #endif
 
-/* Which list of kept blocks serves `size`; MEM_CLASSES: none. */
+/* The list of kept blocks for this size; MEM_CLASSES: there is none. */
 static size_t class_of(size_t size)
 {
     size_t c = (size + MEM_CLASS_BYTES - 1) / MEM_CLASS_BYTES - 1;
@@ -235,7 +235,7 @@ size_t mem_in_use(struct mem *m)
     return atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
 }
 
-/* One thread writes it, so a plain store does. */
+/* Only one thread writes it, so a plain store is enough. */
 static void set_lua_bytes(struct mem *m, size_t bytes)
 {
     atomic_store_explicit(&m->lua_bytes, bytes, memory_order_relaxed);
@@ -346,7 +346,7 @@ void *mem_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     struct mem *m = ud;
     if (ptr == NULL)
-        osize = 0; /* some Luas pass the kind of object here */
+        osize = 0; /* some versions of Lua pass the kind of object here */
     if (nsize == 0) {
         set_lua_bytes(m, lua_bytes(m) - osize);
         lua_give_back(m, ptr, osize);
@@ -359,8 +359,8 @@ void *mem_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     }
     void *block = lua_resize(m, ptr, osize, nsize);
     if (block == NULL) {
-        /* The collector takes for granted that a block can always be made smaller. A larger block
-         * serves too, and goes to a list of smaller ones in the end. */
+        /* Lua's collector requires that making a block smaller never fails. If it does, the larger
+         * block is kept. It goes to a list of smaller blocks later. */
         if (more != 0) {
             set_lua_bytes(m, lua_bytes(m) - more);
             m->lua_refused = true;

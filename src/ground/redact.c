@@ -14,7 +14,7 @@ static void put(struct writer *w, const char *s, size_t len)
 {
     for (size_t i = 0; i < len && w->len + 1 < w->size; i++) {
         unsigned char c = (unsigned char)s[i];
-        /* A line break in a URL must not forge a second log line. */
+        /* A line break in a URL must not add a forged line to the log. */
         w->out[w->len++] = c < 0x20 || c == 0x7f ? '?' : s[i];
     }
 }
@@ -35,8 +35,8 @@ static bool ends_authority(char c)
     return slash(c) || c == '?' || c == '#';
 }
 
-/* Where the authority begins: behind "scheme://", "//" and their misspelt forms; 0 where no such
- * mark is, as in "user:pw@host/"; `len` for a mere path, which has none. */
+/* The start of the authority: after "scheme://", "//" and misspelt forms of them. 0 if there is no
+ * such mark, as in "user:pw@host/". `len` for a path, which has no authority. */
 static size_t authority_start(const char *url, size_t len)
 {
     size_t mark = 0;
@@ -52,10 +52,9 @@ static size_t authority_start(const char *url, size_t len)
     return url[mark - 1] == ':' ? run : 0;
 }
 
-/* The end of the userinfo ("@" not included); `start` if there is none. A password with an
- * unescaped
- * "/", "?" or "#" makes what looks like host and port of it: a port that is no number gives it
- * away. */
+/* The end of the userinfo (without "@"), or `start` if there is none. An unescaped "/", "?" or "#"
+ * in a password makes its beginning look like a host and a port. A port that is not a number shows
+ * this. */
 static size_t userinfo_end(const char *url, size_t len, size_t start)
 {
     size_t end = start;
@@ -114,16 +113,16 @@ static bool secret_pair(const char *name, size_t name_len, const char *value, si
 {
     char plain[512];
     size_t n = decode(plain, sizeof(plain), name, name_len);
-    /* Undecoded as well: a name that does not fit must not slip through. */
+    /* The name is also checked undecoded: it may be too long to decode. */
     if (secret_name(plain, n) || secret_name(name, name_len))
         return true;
-    /* A URL with userinfo in a parameter of this one. */
+    /* The parameter's value may itself be a URL with userinfo. */
     n = decode(plain, sizeof(plain), value, value_len);
     return memmem(plain, n, "://", 3) && memchr(plain, '@', n) != NULL;
 }
 
-/* Copies path, query and fragment. A "name=value" may stand in any of them (matrix parameters, a
- * token in the fragment); the value of a secret goes up to the next mark of its part. */
+/* Copies path, query and fragment. Each of them may contain "name=value" (matrix parameters, a
+ * token in the fragment). The value of a secret ends at the next delimiter of its part. */
 static void put_rest(struct writer *w, const char *s, size_t len)
 {
     bool in_path = true;
@@ -154,7 +153,7 @@ static void put_rest(struct writer *w, const char *s, size_t len)
             put(w, "***", 3);
         } else if (memchr(s + value, ';', i - value) != NULL ||
                    memchr(s + value, '?', i - value) != NULL) {
-            i = value; /* further pairs may stand in what is no secret itself */
+            i = value; /* a value that is not a secret may contain further pairs */
             while (i < len && strchr("&;?#", s[i]) == NULL)
                 i++;
             put(w, s + value, i - value);
@@ -179,7 +178,7 @@ void redact_path(char *out, size_t size, const char *path)
 void redact_words(char *out, size_t size, const char *text)
 {
     struct writer w = {.out = out, .size = size};
-    bool bearer = false; /* the word before */
+    bool bearer = false; /* the previous word was "Bearer" */
     while (*text && w.len + 1 < size) {
         size_t gap = strspn(text, " \t\r\n"), len = strcspn(text + gap, " \t\r\n");
         put_raw(&w, text, gap);

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* A stretch of a text. `at` NULL: that part is absent, which is not the same as empty. */
+/* A part of a text. `at` NULL: the part is absent, which is not the same as empty. */
 struct part {
     const char *at;
     size_t len;
@@ -18,7 +18,7 @@ static bool is_alpha(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* The length of the scheme in front of a colon; 0: there is none. */
+/* The length of the scheme before a colon; 0: there is none. */
 static size_t scheme_len(const char *text)
 {
     size_t n = 0;
@@ -64,8 +64,8 @@ static enum err_kind put(struct buf *out, const char *before, struct part part, 
     return kind == ERR_NONE ? buf_append_str(out, behind) : kind;
 }
 
-/* Appends the segments of `path` to those that `out` holds from `root` on ("/a/b" each), without
- * "." and "..". `last`: no more segments follow, so that a dot leaves its slash behind. */
+/* Appends the segments of `path` ("/a/b") to those that `out` has from `root` on, and removes "."
+ * and "..". `last`: no more segments follow, so a dot segment at the end keeps its slash. */
 static enum err_kind put_segments(struct buf *out, size_t root, struct part path, bool last)
 {
     const char *at = path.at, *end = path.at + path.len;
@@ -89,7 +89,8 @@ static enum err_kind put_segments(struct buf *out, size_t root, struct part path
     return kind;
 }
 
-/* RFC 3986, 5.2.3 and 5.2.4: a path that has no slash in front goes behind the base's last one. */
+/* RFC 3986, 5.2.3 and 5.2.4: a path that does not begin with a slash replaces the last segment of
+ * the base's path. */
 static enum err_kind put_path(struct buf *out, struct part base, struct part path)
 {
     size_t root = out->len;

@@ -19,8 +19,8 @@ bool secret_name(const char *name, size_t len)
     static const char *const parts[] = {
         "key",       "token",    "secret", "passw",   "passphrase", "pwd",  "cookie", "credential",
         "signature", "authoriz", "bearer", "session", "jwt",        "hmac", "csrf",   "xsrf"};
-    /* Too short to be looked for inside other words. "code" carries access keys and one-time codes.
-     */
+    /* These are too short to be searched inside other words. "code" is for access codes and
+     * one-time codes. */
     static const char *const words[] = {"auth", "pass", "sig", "sid", "pin", "otp", "pw", "code"};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         if (contains(name, len, parts[i]))
@@ -30,7 +30,7 @@ bool secret_name(const char *name, size_t len)
         if (strlen(words[i]) == len && strncasecmp(name, words[i], len) == 0)
             return true;
     }
-    /* X-Auth, x_auth_user, proxy-auth: a word of its own, which "author" is not. */
+    /* Finds X-Auth, x_auth_user and proxy-auth, where "auth" is a whole word, but not "author". */
     for (size_t i = 0; i + 4 <= len; i++) {
         bool starts = i == 0 || name[i - 1] == '-' || name[i - 1] == '_';
         bool ends = i + 4 == len || name[i + 4] == '-' || name[i + 4] == '_';
@@ -41,7 +41,8 @@ bool secret_name(const char *name, size_t len)
 }
 
 enum {
-    RANDOM_LEAST = 32, /* shorter runs of letters and digits are words, versions and dates */
+    RANDOM_LEAST =
+        32, /* shorter runs of letters and digits are usually words, versions and dates */
     RANDOM_PIECE = 16,
     RANDOM_TURNS = 3,
     BASE64_LEAST = 40,
@@ -77,7 +78,7 @@ static bool secret_word(const char *word, size_t len)
                                          "cert",  "env",       "query",   "form",  "params",
                                          "data",  "multipart", "user",    "bytes", "credentials"};
     if (ends_in(word, len, "tokens") || same_word(word, len, "token_burst"))
-        return false; /* these are numbers of tokens */
+        return false; /* these count tokens and are no secrets */
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         if (same_word(word, len, places[i]))
             return true;
@@ -96,11 +97,11 @@ bool secret_place(const char *name, size_t len)
     return false;
 }
 
-/* ---- how secrets look */
+/* ---- what secrets look like */
 
 static const struct form {
     const char *start;
-    size_t least; /* characters of a word behind it */
+    size_t least; /* the least number of characters after the prefix */
 } forms[] = {
     {"sk-", 6},  {"sk_", 6},  {"pk_", 6},         {"rk_", 6},    {"wk_", 6},    {"ghp_", 4},
     {"gho_", 4}, {"ghu_", 4}, {"ghs_", 4},        {"ghr_", 4},   {"xai-", 8},   {"pplx-", 8},
@@ -118,15 +119,15 @@ static bool known_form(const char *word, size_t len)
     return len > 5 && memcmp(word, "xox", 3) == 0 && word[4] == '-';
 }
 
-/* "eyJ..." and a second part behind a dot. */
+/* A JSON web token: "eyJ..." and a second part after a dot. */
 static bool web_token(const char *s, size_t word, size_t len)
 {
     return word >= 6 && memcmp(s, "eyJ", 3) == 0 && word + 1 < len && s[word] == '.' &&
            is_word(s[word + 1]);
 }
 
-/* A long run in which letters and digits take turns within one piece: a name such as
- * "support_classifier_v2_2026-01-05", or a UUID, has its digits in pieces of their own. */
+/* A long run that mixes letters and digits within one piece. In a UUID or a name such as
+ * "support_classifier_v2_2026-01-05", digits are in pieces of their own. */
 static bool random_word(const char *s, size_t len)
 {
     size_t piece = 0, turns = 0;
@@ -143,7 +144,7 @@ static bool random_word(const char *s, size_t len)
     return false;
 }
 
-/* "Bearer " and a token, "Basic " and base64. */
+/* "Bearer " with a token, or "Basic " with base64. */
 static bool credentials(const char *s, size_t word, size_t len)
 {
     size_t at = word;
@@ -161,8 +162,8 @@ static bool credentials(const char *s, size_t word, size_t len)
     return end > at && end < len && s[end] == '=';
 }
 
-/* Base64 of a digest or a key, with upper case, lower case and digits in it; a path has long runs
- * too, but of small letters between its slashes. */
+/* Base64 of a digest or a key: it has upper case, lower case and digits. A path may be as long, but
+ * has mostly small letters between its slashes. */
 static bool base64_run(const char *s, size_t len)
 {
     bool upper = false, lower = false, path = false, small = false;
@@ -224,7 +225,7 @@ bool secret_shape(const char *text, size_t len)
             i++;
             continue;
         }
-        /* A key may stand behind "_" or "-" of something else, so each part is looked at. */
+        /* A key may follow "_" or "-" after another word, so each part is checked. */
         for (size_t k = 0; k < n; k++) {
             bool starts = k == 0 || !isalnum((unsigned char)text[i + k - 1]);
             if (starts &&
@@ -239,7 +240,8 @@ bool secret_shape(const char *text, size_t len)
            (has(text, len, "-----BEGIN ") && has(text, len, "PRIVATE KEY"));
 }
 
-/* Behind a name: '": "', "=", "] = ". Where the value begins, or 0 where there is none. */
+/* Called with the text after a name. Finds the start of a value after '": "', "=" or "] = "; 0:
+ * there is none. */
 static size_t value_behind(const char *s, size_t len)
 {
     size_t at = 0;

@@ -53,7 +53,8 @@ static bool append(struct sse *s, struct buf *b, const char *bytes, size_t len, 
     return note(s, buf_append(b, bytes, len), what);
 }
 
-/* Data that was only pointed at goes where it can grow, or outlive the input. */
+/* Copies data that still lies in the input into a buffer, where it can grow and outlive the input.
+ */
 static bool settle_direct(struct sse *s)
 {
     const char *bytes = s->direct;
@@ -61,7 +62,8 @@ static bool settle_direct(struct sse *s)
     return !bytes || append(s, &s->data, bytes, s->direct_len, "an event");
 }
 
-/* `stays`: the value lies in the input, not in the buffer that the next line will use. */
+/* `stays`: the value lies in the input, not in the line buffer, which the next line will overwrite.
+ */
 static bool add_data(struct sse *s, const char *value, size_t len, bool stays)
 {
     if (len > s->max_bytes)
@@ -96,8 +98,8 @@ static bool is(const char *name, size_t len, const char *word, size_t word_len)
     return len == word_len && memcmp(name, word, len) == 0;
 }
 
-/* A line that is no field. Nothing depends on it: what does not fit, or finds no memory, is left
- * out. */
+/* Keeps a line that is no field. Nothing depends on it, so it is left out if there is no room or no
+ * memory. */
 static void keep_stray(struct sse *s, const char *line, size_t len)
 {
     size_t room = SSE_STRAY_BYTES - s->stray.len;
@@ -160,14 +162,14 @@ static void clear_event(struct sse *s)
     s->has_data = s->handed_out = false;
 }
 
-/* A byte order mark may be there once, before all else, and in pieces. */
+/* Skips a byte order mark at the very beginning. It may arrive in several pieces. */
 static bool skip_bom(struct sse *s, const char **p, const char *end)
 {
     while (s->bom < BOM_BYTES && *p < end) {
         if (**p != bom_bytes[s->bom]) {
             unsigned seen = s->bom;
             s->bom = BOM_BYTES;
-            return append(s, &s->line, bom_bytes, seen, "a line"); /* it was none */
+            return append(s, &s->line, bom_bytes, seen, "a line"); /* it was not one */
         }
         s->bom++;
         (*p)++;
@@ -175,8 +177,8 @@ static bool skip_bom(struct sse *s, const char **p, const char *end)
     return true;
 }
 
-/* Block by block: where there are only CRs, looking for the next LF each time would take the square
- * of the input's length. */
+/* Searches block by block. In input with CRs only, searching for the next LF each time would take
+ * quadratic time. */
 static const char *line_end(const char *p, const char *end)
 {
     enum { BLOCK = 1024 };
@@ -210,7 +212,8 @@ static enum sse_result parse(struct sse *s, const char **p, const char *end, str
         size_t len = (size_t)(stop - line);
         bool stays = s->line.len == 0;
         *p = stop + 1;
-        if (*stop == '\r') { /* its LF, if any, belongs to it, be it in the next piece */
+        if (*stop ==
+            '\r') { /* an LF after it belongs to it, even if it arrives in the next piece */
             if (*p < end && **p == '\n')
                 (*p)++;
             else
@@ -221,7 +224,7 @@ static enum sse_result parse(struct sse *s, const char **p, const char *end, str
                 return SSE_FAILED;
             line = s->line.data;
             len = s->line.len;
-        } else if (len > s->max_bytes) { /* as it would fare in pieces */
+        } else if (len > s->max_bytes) { /* the same limit as for a line that arrives in pieces */
             note(s, ERR_TOO_LARGE, "a line");
             return SSE_FAILED;
         }
