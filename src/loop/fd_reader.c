@@ -10,8 +10,9 @@
 
 static void on_chunk(uv_fs_t *request);
 
-/* How much the next read may bring. Taken bytes are dropped here, once a read and not once a take:
- * taking a chunk apart line by line would otherwise move its rest for every line. */
+/* How many bytes the next read may add. Taken bytes are removed here, once for each read. If each
+ * take removed them, taking a chunk line by line would move the rest of the chunk for every line.
+ */
 static size_t make_room(struct fd_reader *r)
 {
     if (r->taken != 0) {
@@ -36,7 +37,7 @@ static void finish(struct fd_reader *r, int error)
     r->at_end = true;
 }
 
-/* Asks libuv's threads for the next chunk. */
+/* Asks libuv's thread pool for the next chunk. */
 static void request_chunk(struct fd_reader *r)
 {
     size_t len = make_room(r);
@@ -50,7 +51,7 @@ static void request_chunk(struct fd_reader *r)
         return;
     }
     r->request_busy = true;
-    r->loop->open_handles++; /* the loop must not be closed before the answer is in */
+    r->loop->open_handles++; /* the loop must stay open until the result is in */
     loop_busy_add(r->loop, 1);
 }
 
@@ -64,7 +65,7 @@ static void on_chunk(uv_fs_t *request)
     loop_busy_add(r->loop, -1);
     if (r->closed)
         return;
-    bool again = n == UV_EINTR; /* libuv begins other calls again, but not this one */
+    bool again = n == UV_EINTR; /* libuv repeats other calls after EINTR, but not this one */
     if (n < 0 && !again)
         finish(r, (int)-n);
     else if (n == 0)
@@ -79,8 +80,8 @@ static void on_chunk(uv_fs_t *request)
         request_chunk(r);
 }
 
-/* One read, of what is there: epoll said so, and poll is asked again because another process may
- * have read the same pipe in the meantime, and this read would then block. */
+/* Reads once what is there. epoll has reported it, but poll must confirm it: another process may
+ * have read the same pipe since, and the read would block. */
 static void on_readable(uv_poll_t *poll_handle, int status, int events)
 {
     struct fd_reader *r = CONTAINER_OF(poll_handle, struct fd_reader, poll);
@@ -119,8 +120,9 @@ static void on_poll_closed(uv_handle_t *handle)
     free_reader(r);
 }
 
-/* An epoll set of our own around the descriptor, because uv_poll sets O_NONBLOCK on what it
- * watches. 0: it is watched; EPERM: epoll does not take it (a file); else an errno. */
+/* Puts the descriptor into an epoll set of our own, because uv_poll sets O_NONBLOCK on what it
+ * watches. 0: it is watched. EPERM: epoll does not accept it (a regular file). Otherwise: an errno.
+ */
 static int open_poll(struct fd_reader *r)
 {
     r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -181,8 +183,9 @@ void fd_reader_free(struct fd_reader *r)
     if (r->reading)
         fd_reader_stop(r);
     r->closed = true;
-    /* libuv's thread writes into our chunk and reports to the loop, so both must outlast the read.
-     * A regular file answers soon; what may take for ever goes through epoll. */
+    /* libuv's thread writes into our chunk and reports to the loop, so both must exist until the
+     * read ends. This is a short wait: a read from a regular file ends soon, and other descriptors
+     * go through epoll. */
     if (r->request_busy)
         uv_cancel((uv_req_t *)&r->request);
     while (r->request_busy)

@@ -11,8 +11,8 @@
 
 #define CHUNK_BYTES ((size_t)64 << 10)
 
-/* Bytes of whole lines. The adding thread appends and then publishes `len`; `len` is final once
- * `next` is set. */
+/* A block of whole lines. The adding thread appends bytes and then publishes `len`. Once `next` is
+ * set, `len` is final. */
 struct file_chunk {
     _Atomic(struct file_chunk *) next;
     _Atomic size_t len;
@@ -87,7 +87,7 @@ bool file_lines_idle(const struct file_lines *o)
     return !o->queued;
 }
 
-/* ---- the taking side: whoever has set `working` */
+/* ---- the taking side: the thread that has set `working` */
 
 static bool fail(struct file_lines *o, bool syncing, int error)
 {
@@ -96,7 +96,7 @@ static bool fail(struct file_lines *o, bool syncing, int error)
     return false;
 }
 
-/* Writes what stands in one chunk. False: there is nothing, or it failed. */
+/* Writes the unwritten bytes of one chunk. False: there are none, or the write failed. */
 static bool write_chunk(struct file_lines *o)
 {
     struct file_chunk *c = atomic_load(&o->head);
@@ -149,7 +149,7 @@ static void on_work(uv_work_t *work)
     do {
         take_all(o, true);
         atomic_store(&o->working, false);
-        /* What was added just before that is nobody's otherwise. */
+        /* Lines that were added just before that would otherwise have no writer. */
     } while (any_left(o) && !atomic_exchange(&o->working, true));
 }
 
@@ -160,11 +160,11 @@ static void start(struct file_lines *o);
 static void on_done(uv_work_t *work, int status)
 {
     struct file_lines *o = CONTAINER_OF(work, struct file_lines, work);
-    UNUSED(status); /* nobody cancels it */
+    UNUSED(status); /* never cancelled */
     o->queued = false;
     loop_busy_add(o->loop, -1);
     start(o);
-    loop_wake(o->loop); /* the owner's hook: even where there was nothing to write */
+    loop_wake(o->loop); /* runs the owner's hook, even if there was nothing to write */
 }
 
 static void start(struct file_lines *o)
@@ -175,10 +175,10 @@ static void start(struct file_lines *o)
     atomic_store(&o->working, true);
     loop_busy_add(o->loop, 1);
     int rc = uv_queue_work(o->loop->uv, &o->work, on_work, on_done);
-    ASSERT(rc == 0); /* it fails only without a function */
+    ASSERT(rc == 0); /* it fails only without a callback */
 }
 
-/* Whether a write would hold nobody up. */
+/* True if a write would not block. */
 static bool has_room(const struct file_lines *o)
 {
     struct pollfd room = {.fd = o->fd, .events = POLLOUT};
@@ -186,8 +186,9 @@ static bool has_room(const struct file_lines *o)
                           poll(&room, 1, 0) == 1 && !(room.revents & (POLLERR | POLLHUP)));
 }
 
-/* The thread is through, and only a turn of the loop would start it again, which may be far away: a
- * script computes. The last write was quick, so this thread does the next one by itself. */
+/* The pool's thread has finished, and only a turn of the loop would start it again. That may take
+ * long while a script computes. The last write was quick, so the loop's thread does the next one
+ * itself. */
 static void catch_up(struct file_lines *o)
 {
     if (o->durable || !o->queued || atomic_load(&o->working) || !has_room(o) ||
@@ -266,7 +267,8 @@ int file_lines_close(struct file_lines *o)
 
 void file_lines_rescue(struct file_lines *o, uint64_t until_ns)
 {
-    if (atomic_load(&o->working_here)) /* interrupted in it: all but the last line is written */
+    if (atomic_load(&o->working_here)) /* the signal interrupted this thread while it wrote: all
+                                          lines but the last are written */
         return;
     while (atomic_exchange(&o->working, true)) {
         struct timespec now, pause = {.tv_nsec = 1000000};

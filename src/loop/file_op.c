@@ -32,8 +32,8 @@ void file_op_free(struct file_op *op)
     mem_free(op->mem, op);
 }
 
-/* Of a write whose rest did not fit, takes back what is behind its last whole line, where that is
- * the end of a file: half a line is worse than none. Returns how much of it stays. */
+/* A write had no room for all of its bytes: removes those after the last whole line, if they are
+ * the end of a file. Half a line is worse than none. Returns how many bytes stay in the file. */
 static size_t take_back(int fd, const char *bytes, size_t done)
 {
     struct stat st;
@@ -54,7 +54,7 @@ int file_op_write_lines(int fd, const char *bytes, size_t len, size_t *kept)
         ssize_t n = write(fd, bytes + done, len - done);
         if (n >= 0) {
             done += (size_t)n;
-        } else if (errno == EAGAIN) { /* a pipe that someone else has made so */
+        } else if (errno == EAGAIN) { /* another process made the pipe non-blocking */
             struct pollfd room = {.fd = fd, .events = POLLOUT};
             (void)!poll(&room, 1, -1);
         } else if (errno != EINTR) {
@@ -73,7 +73,7 @@ int file_op_sync(int fd)
     do
         rc = fdatasync(fd);
     while (rc != 0 && errno == EINTR);
-    /* Pipes and devices cannot be synced, and need not. */
+    /* Pipes and devices cannot be synced, and need no sync. */
     return rc == 0 || errno == EINVAL || errno == EROFS ? 0 : errno;
 }
 
@@ -84,7 +84,7 @@ static int64_t write_all(int fd, const char *bytes, size_t len)
     return errno ? -1 : (int64_t)len;
 }
 
-/* A rename is only safe from a power cut when the folder that holds the name is on the disk. */
+/* A rename survives a power cut only if the folder that contains the name is synced too. */
 static int sync_folder(const char *path)
 {
     char folder[4096] = ".";
@@ -100,7 +100,7 @@ static int sync_folder(const char *path)
     }
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return 0; /* it may be renamed in, but not read */
+        return 0; /* the folder may allow renames, but not reading */
     int rc;
     do
         rc = fsync(fd);
@@ -119,7 +119,7 @@ static int64_t rename_synced(const struct file_op *op)
     return error ? -1 : 0;
 }
 
-/* A folder can be opened, but not read: better told at once. */
+/* A folder can be opened but not read, so report the error now. */
 static int open_file(const struct file_op *op)
 {
     struct stat st;
@@ -151,7 +151,7 @@ static int64_t run(struct file_op *op)
 {
     switch (op->kind) {
     case FILE_OPEN:
-        /* Opened by a path of its own it would have an offset of its own, too. */
+        /* Opening /dev/stdout by its path would give it an offset of its own. */
         if (strcmp(op->path, "-") == 0 && (op->flags & O_ACCMODE) == O_WRONLY)
             return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
         return open_file(op);
@@ -183,8 +183,9 @@ static int64_t run(struct file_op *op)
 static void on_work(uv_work_t *work)
 {
     struct file_op *op = CONTAINER_OF(work, struct file_op, work);
-    /* A host's signals may come without SA_RESTART, and on any thread. What has an effect of its
-     * own before the call that waits (a rename) knows of EINTR itself. */
+    /* A host may install signal handlers without SA_RESTART, and any thread may receive the
+     * signals. Operations that must not be repeated as a whole (a rename) handle EINTR themselves.
+     */
     do {
         errno = 0;
         op->result = run(op);
@@ -200,7 +201,7 @@ static void on_done(uv_work_t *work, int status)
         op->error = -status;
     }
     loop_busy_add(op->loop, -1);
-    loop_wake(op->loop); /* a blocking turn must come back to the tasks */
+    loop_wake(op->loop); /* a blocking turn must return, so that tasks run */
     op->done(op);
 }
 
@@ -209,7 +210,7 @@ void file_op_start(struct file_op *op, struct loop *loop)
     op->loop = loop;
     loop_busy_add(loop, 1);
     int rc = uv_queue_work(loop->uv, &op->work, on_work, on_done);
-    ASSERT(rc == 0); /* it fails only without a function */
+    ASSERT(rc == 0); /* it fails only without a callback */
 }
 
 enum err_kind file_op_errno(int error, const char *verb, const char *name, struct err *err)

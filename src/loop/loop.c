@@ -9,7 +9,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-/* libuv closes everything that is closing in one round of its loop; a few more do no harm. */
+/* libuv closes all closing handles in one round of its loop. A few more rounds do no harm. */
 #define CLOSE_ROUNDS_MAX 16
 
 static void fire_due(struct loop *l)
@@ -24,10 +24,11 @@ static void fire_due(struct loop *l)
     }
 }
 
-/* The first deadline that can ever come; NEVER_NS: none. */
+/* The earliest deadline; NEVER_NS: there is none. */
 static uint64_t next_due_ns(const struct loop *l)
 {
-    if (l->timers.due_first != NULL) /* set aside, and not fired for lack of time */
+    if (l->timers.due_first !=
+        NULL) /* there are due timers that have not fired, because the turn had no time left */
         return 0;
     const struct timer *first = timer_heap_first(&l->timers);
     return first != NULL ? first->due_ns : NEVER_NS;
@@ -41,9 +42,8 @@ static uint64_t round_up_ms(uint64_t ns)
 static void on_uv_timer(uv_timer_t *handle);
 
 /* Sets uv_timer to the first deadline. The target is an absolute millisecond on libuv's own clock,
- * which has the same zero as uv_hrtime: so neither a stale cached time nor its rounding makes it
- * early. Never 0 ms: libuv runs such a timer again in the same uv_run where its callback sets it.
- */
+ * which has the same zero as uv_hrtime. So neither a stale cached time nor rounding makes it early.
+ * It is never 0 ms: if a callback sets such a timer, libuv runs it again in the same uv_run. */
 static void arm(struct loop *l)
 {
     uint64_t due = next_due_ns(l);
@@ -66,8 +66,8 @@ static void on_uv_timer(uv_timer_t *handle)
     struct loop *l = handle->data;
     l->armed_ns = NEVER_NS;
     if (l->in_turn) {
-        /* loop_turn fires when uv_run is over. libuv may run timers before it polls, and with this
-         * one spent it would then wait without end. */
+        /* loop_turn fires our timers after uv_run. libuv may run its timers before it polls. As
+         * this one has then fired, uv_run would poll without a limit, so stop it. */
         uv_stop(l->uv);
         return;
     }
@@ -79,8 +79,7 @@ static void on_uv_timer(uv_timer_t *handle)
 static void on_async(uv_async_t *handle)
 {
     struct loop *l = handle->data;
-    /* Again: the wake may have been noted by an earlier turn than the one in which its hooks run.
-     */
+    /* Set it again: an earlier turn may have cleared it before the turn that runs the hooks. */
     atomic_store(&l->woken, true);
     LIST_FOR(node, &l->hooks)
     {
@@ -104,8 +103,8 @@ static enum err_kind uv_failed(struct err *err, const char *what, int rc)
     return kind;
 }
 
-/* libuv aborts the process where its first loop, which has a descriptor by then, cannot have the
- * pipe for signals. */
+/* The first loop of a process creates libuv's pipe for signals. If that fails, libuv aborts the
+ * process, so check first that the descriptors are available. */
 static int open_loop(uv_loop_t *uv)
 {
     int ends[2];
@@ -144,12 +143,12 @@ enum err_kind loop_init(struct loop *l, struct mem *mem, uv_loop_t *host, bool i
         return uv_failed(err, "cannot create the loop's wake-up", rc);
     }
     l->async.data = l;
-    rc = uv_timer_init(l->uv, &l->uv_timer); /* cannot fail: it only fills in fields */
+    rc = uv_timer_init(l->uv, &l->uv_timer); /* cannot fail: it only sets fields */
     ASSERT(rc == 0);
     l->uv_timer.data = l;
     l->open_handles = 2;
-    /* An own loop must have something to wait for, or uv_run(ONCE) returns at once; a host's loop
-     * must be able to end though a runtime lives on it. */
+    /* On our own loop, this handle stays referenced: otherwise uv_run(ONCE) returns at once. A
+     * host's loop must be able to end while a runtime uses it. */
     if (!l->owns_uv)
         uv_unref((uv_handle_t *)&l->async);
     return ERR_NONE;
@@ -162,7 +161,7 @@ void loop_fini(struct loop *l)
     uv_close((uv_handle_t *)&l->uv_timer, on_close);
     for (int i = 0; l->open_handles > 0 && i < CLOSE_ROUNDS_MAX; i++)
         uv_run(l->uv, UV_RUN_NOWAIT);
-    /* Somebody's handle was never closed: its memory is about to go. */
+    /* A handle was not closed, and its memory will be freed soon. */
     ASSERT(l->open_handles == 0);
     if (l->owns_uv) {
         int rc = uv_loop_close(l->uv);
@@ -199,7 +198,7 @@ static void turn_virtual(struct loop *l, bool block)
     fire_due(l);
 }
 
-/* What a turn that is cut short leaves is the next one's: then the timers come first. */
+/* If a turn is cut short, the next turn does the rest. It then begins with the timers. */
 static void turn_real(struct loop *l, bool block)
 {
     bool timers_first = l->timers_first;
@@ -237,7 +236,8 @@ void loop_until(struct loop *l, uint64_t until_ns)
     if (until_ns == NEVER_NS)
         return;
     uint64_t now = uv_hrtime(), budget = until_ns > now ? until_ns - now : 0;
-    l->event_ns = MIN(l->event_ns, budget) / 4 * 3; /* it may have been a rare one */
+    l->event_ns = MIN(l->event_ns, budget) / 4 *
+                  3; /* such a long event may be rare, so reduce the estimate */
 }
 
 bool loop_has_time(const struct loop *l)
@@ -278,7 +278,7 @@ void loop_timer_start(struct loop *l, struct timer *t, uint64_t due_ns)
 {
     timer_heap_remove(&l->timers, t);
     timer_heap_insert(&l->timers, t, due_ns);
-    /* An own loop is armed when it is about to wait; a host's may do so at any time. */
+    /* Our own loop sets uv_timer just before it waits. A host's loop may wait at any time. */
     if (!l->owns_uv && !l->in_turn && !l->is_virtual)
         arm(l);
 }
@@ -307,7 +307,7 @@ void loop_hook_remove(struct loop_hook *h)
     list_unlink(&h->node);
 }
 
-/* Both calls of libuv's may be repeated. */
+/* libuv allows both calls to be repeated. */
 static void keep_alive(struct loop *l)
 {
     if (l->owns_uv)
@@ -334,7 +334,8 @@ void loop_hold(struct loop *l, bool held)
 uint64_t loop_deadline_ns(const struct loop *l, double seconds)
 {
     uint64_t now = loop_now_ns(l);
-    /* Rounded up: a deadline may be late, never early. Above 2^53 ns a double is whole anyway. */
+    /* Rounded up: a deadline may be late, but never early. Above 2^53 ns a double is always whole.
+     */
     double ns = ceil(seconds * (double)NS_PER_S);
     if (!(ns < 0x1p63) || now > NEVER_NS - (uint64_t)ns)
         return NEVER_NS;
@@ -354,7 +355,7 @@ size_t loop_raise_file_limit(void)
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
-        (void)!setrlimit(RLIMIT_NOFILE, &files); /* refused: it stays */
+        (void)!setrlimit(RLIMIT_NOFILE, &files); /* if it is refused, the old limit stays */
     }
     return loop_file_limit();
 }

@@ -1,11 +1,13 @@
-/* A libuv loop with our clock and deadlines: one uv_timer carries every deadline, and the clock can
- * be virtual. One loop belongs to one thread; only loop_wake may be called from others.
+/* A libuv loop with our own clock and deadlines. One uv_timer serves all deadlines, and the clock
+ * can be virtual. A loop belongs to one thread; other threads may call only loop_wake.
  *
- * Callbacks (timers, polls, hooks) may only record and wake: no Lua runs beneath loop_turn.
+ * Callbacks (timers, polls, hooks) may only record what happened and wake tasks. No Lua runs
+ * beneath loop_turn.
  *
- * Whoever opens a further uv handle on l->uv adds 1 to open_handles and takes it back in the close
- * callback, so that loop_fini waits for it. On a host's loop our handles do not keep uv_run going;
- * work that will come back (a look-up, a file) says so by loop_busy_add. */
+ * Code that opens another uv handle on l->uv adds 1 to open_handles, and subtracts it in the close
+ * callback. loop_fini waits for that. On a host's loop, our handles do not keep uv_run going. Work
+ * that runs elsewhere and will report to the loop (a look-up, a file) keeps it going with
+ * loop_busy_add. */
 #pragma once
 
 #include "ground/base.h"
@@ -19,13 +21,13 @@
 struct loop_hook;
 typedef void (*loop_hook_fn)(struct loop_hook *h);
 
-/* Runs on the loop's thread after any loop_wake: helper threads hand over their results so. */
+/* Runs on the loop's thread after any loop_wake. Helper threads deliver their results this way. */
 struct loop_hook {
     struct list node;
     loop_hook_fn fn;
 };
 
-/* Where the virtual clock begins: not at 0, which in many a field stands for "not yet". */
+/* The virtual clock does not begin at 0, because many fields use 0 for "not yet". */
 #define LOOP_VIRTUAL_START_NS NS_PER_S
 
 struct loop {
@@ -40,71 +42,73 @@ struct loop {
     bool is_virtual;
     bool closing;
     bool in_turn;
-    atomic_bool woken; /* loop_wake since the last turn began to wait */
+    atomic_bool woken; /* loop_wake was called since the last turn began to wait */
     uint64_t virtual_ns;
     uint64_t until_ns;     /* see loop_until */
-    bool cut;              /* the last turn ended by it, with something left */
-    bool timers_first;     /* they did not come to their turn */
-    uint64_t event_ns;     /* what an event may well take */
-    uint64_t armed_ns;     /* what uv_timer is set to; NEVER_NS: not set */
-    unsigned open_handles; /* ours that uv has not closed yet */
-    unsigned busy;         /* results that helper threads still owe us */
+    bool cut;              /* the last turn stopped at until_ns and left something to do */
+    bool timers_first;     /* the last turn had no time for them */
+    uint64_t event_ns;     /* an estimate of how long one event may take */
+    uint64_t armed_ns;     /* the time uv_timer is set to; NEVER_NS: not set */
+    unsigned open_handles; /* our handles that libuv has not closed yet */
+    unsigned busy;         /* results that helper threads will still deliver */
     bool held;             /* see loop_hold */
 };
 
-/* `host`: a loop to live on, borrowed until loop_fini returns; NULL: an own one. */
+/* `host`: the loop to use, borrowed until loop_fini returns; NULL: creates a loop. */
 NODISCARD enum err_kind loop_init(struct loop *l, struct mem *mem, uv_loop_t *host, bool is_virtual,
                                   struct err *err);
-/* Closes what loop_init opened and runs the loop until libuv has let go of it. Every other handle
- * on an own loop must be closed (or closing) by then. Not from within the host's uv_run. */
+/* Closes what loop_init opened, and runs the loop until libuv has closed it. On our own loop, every
+ * other handle must be closed (or closing) before. Do not call it inside the host's uv_run. */
 void loop_fini(struct loop *l);
 
-/* Monotonic; virtual time where that is on. Never cached: it reads the clock. */
+/* Monotonic; the virtual time if the clock is virtual. Not cached: each call reads the clock. */
 uint64_t loop_now_ns(const struct loop *l);
 
-/* One turn of the loop: I/O, then timers. `block`: wait for something to happen, at most until the
- * next deadline. Under virtual time a blocking turn with nothing to do jumps to that deadline (with
- * no deadline, or while helper threads are at work, it waits as ever). Timers never fire early, and
- * one started by a timer's callback never in the same turn. May return with nothing done. */
+/* Runs one turn of the loop: I/O, then timers. `block`: waits until something happens, at most
+ * until the next deadline. A virtual clock jumps to that deadline if a blocking turn has nothing to
+ * do. It does not jump without a deadline or while helper threads work: then the turn waits in real
+ * time. Timers never fire early. A timer that is started by a timer's callback never fires in the
+ * same turn. The function may return without doing anything. */
 void loop_turn(struct loop *l, bool block);
-/* Until when, by the real clock, turns hand out events and timers: each at least one, the others at
- * the next turn (`cut`). NEVER_NS: no end. */
+/* Sets the end of the time, by the real clock, in which turns deliver events and timers. A turn
+ * delivers at least one of each, and leaves the others to the next turn (`cut`). NEVER_NS: no end.
+ */
 void loop_until(struct loop *l, uint64_t until_ns);
-/* Beneath loop_turn, behind an event that began at `began_ns`: whether this turn is to hand out no
- * more, the next one being as long. */
+/* Call it beneath loop_turn, after an event that began at `began_ns`. True: this turn must deliver
+ * no more events, because another one of this length would end too late. */
 bool loop_cut(struct loop *l, uint64_t began_ns);
-/* Whether there is time for one more event. */
+/* True if there is time for one more event. */
 bool loop_has_time(const struct loop *l);
-/* Whether a turn of the loop would find something to do at once: a deadline that has passed, an
- * event. Asks the system. */
+/* True if a turn of the loop would find something to do at once: a passed deadline or an event.
+ * This is a system call. */
 bool loop_has_event(const struct loop *l);
-/* For a host that polls by itself: how long it may wait; -1: no deadline. */
+/* For a host that polls itself: how many milliseconds it may wait; -1: no limit. */
 int loop_timeout_ms(const struct loop *l);
 
-/* `t` may be running already: it is moved. */
+/* If `t` is already running, its deadline changes. */
 void loop_timer_start(struct loop *l, struct timer *t, uint64_t due_ns);
 void loop_timer_stop(struct loop *l, struct timer *t);
 
-/* Makes a blocking turn return, at once or the next one. Safe from any thread, and from a signal
- * handler; the caller sees to it that the loop still lives. */
+/* Makes the current or the next blocking turn return. May be called from any thread and from a
+ * signal handler. The caller must make sure that the loop still exists. */
 void loop_wake(struct loop *l);
 
-/* A hook may remove itself, not others, while it runs. */
+/* While a hook runs, it may remove itself, but no other hook. */
 void loop_hook_add(struct loop *l, struct loop_hook *h, loop_hook_fn fn);
 void loop_hook_remove(struct loop_hook *h);
 
-/* Counts results that are being made off the loop: while there are any, the virtual clock stands
- * and a host's loop is kept alive. Loop thread only. */
+/* Counts results that are being produced outside the loop. While there are any, the virtual clock
+ * stands still and a host's loop stays alive. Loop thread only. */
 void loop_busy_add(struct loop *l, int change);
 
-/* Keeps a host's uv_run going as long as it is held. Loop thread only. */
+/* While held, a host's uv_run does not return. Loop thread only. */
 void loop_hold(struct loop *l, bool held);
 
-/* now + seconds, saturating at NEVER_NS; seconds must not be negative or NaN. */
+/* Now + seconds, at most NEVER_NS. `seconds` must not be negative or NaN. */
 uint64_t loop_deadline_ns(const struct loop *l, double seconds);
 
-/* Raises the process's soft limit of open files to the hard one, as every transfer and every client
- * of a server takes a descriptor; the limit that then holds. */
+/* Raises the soft limit of open files to the hard limit, because every transfer and every client of
+ * a server needs a descriptor. Returns the limit that then applies. */
 size_t loop_raise_file_limit(void);
-/* The soft limit as it is. */
+/* The present soft limit. */
 size_t loop_file_limit(void);

@@ -7,8 +7,9 @@
 #include <signal.h>
 #include <string.h>
 
-/* libuv's own pool runs two slow look-ups at a time and cannot be left while one hangs: so the
- * threads are ours, detached, started on demand and gone when the queue is empty. */
+/* libuv's pool runs only two slow look-ups at a time, and it cannot be shut down while one hangs.
+ * Therefore we use threads of our own. They are detached, start on demand, and end when the queue
+ * is empty. */
 
 #define THREADS_MAX 16
 #define CACHE_NS (30 * NS_PER_S)
@@ -17,35 +18,36 @@
 #define NAME_MAX_BYTES 255
 #define ADDRESSES_MAX_BYTES 2048
 
-/* One look-up on its way through the helper threads. */
+/* One look-up that the helper threads do. */
 struct job {
-    struct list node;             /* in shared.queue, with no thread, in shared.done, in turn */
-    bool taken;                   /* a thread has it, or has had it */
+    struct list
+        node;   /* in shared.queue, then in no list while a thread has it, then in shared.done */
+    bool taken; /* a thread has started it */
     struct resolver_entry *entry; /* loop thread only */
     int rc;
-    bool no_files; /* it failed for want of a file descriptor */
+    bool no_files; /* it failed because no file descriptor was left */
     char name[NAME_MAX_BYTES + 1];
     char addresses[ADDRESSES_MAX_BYTES];
 };
 
-/* What the threads touch. This and the jobs come from plain malloc: a thread whose look-up hangs
- * frees them when the runtime, and its allocator, may be long gone. */
+/* The data that the threads use. It and the jobs come from plain malloc: if a look-up hangs, its
+ * thread may free them long after the runtime and its allocator are gone. */
 struct shared {
-    pthread_mutex_t lock; /* all below; never held over a look-up */
+    pthread_mutex_t lock; /* protects all below; never held during a look-up */
     struct loop *loop;    /* NULL: the resolver is gone */
     struct list queue, done;
     unsigned threads;
-    unsigned refs; /* each thread's and the resolver's */
+    unsigned refs; /* one for each thread and one for the resolver */
     resolver_lookup_fn lookup;
     void *lookup_arg;
 };
 
-/* A name: either being looked up (`job` is set) or with an answer. */
+/* A name that is being looked up (`job` is set), or that has an answer. */
 struct resolver_entry {
     struct resolver_entry *chain;
     struct resolver *owner;
     struct list waits;
-    struct list lru; /* linked only with an answer */
+    struct list lru; /* linked only if it has an answer */
     struct job *job;
     uint64_t expires_ns;
     char *addresses;
@@ -113,7 +115,7 @@ static int system_lookup(const char *name, char *out, size_t out_size, void *arg
     return len != 0 ? 0 : EAI_NONAME;
 }
 
-/* Gives up one reference and the lock with it. */
+/* Called with the lock held. Drops one reference and unlocks. */
 static void shared_drop(struct shared *s)
 {
     bool last = --s->refs == 0;
@@ -141,7 +143,7 @@ static void *thread_main(void *arg)
             continue;
         }
         list_push_back(&s->done, &job->node);
-        /* Under the lock: resolver_free takes the loop away under it. */
+        /* Call it with the lock held: resolver_free takes the same lock to clear the loop. */
         loop_wake(s->loop);
     }
     s->threads--;
@@ -149,7 +151,7 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* Lock held. The new thread takes no signals: those are for the host's threads. */
+/* Called with the lock held. The new thread blocks all signals: they are for the host's threads. */
 static bool start_thread(struct shared *s)
 {
     pthread_attr_t attr;
@@ -216,7 +218,8 @@ static void entry_free(struct resolver *r, struct resolver_entry *e)
     mem_free(r->mem, e);
 }
 
-/* The answer is kept if there is memory for it: a cache may forget. False: the entry is to go. */
+/* Keeps the answer if there is memory for it: a cache may lose entries. False: the entry must be
+ * removed. */
 static bool keep_answer(struct resolver *r, struct resolver_entry *e, const struct job *job)
 {
     if (job->rc != 0)
@@ -258,7 +261,7 @@ static void deliver(struct resolver *r, struct job *job)
     CONTAINER_OF(node, struct resolver_wait, node)->entry = NULL;
     e->job = NULL;
     r->jobs--;
-    /* Settled before any callback runs: it may ask for the same name again. */
+    /* Finish this before any callback runs: a callback may ask for the same name again. */
     if (!keep_answer(r, e, job))
         entry_free(r, e);
     struct err err;
@@ -345,7 +348,7 @@ void resolver_free(struct resolver *r)
     mem_free(r->mem, r);
 }
 
-/* Host names compare without case. False: too long or empty, or with a control byte. */
+/* Host names are case-insensitive. False: the name is empty, too long, or has a control byte. */
 static bool normalise(const char *name, char out[NAME_MAX_BYTES + 1])
 {
     size_t len = 0;
@@ -359,7 +362,7 @@ static bool normalise(const char *name, char out[NAME_MAX_BYTES + 1])
     return len != 0;
 }
 
-/* Hands `job` to the threads. False: there is none and none could be started. */
+/* Passes `job` to the threads. False: there is no thread, and none could be started. */
 static bool enqueue(struct resolver *r, struct job *job)
 {
     struct shared *s = r->shared;
@@ -409,7 +412,7 @@ static void answer_from_cache(struct resolver *r, struct resolver_entry *e, stru
 {
     list_unlink(&e->lru);
     list_push_back(&r->lru, &e->lru);
-    /* A copy: the callback may ask for more names, and so push this one out. */
+    /* A copy: the callback may look up more names, which can remove this one from the cache. */
     char addresses[ADDRESSES_MAX_BYTES];
     snprintf(addresses, sizeof(addresses), "%s", e->addresses);
     struct err none;
@@ -456,8 +459,8 @@ void resolver_cancel(struct resolver_wait *w)
     list_unlink(&w->node);
     if (e == NULL || !list_empty(&e->waits))
         return;
-    /* Nobody waits any more. A look-up that no thread has begun is taken back; one that runs goes
-     * on, and its answer is kept for the next to ask. */
+    /* Nobody waits for the name any more. A look-up that no thread has begun is removed. One that
+     * runs continues, and its answer is kept for the next caller. */
     struct resolver *r = e->owner;
     loop_busy_add(r->loop, -1);
     pthread_mutex_lock(&r->shared->lock);

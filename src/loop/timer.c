@@ -1,8 +1,8 @@
 #include "loop/timer.h"
 
-/* Links: `child` is the first child, `next` the sibling to the right, `prev` the sibling to the
- * left or, for a first child, the parent. The root has neither `next` nor `prev`. Timers set aside
- * as due hang in a plain list by `next` and `prev`. */
+/* Links: `child` is the first child and `next` the sibling to the right. `prev` is the sibling to
+ * the left or, for a first child, the parent. The root has neither `next` nor `prev`. Due timers
+ * are moved to a plain list, linked by `next` and `prev`. */
 
 void timer_init(struct timer *t, timer_fn fn)
 {
@@ -34,8 +34,8 @@ static struct timer *meld(struct timer *a, struct timer *b)
     return a;
 }
 
-/* Makes one tree of a row of siblings: pairs from the left, then all pairs together from the right.
- * Both passes are loops: a row may be as long as the heap. */
+/* Makes one tree of a row of siblings: joins pairs from the left, then joins the results from the
+ * right. Both passes are loops, as a row may be as long as the heap. */
 static struct timer *meld_siblings(struct timer *first)
 {
     struct timer *pairs = NULL;
