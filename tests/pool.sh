@@ -98,8 +98,8 @@ pool_count() {
     rm -f "$log" "$log.time"
 }
 
-# pool_drain: waits for all that run.
-pool_drain() {
+# pool_wait: waits for all that run.
+pool_wait() {
     while [ "${#pool_running[@]}" -gt 0 ]; do pool_take; done
 }
 
@@ -133,7 +133,7 @@ pool_clean_up() {
 
 # pool_end: waits for the rest; a program that has left a process behind has failed. Then the slowest, and the verdict.
 pool_end() {
-    pool_drain
+    pool_wait
     local pid n
     pool_wait_for_end # servers end a moment after what they served
     for pid in $(pool_marked); do

@@ -164,7 +164,7 @@ perform() {
     coverage)
         # Lower bounds: what ends by a signal takes its counts with it.
         programs coverage build-coverage
-        pool_drain
+        pool_wait
         gcovr -r . --object-directory build-coverage -f 'src/.*' --gcov-ignore-parse-errors -s 2>/dev/null
         ;;
     esac

@@ -23,11 +23,11 @@ end
 
 -- Empties the group: everything still running is cancelled and waited for, whatever happens. Returns the bug
 -- and the failure of a clean-up that show up on the way: they must not get lost behind a failure.
-local function drain(g, reason)
+local function cancel_all(g, reason)
     g:cancel(reason)
     local bug, unclean
     while true do
-        local t, _, status, value = await(g:drain_start())
+        local t, _, status, value = await(g:await_all_start())
         if not t then
             return bug, unclean
         end
@@ -114,7 +114,7 @@ local function finish_group(g, reason, loop, ...)
     local ok, stop = xpcall(loop, note, g, ...)
     local bug, unclean
     if not ok or stop ~= nil then
-        bug, unclean = drain(g, reason)
+        bug, unclean = cancel_all(g, reason)
     end
     if ok and native.is_task(stop) then
         bug = stop
@@ -459,7 +459,7 @@ function Arrivals:__call()
         local t, index, status, value = await(self.group:next_start())
         if status == "raised" then
             self.closed = true
-            drain(self.group, "another task of the same as_completed has ended it")
+            cancel_all(self.group, "another task of the same as_completed has ended it")
             native.raise_bug(t)
         elseif not t or self.closed then -- the last; or closed meanwhile, by another task
             return nil
@@ -481,7 +481,7 @@ end
 function Arrivals:close()
     check.own(self, Arrivals, "as_completed:close")
     self.closed = true -- perhaps it is already, and another task still waits for the rest
-    local bug = drain(self.group, "as_completed was closed")
+    local bug = cancel_all(self.group, "as_completed was closed")
     if bug then
         native.raise_bug(bug)
     end

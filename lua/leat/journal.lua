@@ -3,7 +3,7 @@
 -- A file of JSON lines. The first tells what it is; each further one is an item that has ended:
 -- {"key":..., "ok":true, "value":...} or {"key":..., "ok":false, "error":{...}}.
 local check = require "leat.internal.check"
-local drain = require "leat.internal.graceful"
+local graceful = require "leat.internal.graceful"
 local errors = require "leat.error"
 local file = require "leat.internal.file"
 local json = require "leat.json"
@@ -356,7 +356,7 @@ function M.with(who, given, values, body)
         if not ok then
             return nil, err
         end
-        return drain(body, self)
+        return graceful(body, self)
     end, function()
         if self.writer then
             return self.writer:close()

@@ -142,7 +142,7 @@ end
 local function stop(self)
     self.closed = true
     self.group:cancel("the merge was closed")
-    while await(self.group:drain_start()) do
+    while await(self.group:await_all_start()) do
     end
     finish(self)
 end

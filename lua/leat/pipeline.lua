@@ -1,7 +1,7 @@
 -- Pipelines: many calls through all of the policies, counted and measured.
 local check = require "leat.internal.check"
 local lazy_require = require "leat.internal.lazy_require"
-local drain = require "leat.internal.graceful"
+local graceful = require "leat.internal.graceful"
 local expected = require "leat.internal.expected"
 local gates = require "leat.policy.gate"
 local gather = require "leat.gather"
@@ -87,7 +87,7 @@ local function start(self, who, items, fn, keep)
     check.items(who, items, fn)
     local draw, total = runs.draw_from(who, items)
     return gather.with_journal(who, self, keep, function(journal)
-        return drain(runs.execute, self, journal, draw, total, fn, keep)
+        return graceful(runs.execute, self, journal, draw, total, fn, keep)
     end)
 end
 

@@ -282,7 +282,7 @@ local function run(self)
         self.reaper:cancel()
         self.group:cancel "the server was closed"
         repeat
-            local more = observe_next(self, await(self.group:drain_start()))
+            local more = observe_next(self, await(self.group:await_all_start()))
         until not more
     end
     tasks.shield(FLUSH, function()

@@ -126,7 +126,7 @@ end
 
 --- Takes the first item, waiting for one.
 ---@param timeout? number seconds
----@return any item nil at the end of a closed and drained queue; nil, err if it was closed with an error,
+---@return any item nil at the end of a closed and empty queue; nil, err if it was closed with an error,
 --- or of kind "timeout"
 ---@return leat.error? err
 function Queue:get(timeout)
@@ -171,7 +171,7 @@ end
 
 local iterators = setmetatable({}, { __mode = "k" })
 
---- Iterates over the items until the queue is closed and drained. Raises the error it was closed with.
+--- Iterates over the items until the queue is closed and empty. Raises the error it was closed with.
 ---@return fun(): any iterator
 ---
 --- A pipeline, map or each that draws from this iterator goes on after the first Ctrl-C until the queue is

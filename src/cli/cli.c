@@ -1,4 +1,4 @@
-/* The leat command: options in, exit status out. Everything else is the library's. */
+/* The leat command: options in, exit status out. Everything else is behind leat.h. */
 #include "cli/cli_alloc.h"
 #include "cli/cli_outputs.h"
 #include "cli/cli_signal.h"

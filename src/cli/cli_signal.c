@@ -126,7 +126,7 @@ static void order(struct hold *h, enum hold_order what, uint64_t turn)
 static void press(struct watch *w, struct hold *h, leat_runtime *rt, uint64_t now)
 {
     uint64_t held_ns = now - w->since_ns;
-    bool cancels = rt->rt.drains == 0 || w->second_ns != 0;
+    bool cancels = rt->rt.graceful_runs == 0 || w->second_ns != 0;
     if (rt->blocked && cancels && held_ns < WARN_C_NS) { /* it looks itself if it is cancelled */
         order(h, HOLD_NONE, w->turn);
         return;
@@ -253,7 +253,7 @@ static void on_order(int sig)
 }
 
 /* A socket that broke is the engine's business. Behind a broken standard output there is nobody to
- * drain for: everything is cancelled at once, and quietly. */
+ * finish work for: everything is cancelled at once, and quietly. */
 static void on_sigpipe(int sig)
 {
     int saved = errno;

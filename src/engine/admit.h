@@ -1,4 +1,4 @@
-/* Admission: who may have one of the places inside the transfer library. First come, first served
+/* Admission: who may have one of the places inside libcurl. First come, first served
  * in total and within each host; a host that is full does not hold up the others. Nothing
  * allocates; knows nothing of transfers. */
 #pragma once

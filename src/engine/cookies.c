@@ -6,7 +6,7 @@ struct jar {
     struct mem *mem;
     CURLSH *share;
     unsigned refs;
-    pthread_mutex_t locks[CURL_LOCK_DATA_LAST]; /* of the library's, by what it shares */
+    pthread_mutex_t locks[CURL_LOCK_DATA_LAST]; /* of libcurl's, by what it shares */
 };
 
 static void lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *arg)

@@ -11,5 +11,5 @@ NODISCARD struct jar *jar_new(struct mem *mem);
 struct jar *jar_ref(struct jar *j);
 /* NULL is allowed. */
 void jar_unref(struct jar *j);
-/* The library's own object. */
+/* libcurl's own object. */
 void *jar_share(struct jar *j);

@@ -28,7 +28,7 @@ bool opts_base(struct exchange *x)
         code = curl_easy_setopt(c, CURLOPT_PROXY, "");
     /* One per request in flight, used or not: 16 KB each is the largest part of a waiting one. A
      * stream is read in larger pieces, as that is what its reader waits for. Refused, and taken for
-     * another size, where the library has kept the handle's buffer, as it does behind requests that
+     * another size, where libcurl has kept the handle's buffer, as it does behind requests that
      * shared a connection. */
     if (!code)
         code = curl_easy_setopt(c, CURLOPT_BUFFERSIZE, x->roomy ? 40960L : 4096L);
@@ -193,7 +193,7 @@ static CURLcode set_tls(struct exchange *x)
     bool prior = spec->http_version == HTTP_VERSION_2_PRIOR && !g->https;
     x->multiplexes = prior || (g->https && spec->http_version != HTTP_VERSION_1_1 &&
                                g->protocol != ORIGIN_HTTP1);
-    /* The library (7.88) reads a connection for all its streams: one whose reader is slow would
+    /* libcurl (7.88) reads a connection for all its streams: one whose reader is slow would
      * hold up the others, and fail for the bytes that come meanwhile. */
     x->alone = x->multiplexes && spec->stream;
     x->shares = prior && !x->fresh && (x->alone ? g->idle_count > 0 : g->h2c);
@@ -208,9 +208,9 @@ static CURLcode set_tls(struct exchange *x)
     bool wait = version == CURL_HTTP_VERSION_2TLS && x->multiplexes && !x->alone;
     curl_easy_setopt(c, CURLOPT_PIPEWAIT, wait ? 1L : 0L);
     curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, x->fresh ? 1L : 0L);
-    /* Makes the library tell what it does, which is how we hear of a GOAWAY. */
+    /* Makes libcurl tell what it does, which is how we hear of a GOAWAY. */
     curl_easy_setopt(c, CURLOPT_VERBOSE, x->multiplexes ? 1L : 0L);
-    /* Of HTTP this tells the library one thing: that a used connection which ended without an
+    /* Of HTTP this tells libcurl one thing: that a used connection which ended without an
      * answer is no reason to send again. What is left is the stream that the server refused. (The
      * library takes an answer that is followed by a reset at once for no answer.) */
     bool once = spec->once || (x->multiplexes && !exchange_idempotent(x));
@@ -286,7 +286,7 @@ static CURLcode set_route(struct exchange *x)
     return code;
 }
 
-/* With HTTP/2 what one read of the connection brings (32 KB) must fit: of what does not the library
+/* With HTTP/2 what one read of the connection brings (32 KB) must fit: of what does not libcurl
  * (7.88) keeps the rest aside, holds the whole connection up for it, and forgets the stream's end
  * if that was in it. */
 bool opts_need_room(const struct transfer_spec *spec, bool https)
@@ -300,7 +300,7 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     CURL *c = x->easy;
     /* A handle that had a stream refused may keep the note of it (libcurl 7.88 has two ways to send
      * again, and clears it on one), and would send the next request twice if its connection is
-     * lost. After some failures (a proxy without a host) the library reads more than the handle's
+     * lost. After some failures (a proxy without a host) libcurl reads more than the handle's
      * buffer holds when that is set up anew: a fresh handle has a fresh buffer. */
     bool too_small = !x->roomy && opts_need_room(&x->transfer->spec, x->url->origin->https);
     bool usable = !x->easy_spent && !too_small;
@@ -343,7 +343,7 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     }
     if (!code)
         code = curl_easy_setopt(c, CURLOPT_RESOLVE, resolve);
-    /* Ours decides. The library's own stays a little above it, because it divides that time among
+    /* Ours decides. libcurl's own stays a little above it, because it divides that time among
      * the addresses of a host that has several. */
     uint64_t connect_ms = x->transfer->spec.limits.connect_ms;
     if (connect_ms == 0 || connect_ms > 0x7fff0000)
@@ -355,7 +355,7 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     if (code == CURLE_OK)
         return ERR_NONE;
     err_set(err, code == CURLE_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL,
-            "the transfer library refused an option: %s", curl_easy_strerror(code));
+            "libcurl refused an option: %s", curl_easy_strerror(code));
     err->code = (int)code;
     return err->kind;
 }

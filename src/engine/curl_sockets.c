@@ -12,7 +12,7 @@ struct slot {
     void *owner;
     uint32_t generation; /* tells an event of an earlier descriptor with this number */
     uint8_t registered;  /* CURL_POLL_IN | CURL_POLL_OUT in the set; 0: not in it */
-    uint8_t wanted;      /* the same, of what the library asked for; 0: parked */
+    uint8_t wanted;      /* the same, of what libcurl asked for; 0: parked */
     bool spoke;          /* it is in `spoken` */
     bool ours;           /* opened through sockets_open: it may stay registered while parked */
 };
@@ -75,13 +75,13 @@ static void set_registered(struct sockets *s, int fd, uint8_t bits)
     slot->registered = bits;
     if (epoll_ctl(s->epoll_fd, op, fd, &ev) == 0 || bits == 0)
         return;
-    /* The library closes the socket of an attempt to connect that is given up without calling us,
+    /* libcurl closes the socket of an attempt to connect that is given up without calling us,
      * and only then says that it need not be watched; the set has forgotten it by itself. */
     if (slot->wanted == 0) {
         slot->registered = 0;
         return;
     }
-    /* The transfer will end by its limits: telling the library from here is not allowed. */
+    /* The transfer will end by its limits: telling libcurl from here is not allowed. */
     slot->registered = 0;
     log_write(s->log, LOG_WARN, "cannot watch a socket: %s", strerror(errno));
 }
@@ -94,7 +94,7 @@ static int port_of(const struct sockaddr_storage *address)
                : 0;
 }
 
-/* An end alone is found by the library itself. */
+/* An end alone is found by libcurl itself. */
 static void note_spoken(struct sockets *s, int fd, struct slot *slot)
 {
     char byte;
@@ -158,7 +158,7 @@ static void hand_out(struct sockets *s, const struct epoll_event *ev)
 }
 
 /* What a turn that was out of time has left comes first, or the same sockets would always win. An
- * event that no longer holds does no harm: the library then finds nothing to read. */
+ * event that no longer holds does no harm: libcurl then finds nothing to read. */
 static void dispatch(struct sockets *s)
 {
     for (bool asked = false;;) {
@@ -254,7 +254,7 @@ void sockets_watch(struct sockets *s, int fd, void *owner, int what)
     struct slot *slot = slot_at(s, fd);
     if (what == CURL_POLL_REMOVE) {
         slot->wanted = 0;
-        /* A descriptor that the library made for itself is closed without a word to us. */
+        /* A descriptor that libcurl made for itself is closed without a word to us. */
         if (!slot->ours)
             set_registered(s, fd, 0);
         else if (slot->registered & CURL_POLL_OUT)

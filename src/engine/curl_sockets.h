@@ -1,4 +1,4 @@
-/* The descriptors of the transfer library, in one epoll set of our own that the loop watches
+/* The descriptors of libcurl, in one epoll set of our own that the loop watches
  * through ONE uv_poll. A descriptor stays registered while its connection idles in the pool, which
  * saves two system calls per request; an event on one that nobody watches now takes it out of the
  * set, or level-triggering would spin. */
@@ -20,7 +20,7 @@ void sockets_free(struct sockets *s);
 
 /* Room for a new descriptor, which we close by sockets_close. false: no memory. */
 NODISCARD bool sockets_open(struct sockets *s, int fd);
-/* What the library wants to know of `fd` from now on: CURL_POLL_*. */
+/* What libcurl wants to know of `fd` from now on: CURL_POLL_*. */
 void sockets_watch(struct sockets *s, int fd, void *owner, int what);
 /* Whether something has come on the connection between these ports while nobody watched it, and
  * nobody has watched it since. (What it was can be told by reading alone.) */

@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 /* libcurl's global state is the process's, so its users are counted here: the one mutable global.
- * It is never given back: look-up threads of the library may outlive the last engine. */
+ * It is never given back: look-up threads of libcurl may outlive the last engine. */
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 static CURLcode curl_global_code;
 
@@ -20,7 +20,7 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
 {
     pthread_once(&curl_once, curl_start);
     if (curl_global_code != CURLE_OK)
-        return err_set(err, ERR_INTERNAL, "the transfer library does not start: %s",
+        return err_set(err, ERR_INTERNAL, "libcurl does not start: %s",
                        curl_easy_strerror(curl_global_code));
     if (config->threads > 0)
         return nets_new(out, loop, mem, log, config, err);

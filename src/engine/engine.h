@@ -11,13 +11,13 @@
 NODISCARD enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem,
                                    struct log *log, const struct engine_config *config,
                                    struct err *err);
-/* Aborts what is left (those transfers come up as cancelled and must be drained and freed first by
+/* Aborts what is left (those transfers come up as cancelled and must be taken and freed first by
  * engine_close + engine_next_event). */
 void engine_free(struct engine *e);
 /* Cancels every transfer the engine holds; their done events are queued when this returns. */
 void engine_close(struct engine *e);
 
-/* From now on an HTTP/2 connection gets at most `streams` requests: what the library does for each
+/* From now on an HTTP/2 connection gets at most `streams` requests: what libcurl does for each
  * event grows with them, and cannot be interrupted. */
 void engine_bound_streams(struct engine *e, unsigned streams);
 
@@ -34,7 +34,7 @@ struct transfer *engine_next_event(struct engine *e, unsigned *events);
 /* Stream: `len` of the bytes in t->unread are done with. With enough taken the engine reads on. */
 void engine_took(struct engine *e, struct transfer *t, size_t len);
 /* Upload: the next piece of the body, copied; more than TRANSFER_WINDOW unsent is for the asker to
- * avoid (TRANSFER_DRAINED tells when). Nothing happens once the transfer is done. ERR_TOO_LARGE,
+ * avoid (TRANSFER_ROOM tells when). Nothing happens once the transfer is done. ERR_TOO_LARGE,
  * ERR_MEMORY. */
 NODISCARD enum err_kind engine_feed(struct engine *e, struct transfer *t, const void *data,
                                     size_t len);

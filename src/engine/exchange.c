@@ -89,9 +89,9 @@ void exchange_expect_end(struct exchange *x)
     }
 }
 
-/* The library (7.88) notes on the connection, not on the stream, that there is something to be
+/* libcurl (7.88) notes on the connection, not on the stream, that there is something to be
  * looked at, and the next stream of that connection that comes by takes the note away. So the end
- * of a stream may go unseen. Where the end was in a frame that the library put aside, it is only
+ * of a stream may go unseen. Where the end was in a frame that libcurl put aside, it is only
  * seen with the connection's next frame, if there ever is one: a body that is whole by its length
  * does not wait for that. */
 static bool kick(struct exchange *x, uint64_t now_ns)
@@ -463,7 +463,7 @@ void exchange_go_on(struct exchange *x)
 }
 
 /* HTTP/2: the server gave its whole answer before it had all of the body, and closed the stream.
- * The library takes it for an error that it cannot send on, but one without words: had the stream
+ * libcurl takes it for an error that it cannot send on, but one without words: had the stream
  * ended in any other way, reading it would have failed, and said why. */
 static bool answered_early(const struct exchange *x)
 {
@@ -472,7 +472,7 @@ static bool answered_early(const struct exchange *x)
            (r->expected_bytes < 0 || r->got_bytes == r->expected_bytes);
 }
 
-/* HTTP/2: the peer has not acted on the request, or it may be sent twice and the library lost its
+/* HTTP/2: the peer has not acted on the request, or it may be sent twice and libcurl lost its
  * answer without a word. (With words the stream ended by the server's own will.) */
 static bool worth_another(const struct exchange *x, CURLcode code)
 {
@@ -521,7 +521,7 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
     err_clear(&err);
     long version = 0;
     if (code == CURLE_OK && !x->head_done && x->stop.kind == ERR_NONE)
-        code = CURLE_GOT_NOTHING; /* of a shared connection the library does not say it */
+        code = CURLE_GOT_NOTHING; /* of a shared connection libcurl does not say it */
     if (x->shard)
         curl_easy_getinfo(x->easy, CURLINFO_HTTP_VERSION, &version);
     /* What the origin offers is only seen by a request that asked for the best. */

@@ -73,7 +73,7 @@ struct exchange {
     struct inflate inflate;
     /* Stream: our side is full, so the socket is not read. */
     bool paused;
-    uint64_t kick_ns; /* HTTP/2: when to push the library once more; 0: not */
+    uint64_t kick_ns; /* HTTP/2: when to push libcurl once more; 0: not */
     unsigned kicks;
     bool ended; /* curl is done, with end_code, while bytes wait in `held` */
     CURLcode end_code;
@@ -229,7 +229,7 @@ struct h2_ends {
     int local_port, remote_port;
 };
 void h2_note_connection(struct exchange *x, const struct h2_ends *ends, bool is_new);
-/* The library takes it off its connection, to send it on another one. */
+/* libcurl takes it off its connection, to send it on another one. */
 void h2_note_leave(struct exchange *x);
 /* The exchange's connection was told to go elsewhere with new requests, those above `last_stream`
  * included. */
@@ -237,7 +237,7 @@ void h2_note_goaway(struct exchange *x, uint32_t last_stream);
 /* The connection that this request is about to go out on was told to go elsewhere. */
 bool h2_is_going(const struct exchange *x);
 /* Head and body leave together, a turn of the loop later. The answer of a server that answers at
- * the head, and resets the stream because it wants no body, gets lost in the library (7.88) if the
+ * the head, and resets the stream because it wants no body, gets lost in libcurl (7.88) if the
  * body is still to be sent; and half the packets are half the work. */
 void h2_cork(struct exchange *x);
 void h2_on_cork_timer(struct timer *t);

@@ -192,7 +192,7 @@ static void set_connect(const struct exchange *x, struct err *err)
 static void set_resolve(const struct exchange *x, CURLcode code, struct err *err)
 {
     char request[160], peer[160];
-    /* A SOCKS proxy's name is no proxy's to the library; the target's is looked up by the proxy. */
+    /* A SOCKS proxy's name is no proxy's to libcurl; the target's is looked up by the proxy. */
     bool proxy = code == CURLE_COULDNT_RESOLVE_PROXY || failure_proxy_text(x, peer);
     err_set(err, ERR_DNS, "no address for %s (%s)",
             proxy ? peer_text(x, peer) : x->url->origin->host, request_text(x, request));
@@ -206,7 +206,7 @@ static bool said(const struct exchange *x, const char *words)
     return strstr(x->curl_text, words) != NULL;
 }
 
-/* What is wrong with the server's certificate, and what to do; NULL: the library says it. */
+/* What is wrong with the server's certificate, and what to do; NULL: libcurl says it. */
 static const char *certificate_fault(const struct exchange *x, char out[static 160])
 {
     const struct transfer_spec *spec = &x->transfer->spec;
@@ -225,7 +225,7 @@ static const char *certificate_fault(const struct exchange *x, char out[static 1
     return NULL;
 }
 
-/* What to do where no TLS came about; NULL: the library's words must do. */
+/* What to do where no TLS came about; NULL: libcurl's words must do. */
 static const char *handshake_fault(const struct exchange *x, CURLcode code, char out[static 160])
 {
     const struct transfer_spec *spec = &x->transfer->spec;
@@ -332,7 +332,7 @@ static void set_receive(const struct exchange *x, struct err *err)
         set_closed(x, "reset", silence(x), err);
 }
 
-/* HTTP/2. The library's words name the error code that the server gave. */
+/* HTTP/2. libcurl's words name the error code that the server gave. */
 static void set_stream(const struct exchange *x, struct err *err)
 {
     char how[128] = "broke the HTTP/2 stream off";
@@ -426,7 +426,7 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
         break;
     }
     if (err->kind == ERR_NONE)
-        err_set(err, ERR_INTERNAL, "the transfer library failed: %s (%s)",
+        err_set(err, ERR_INTERNAL, "libcurl failed: %s (%s)",
                 x->curl_text[0] ? x->curl_text : curl_easy_strerror(code),
                 request_text(x, request));
     err->code = (int)code;

@@ -74,7 +74,7 @@ static void set_status(const struct exchange *x, long status, struct err *err)
     set_proxy(x, how, status == 408 || status == 429 || status >= 500, err);
 }
 
-/* SOCKS: what the library noted. */
+/* SOCKS: what libcurl noted. */
 static void set_socks(const struct exchange *x, struct err *err)
 {
     long why = CURLPX_OK;

@@ -1,4 +1,4 @@
-/* What the library does not see to on connections that several requests share. */
+/* What libcurl does not see to on connections that several requests share. */
 #include "engine/exchange.h"
 #include "engine/shard.h"
 #include <arpa/inet.h>
@@ -19,7 +19,7 @@ static struct h2_connection *find(const struct exchange *x)
     return NULL;
 }
 
-/* The library has no number of its own for us, but tells both ends with each request. */
+/* libcurl has no number of its own for us, but tells both ends with each request. */
 static struct h2_connection *find_ends(struct origin *g, uint64_t hash)
 {
     for (size_t i = 0; i < g->shared_count; i++) {
@@ -106,7 +106,7 @@ void h2_note_leave(struct exchange *x)
 
 void h2_note_goaway(struct exchange *x, uint32_t last_stream)
 {
-    /* Before it uses a connection that was idle, the library reads what has come on it, on behalf
+    /* Before it uses a connection that was idle, libcurl reads what has come on it, on behalf
      * of an exchange that is on none. It closes one that was told to go by itself. */
     struct h2_connection *c = find(x);
     if (!c)

@@ -1,4 +1,4 @@
-/* Our own pass that decodes gzip and deflate bodies. Unlike the transfer library's it takes a
+/* Our own pass that decodes gzip and deflate bodies. Unlike libcurl's it takes a
  * stream for whole only when it ended with a good checksum, has a cap on what comes out, and hands
  * over each flushed piece at once. Memory comes from mem.h; about 40 KiB while a stream is open. */
 #pragma once

@@ -50,7 +50,7 @@ static void target_fini(struct target *t)
         curl_url_cleanup(t->handle);
 }
 
-/* The library (7.88) loses the last segment and the query where only a fragment, or nothing, is
+/* libcurl (7.88) loses the last segment and the query where only a fragment, or nothing, is
  * given, and empty segments; so it gets the absolute form. */
 static CURLUcode set_url(CURLU *handle, CURLU *base, const char *location, struct mem *mem)
 {

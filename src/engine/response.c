@@ -47,7 +47,7 @@ static bool good_connection(struct exchange *x, const struct h2_ends *ends)
     return !x->relaunch;
 }
 
-/* The number behind `label` in one of the library's messages. */
+/* The number behind `label` in one of libcurl's messages. */
 static bool number_in(const char *text, size_t size, const char *label, uint32_t *out)
 {
     const char *p = memmem(text, size, label, strlen(label));
@@ -135,7 +135,7 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
 {
     const struct h2_ends ends = {local ? local : "", remote ? remote : "", local_port, remote_port};
     struct exchange *x = arg;
-    /* A second call means that the library lost a kept connection and would send again what the
+    /* A second call means that libcurl lost a kept connection and would send again what the
      * server may have acted on; or that the server has not taken it. */
     bool again = x->hop_attempts > 0;
     bool untouched = x->refused;
@@ -156,7 +156,7 @@ int response_on_prereq(void *arg, char *remote, char *local, int remote_port, in
     }
     if (x->multiplexes && !good_connection(x, &ends))
         return CURL_PREREQFUNC_ABORT;
-    /* The library counts re-sends over the life of the handle and gives up at five. */
+    /* libcurl counts re-sends over the life of the handle and gives up at five. */
     if (x->hop_attempts > 0)
         x->easy_dirty = true;
     if (x->multiplexes && x->transfer->spec.body_len > 0)
@@ -470,7 +470,7 @@ size_t response_on_upload(char *out, size_t size, size_t count, void *arg)
         t->upload_sent = 0;
     }
     if (left <= TRANSFER_WINDOW / 2)
-        exchange_tell(x, TRANSFER_DRAINED);
+        exchange_tell(x, TRANSFER_ROOM);
     return len;
 }
 

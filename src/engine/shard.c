@@ -33,7 +33,7 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
     return 0;
 }
 
-static void drain(struct shard *s)
+static void read_messages(struct shard *s)
 {
     CURLMsg *msg;
     int left;
@@ -53,10 +53,10 @@ static void drain(struct shard *s)
 static void fail_all(struct shard *s, CURLMcode code)
 {
     struct engine *e = s->engine;
-    log_write(e->log, LOG_ERROR, "the transfer library failed: %s", curl_multi_strerror(code));
+    log_write(e->log, LOG_ERROR, "libcurl failed: %s", curl_multi_strerror(code));
     struct err err;
-    err_set(&err, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL,
-            "the transfer library failed: %s", curl_multi_strerror(code));
+    err_set(&err, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL, "libcurl failed: %s",
+            curl_multi_strerror(code));
     err.code = (int)code;
     LIST_FOR(node, &e->live)
     {
@@ -70,7 +70,7 @@ static void act(struct shard *s, curl_socket_t fd, int bits)
 {
     int running;
     CURLMcode code = curl_multi_socket_action(s->multi, fd, bits, &running);
-    drain(s);
+    read_messages(s);
     if (code != CURLM_OK)
         fail_all(s, code);
     engine_pump(s->engine);
@@ -182,7 +182,7 @@ enum err_kind shard_add(struct shard *s, struct exchange *x, struct err *err)
     CURLMcode code = curl_multi_add_handle(s->multi, x->easy);
     if (code != CURLM_OK) {
         err_set(err, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL,
-                "the transfer library refused a request: %s", curl_multi_strerror(code));
+                "libcurl refused a request: %s", curl_multi_strerror(code));
         err->code = (int)code;
         return err->kind;
     }

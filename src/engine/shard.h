@@ -1,4 +1,4 @@
-/* Multi handles. The library's cost per request grows with the connections in one, so there are as
+/* Multi handles. libcurl's cost per request grows with the connections in one, so there are as
  * many as needed for each to hold a bounded number. */
 #pragma once
 
@@ -14,7 +14,7 @@ struct exchange;
 struct shard {
     struct engine *engine;
     CURLM *multi;
-    struct timer timer; /* the library's own */
+    struct timer timer; /* libcurl's own */
     unsigned index;
     size_t active; /* easy handles in it */
     bool alone;    /* no two requests share a connection, whatever the protocol */

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* As much as the library hands over at once. */
+/* As much as libcurl hands over at once. */
 enum { PIECE = 16 * 1024 };
 
 struct simulation {
@@ -194,7 +194,7 @@ static enum err_kind add(struct headers *h, const char *name, const char *value)
     return headers_add(h, name, strlen(name), value, strlen(value));
 }
 
-/* A line in the library's spelling: "Name: value", "Name;" for an empty one, "Name:" for none. */
+/* A line in libcurl's spelling: "Name: value", "Name;" for an empty one, "Name:" for none. */
 static enum err_kind add_line(struct headers *h, const char *line)
 {
     size_t name_len = strcspn(line, ":;");

@@ -82,10 +82,10 @@ struct transfer_result {
 
 /* What is new about a transfer. */
 enum transfer_event {
-    TRANSFER_HEAD = 1,    /* stream: status and headers are there, and stay */
-    TRANSFER_DATA = 2,    /* stream: there are unread bytes */
-    TRANSFER_DRAINED = 4, /* upload: there is room again */
-    TRANSFER_DONE = 8,    /* the engine has let go of it: the last event */
+    TRANSFER_HEAD = 1, /* stream: status and headers are there, and stay */
+    TRANSFER_DATA = 2, /* stream: there are unread bytes */
+    TRANSFER_ROOM = 4, /* upload: there is room again */
+    TRANSFER_DONE = 8, /* the engine has let go of it: the last event */
 };
 
 /* What one thread leaves for the other; under the lock of its queues (netthread.c). */

@@ -27,7 +27,7 @@
 /* Of leat_free: from then on no shield and no clean-up holds it up, whatever grace it asked for. */
 #define CLOSE_GRACE_S 5
 
-/* Of an HTTP/2 connection under leat_step: an event of one with 100 takes the library longer than a
+/* Of an HTTP/2 connection under leat_step: an event of one with 100 takes libcurl longer than a
  * usual budget. */
 #define STEP_STREAMS 20
 
@@ -270,7 +270,7 @@ static void handle_interrupts(struct leat_runtime *r)
     while (r->interrupts_handled < r->interrupts) {
         if (r->interrupts_handled++ == 0) {
             runtime_protected(r, set_stopping, NULL);
-            if (r->rt.drains > 0) {
+            if (r->rt.graceful_runs > 0) {
                 log_write(&r->rt.log, LOG_INFO,
                           "stopping: what is under way has %d s to end; a second interrupt "
                           "cancels it",
@@ -334,12 +334,12 @@ static void give_up_stuck(struct leat_runtime *r)
         task_cancel(r->main, "nothing could ever wake it");
 }
 
-static void drain(struct rt *rt)
+static void take_events(struct rt *rt)
 {
 #ifdef LEAT_SERVE
     lua_serve_simulate_take_calls(rt);
 #endif
-    lua_request_drain(rt);
+    lua_request_take_events(rt);
 }
 
 static int run_deferred(lua_State *L)
@@ -356,9 +356,9 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     handle_interrupts(r);
     if (r->waits_due)
         runtime_tell_waits(r);
-    drain(rt);
+    take_events(rt);
     sched_run_ready(&rt->sched, until_ns);
-    drain(rt);
+    take_events(rt);
     host_call_deliver(rt->host);
     if (rt->sched.live == 0)
         return false;
@@ -419,7 +419,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
     if (!rt->virtual_time)
         loop_until(&rt->loop, until);
     do {
-        /* Half of the time that one event leaves: what Lua starts is the library's to send. */
+        /* Half of the time that one event leaves: what Lua starts is libcurl's to send. */
         uint64_t left = until - now, event = MIN(rt->loop.event_ns, left);
         uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (left - event) / 2;
         time_limit_step(&r->limit, lua_until);
@@ -427,7 +427,7 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
             next = LEAT_DONE;
             break;
         }
-        drain(rt);
+        take_events(rt);
         if (rt->loop.cut)
             break;
         if (list_empty(&rt->sched.ready) && list_empty(&rt->sched.late)) {

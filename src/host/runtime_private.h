@@ -68,7 +68,7 @@ struct leat_runtime {
     struct timer waits;   /* set where long waits are to be told */
     uint64_t waits_every_ns;
     bool waits_due;
-    struct timer grace; /* runs while those that drain may still finish what they began */
+    struct timer grace; /* runs while graceful runs may finish what they began */
     bool grace_over;
     int main_ref; /* the last script's task */
     struct task *main;

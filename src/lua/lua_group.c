@@ -57,7 +57,7 @@ static bool cancel_group_next(struct task *t)
 {
     struct group *g = t->wait.obj;
     bool woken = t->wait.woken;
-    if (g->head.owner != t || g->running_count == 0 || g->adopted) { /* these the drain cancels */
+    if (g->head.owner != t || g->running_count == 0 || g->adopted) { /* await_all cancels these */
         list_unlink(&t->wait.node);
         if (woken && !list_empty(&g->finished))
             group_pass_on(g);
@@ -141,22 +141,22 @@ static bool cancel_never(struct task *t)
     return false;
 }
 
-static int take_drain(lua_State *L, struct task *t);
+static int take_await_all(lua_State *L, struct task *t);
 
-static const struct wait_ops drain_ops = {.name = "gather",
-                                          .cancel = cancel_never,
-                                          .take = take_drain,
-                                          .describe = describe_group,
-                                          .joins = true,
-                                          .survives_cancel = true};
+static const struct wait_ops await_all_ops = {.name = "gather",
+                                              .cancel = cancel_never,
+                                              .take = take_await_all,
+                                              .describe = describe_group,
+                                              .joins = true,
+                                              .survives_cancel = true};
 
-static void begin_drain(struct task *t, void *arg)
+static void begin_await_all(struct task *t, void *arg)
 {
     struct group *g = arg;
     LIST_FOR(node, &g->waiters)
     {
         struct task *w = CONTAINER_OF(node, struct task, wait.node);
-        if (w->wait.ops == &group_ops) /* it gets what is there, or nothing: the drain takes over */
+        if (w->wait.ops == &group_ops) /* it gets what is there, or nothing: await_all takes over */
             task_wake(w);
     }
     begin_group_next(t, g);
@@ -164,7 +164,7 @@ static void begin_drain(struct task *t, void *arg)
 
 /* The next that has ended, without a wait where there is one: a cancelled task may wait only so
  * often. */
-static int drain(lua_State *L, struct task *t, struct group *g)
+static int await_all(lua_State *L, struct task *t, struct group *g)
 {
     struct task *done = group_take(g);
     if (done)
@@ -175,19 +175,19 @@ static int drain(lua_State *L, struct task *t, struct group *g)
         if (up->group == &g->head)
             aux_raise(L, "close: called by a task that it would wait for");
     }
-    return task_park(L, t->sched, &drain_ops, g, begin_drain, g);
+    return task_park(L, t->sched, &await_all_ops, g, begin_await_all, g);
 }
 
-static int take_drain(lua_State *L, struct task *t)
+static int take_await_all(lua_State *L, struct task *t)
 {
-    return drain(L, t, t->wait.obj);
+    return await_all(L, t, t->wait.obj);
 }
 
-/* drain(g): like next, but not even a cancel ends it before the group is empty. */
-static int l_group_drain(lua_State *L)
+/* await_all(g): like next, but not even a cancel ends it before the group is empty. */
+static int l_group_await_all(lua_State *L)
 {
     struct group *g = check_group(L);
-    return drain(L, task_current(L, &rt_of(L)->sched, "gather"), g);
+    return await_all(L, task_current(L, &rt_of(L)->sched, "gather"), g);
 }
 
 static int l_group_cancel(lua_State *L)
@@ -217,11 +217,14 @@ static int l_group_wakes(lua_State *L)
     return 0;
 }
 
-static const luaL_Reg group_methods[] = {
-    {"spawn", l_group_spawn},       {"next_start", l_group_next},
-    {"drain_start", l_group_drain}, {"cancel", l_group_cancel},
-    {"count", l_group_count},       {"adopt", l_group_adopt},
-    {"wakes", l_group_wakes},       {NULL, NULL}};
+static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},
+                                         {"next_start", l_group_next},
+                                         {"await_all_start", l_group_await_all},
+                                         {"cancel", l_group_cancel},
+                                         {"count", l_group_count},
+                                         {"adopt", l_group_adopt},
+                                         {"wakes", l_group_wakes},
+                                         {NULL, NULL}};
 
 void lua_group_register(lua_State *L, struct rt *rt)
 {

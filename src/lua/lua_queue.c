@@ -112,7 +112,7 @@ static int pop_item(lua_State *L, int q_index, struct queue *q)
     return 1;
 }
 
-/* What get returns when the queue is closed and drained: nil, or nil and the error given to close.
+/* What get returns when the queue is closed and empty: nil, or nil and the error given to close.
  */
 static int push_end(lua_State *L, int q_index)
 {

@@ -30,7 +30,7 @@ void lua_request_close(struct rt *rt)
 {
     while (!list_empty(&rt->streams))
         stream_close(CONTAINER_OF(rt->streams.next, struct stream, node));
-    lua_request_drain(rt);
+    lua_request_take_events(rt);
     drop_draft(rt);
     struct list *node;
     while ((node = list_pop_front(&rt->spare)))
@@ -241,7 +241,7 @@ static int l_prepare(lua_State *L)
 
 /* ---- the way up */
 
-void lua_request_drain(struct rt *rt)
+void lua_request_take_events(struct rt *rt)
 {
     struct transfer *t;
     unsigned events;

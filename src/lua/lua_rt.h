@@ -27,17 +27,17 @@ struct rt {
     struct transfer *draft; /* being filled by a binding; freed by the next one if that raised */
     struct list spare;      /* transfers kept for the next requests, by event_node */
     unsigned spare_count;
-    struct list streams;     /* lua_stream.c: those that have a transfer */
-    struct list servers;     /* lua_serve.c: open servers, closed with the runtime */
-    unsigned virtual_ports;  /* lua_serve_simulate.c: given out under virtual time */
-    size_t file_calls;       /* lua_file.c: under way on libuv's threads */
-    struct lua_lines *lines; /* lua_lines.c: the writers; NULL: none was ever wanted */
-    size_t lost;             /* writers that could not write what they had taken */
-    _Atomic size_t drains; /* runs that end in good order by themselves once leat.stopping is set */
-    struct host *host;     /* the hosts' floor's: what it calls and is called by */
-    struct record *record; /* NULL: nothing is recorded */
-    size_t missed;         /* thresholds that a script has stated */
-    bool concluded;        /* it was said what became of the items: see runtime_conclude */
+    struct list streams;          /* lua_stream.c: those that have a transfer */
+    struct list servers;          /* lua_serve.c: open servers, closed with the runtime */
+    unsigned virtual_ports;       /* lua_serve_simulate.c: given out under virtual time */
+    size_t file_calls;            /* lua_file.c: under way on libuv's threads */
+    struct lua_lines *lines;      /* lua_lines.c: the writers; NULL: none was ever wanted */
+    size_t lost;                  /* writers that could not write what they had taken */
+    _Atomic size_t graceful_runs; /* they end by themselves once leat.stopping is set */
+    struct host *host;            /* the hosts' floor's: what it calls and is called by */
+    struct record *record;        /* NULL: nothing is recorded */
+    size_t missed;                /* thresholds that a script has stated */
+    bool concluded;               /* it was said what became of the items: see runtime_conclude */
     bool virtual_time;
     bool restricted;   /* scripts are in the sandbox */
     uint64_t rng[4];   /* the runtime's random numbers, repeatable by seed */

@@ -261,7 +261,7 @@ void stream_event(struct rt *rt, struct transfer *t, unsigned events)
         task_wake(s->opener);
     if (s->reader && (s->done || t->unread.len - t->taken >= MAX(s->asked, (size_t)1)))
         task_wake(s->reader);
-    if (s->feeder && (events & (TRANSFER_DRAINED | TRANSFER_DONE)))
+    if (s->feeder && (events & (TRANSFER_ROOM | TRANSFER_DONE)))
         task_wake(s->feeder);
 }
 

@@ -479,14 +479,14 @@ static int l_set_cleanup_runner(lua_State *L)
     return 0;
 }
 
-/* drain(change): 1 before, -1 behind what ends by itself once leat.stopping is set. */
-static int l_drain(lua_State *L)
+/* graceful(change): 1 before, -1 behind what ends by itself once leat.stopping is set. */
+static int l_graceful(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     if (luaL_checkinteger(L, 1) > 0)
-        rt->drains++;
-    else if (rt->drains > 0)
-        rt->drains--;
+        rt->graceful_runs++;
+    else if (rt->graceful_runs > 0)
+        rt->graceful_runs--;
     return 0;
 }
 
@@ -610,7 +610,7 @@ static const luaL_Reg functions[] = {{"sleep", l_sleep},
                                      {"cleanups", l_cleanups},
                                      {"set_cleanup_runner", l_set_cleanup_runner},
                                      {"now", l_now},
-                                     {"drain", l_drain},
+                                     {"graceful", l_graceful},
                                      {"time", l_time},
                                      {"deadline", l_deadline},
                                      {"inherited", l_inherited},

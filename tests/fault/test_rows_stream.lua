@@ -170,7 +170,7 @@ t.test("no silence is counted while the reader pauses; the server's own is", fun
     t.eq({ err.kind, err.phase, err.retryable }, { "timeout", "idle", true })
 end)
 
-t.test("a stream that the reader drains in bursts loses no byte", function()
+t.test("a stream that the reader reads in bursts loses no byte", function()
     local res = stream "/pattern?bytes=2000000&seed=5"
     local parts, n = {}, 0
     for bytes in res:chunks() do

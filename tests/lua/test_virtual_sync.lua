@@ -275,7 +275,7 @@ t.test("a putter that is cancelled puts nothing, and its place goes to the next"
     t.eq(q.size, 0)
 end)
 
-t.test("close lets getters drain, then they get nil, or the error it was closed with", function()
+t.test("close lets getters empty it, then they get nil, or the error it was closed with", function()
     local q = leat.queue()
     q:put(1)
     q:close()

@@ -13,14 +13,14 @@ function M.new()
     return setmetatable({ per_minute = huge, rate = huge, burst = huge, level = 0, at = now() }, Meter)
 end
 
-local function drain(m)
+local function leak(m)
     local t = now()
     m.level = m.rate < huge and max(0, m.level - m.rate * (t - m.at)) or 0
     m.at = t
 end
 
 local function apply(m)
-    drain(m) -- at the old rate, until now
+    leak(m) -- at the old rate, until now
     -- What the user has set is lowered only by refusals: a server may count by other units than it says.
     m.per_minute = m.asked and not m.yields and m.asked or min(m.asked or huge, m.said or huge)
     m.rate = m.per_minute / 60
@@ -42,14 +42,14 @@ function Meter:delay(n, ahead)
     if self.rate == huge then
         return 0
     end
-    drain(self)
+    leak(self)
     local s = (self.level + ahead - max(0, self.burst - n)) / self.rate
     return s > 1e-9 and s or 0 -- timers count nanoseconds
 end
 
 -- Internal: `n` units pass; fewer than none give back.
 function Meter:charge(n)
-    drain(self)
+    leak(self)
     if self.rate < huge then
         self.level = max(0, self.level + n)
     end
@@ -57,7 +57,7 @@ end
 
 -- Internal: units that may pass at once.
 function Meter:free()
-    drain(self)
+    leak(self)
     return self.rate == huge and huge or max(0, self.burst - self.level)
 end
 
@@ -99,7 +99,7 @@ function Meter:learn(limit, remaining, reset)
         apply(self)
     end
     if remaining then
-        drain(self)
+        leak(self)
         if self.rate < huge then
             self.level = max(self.level, self.burst - remaining)
         end
