@@ -447,7 +447,7 @@ bool exchange_unpause(struct exchange *x)
 void exchange_go_on(struct exchange *x)
 {
     x->activity_ns = loop_now_ns(x->engine->loop);
-    if (stream_decode_held(x) != ERR_NONE) {
+    if (response_stream_decode_held(x) != ERR_NONE) {
         struct err err = x->stop;
         exchange_finish(x, &err);
     } else if (x->held.len > 0) {

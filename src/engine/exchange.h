@@ -197,9 +197,9 @@ size_t response_stop_large(struct exchange *x, const char *what, size_t limit);
 /* response_stream.c: a body that is handed over as it comes. */
 
 /* What the body callback does for a stream. */
-size_t stream_on_body(struct exchange *x, const char *data, size_t len);
+size_t response_stream_on_body(struct exchange *x, const char *data, size_t len);
 /* Decodes what had to wait, as far as there is room. A failure is in x->stop. */
-enum err_kind stream_decode_held(struct exchange *x);
+enum err_kind response_stream_decode_held(struct exchange *x);
 
 /* exchange_failure.c: what went wrong, in our words. */
 

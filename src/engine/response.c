@@ -422,7 +422,7 @@ size_t response_on_body(char *data, size_t size, size_t count, void *arg)
     x->activity_ns = loop_now_ns(x->engine->loop);
     exchange_expect_end(x);
     if (x->transfer->spec.stream && !x->discards)
-        return stream_on_body(x, data, len);
+        return response_stream_on_body(x, data, len);
     x->bytes_in += len;
     r->got_bytes += (int64_t)len;
     if (x->discards) {

@@ -46,7 +46,7 @@ static enum err_kind decode(struct exchange *x, const char *data, size_t len)
     return kind;
 }
 
-enum err_kind stream_decode_held(struct exchange *x)
+enum err_kind response_stream_decode_held(struct exchange *x)
 {
     size_t done = 0;
     enum err_kind kind = ERR_NONE;
@@ -72,7 +72,7 @@ static enum err_kind keep(struct exchange *x, const char *data, size_t len)
         enum err_kind kind = buf_append(&x->held, data, len);
         if (kind != ERR_NONE)
             return err_set(&x->stop, kind, "no memory for the response body");
-        return stream_decode_held(x);
+        return response_stream_decode_held(x);
     }
     make_room(x, len);
     enum err_kind kind = buf_append(&x->transfer->result.body, data, len);
@@ -86,7 +86,7 @@ static enum err_kind keep(struct exchange *x, const char *data, size_t len)
     return ERR_NONE;
 }
 
-size_t stream_on_body(struct exchange *x, const char *data, size_t len)
+size_t response_stream_on_body(struct exchange *x, const char *data, size_t len)
 {
     if (full(x) || x->held.len > 0) {
         x->paused = true;

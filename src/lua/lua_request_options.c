@@ -189,7 +189,7 @@ static enum err_kind set_max_per_host(struct request_reader *r, int index, struc
 
 /* ---- limits */
 
-static const struct time_limit {
+static const struct limit_option {
     const char *name;
     size_t offset; /* of an uint64_t in struct transfer_limits */
 } limits[] = {

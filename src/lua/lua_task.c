@@ -179,7 +179,7 @@ static const struct wait_ops shield_ops = {.name = "shield",
                                            .joins = true,
                                            .survives_cancel = true};
 
-struct time_limit {
+struct join {
     struct task *target;
     double seconds; /* infinity: none */
     bool spawned;   /* the target was made for this wait */
@@ -187,7 +187,7 @@ struct time_limit {
 
 static void begin_join(struct task *t, void *arg)
 {
-    struct time_limit *limit = arg;
+    struct join *limit = arg;
     if (limit->target->state == TASK_ENDED) {
         task_wake(t);
         return;
@@ -228,7 +228,7 @@ static int wait_for_end(lua_State *L, const char *who, const struct wait_ops *op
     refuse_ancestor(L, t, target, who);
     task_check_can_wait(L, t->sched, who);
     keep(L, t, 1);
-    struct time_limit limit = {target, (double)INFINITY, false};
+    struct join limit = {target, (double)INFINITY, false};
     return task_park(L, t->sched, ops, target, begin_join, &limit);
 }
 
@@ -259,7 +259,7 @@ static int l_wait_for(lua_State *L)
     double seconds = check_limit(L, "wait_for", "wait_for: seconds");
     struct task *t = running(L, "wait_for");
     task_check_can_wait(L, t->sched, "wait_for");
-    struct time_limit limit = {.seconds = seconds};
+    struct join limit = {.seconds = seconds};
     if (lua_isuserdata(L, 2)) {
         limit.target = check_task(L, 2, "wait_for");
         refuse_ancestor(L, t, limit.target, "wait_for");
@@ -284,7 +284,7 @@ static int l_shield(lua_State *L)
     child->cancel_requested = false;
     child->deadline_ns = child->shield_ns = due;
     keep(L, t, -1);
-    struct time_limit limit = {child, seconds, true};
+    struct join limit = {child, seconds, true};
     return task_park(L, t->sched, &shield_ops, child, begin_join, &limit);
 }
 

@@ -59,7 +59,7 @@ local path = os.tmpname()
 -- Names of what it stands for, then what is done with n elements.
 local rows = {
     { "sleep", function(n) at_once(n, waits) end },
-    { "spawn", function(n)
+    { "spawn Task:await", function(n)
         local tasks = {}
         for i = 1, n do tasks[i] = spawn(waits, i) end
         for i = n, 1, -1 do tasks[i]:await() end
