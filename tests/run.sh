@@ -114,7 +114,7 @@ clang_format() {
     check house/clang-format bash -c 'code=0
         for file in $(find src tests -name "*.[ch]" | sort); do
             clang-format --dry-run --Werror "$file" 2>/dev/null ||
-                { echo "  $file: run clang-format -i on it"; code=1; }
+                { echo "  $file: run scripts/format.sh on it"; code=1; }
         done
         exit $code'
 }
