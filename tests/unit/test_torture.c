@@ -81,6 +81,7 @@ static const char after[] =
 
 static char port_text[16];
 
+/* It stays bound, so that nobody else gets it, and nobody listens there. */
 static void find_closed_port(void)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -89,7 +90,6 @@ static void find_closed_port(void)
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) < 0 ||
         getsockname(fd, (struct sockaddr *)&a, &len) < 0)
         abort();
-    close(fd);
     snprintf(port_text, sizeof port_text, "%d", ntohs(a.sin_port));
 }
 
