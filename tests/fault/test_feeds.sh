@@ -26,15 +26,16 @@ expect_status 0
 expect_equal "$(cat out)" ""
 
 for how in loop bomb bug; do
+    time_limit=20
     case $how in
-    loop) kind=budget ;;
+    loop) kind=budget time_limit=0.2 ;;
     bomb) kind=memory ;;
     bug) kind=raised ;;
     esac
     begin "a function that ends by a $how: whoever waits for it gets that at once, wherever it stands"
     [ "$(echo "$places" | wc -l)" -ge 50 ] || fail "only these places: $places"
     for place in $places; do
-        try "$LEAT" --time-limit 0.2 --memory-limit 40M "$feeds" $how "$place" "$scratch/journal.$how"
+        try "$LEAT" --time-limit $time_limit --memory-limit 40M "$feeds" $how "$place" "$scratch/journal.$how"
         got=$(cut -c 1-40 out)
         wanted=$(expected $how "$place" $kind)
         case $got in
