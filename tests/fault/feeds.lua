@@ -149,6 +149,13 @@ local places = {
     pipeline_progress_others = function()
         return leat.pipeline { progress = { sink = same, others = bad } }:run({ 1, 2 }, same)
     end,
+    pipeline_progress_waiting = function()
+        local progress = { sink = same, interval = 0.001, waiting = bad }
+        return leat.pipeline { progress = progress }:run({ 1 }, function() return sleep(1) end)
+    end,
+    pipeline_progress_attach = function()
+        return leat.pipeline { progress = { sink = same, attach = bad } }:run({ 1, 2 }, same)
+    end,
     as_completed_items = function()
         local _, _, err = leat.as_completed(bad, same)()
         return nil, err
@@ -206,7 +213,9 @@ local options = {
     ["adaptive_options.classify"] = "adaptive_classify", ["pipeline_options.progress"] = "pipeline_progress",
     ["pipeline_options.on_result"] = "pipeline_on_result",
     ["progress_options.sink"] = "pipeline_progress_sink",
-    ["progress_options.others"] = "pipeline_progress_others", ["serve_options.handler"] = "handler",
+    ["progress_options.others"] = "pipeline_progress_others",
+    ["progress_options.waiting"] = "pipeline_progress_waiting",
+    ["progress_options.attach"] = "pipeline_progress_attach", ["serve_options.handler"] = "handler",
     ["simulate_options.handler"] = "simulate_handler", ["jsonl_read_options.on_error"] = "jsonl_on_error",
 }
 
