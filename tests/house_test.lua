@@ -122,7 +122,7 @@ local allowed_globals = {
     ["engine/engine.c"] = true,
     -- A signal handler has nothing but globals to speak to.
     ["cli/cli_signal.c"] = true,
-    ["cli/cli_profile.c"] = true,
+    ["host/profiler.c"] = true,
     -- As in cli_signal.c; and LuaJIT's profiler serves one state of a process.
     ["host/time_limit.c"] = true,
     -- A freed runtime has no place of its own to remember that in; debug builds only.

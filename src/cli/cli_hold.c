@@ -1,6 +1,6 @@
 #include "cli/cli_hold.h"
 
-#include "cli/cli_profile.h"
+#include "host/profiler.h"
 #include "lua/lua_aux.h"
 #include <string.h>
 #include <time.h>
@@ -28,7 +28,7 @@ static uint64_t thread_time_ns(void)
 
 static void stand_aside(struct hold *h, lua_State *L)
 {
-    lua_sethook(L, NULL, 0, 0);
+    profiler_set_hook(L, NULL, 0, 0);
     time_limit_look_again(h->limit);
 }
 
@@ -123,7 +123,7 @@ static int start(lua_State *L)
     lua_pushlightuserdata(L, (void *)(uintptr_t)&hold_key);
     lua_pushlightuserdata(L, h);
     lua_rawset(L, LUA_REGISTRYINDEX);
-    cli_profile_begin(L, on_sample, h);
+    profiler_begin(L, on_sample, NULL, h);
     return 0;
 }
 
@@ -139,8 +139,8 @@ bool cli_hold_start(struct hold *h, struct rt *rt, struct time_limit *limit)
 
 void cli_hold_stop(struct hold *h)
 {
-    lua_sethook(h->rt->L, NULL, 0, 0);
-    cli_profile_end(h->rt->L);
+    profiler_set_hook(h->rt->L, NULL, 0, 0);
+    profiler_end(h->rt->L);
 }
 
 void cli_hold_give(struct hold *h, enum hold_order order, uint64_t turn)
@@ -152,5 +152,5 @@ void cli_hold_give(struct hold *h, enum hold_order order, uint64_t turn)
 /* The profiler's next sample makes compiled code come to it. */
 void cli_hold_obey(struct hold *h)
 {
-    lua_sethook(h->rt->L, on_instructions, LUA_MASKCOUNT, 1);
+    profiler_set_hook(h->rt->L, on_instructions, LUA_MASKCOUNT, 1);
 }

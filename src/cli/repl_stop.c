@@ -1,6 +1,6 @@
 #include "cli/repl_stop.h"
 
-#include "cli/cli_profile.h"
+#include "host/profiler.h"
 #include "lua/lua_aux.h"
 #include <time.h>
 
@@ -71,24 +71,16 @@ void repl_stop_init(struct stopper *s, struct rt *rt)
     lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
-static void on_sample(void *data, lua_State *L, int samples, int vmstate)
-{
-    UNUSED(data);
-    UNUSED(L);
-    UNUSED(samples);
-    UNUSED(vmstate);
-}
-
 void repl_stop_prepare(struct stopper *s, lua_State *L)
 {
     s->profiling = true;
-    cli_profile_begin(L, on_sample, NULL);
+    profiler_begin(L, NULL, NULL, NULL);
 }
 
 void repl_stop_interrupt(struct stopper *s)
 {
     atomic_fetch_add(&s->count, 1);
-    lua_sethook(s->rt->L, on_instructions, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    profiler_set_hook(s->rt->L, on_instructions, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
 }
 
 unsigned repl_stop_count(struct stopper *s)
@@ -98,7 +90,7 @@ unsigned repl_stop_count(struct stopper *s)
 
 void repl_stop_disarm(struct stopper *s, lua_State *L)
 {
-    lua_sethook(L, NULL, 0, 0);
+    profiler_set_hook(L, NULL, 0, 0);
     s->since_ns = 0;
 }
 
@@ -106,5 +98,5 @@ void repl_stop_fini(struct stopper *s, lua_State *L)
 {
     repl_stop_disarm(s, L);
     if (s->profiling)
-        cli_profile_end(L);
+        profiler_end(L);
 }

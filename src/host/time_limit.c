@@ -1,9 +1,9 @@
 #include "host/time_limit.h"
 
+#include "host/profiler.h"
 #include "lua/lua_aux.h"
 #include <luajit.h>
 #include <signal.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #ifndef sigev_notify_thread_id
@@ -21,7 +21,6 @@ static const char limit_key;
 /* The one limit whose compiled code a signal looks after: LuaJIT's profiler serves one state only.
  */
 static _Atomic(struct time_limit *) watched;
-static struct sigaction profiler_action;
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -42,16 +41,16 @@ static void on_count(lua_State *L, lua_Debug *ar);
 static void look_at_each(struct time_limit *l, lua_State *L)
 {
     l->hooked = true;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    profiler_set_hook(L, on_count, LUA_MASKCOUNT, 1);
 }
 
 static void look_seldom(struct time_limit *l, lua_State *L)
 {
     l->hooked = false;
     if (l->watchdog)
-        lua_sethook(L, NULL, 0, 0);
+        profiler_set_hook(L, NULL, 0, 0);
     else
-        lua_sethook(L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
+        profiler_set_hook(L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
 }
 
 static void note_stop(lua_State *L, struct time_limit *l)
@@ -155,28 +154,13 @@ static void after_resume(struct sched *s, struct task *t)
         look_seldom(l, s->L);
 }
 
-static void on_sample(void *data, lua_State *L, int samples, int vmstate)
+/* In the signal handler: LuaJIT makes compiled code come to the interpreter, which finds this hook.
+ */
+static void on_tick(void *arg)
 {
-    UNUSED(data);
-    UNUSED(L);
-    UNUSED(samples);
-    UNUSED(vmstate);
-}
-
-/* LuaJIT's own handler makes compiled code look up; the hook that it then finds is set here. */
-static void on_signal(int sig, siginfo_t *info, void *context)
-{
-    struct time_limit *l = atomic_load(&watched);
-    if (l && !pthread_equal(pthread_self(), l->thread)) {
-        pthread_kill(l->thread, sig); /* the state is that thread's alone */
-        return;
-    }
-    if (l && clock_ns(CLOCK_MONOTONIC) >= atomic_load(&l->due_ns))
-        lua_sethook(l->rt->L, on_count, LUA_MASKCOUNT, 1);
-    if (profiler_action.sa_flags & SA_SIGINFO)
-        profiler_action.sa_sigaction(sig, info, context);
-    else if (profiler_action.sa_handler != SIG_DFL && profiler_action.sa_handler != SIG_IGN)
-        profiler_action.sa_handler(sig);
+    struct time_limit *l = arg;
+    if (clock_ns(CLOCK_MONOTONIC) >= atomic_load(&l->due_ns))
+        profiler_set_hook(l->rt->L, on_count, LUA_MASKCOUNT, 1);
 }
 
 static void start_watchdog(lua_State *L, struct time_limit *l)
@@ -184,11 +168,7 @@ static void start_watchdog(lua_State *L, struct time_limit *l)
     struct time_limit *none = NULL;
     if (!atomic_compare_exchange_strong(&watched, &none, l))
         luaL_error(L, "jit_watchdog: another runtime of this process has it");
-    luaJIT_profile_start(L, "li10", on_sample, NULL);
-    sigaction(SIGPROF, NULL, &profiler_action);
-    struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
-    sigemptyset(&sa.sa_mask);
-    sigaction(SIGPROF, &sa, NULL);
+    profiler_begin(L, NULL, on_tick, l);
     /* The profiler's signal comes every 10 ms, which is many times the budget of a step. */
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
     event.sigev_notify_thread_id = gettid();
@@ -196,22 +176,11 @@ static void start_watchdog(lua_State *L, struct time_limit *l)
     l->has_timer = timer_create(CLOCK_MONOTONIC, &event, &l->timer) == 0;
 }
 
-/* A signal that is still on its way when LuaJIT puts the old action back would end the process. */
 static void stop_watchdog(lua_State *L, struct time_limit *l)
 {
-    struct itimerval never = {.it_value = {0}};
-    struct timespec now = {0};
-    sigset_t ours, before;
     if (l->has_timer)
         timer_delete(l->timer);
-    setitimer(ITIMER_PROF, &never, NULL);
-    sigemptyset(&ours);
-    sigaddset(&ours, SIGPROF);
-    pthread_sigmask(SIG_BLOCK, &ours, &before);
-    while (sigtimedwait(&ours, NULL, &now) > 0) {
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    luaJIT_profile_stop(L);
+    profiler_end(L);
     atomic_store(&watched, NULL);
 }
 
@@ -274,7 +243,7 @@ void time_limit_close(struct time_limit *l, lua_State *L)
     if (!l->rt)
         return;
     atomic_store(&l->due_ns, NEVER_NS);
-    lua_sethook(L, NULL, 0, 0);
+    profiler_set_hook(L, NULL, 0, 0);
     if (l->watchdog)
         stop_watchdog(L, l);
     l->rt = NULL;

@@ -1,0 +1,145 @@
+#include "host/profiler.h"
+
+#include <link.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <ucontext.h>
+
+/* A signal handler has nothing but globals to speak to. These are set before the signal can come.
+ */
+static pthread_t runtime_thread;
+static lua_State *profiled;
+static luaJIT_profile_callback sample_fn;
+static void (*tick_fn)(void *arg);
+static void *callback_arg;
+static struct sigaction luajit_action;
+static volatile sig_atomic_t is_setting_hook;
+/* What LuaJIT itself runs in, and memcpy, which it calls: all else that runs Lua is compiled code.
+ */
+enum { RANGES = 8 };
+static struct range {
+    uintptr_t from, to;
+} own_code[RANGES];
+static int range_count;
+
+void profiler_set_hook(lua_State *L, lua_Hook hook, int mask, int count)
+{
+    sig_atomic_t before = is_setting_hook;
+    is_setting_hook = 1;
+    /* First without one: LuaJIT then writes its table anew, whatever a signal has made of it. */
+    lua_sethook(L, NULL, 0, 0);
+    if (hook)
+        lua_sethook(L, hook, mask, count);
+    is_setting_hook = before;
+}
+
+static int note_code(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    uintptr_t code = *(const uintptr_t *)arg;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t from = info->dlpi_addr + p->p_vaddr;
+        if (p->p_type == PT_LOAD && code >= from && code - from < p->p_memsz &&
+            range_count < RANGES)
+            own_code[range_count++] = (struct range){from, from + p->p_memsz};
+    }
+    return 0;
+}
+
+static bool is_in_compiled_code(const void *context)
+{
+    const ucontext_t *at = context;
+#if defined(__x86_64__)
+    uintptr_t pc = (uintptr_t)at->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    uintptr_t pc = (uintptr_t)at->uc_mcontext.pc;
+#else
+#error "where does a signal's context have the program counter?"
+#endif
+    for (int i = 0; i < range_count; i++)
+        if (pc >= own_code[i].from && pc < own_code[i].to)
+            return false;
+    return true;
+}
+
+/* In the interpreter, in place of LuaJIT's own sample. */
+static void on_instruction(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    profiler_set_hook(L, NULL, 0, 0);
+    if (sample_fn)
+        sample_fn(callback_arg, L, 1, 'I');
+}
+
+static void on_signal(int sig, siginfo_t *info, void *context)
+{
+    /* It may come to any thread that does not block it, but the state is one thread's alone. */
+    if (!pthread_equal(pthread_self(), runtime_thread)) {
+        pthread_kill(runtime_thread, sig);
+        return;
+    }
+    if (tick_fn)
+        tick_fn(callback_arg);
+    if (is_in_compiled_code(context)) {
+        if (luajit_action.sa_flags & SA_SIGINFO)
+            luajit_action.sa_sigaction(sig, info, context);
+        else if (luajit_action.sa_handler != SIG_DFL && luajit_action.sa_handler != SIG_IGN)
+            luajit_action.sa_handler(sig);
+    } else if (sample_fn && !is_setting_hook) {
+        lua_Hook hook = lua_gethook(profiled);
+        if (!hook || hook == on_instruction)
+            profiler_set_hook(profiled, on_instruction, LUA_MASKCOUNT, 1);
+    }
+}
+
+static void no_sample(void *arg, lua_State *L, int samples, int vmstate)
+{
+    (void)arg;
+    (void)L;
+    (void)samples;
+    (void)vmstate;
+}
+
+void profiler_begin(lua_State *L, luaJIT_profile_callback sample, void (*tick)(void *arg),
+                    void *arg)
+{
+    /* What LuaJIT puts back at its end: a signal that is late must not end the process. */
+    signal(SIGPROF, SIG_IGN);
+    runtime_thread = pthread_self();
+    profiled = L;
+    sample_fn = sample;
+    tick_fn = tick;
+    callback_arg = arg;
+    range_count = 0;
+    uintptr_t code[] = {(uintptr_t)lua_sethook, (uintptr_t)memcpy};
+    for (size_t i = 0; i < sizeof code / sizeof code[0]; i++)
+        dl_iterate_phdr(note_code, &code[i]);
+    luaJIT_profile_start(L, "li10", sample ? sample : no_sample, arg);
+    sigaction(SIGPROF, NULL, &luajit_action);
+    if (luajit_action.sa_handler == SIG_IGN) /* the profiler has not begun */
+        return;
+    struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGPROF, &sa, NULL);
+}
+
+void profiler_end(lua_State *L)
+{
+    struct itimerval never = {.it_value = {0}};
+    struct timespec now = {0};
+    sigset_t ours, before;
+    setitimer(ITIMER_PROF, &never, NULL);
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGPROF);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    while (sigtimedwait(&ours, NULL, &now) > 0) {
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    luaJIT_profile_stop(L);
+}
