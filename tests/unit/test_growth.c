@@ -170,15 +170,23 @@ static void register_all(size_t n)
     leat_free(rt);
 }
 
+static double cpu_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Repeated until it is long beside the steps of the clock, which are 10 ms on some machines. */
 static double cost(void (*fn)(size_t n), size_t n, int times)
 {
-    struct timespec from, to;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
-    for (int i = 0; i < times; i++)
-        fn(n);
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
-    double s = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
-    return s / (double)n / times;
+    double from = cpu_now(), runs = 0;
+    do {
+        for (int i = 0; i < times; i++)
+            fn(n);
+        runs += times;
+    } while (cpu_now() - from < 0.1);
+    return (cpu_now() - from) / (double)n / runs;
 }
 
 static double ratio_of(void (*fn)(size_t n), size_t n)
