@@ -1,8 +1,9 @@
--- Adaptive concurrency: as many calls at once as the service takes. Doubling at first and then additive
--- increase, multiplicative decrease, as TCP finds the capacity of a path: V. Jacobson, "Congestion Avoidance
--- and Control", 1988. After a cut it comes back in steps of half the way to what was being served when it was
--- cut, as in L. Xu, K. Harfoush, I. Rhee, "Binary Increase Congestion Control", 2004. A service that limits
--- the rate, rather than how many there are at once, is met by a gate (leat.policy.gate).
+-- Adaptive concurrency: the limit follows how many calls at once the service can serve. First the limit
+-- doubles, then it grows additively; at each sign of congestion it is multiplied by a factor below 1. This
+-- is how TCP finds the capacity of a path: V. Jacobson, "Congestion Avoidance and Control", 1988. After a
+-- cut, each growth goes half the way back to the number of calls in flight when the limit was cut, as in L.
+-- Xu, K. Harfoush, I. Rhee, "Binary Increase Congestion Control", 2004. Some services limit the rate of
+-- calls, not the number of calls at once. For those there is a gate (leat.policy.gate).
 local check = require "leat.internal.check"
 local gates = require "leat.policy.gate"
 local policy = require "leat.policy.common"
@@ -15,19 +16,20 @@ local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local M = {}
 
 local HISTORY = 1000
--- While the limit is doubled, calls do not start in one blow: so a refusal comes back before many more have
--- been started. Their rate, in slots per time of a call; and the longest time between two, in seconds.
+-- While the limit doubles, calls do not all start at the same moment. So a refusal arrives before many more
+-- calls have started. RAMP: how many calls start in the time that one call takes, as a multiple of the
+-- limit. LONGEST_GAP: the longest time between two starts, in seconds.
 local RAMP, LONGEST_GAP = 1.5, 0.002
 
 local function status_of(value, err)
     return type(err) == "table" and err.status or policy.status(value)
 end
 
--- A reason to slow down, "success", or nil: counts as neither.
+-- Returns a reason to slow down, "success", or nil if the outcome counts as neither.
 local function classify(value, err)
     local status = status_of(value, err)
     if status == 429 and type(err) == "table" and err.retryable == false then
-        return nil -- a quota that is used up: it does not come back by calling less often
+        return nil -- the quota is used up: fewer calls at once do not bring it back
     elseif status == 429 or status == 503 then
         return tostring(status)
     elseif err == nil then
@@ -65,20 +67,21 @@ local function new_round(self)
     self.saturated = self.in_flight >= self.limit
 end
 
--- Those already under way when it was cut are signs of the same congestion: a cut begins an epoch, and only
--- calls of this epoch can cut again, or count towards a growth. `least`: what the rate takes at once.
+-- Calls that were running when the limit was cut show the same congestion again. So each cut begins a new
+-- epoch, and only calls that started in this epoch can cut the limit again or make it grow. `least`: how
+-- many calls at once the rate allows; the cut does not go below it.
 local function cut(self, reason, least)
     self.epoch = self.epoch + 1
     self.cut_at = task.now()
     self.slow_start = false
-    -- What goes on while one is refused is as much as the service takes.
+    -- One call was refused; the service can serve the calls that were in flight beside it.
     self.goal = min(self.limit - 1, self.in_flight)
     set(self, max(self.min, floor(self.limit * self.decrease), min(self.limit, least)), reason)
     new_round(self)
 end
 
--- A round is as many successes as calls fit in at once. What never reached the limit says nothing about
--- whether there is room above it.
+-- A round is `limit` successes. If the limit was never reached during a round, the round does not show
+-- whether a higher limit would work.
 local function succeeded(self)
     self.successes = self.successes + 1
     if self.slow_start then
@@ -103,9 +106,9 @@ local function succeeded(self)
     end
 end
 
--- The service limits the rate: then the pace was wrong. The limit is cut by the first refusal of such a kind,
--- and later once in the time of a call and only if it was reached; but not below what the rate takes, and
--- while the rate is a guess the limit goes on doubling.
+-- The service limits the rate, so the pace was too fast. The first such refusal cuts the limit. Later ones
+-- cut it at most once in the time of a call, and only if the limit was reached. The limit never goes below
+-- what the rate allows. While the rate is only a guess, the limit goes on doubling.
 local function over_rate(self, reason, call)
     local p, known = self.gate.pace, self.paced
     self.paced = true
@@ -117,12 +120,12 @@ local function over_rate(self, reason, call)
         cut(self, reason, p.guessed and 0 or ceil((p.aim or 0) * latency))
         self.slow_start = doubling
     end
-    if not p.guessed and p.aim then -- as many as the rate takes, and a few more
+    if not p.guessed and p.aim then -- as many calls as the rate allows, and a few more
         set(self, min(self.max, max(self.limit, ceil(1.25 * p.aim * latency) + 1)), reason)
     end
 end
 
--- What looked like a limit was noise.
+-- Takes the cut back: the refusals were random, not a limit.
 local function undo(self)
     self.paced = nil
     if self.before then
@@ -144,7 +147,7 @@ local function congested(self, reason, call, value, err)
         elseif verdict == "noise" then
             return undo(self)
         elseif verdict == nil and hint then
-            return -- one call was unlucky, and will come back
+            return -- only this call was refused; it will be tried again
         end
     end
     if call.epoch == self.epoch then
@@ -162,7 +165,7 @@ local function with_slot(self, fn, ...)
     local function finished(ended, value, err)
         self.in_flight = self.in_flight - 1
         if value ~= nil then
-            err = nil -- no failure: a second value, such as the reply that a text was taken from
+            err = nil -- success: a second value is not an error here, but for example the reply
         end
         local verdict = ended and self._classify(value, err)
         if verdict == "success" then
@@ -187,7 +190,7 @@ local function with_slot(self, fn, ...)
     return policy.run(finished, fn, ...)
 end
 
---- Calls `fn(...)` as soon as there is a slot; those who wait are served first come, first served.
+--- Calls `fn(...)` as soon as a slot is free. Waiting calls get slots first come, first served.
 ---@param fn function
 ---@param ... any its arguments
 ---@return any ... what fn returns
@@ -204,9 +207,11 @@ function Adaptive:call(fn, ...)
     return self.sem:with(with_slot, self, fn, ...)
 end
 
---- How the limit has changed; the first entry is its start, the last thousand are kept.
----@return leat.limit_change[] list of {at (leat.now), limit, reason}: "start", "slow start", "increase", or
----why it was cut: "429", "503", "timeout", or what `classify` said
+--- Returns how the limit has changed. The first entry is the start value; at most the last 1000 entries
+--- are kept.
+---@return leat.limit_change[] list of {at, limit, reason}. `at` is a time of leat.now. The reason is
+---"start", "slow start" or "increase"; for a cut it is "429", "503", "timeout", or what `classify`
+---returned
 --- ```lua
 --- local slots = leat.adaptive { start = 4 }
 --- slots:call(function() return nil, leat.error { kind = "timeout", message = "too slow" } end)
@@ -222,26 +227,31 @@ local ROWS = {
     min = "number", start = "number", max = "number", decrease = "number", classify = "function",
 }
 
---- A policy that lets as many calls run at once as the service takes. Works with any function.
+--- A policy that limits how many calls run at once, and finds the limit that the service can serve. It
+--- works with any function.
 ---@param opts? leat.adaptive_options
 ---
---- * `min` (1), `start` (5), `max` (20): the limit's bounds and its beginning.
---- * The limit is doubled in each round (as many successes as the limit), by one with each success, until the
----   first sign of congestion. Meanwhile calls start a moment apart (2 ms at most). From then on it grows by
----   half the way to what went on at the last sign, by one at least and beyond that; only if it was reached
----   in that round. At a sign of congestion it is multiplied by `decrease` (0.5, above 0 and below 1); calls
----   that were running then cannot cut it again.
---- * Refusals with a hint (as leat.retry reads it; up to 120 s) are judged before anything follows. One or
----   two mean nothing, but no more calls start meanwhile than are served. Three are a limit if most calls
----   since the first one are refused. Then nothing starts before the moment that the hint names, and
----   afterwards calls start evenly, at the rate that the service is found to let through. Further refusals
----   cut that rate, and the limit only if it was reached, and not below what the rate takes at once. Without
----   a hint, a refusal cuts the limit; if what is started later is refused as well, the rate is to blame.
----   Where calls are refused at random, whatever the rate, the rate is set free again.
---- * Pipelines that call the same service share what they learn if all are given one object of leat.adaptive.
---- * `classify(value, err)` returns "success", a word that says why to slow down, or nil for what is a sign
----   of neither. Unless said: status 429 and 503 and kind timeout slow down, other failures are neither, nor
----   is a 429 that no wait helps against (err.retryable is false).
+--- * `min` (1), `start` (5), `max` (20): the lowest limit, the first limit and the highest limit.
+--- * Growth: a round is as many successes as the limit. At first each success raises the limit by one, so
+---   the limit doubles in each round. Calls then start a short time apart (at most 2 ms). After the first
+---   sign of congestion, the limit grows once per round, and only if it was reached in that round. It grows
+---   by half the way to the number of calls that were running at the last sign of congestion, and by at
+---   least one. It can grow beyond that number.
+--- * Cuts: at a sign of congestion the limit is multiplied by `decrease` (0.5; above 0 and below 1). Calls
+---   that were already running then cannot cut it again.
+--- * A refusal with a hint (a wait that the server asks for, as leat.retry reads it; up to 120 s): one or
+---   two refusals do not change the limit, but meanwhile new calls start no faster than calls are served.
+---   Three refusals count as a rate limit if most calls since the first refusal were refused. Then no call
+---   starts before the time that the hint names. Afterwards calls start evenly, at the rate that the
+---   service was found to accept. Further refusals lower that rate. They cut the limit only if it was
+---   reached, and never below what the rate allows at once.
+--- * A refusal without a hint cuts the limit. If calls that start later are refused as well, the cause is
+---   the rate. If calls are refused at random, whatever the rate is, the rate is not limited any more.
+--- * Several pipelines that call the same service can use one object of leat.adaptive. Then they share what
+---   it has learned.
+--- * `classify(value, err)` returns "success", or a word that says why to slow down, or nil if the outcome
+---   is neither. By default, status 429 and 503 and errors of kind "timeout" slow down. Other failures are
+---   neither. A 429 with err.retryable = false is neither, too, because waiting does not help.
 ---@return leat.adaptive adaptive with call, history; fields limit, in_flight
 ---
 --- Raises for an unknown option or one of a wrong type.

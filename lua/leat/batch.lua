@@ -1,4 +1,4 @@
--- Batches with a barrier between them.
+-- Batches: the next batch begins only when all calls of the one before have ended.
 local check = require "leat.internal.check"
 local expected = require "leat.internal.expected"
 local gather = require "leat.gather"
@@ -71,20 +71,20 @@ local function run(journal, next_job, size, interval, settle, on_batch)
     return all
 end
 
---- Calls `fn(item, index)` for every item, a batch of them at a time: the next begins `interval` seconds
---- after the last of the one before has ended.
+--- Calls `fn(item, index)` for every item, one batch of items at a time. The next batch begins `interval`
+--- seconds after the last call of the batch before has ended.
 ---@param items table|function a list, or an iterator function
----@param opts leat.batch_options|nil size (10), interval (0.5 s); on_batch(n, results) is told of each
----batch's own results; settle (true): false stops at the first failure; journal as for `leat.map`; accept
----as for `leat.pipeline`
+---@param opts leat.batch_options|nil size (10) and interval (0.5 s); on_batch(n, results) is called after
+---each batch with the results of that batch; settle (true; false stops at the first failure); journal as
+---for `leat.map`; accept as for `leat.pipeline`
 ---@param fn function
----@return leat.results|nil results as from `leat.map` with settle: in the order of the items, with n; a
----failure stands at its place as {ok=false, err=}, a value as {ok=true, value=}. With settle=false the
----plain values; or nil, err as from map
+---@return leat.results|nil results in the order of the items, with n. Each value is {ok=true, value=} and
+---each failure is {ok=false, err=}, as from `leat.map` with settle. With settle=false the results are
+---the plain values, or nil, err as from map
 ---@return leat.error? err
 ---
---- One slow call holds up its whole batch. `leat.map(items, fn, {limit=10})` starts the next as soon as one
---- has ended: prefer it where no pause is wanted. No wait after the last batch.
+--- One slow call delays its whole batch. `leat.map(items, fn, {limit=10})` starts the next call as soon
+--- as one has ended, so prefer it unless you need the pause. There is no pause after the last batch.
 --- ```lua
 --- local r = leat.batch({ 1, 2, 3 }, { size = 2, interval = 0.01 }, function(x)
 ---     if x == 2 then return nil, "two" end
@@ -96,7 +96,7 @@ end
 --- assert(r[1].value.ok and not r[2].ok and r[2].err.status == 404)
 --- ```
 function M.batch(items, opts, fn)
-    if type(opts) == "function" then -- in the order of map
+    if type(opts) == "function" then -- the arguments are in the order of map
         opts, fn = fn, opts
     end
     opts = check.options("batch", opts, ROWS)
@@ -106,7 +106,7 @@ function M.batch(items, opts, fn)
     local settle = opts.settle ~= false
     local accept = opts.accept ~= nil and expected.compile(opts.accept, "batch", "accept") or nil
     local jobs = gather.judged_jobs(gather.item_jobs("batch", items, fn), accept)
-    -- Responses that the items receive are to be looked at: see leat.unseen.
+    -- Records where the items come from: leat.internal.unseen warns about responses that nobody looked at.
     local scope = { item = check.where(), outer = policy.scope() }
     return gather.with_journal("batch", opts, true, function(journal)
         local all, err = policy.within(scope, run, journal, jobs, size, interval, settle, opts.on_batch)

@@ -1,4 +1,4 @@
--- Circuit breaker: calls to a service that is down are refused at once, until a probe finds it well again.
+-- Circuit breaker: refuses calls to a failing service at once, until a probe call succeeds again.
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 local policy = require "leat.policy.common"
@@ -12,20 +12,20 @@ local M = {}
 
 -- ---- what counts
 
--- These say nothing about the service: they are made on this side, or are the caller's doing.
+-- Errors of these kinds say nothing about the service: this side makes them, or the caller causes them.
 local NEUTRAL = {
     cancelled = true, invalid = true, denied = true, too_large = true, circuit_open = true,
     rate_limited = true, budget = true, memory = true, raised = true, internal = true,
 }
 
--- "failure", "success" or nil: counts as neither.
+-- Returns "failure", "success", or nil if the outcome counts as neither.
 local function classify(value, err)
     local of = type(err) == "table" and err or {}
     local status = of.status or policy.status(value)
-    if status == 429 or status == 408 or of.at_once then -- a kept connection that was lost is no trouble
+    if status == 429 or status == 408 or of.at_once then -- at_once: only a kept connection was lost
         return nil
     elseif status and status >= 400 then
-        return status >= 500 and "failure" or "success" -- 4xx: it is well, and says no
+        return status >= 500 and "failure" or "success" -- 4xx: the service works, and refuses the request
     elseif err == nil then
         return "success"
     end
@@ -37,7 +37,7 @@ end
 local Breaker = check.class({}, "breaker")
 Breaker.__index = Breaker
 
--- Each change begins an epoch: what was started in an earlier one says nothing about this one.
+-- Each change begins a new epoch: a call that started in an earlier epoch says nothing about this one.
 local function change(self, state)
     local old = self.current
     self.current, self.since, self.epoch = state, now(), self.epoch + 1
@@ -48,8 +48,8 @@ local function change(self, state)
     end
 end
 
--- The time alone makes an open circuit half-open. Returns the state, and if it is open the seconds until
--- then.
+-- After `reset` seconds an open circuit becomes half-open. Returns the state, and for an open circuit also
+-- the seconds until it becomes half-open.
 local function refresh(self)
     local left = self.current == "open" and self.since + self.reset - now()
     if left and left <= 0 then
@@ -63,7 +63,7 @@ function Breaker:__tostring()
     return "breaker (" .. (refresh(self)) .. ")"
 end
 
---- The state of the circuit.
+--- Returns the state of the circuit.
 ---@return "closed"|"open"|"half-open" state "closed", "open" or "half-open"
 --- ```lua
 --- assert(leat.breaker():state() == "closed")
@@ -73,8 +73,8 @@ function Breaker:state()
     return (refresh(self))
 end
 
--- A lease for a probe, or nil and the seconds until the oldest may be taken over: a probe that hangs must not
--- keep the circuit from ever closing.
+-- Returns a lease for a probe; or nil and the seconds until the oldest lease may be taken over. Without
+-- taking over, a probe that hangs would keep the circuit from ever closing.
 local function lease(self)
     local leases = self.leases
     if #leases >= self.probes then
@@ -88,7 +88,7 @@ local function lease(self)
     return leases[#leases]
 end
 
--- False if another probe has taken it over.
+-- Ends the lease. Returns false if another probe has taken it over.
 local function end_lease(self, probe)
     for i, l in ipairs(self.leases) do
         if l == probe then
@@ -135,11 +135,11 @@ end
 --- Calls `fn(...)`, unless the circuit is open.
 ---@param fn function
 ---@param ... any its arguments
----@return any ... fn's values; or, fn not having been called, nil, err of kind "circuit_open", with
----err.retry_after: the seconds until there is a point in trying again
+---@return any ... the values of fn. If the circuit is open, fn is not called and the result is nil, err
+---of kind "circuit_open"; err.retry_after is the number of seconds after which a new call makes sense
 ---
---- A cancel and a bug in fn are raised; they count as neither success nor failure, and a probe's lease is
---- given back. What was started before the circuit changed has no say any more when it ends.
+--- A cancel and a bug in fn are raised. They count neither as success nor as failure, and a probe gives
+--- its place back. A call that started before the circuit changed its state does not count when it ends.
 --- ```lua
 --- local breaker = leat.breaker { threshold = 2, reset = 30 }
 --- local function down() return nil, leat.error { kind = "connect", message = "refused" } end
@@ -164,7 +164,7 @@ function Breaker:call(fn, ...)
     local epoch = self.epoch
     return policy.run(function(ended, value, err)
         if value ~= nil then
-            err = nil -- no failure: a second value, such as the reply that a text was taken from
+            err = nil -- success: a second value is not an error here, but for example the reply
         end
         if epoch ~= self.epoch or probe and not end_lease(self, probe) then
             return
@@ -183,21 +183,24 @@ local ROWS = {
     reset = "number", probes = "number", classify = "function", on_change = "function",
 }
 
---- A policy that stops calling what does not work. Works with any function.
+--- A policy that stops calling a service that fails. It works with any function.
 ---@param opts? leat.breaker_options
 ---
---- * `threshold`: that many failures in a row open the circuit (5, unless failure_rate is given).
---- * `failure_rate`: or this share of the calls of the last `window` seconds (60), once there were
----   `min_calls` (10) in it.
---- * `reset`: that many seconds later (30) it is half-open: at most `probes` (1) calls are let through at a
----   time, the others still refused. When that many have succeeded it is closed, when one fails it is open
----   again. A probe that has not ended after `reset` seconds makes room for another.
---- * `classify(value, err)` returns "failure", "success" or nil, for what counts as neither. Unless said:
----   failures count, and status 5xx; a 4xx is a success, since the service is well; 408, 429, kinds
----   invalid, denied, too_large, cancelled, circuit_open, rate_limited, budget, and what waited here in vain
----   count as neither.
---- * `on_change(old, new)` is told of each change of state.
----@return leat.breaker breaker with call, state; field refused (calls that were)
+--- * `threshold`: this many failures in a row open the circuit (5; no such threshold if failure_rate is
+---   given).
+--- * `failure_rate`: this share of failures, such as 0.5, opens the circuit. It is measured over the last
+---   `window` seconds (60), and only if they contain at least `min_calls` calls (10).
+--- * `reset`: after this many seconds (30) an open circuit becomes half-open. A half-open circuit lets at
+---   most `probes` calls (1) through at a time and refuses the others. When that many calls have succeeded,
+---   the circuit closes. When one fails, it opens again. A probe that runs for longer than `reset` seconds
+---   makes room for another one.
+--- * `classify(value, err)` returns "failure", "success", or nil if the outcome counts as neither. By
+---   default, failures and status 5xx count as failures. A 4xx counts as a success, because the service
+---   works. Some outcomes count as neither: status 408 and 429, the kinds invalid, denied, too_large,
+---   cancelled, circuit_open, rate_limited and budget, and a timeout while the call waited in a queue on
+---   this side.
+--- * `on_change(old, new)` is called at each change of state.
+---@return leat.breaker breaker with call, state; field refused (the number of refused calls)
 ---
 --- Raises for an unknown option or one of a wrong type.
 --- ```lua
@@ -219,7 +222,7 @@ function M.breaker(opts)
     end
     local idle = not rate and (opts.min_calls and "min_calls" or opts.window and "window")
     if idle then
-        check.fail(("breaker: option '%s' is of 'failure_rate', which is not given"):format(idle))
+        check.fail(("breaker: option '%s' requires 'failure_rate'"):format(idle))
     end
     return setmetatable({
         threshold = policy.count("breaker", opts, "threshold", rate and huge or 5),

@@ -1,4 +1,4 @@
--- Error values: what a failed operation returns beside nil.
+-- Error values: the second result of an operation that has failed (nil, err).
 local check = require "leat.internal.check"
 local meta = check.class(require("leat.native.task").error_meta, "error")
 
@@ -10,7 +10,7 @@ for kind in ([[timeout connect dns tls closed protocol http too_large cancelled 
     KINDS[kind] = true
 end
 
---- What `v`, which a script gave as an error, says of itself; it may be anything.
+--- Returns the text of `v`, any value that a script gave as an error.
 ---@param v any
 ---@return string
 function M.text(v)
@@ -20,7 +20,7 @@ end
 
 local text_of = M.text
 
-meta.__leat_json = "error" -- as json.encode writes it: its fields, without the response
+meta.__leat_json = "error" -- json.encode writes an error as an object of its fields, without `response`
 
 function meta.__tostring(e)
     local text = text_of(e.kind) .. ": " .. text_of(e.message)
@@ -34,8 +34,8 @@ meta.__concat = function(a, b)
     return tostring(a) .. tostring(b)
 end
 
---- Makes an error value, so that a script's own failures travel like leat's: returned as `nil, err`, or
---- raised with `error(err)`, which means the same at the next task boundary.
+--- Makes an error value. So a script's own failures can be returned like Leat's, as `nil, err`. Raising
+--- it with `error(err)` means the same: where the task ends, it becomes `nil, err` again.
 ---@param fields leat.error_fields kind (one of leat's kinds; default "script"), message, and any other fields
 ---@return leat.error err
 ---
@@ -68,14 +68,14 @@ function M.new(fields)
     return setmetatable(e, meta)
 end
 
---- True if `v` is an error value.
+--- Returns true if `v` is an error value.
 ---@param v any
 ---@return boolean
 function M.is(v)
     return getmetatable(v) == meta
 end
 
---- Makes an error value of what a script gave as one.
+--- Turns any value that a script gave as an error into an error value.
 ---@param v any
 ---@return leat.error err `v` itself if it is an error value, else one of kind "script" with `cause`
 function M.wrap(v)
@@ -85,9 +85,9 @@ function M.wrap(v)
     return M.new { kind = "script", message = text_of(v), cause = v }
 end
 
--- Internal: the error with these results as its `partial`, for what gather and the like return.
+-- Internal: sets the results that had finished as the `partial` of an error, for gather, map and batch.
 function M.with_partial(err, results)
-    if err.partial ~= nil then -- the part of a body that arrived, or the results of an inner gather: keep it
+    if err.partial ~= nil then -- a part of a body, or the results of an inner gather: keep it in err.cause
         local copy = M.new(err)
         copy.cause = err
         err = copy
@@ -96,7 +96,7 @@ function M.with_partial(err, results)
     return err
 end
 
---- The error that stands for a raised value where a bug becomes a value (settle).
+--- Makes the error value for a raised value, where a bug becomes a value (settle=true).
 ---@param value any what was raised
 ---@param trace? string its traceback
 ---@return leat.error err of kind "raised"

@@ -176,7 +176,7 @@ try "$LEAT" -e "assert(package.loadlib('$module', 'luaopen_leat')() == leat)"
 expect_status 0
 try "$LEAT" -e "leat.run(print)"
 expect_status 1
-expect_err "run: for programs that load leat.so; here leat or its host turns the crank: call the function"
+expect_err "run: only for programs that load leat.so; here the event loop runs already: call the function"
 
 # host_program NAME: whether it is to be tried.
 host_program() {

@@ -1,9 +1,9 @@
--- The command `leat help`: what help() tells at the prompt, for a shell. Internal.
+-- The command `leat help`: shows in a shell what help() shows at the prompt. Internal.
 local help = require "leat.repl.help"
 
 local M = {}
 
--- What a command tells itself, beside a function of the same name.
+-- Returns the help text of a command. A function may have the same name.
 local function command_usage(name)
     if name == "batch" then
         return require("leat.cli.batch").USAGE
@@ -12,7 +12,7 @@ local function command_usage(name)
     end
 end
 
--- leat help [name ...]. Ends the process with 2 for a name that nothing is known about.
+-- Runs `leat help [name ...]`. Ends the process with status 2 for an unknown name.
 function M.main(args)
     if #args == 0 then
         io.stdout:write("\n`leat help NAME` tells more about each of these functions.\n\n", (help.about()))
@@ -22,6 +22,9 @@ function M.main(args)
     for _, name in ipairs(args) do
         local usage = command_usage(name)
         local text, known = help.about(name)
+        if usage and not help.entry(name) then -- only names that begin like the command are known
+            known = false
+        end
         if not known and not usage then
             io.stderr:write("leat: help: ", (text:gsub("help%(%)", "leat help")))
             os.exit(2)
