@@ -55,13 +55,8 @@ static void fail_all(struct shard *s, CURLMcode code)
     struct engine *e = s->engine;
     log_write(e->log, LOG_ERROR, "libcurl failed: %s", curl_multi_strerror(code));
     struct err err;
-<<<<<<< HEAD
     err_set(&err, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL, "libcurl failed: %s",
             curl_multi_strerror(code));
-=======
-    err_set(&err, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL,
-            "libcurl failed: %s", curl_multi_strerror(code));
->>>>>>> f889fd8 (prose: policies, batch, errors in plain sentences)
     err.code = (int)code;
     LIST_FOR(node, &e->live)
     {
