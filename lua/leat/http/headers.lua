@@ -1,4 +1,4 @@
--- The headers of a response as scripts see them. Internal.
+-- The headers of a response as scripts see them.
 local check = require "leat.internal.check"
 
 local redact = require("leat.native.util").redact
@@ -30,7 +30,7 @@ function Headers.__tostring(t)
     return table.concat(lines, "\n")
 end
 
--- The table of such rows.
+-- Makes the table from such rows.
 function M.from(rows)
     local t = {}
     for name, value in (rows or ""):gmatch "([^%z]*)%z([^%z]*)%z" do

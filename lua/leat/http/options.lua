@@ -1,4 +1,4 @@
--- What the options of a request stand for: the header of `auth`, and the body. Internal.
+-- Turns the options of a request into the Authorization header and the body.
 local check = require "leat.internal.check"
 local error_value = require "leat.error"
 local json = require "leat.json"
@@ -8,7 +8,7 @@ local M = {}
 
 local AUTH = { bearer = "string", basic = true }
 
--- The header that `auth` stands for.
+-- The value of the Authorization header for the option `auth`.
 function M.authorization(auth)
     if type(auth) ~= "table" then
         check.fail("request: option 'auth' must be a table, got " .. check.picture(auth, "auth"))
@@ -47,7 +47,7 @@ local function one_body(spec)
     end
 end
 
--- A table, as the option `name` must be.
+-- Raises an error unless the option `name` is a table.
 function M.table(name, value)
     if type(value) ~= "table" then
         check.fail(("request: option '%s' must be a table, got %s"):format(name, check.picture(value, name)))
@@ -55,7 +55,8 @@ function M.table(name, value)
     return value
 end
 
--- The body that is not given as text, as text or as a source to feed from; and its type.
+-- Makes the body from `json`, `form`, `multipart` or a `body` that is not a string. Returns a string or an
+-- upload source, and the content-type.
 function M.encode(spec)
     one_body(spec)
     if spec.form ~= nil then

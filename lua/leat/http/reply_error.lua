@@ -1,4 +1,4 @@
--- Reads what a server said in a failed answer, in whichever of the usual forms it said it. Internal.
+-- Finds the error message in a failed answer, in any of the forms that servers commonly use.
 --
 -- The forms: {"error":{"message":...}}, {"error":"..."}, {"message":"..."}, {"detail":"..."} or a list of
 -- {"loc":...,"msg":...}, {"errors":[...]}, [{"error":...}], JSON text inside JSON, lines of JSON, an event
@@ -11,16 +11,16 @@ local floor = math.floor
 
 local M = {}
 
--- Of a body no more is read. What is kept of it in err.body; of the words in a message.
+-- Maximum bytes: read of a body, kept of it in err.body, and kept of the message.
 local MOST_READ, MOST_KEPT, MOST_WORDS = 64 * 1024, 2048, 600
--- How deep an error may be wrapped in others.
+-- How many levels of wrapping are read, where one error contains another.
 local MOST_DEPTH = 6
 
--- ---- text that is fit to be shown
+-- ---- text that is safe to show
 
 local REPLACEMENT = "\239\191\189" -- U+FFFD
 
--- Valid UTF-8 without control characters, which would reach the user's terminal.
+-- Makes text valid UTF-8 without control characters, which could control the user's terminal.
 local function clean(text)
     text = text:gsub("[%z\1-\8\11\12\14-\31\127]", " ")
     if not text:find "[\128-\255]" then
@@ -37,7 +37,7 @@ local function clean(text)
     return table.concat(out)
 end
 
--- At most `max` bytes from the front. No character is cut in two.
+-- The first bytes of a text, at most `max`. No character is cut in two.
 local function head(text, max)
     if #text <= max then
         return text
@@ -48,7 +48,7 @@ local function head(text, max)
     return text:sub(1, max)
 end
 
--- On one line and not too long; nil if nothing is left.
+-- The text on one line, shortened; nil if nothing is left.
 local function words(text)
     text = clean(head(text, 4 * MOST_WORDS)):gsub("%s+", " "):gsub("^ ", ""):gsub(" $", "")
     if #text > MOST_WORDS then
@@ -61,7 +61,7 @@ local function is_text(v)
     return type(v) == "string" and v:find "%S" ~= nil
 end
 
--- The first of these fields that is a text.
+-- The first of these fields whose value is a text.
 local function first_text(t, names)
     for _, name in ipairs(names) do
         if is_text(t[name]) then
@@ -80,7 +80,7 @@ local UNITS = {
     d = 86400, day = 86400, days = 86400,
 }
 
--- The seconds of a time that `text` begins with: 20s, 1m30.5s, 120ms, 2 minutes. nil: it begins with none.
+-- The seconds of a duration at the beginning of `text`: 20s, 1m30.5s, 120ms, 2 minutes. nil if there is none.
 local function duration(text)
     local seconds, at = nil, 1
     while true do
@@ -93,7 +93,7 @@ local function duration(text)
     end
 end
 
--- Where a time stands in a sentence such as "Please try again in 20s."
+-- Words that come before a duration in a sentence such as "Please try again in 20s."
 local BEFORE_TIMES = { "again in ", "again after ", "retry in ", "retry after ", "retrying in ",
     "request in ", "request after ", "wait for ", "wait ", "available in ", "resets in ", "reset in ",
     "resets after ", "reset after ", "back in " }
@@ -117,7 +117,7 @@ local function wait_in(text)
     end
 end
 
--- A time in a field: 20, "20", "20s", {"seconds": 20}. `unit`: the seconds in 1 of a plain number.
+-- A duration in a field: 20, "20", "20s", {"seconds": 20}. `unit`: how many seconds a plain 1 means.
 local function wait_of(v, unit, name)
     if type(v) == "table" then
         v, unit = v.seconds, 1
@@ -141,7 +141,7 @@ local WORDS = { "message", "Message", "detail", "msg", "error_message", "error_m
     "error_description", "status_msg", "faultstring", "description", "reason", "title", "statusText" }
 local NUMBERS = { "status", "status_code", "statusCode", "http_status", "code", "error_code" }
 
--- The statuses that words stand for: those of gRPC, and the error types of providers.
+-- The statuses that names mean: gRPC codes, and the error types of providers.
 local STATUS_OF = {
     RESOURCE_EXHAUSTED = 429, UNAVAILABLE = 503, INTERNAL = 500, DEADLINE_EXCEEDED = 504, UNKNOWN = 500,
     INVALID_ARGUMENT = 400, FAILED_PRECONDITION = 400, UNAUTHENTICATED = 401, PERMISSION_DENIED = 403,
@@ -154,7 +154,7 @@ local STATUS_OF = {
     timeout = 504, timeout_error = 504,
 }
 
--- No wait helps against these.
+-- Errors that waiting does not cure.
 local FINAL = {
     insufficient_quota = true, exceeded_current_quota_error = true, billing_hard_limit_reached = true,
     billing_not_active = true,
@@ -184,7 +184,7 @@ end
 
 local read_value
 
--- JSON text inside JSON, as gateways pass on what another server said.
+-- Reads JSON text inside JSON. Gateways pass on the answer of another server this way.
 local function read_text(said, text, depth)
     if text:find "^%s*[{[]" then
         local inner = json.decode(text)
@@ -228,7 +228,7 @@ local function read_waits(said, t)
     end
 end
 
--- What an object says; that which is wrapped in it goes before, being nearer to the cause.
+-- Reads an object. An error wrapped in it is read first, because it is nearer to the cause.
 local function read_object(said, t, depth)
     read_waits(said, t)
     said.names_error = said.names_error or t.object == "error" or t.type == "error" or t.success == false
@@ -247,7 +247,7 @@ local function read_object(said, t, depth)
         said.message = said.message or ((is_text(t.message) and t.message .. ": " or "") .. inner.message)
     end
     local text = first_text(t, WORDS)
-    if text then -- {"error": "Not Found", "message": "no such model"}: the longer story goes before
+    if text then -- {"error": "Not Found", "message": "no such model"}: the message is better
         read_text(said, text, depth)
     end
     if is_text(t.error) then
@@ -292,7 +292,7 @@ end
 
 local ENTITIES = { amp = "&", lt = "<", gt = ">", quot = '"', ["#39"] = "'", nbsp = " ", ["#x27"] = "'" }
 
--- The title of a page, or what comes nearest to it; the words of XML.
+-- The title of an HTML page, or the nearest to a title; the text of XML.
 local function of_html(text)
     local lower = text:lower()
     for _, name in ipairs { "title", "h1", "message", "body" } do
@@ -307,7 +307,7 @@ local function of_html(text)
     return (text:gsub("<[^>]*>", " "))
 end
 
--- The words of a page that gateways send, beside its status.
+-- Phrases in error pages of gateways.
 local PHRASES = { "bad gateway", "unavailable", "gateway time", "internal server error", "too many requests",
     "bad request", "not found", "forbidden", "unauthorized", "overloaded", "timed out" }
 
@@ -339,7 +339,7 @@ local function looks_like_events(text)
     return text:find "^%s*data:" or text:find "^%s*event:" or text:find "^%s*error:%s*{" or text:find "^:"
 end
 
--- The value that a text of JSON holds; of lines of JSON the first. nil if it holds none.
+-- The value of a JSON text; the first value of JSON lines. nil if it is not JSON.
 local function json_of(text)
     local value = json.decode(text)
     if value == nil then
@@ -348,7 +348,7 @@ local function json_of(text)
     return value
 end
 
--- Of JSON that was cut, or is not quite JSON: the text of its first message.
+-- The text of the first message in JSON that is cut off or not quite valid.
 local function of_broken_json(text)
     local message = text:match '"[Mm]essage"%s*:%s*("[^"\\]*")' or text:match '"error"%s*:%s*("[^"\\]*")'
         or text:match '"detail"%s*:%s*("[^"\\]*")'
@@ -375,11 +375,11 @@ local function read_body(said, text)
     end
 end
 
--- ---- the whole
+-- ---- the entry point
 
--- What a server said in a failed answer. `text` is the body, or nil; no more than 64 KiB of it are read.
--- opts: `value`, the body's JSON where it is decoded already; `redact`, a function that takes the caller's
--- secrets out of a text; `url`, for a warning. Returns a table, in which every field may be nil:
+-- Reads what a server said in a failed answer. `text` is the body, or nil; only its first 64 KiB are read.
+-- opts: `value` is the JSON of the body, if it is decoded already; `redact` is a function that removes the
+-- caller's secrets from a text; `url` is used in warnings. Returns a table in which every field may be nil:
 --   message       what it said, on one line
 --   type, code, param   texts
 --   status        400 to 599: the body's own number, or what its words stand for ("overloaded_error",

@@ -1,4 +1,4 @@
--- What a response has that was asked for with stream=true: reading it as it comes.
+-- The methods of a response to a request with stream=true. They read the body while it arrives.
 local await = require "leat.internal.await"
 local check = require "leat.internal.check"
 local native_request = require "leat.native.request"
@@ -18,7 +18,7 @@ local function handle_of(self, name)
     return handle
 end
 
--- What C hands over of an event, or the end of them.
+-- Makes an event from the values that C returns, or nil at the end of the events.
 local function to_event(data, err, name, id)
     if data == nil then
         return nil, err
@@ -142,7 +142,7 @@ function M.close(self)
     native_request.close(handle_of(self, "close"))
 end
 
--- Internal: at most so many bytes from the front, and whether that is the whole body; the stream is closed.
+-- Internal: returns at most `most` bytes from the beginning, and whether this is all. Closes the stream.
 function M.head(self, most, seconds)
     local parts, size = {}, 0
     local _, err = wait_for(seconds, function()
@@ -227,7 +227,7 @@ function M.each_chunk(self, fn)
     return each(next_bytes, handle_of(self, "each_chunk"), "each_chunk", fn)
 end
 
--- Internal, for merge: reads a response in the form that its content-type asks for.
+-- Internal, for merge: returns a reader that fits the content-type of the response.
 function M.reader(self)
     local handle = handle_of(self, "merge")
     local kind = (self.headers["content-type"] or ""):lower()

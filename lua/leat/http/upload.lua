@@ -1,5 +1,5 @@
--- Bodies that are not a string: files, pull functions and multipart forms, sent piece by piece and never held
--- whole; and bodies that go to a file. Internal.
+-- Bodies that are not a string (files, functions, multipart forms): they are sent piece by piece and are
+-- never in memory as a whole. Also response bodies that are written to a file.
 local await = require "leat.internal.await"
 local check = require "leat.internal.check"
 local native_request = require "leat.native.request"
@@ -57,7 +57,7 @@ local function close_all(sources)
     end
 end
 
--- One after the other.
+-- A source that reads several sources one after the other.
 local function of_sources(sources)
     local length, i = 0, 1
     for _, source in ipairs(sources) do
@@ -84,7 +84,7 @@ end
 
 local PART = { file = "string", content = "string", filename = "string", type = "string" }
 
--- As browsers do it (WHATWG HTML, multipart/form-data encoding algorithm).
+-- Encodes a name as browsers do (WHATWG HTML, multipart/form-data encoding algorithm).
 local function quoted(text)
     return (text:gsub("[\r\n\"]", { ["\r"] = "%0D", ["\n"] = "%0A", ['"'] = "%22" }))
 end
@@ -166,7 +166,8 @@ local function head_of(part, boundary)
     return head .. (kind and "\r\nContent-Type: " .. kind or "") .. "\r\n\r\n"
 end
 
--- The body of a form and its content-type: a string where all of it is in memory, else a source.
+-- The body of a form and its content-type. The body is a string if everything is in memory; otherwise it is a
+-- source.
 function M.multipart(form)
     local parts, err = parts_of(form)
     if not parts then
@@ -206,7 +207,7 @@ end
 
 local FILE = { file = "string" }
 
--- The source of a body that is no string; nil, err if its file cannot be opened.
+-- The source of a body that is not a string; nil, err if its file cannot be opened.
 function M.source(body)
     if type(body) == "function" then
         return { length = math.huge, next = body, close = close_nothing }
@@ -261,8 +262,8 @@ local function feed_all(handle, source)
     end
 end
 
--- The task that feeds. What the script's function fails with becomes the request's failure. A bug of it is
--- kept for the task that made the request, to be raised there.
+-- The task that sends the body. If the script's function returns an error, it becomes the error of the
+-- request. If the function has a bug, the bug is kept and raised in the task that made the request.
 local function feeder(handle, source, trouble)
     local ok, done, wrong_use = xpcall(feed_all, native_task.note, handle, source)
     source.close()
@@ -295,7 +296,7 @@ local function finish(feeding, source, trouble, streaming, handle, ...)
     return ...
 end
 
--- Runs `start` with the handle, fed from `source` meanwhile.
+-- Calls `start` with the handle while another task sends the body from `source`.
 function M.perform(source, handle, streaming, spec, defaults, url, method, content_type, auth, jar, once)
     local trouble = {}
     local feeding = native_task.spawn(feeder, handle, source, trouble)
@@ -304,7 +305,7 @@ function M.perform(source, handle, streaming, spec, defaults, url, method, conte
         method, nil, content_type, auth, handle, source.length, jar, once)))
 end
 
--- ---- the other direction
+-- ---- response bodies
 
 local function copy(res, f)
     local size = 0
@@ -327,7 +328,8 @@ local function copy(res, f)
     end
 end
 
--- Writes the body of a streamed response to `path`, which has the old content or all of the new one.
+-- Writes the body of a streamed response to `path`. The file has either its old content or all of the new
+-- one.
 function M.sink(res, path)
     local part = ("%s.part-%s"):format(path, native_util.uuid():sub(1, 8))
     local f, err = file.open(part, "x")
@@ -360,7 +362,7 @@ function M.sink(res, path)
     return nil, err
 end
 
--- All of a streamed response: what came instead of the thing that was to be written.
+-- Reads all of a streamed response. Used for an error answer that came instead of the expected body.
 function M.whole(res)
     local parts = {}
     while true do

@@ -1,15 +1,15 @@
--- Where waiting in C and Lua meet. Internal.
+-- How a Lua function waits for something that C has started.
 local native = require "leat.native.task"
 
 local PARKED, take = native.PARKED, native.take
 
--- A C function that parked hands out PARKED when its task runs again; the result is then taken, or the
--- cancel raised. One that needed no wait handed out its values.
+-- `...` is what a C function returned. PARKED means that the task was parked and runs again now: await takes
+-- the result, or raises the cancel. Anything else is the function's results: it did not have to wait.
 local function await(...)
     if (...) == PARKED then
-        return await(take()) -- the take may find that it must wait on
+        return await(take()) -- take() may have to wait again
     end
-    return ... -- none, too
+    return ... -- also when there are no values
 end
 
 return await

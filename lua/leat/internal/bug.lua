@@ -1,4 +1,5 @@
--- Where a bug came up first: what is raised again on its way out has lost that. Internal.
+-- Keeps the traceback of the place where a bug was raised first. A value that is caught and raised again has
+-- lost its traceback.
 local errors = require "leat.error"
 local native = require "leat.native.task"
 
@@ -6,7 +7,7 @@ local M = {}
 
 local last
 
--- A handler for xpcall, around what the policies and semaphores call.
+-- A message handler for xpcall. The policies and semaphores use it around the functions that they call.
 function M.note(raised)
     local noted = native.note(raised)
     if not errors.is(noted) and not (last and rawequal(last.raised, noted)) then
@@ -15,8 +16,8 @@ function M.note(raised)
     return noted
 end
 
--- The stack, leat's own functions included, of the bug whose value was raised last; "" for any other value.
--- It is handed out once: another bug may have the same text.
+-- Returns the traceback of the bug that was raised last, with leat's own functions, if `raised` is its value;
+-- "" for any other value. Each traceback is returned only once, because another bug may have the same text.
 function M.trace(raised)
     local trace = last and rawequal(last.raised, raised) and last.trace or ""
     last = nil

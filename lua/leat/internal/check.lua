@@ -1,15 +1,15 @@
--- Checks of arguments. Wrong use raises at the script's own line, and says what was given and what is
--- accepted. Internal.
+-- Checks of arguments. Wrong use raises an error at the script's own line. The message says what was given
+-- and what is accepted.
 local native = require "leat.native.util"
 
 local M = {}
 
---- picture(value, name): a short picture of a value for a message. `name` is the argument's, or a sentence
---- that names it; where it may hold a secret (auth, headers, key ...), and where a text looks like one, what
---- is given is not shown.
+--- picture(value, name): a short description of a value for a message. `name` is the argument's name, or a
+--- sentence that contains it. The value is not shown if the name is that of a possible secret (auth, headers,
+--- key ...), or if the text looks like a secret.
 M.picture = native.picture
 
--- path(text): the path of a file as it may be shown.
+-- path(text): the path of a file in the form in which messages may show it.
 M.path = native.path
 
 -- hidden(text): the text, or "***" if it holds a secret; for names in messages.
@@ -63,7 +63,7 @@ local function letters(word)
     return table.concat(list, " ")
 end
 
--- How far apart two names are; 0: spelt in another way, 3: not near.
+-- The distance between two names: 0 means the same name in another spelling, 3 means not similar.
 local function farness(word, candidate)
     local a, b = plain(word), plain(candidate)
     if a == b then
@@ -78,7 +78,7 @@ local function farness(word, candidate)
     return (d < 2 and #word > 1 or d == 2 and #word > 5) and d or 3
 end
 
--- The nearest candidates, three at most, as text.
+-- The most similar candidates, at most three, as text.
 local function near_ones(word, candidates)
     local least, found = 3, {}
     for candidate in pairs(candidates) do
@@ -105,8 +105,8 @@ local function sorted(candidates)
     return table.concat(names, ", ")
 end
 
--- What may be meant by a text that Lua raised, such as "attempt to call global 'map' (a nil value)": " (it is
--- leat.map)", or "".
+-- A suggestion for an error text of Lua. For "attempt to call global 'map' (a nil value)" it returns " (it is
+-- leat.map)"; "" if there is no suggestion.
 function M.hint(text)
     if not text:find("attempt to ", 1, true) then
         return ""
@@ -115,8 +115,9 @@ function M.hint(text)
     return meant and " (" .. meant .. ")" or ""
 end
 
--- Raises for an option that `who` does not have. `rows`: what it has, as keys or as words of a text. The
--- message names what is near, or what to write for the name that another library uses, and the whole list.
+-- Raises an error for an option that `who` does not have. `rows` are the options that it has, as keys of a
+-- table or as words in a text. The message lists all options. It also names similar ones; or, if another
+-- library uses the name, it says what to write instead.
 function M.unknown(who, name, rows)
     if type(rows) == "string" then
         local words = rows
@@ -142,8 +143,8 @@ function M.unknown(who, name, rows)
         who == "request" and "; what is to be sent goes into json={...}, form={...} or body=\"...\"" or ""))
 end
 
--- An __index for what a class does not have: it raises for the names that other libraries use, and gives nil
--- for the rest.
+-- An __index for fields that a class does not have. It raises an error for names that other libraries use,
+-- and returns nil for all other names.
 function M.foreign(class, shown)
     return function(_, name)
         local instead = type(name) == "string" and name:byte() ~= 95 -- "_"
@@ -154,8 +155,8 @@ function M.foreign(class, shown)
     end
 end
 
--- Names the objects of a metatable for messages, "a client", and in print unless they do so themselves.
--- `methods`: their methods, which are told apart from those of other libraries.
+-- Gives the objects of a metatable a name for messages ("a client"), and a __tostring unless they have one.
+-- `methods` are their methods; see leat.internal.foreign for the names that other libraries use.
 function M.class(metatable, name, methods)
     metatable.__name = "leat." .. name
     metatable.__tostring = function()
@@ -167,14 +168,15 @@ function M.class(metatable, name, methods)
     return metatable
 end
 
--- Raises unless `self` is one of `class`; `who` is the method, as it is called: "retry:call".
+-- Raises an error unless `self` is an object of `class`. `who` is the method as scripts write it:
+-- "retry:call".
 function M.own(self, class, who)
     if getmetatable(self) ~= class then
         M.fail(("%s: call it with a colon, as in %s(...)"):format(who, who))
     end
 end
 
--- These are often given the key itself instead of a table with it in it.
+-- Users often pass the key itself to these functions instead of a table that contains the key.
 local GIVEN_KEYS = { openai = true, client = true, request = true, ["request: auth"] = true }
 
 local EXAMPLES = {
@@ -198,8 +200,8 @@ function M.table(who, what, value)
     return value
 end
 
--- Raises for an option that `rows` (name -> type name, or true for any) does not have, or of another
--- type. `who` is the public function's name.
+-- Raises an error for an option that `rows` does not list, or whose type is wrong. `rows` maps each name to
+-- the name of a type, or to true for any type. `who` is the name of the public function.
 function M.options(who, opts, rows)
     if opts == nil then
         return {}
@@ -217,7 +219,7 @@ function M.options(who, opts, rows)
     return opts
 end
 
--- Raises where a part of `list` would be left out: behind a hole, or under a name.
+-- Raises an error if iterating over `list` would miss a value: one after a hole, or one whose key is a name.
 function M.list(what, list)
     local n = #list
     for key in pairs(list) do
@@ -238,7 +240,7 @@ function M.count(who, name, value, min)
     return value
 end
 
--- gather { request(url) } has made its request already, and hands over what that came to.
+-- In gather { request(url) } the request has already run, and gather gets its result instead of a function.
 local RESULT = " (pass the function itself, not what a call of it has returned: function() return f(x) end)"
 
 function M.callable(who, what, f)
@@ -251,7 +253,8 @@ function M.callable(who, what, f)
     return f
 end
 
--- Raises unless `list` is a list: gather(f, g) and gather(request(a), request(b)) are the usual slips.
+-- Raises an error unless `list` is a list of functions. Common mistakes are gather(f, g) and
+-- gather(request(a), request(b)).
 function M.functions(who, list)
     if type(list) == "table" and (getmetatable(list) == nil or M.picture(list) == "a table") then
         local key = #list == 0 and next(list) or nil
@@ -274,8 +277,9 @@ end
 
 local IPAIRS = ipairs {}
 
--- Whether the items are a list, and not an iterator function. Raises for a table that has no list in it, and
--- for what ipairs and pairs give, which are no iterators of items.
+-- Returns true if the items are a list, and false if they are an iterator function. Raises an error for a
+-- table that is not a list, and for the functions that ipairs and pairs return: those are not iterators of
+-- items.
 function M.is_list(who, items)
     if type(items) == "table" and not (getmetatable(items) or {}).__call then
         local key = #items == 0 and next(items) or nil
@@ -294,7 +298,7 @@ function M.is_list(who, items)
     return false
 end
 
--- Raises unless `fn`, the second argument behind the items, is a function.
+-- Raises an error unless `fn`, the argument after the items, is a function.
 function M.items(who, items, fn)
     if type(fn) == "function" then
         return

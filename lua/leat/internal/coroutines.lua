@@ -1,4 +1,4 @@
--- The script's own coroutines, made to wait for their task. Internal.
+-- Lets a script wait inside coroutines that it has created itself: the task that resumed the coroutine waits.
 local native = require "leat.native.task"
 
 local PARKED, yieldable = native.PARKED, native.yieldable
@@ -6,15 +6,15 @@ local PARKED, yieldable = native.PARKED, native.yieldable
 -- Deeper nesting would overflow the C stack, which no pcall survives.
 local MAX_DEPTH = 190
 
--- Replaces the functions of `lib` (the state's coroutine table) so that a wait inside a coroutine of the
--- script's own travels out to the task, while its own yields stay its own. `limited`: computing has a
--- limit, which travels out like a wait.
+-- Replaces the functions of `lib` (the state's coroutine table). A wait inside a script's own coroutine is
+-- passed on to the task. A coroutine.yield of the script is not passed on. `limited`: computing time has a
+-- limit; reaching it is passed on like a wait.
 return function(lib, limited)
     local raw_create, raw_resume, raw_yield = lib.create, lib.resume, lib.yield
     local running = lib.running
     local depth = setmetatable({}, { __mode = "k" })
     local waiting_in = setmetatable({}, { __mode = "k" })
-    local tasks_own = setmetatable({}, { __mode = "k" }) -- those of tasks that a script has got hold of
+    local tasks_own = setmetatable({}, { __mode = "k" }) -- coroutines of tasks that a script has obtained
 
     local function relay(co, ok, first, ...)
         if limited and ok and native.preempted() then
@@ -25,16 +25,16 @@ return function(lib, limited)
             else
                 native.go_on()
             end
-            return relay(co, raw_resume(co)) -- into the instruction where it was: nothing is handed in
+            return relay(co, raw_resume(co)) -- it goes on where a hook stopped it, so nothing is passed in
         end
         if first ~= PARKED or not ok then
             return ok, first, ...
         end
         if not yieldable() then
             native.refuse()
-            return relay(co, raw_resume(co, PARKED)) -- the wait raises that, where it stands
+            return relay(co, raw_resume(co, PARKED)) -- the wait inside the coroutine raises the error
         end
-        waiting_in[co] = native.current() -- a slot that `enter` made: nothing here may fail
+        waiting_in[co] = native.current() -- `enter` has made this slot, so that this assignment cannot fail
         raw_yield(PARKED)
         waiting_in[co] = false
         return relay(co, raw_resume(co, PARKED))

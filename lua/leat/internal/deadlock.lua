@@ -1,10 +1,10 @@
--- What is told of a run in which every task waits and nothing can wake one, and of tasks that wait for long.
--- Internal.
+-- Reports deadlocks (all tasks wait, and nothing can wake one of them) and tasks that have waited for long.
 
--- Lines of tasks in all, those of tasks that wait at one place, and tasks of a circle.
+-- Maxima: lines of tasks in a report, lines of tasks that wait at the same place, and tasks of a circle.
 local MOST, ALIKE, IN_CIRCLE = 60, 3, 10
 
--- The tasks, with what `describe` says of each. Thousands may wait at one place: a few stand for all of them.
+-- One line for each task, with what `describe` returns for it. Thousands of tasks may wait at one place: only
+-- a few of them are listed.
 local function list(tasks, describe)
     local lines, places, order, left = {}, {}, {}, 0
     for _, t in ipairs(tasks) do
@@ -36,12 +36,12 @@ local function list(tasks, describe)
     return lines
 end
 
--- The ids of the tasks without which `t` cannot go on.
+-- The ids of the tasks that have to go on before `t` can go on.
 local function needs(t, children)
     local detail = t.detail or ""
     if t.waiting == "await" or t.waiting == "wait_for" or t.waiting == "shield" then
         return { tonumber(detail:match "^task (%d+)") }
-    elseif t.waiting == "acquire" then -- the one who holds the only permit
+    elseif t.waiting == "acquire" then -- the task that holds the only permit
         local holder, more = detail:match "^1 permit,.-held by task (%d+)(.*)"
         return { holder and not more:find "held by" and tonumber(holder) or nil }
     elseif t.waiting == "gather" or t.status == "joining" then
@@ -50,7 +50,7 @@ local function needs(t, children)
     return {}
 end
 
--- The tasks that wait for each other in a circle, in its order, or nil.
+-- A circle of tasks that wait for each other, as a list in that order, or nil.
 local function find_circle(tasks)
     local by_id, children = {}, {}
     for _, t in ipairs(tasks) do
@@ -63,7 +63,7 @@ local function find_circle(tasks)
             table.insert(children[up.id], t.id)
         end
     end
-    local place = {} -- on the path; 0: looked at, and no circle
+    local place = {} -- position in the path; 0: visited, and not part of a circle
     for _, first in ipairs(tasks) do
         local path, open = {}, {}
         local function enter(t)
@@ -110,14 +110,14 @@ end
 
 local M = {}
 
--- All that is to be told of a run that is stuck.
+-- The whole report of a deadlock.
 function M.report(tasks, describe)
     local lines = list(tasks, describe)
     lines[#lines + 1] = circle(tasks)
     return table.concat(lines, "\n")
 end
 
--- A line for each task that has waited for at least so many seconds.
+-- One line for each task that has waited for at least `seconds`.
 function M.long_waits(tasks, describe, seconds)
     local long = {}
     for _, t in ipairs(tasks) do

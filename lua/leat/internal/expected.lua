@@ -1,5 +1,5 @@
--- Which responses a caller takes for a success: the values of `expect` (requests, clients) and `accept`
--- (pipelines). And the failure that any other response is. Internal.
+-- Decides which responses count as a success: the values of `expect` (requests, clients) and `accept`
+-- (pipelines). Also makes the error for every other response.
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 local policy = require "leat.policy.common"
@@ -11,11 +11,11 @@ local redact = require("leat.native.util").redact
 
 local M = {}
 
--- ---- which
+-- ---- which responses are accepted
 
 local FORMS = "\"2xx\", a status such as 404, a list of these or a function of the response"
 
--- Adds what a single value stands for to `statuses`; false if it stands for nothing.
+-- Adds the statuses that one value means to `statuses`. Returns false if the value is not valid.
 local function add(statuses, value)
     local from, to
     if type(value) == "string" then
@@ -42,8 +42,9 @@ local function callable(value)
     return type(value) == "function" or type(value) == "table" and type(mt) == "table" and mt.__call ~= nil
 end
 
--- Whether a response is one that `value` allows, as a function of the response. What it allows counts as
--- looked at. Raises for a value of another form; `who` is the public function, `option` the option's name.
+-- Returns a function that takes a response and returns whether `value` allows it. A response that it allows
+-- counts as checked by the script. Raises an error if `value` has a wrong form. `who` is the public function,
+-- `option` the name of the option.
 function M.compile(value, who, option)
     if callable(value) then
         return function(res)
@@ -77,9 +78,9 @@ function M.compile(value, who, option)
     end
 end
 
--- ---- the failure
+-- ---- the error
 
--- Bytes that are no text: nothing of them is shown.
+-- Whether the body is binary data. Messages show nothing of such a body.
 local function is_binary(res, body)
     local kind = policy.header(res.headers, "content-type") or ""
     return res.encoded or body:sub(1, 512):find "%z" or kind:find "^image/" or kind:find "^audio/"
@@ -95,8 +96,8 @@ local function said_of(res, body, redact_text)
     return reply_error.read(body, { redact = redact_text })
 end
 
--- The failure of kind "http" that a response stands for. `body`: its beginning, if that is not in res.body;
--- `redact_text`: a function that takes the caller's secrets out of a text, if any are known.
+-- The error of kind "http" for a response. `body` is the beginning of the body, if that is not in res.body.
+-- `redact_text` is a function that removes the caller's secrets from a text, or nil if no secrets are known.
 function M.failure(res, body, redact_text)
     local status = policy.status(res)
     unseen.looked(res)
@@ -121,19 +122,20 @@ function M.failure(res, body, redact_text)
     }
 end
 
--- By response: what takes the secrets of its request out of a text.
+-- For each response: the function that removes the secrets of its request from a text.
 local redactors = setmetatable({}, { __mode = "k" })
 
--- What was asked for at `url`, with the options `a` and `b` (each may be nil), came to this response.
+-- Remembers the secrets of a request for its response. `url` is the request's URL; `a` and `b` are tables of
+-- its options (each may be nil).
 function M.note_secrets(res, url, a, b)
     redactors[res] = require("leat.internal.redactor").new(url, { a, b }, 2)
 end
 
--- Of a stream that nobody will read so much is read, for at most so long.
+-- If nobody will read a stream, at most this many bytes of it are read, for at most this many seconds.
 local HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 5
 
--- The failure that a response stands for which the caller does not take for a success. A stream is closed;
--- its beginning is read before that, unless `at_once`.
+-- The error for a response that the caller does not accept. A streamed response is closed. Before that its
+-- beginning is read, unless `at_once`.
 function M.refusal(res, at_once)
     local body = rawget(res, "body")
     if rawget(res, "_stream") and at_once then
@@ -146,18 +148,18 @@ function M.refusal(res, at_once)
     return M.failure(res, body, redactors[res])
 end
 
--- Whether a value is a response that is neither ok nor one that accept(response) allows.
+-- Whether a value is a response that is neither ok nor accepted by accept(response).
 function M.refuses(accept, value)
     local status = policy.status(value)
     return status ~= nil and (status < 200 or status > 299) and not (accept and accept(value))
 end
 
--- The values of a function, unless the first is such a response: then nil, err. job.calls: how often the
--- function was called for it.
+-- Passes on the values of a function. If the first value is a response that is not accepted, it returns nil,
+-- err instead. job.calls is how often the function was called for this item.
 function M.judged(accept, job, value, ...)
     if M.refuses(accept, value) then
         local err = M.refusal(value)
-        err.attempts = err.gave_up and err.attempts or job.calls -- a retry of the function's own knows better
+        err.attempts = err.gave_up and err.attempts or job.calls -- a retry inside counted exactly
         return nil, err
     end
     return value, ...

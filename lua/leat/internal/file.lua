@@ -1,5 +1,5 @@
--- Files for tasks: read and written on other threads, so that no disk holds up the rest. Sinks and uploads
--- stand on it. Internal.
+-- Files for tasks. Other threads read and write them, so that a slow disk does not block the event loop.
+-- Sinks and uploads use this module.
 local await = require "leat.internal.await"
 local native_file = require "leat.native.file"
 
@@ -11,8 +11,9 @@ local raw, File = native_file.raw, native_file.File
 
 local M = {}
 
--- open(path, how): how is "r", "w" (new or emptied), "x" (must not be there), "a" (append), "a+"; with a "p"
--- for private. The path "-" is standard output where it is only written. Gives a file, or nil, err.
+-- open(path, how) returns a file, or nil, err. `how` is "r", "w" (creates or empties), "x" (creates; fails if
+-- the file exists), "a" (appends) or "a+". An added "p" makes the file private. When the file is only
+-- written, the path "-" means standard output.
 function M.open(path, how)
     if native_runtime.restricted then
         return nil, errors.new { kind = "denied", reason = "sandbox",
@@ -21,22 +22,22 @@ function M.open(path, how)
     return await(native_file.open(path, how))
 end
 
--- At most n bytes; nil at the end, or nil, err.
+-- Reads at most n bytes. Returns nil at the end, and nil, err on failure.
 function File:read(n)
     return await(raw.read(self, n))
 end
 
--- All of the text, or nil, err.
+-- Writes all of the text. Returns nil, err on failure.
 function File:write(text)
     return await(raw.write(self, text))
 end
 
--- Puts what was written onto the disk.
+-- Waits until everything written so far is on the disk.
 function File:sync()
     return await(raw.sync(self))
 end
 
--- For this process alone; nil, err with reason "locked" if another one has it.
+-- Locks the file for this process. Returns nil, err with reason "locked" if another process has locked it.
 function File:lock()
     return await(raw.lock(self))
 end
@@ -61,7 +62,8 @@ end
 
 M.unlink_now = native_file.unlink_now
 
--- A text that all paths of one regular file share; nil for what is none, and for what is not there.
+-- A text that is the same for all paths of one regular file. nil if there is no file, or if it is not a
+-- regular file.
 function M.identity(path)
     return await(native_file.identity(path))
 end

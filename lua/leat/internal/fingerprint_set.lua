@@ -1,5 +1,5 @@
--- A set of texts with a number to each, in 24 bytes for each whatever the texts' length: journals of millions
--- of items are held so. A text is told by 104 bits of its SHA-256. Internal.
+-- A set of texts. It needs 24 bytes for each text, however long the text is: a journal may have millions of
+-- items. A text is identified by 104 bits of its SHA-256.
 local sha256 = require("leat.native.util").sha256
 
 local M = {}
@@ -25,7 +25,7 @@ function Set:has(text)
     return mark ~= nil and mark == half(digest, 8) or self._rare[digest] ~= nil
 end
 
--- Adds `text`; whether it was new.
+-- Adds `text`. Returns whether it is new.
 function Set:add(text)
     local digest = sha256(text, true)
     local name, mark = half(digest, 1), half(digest, 8)

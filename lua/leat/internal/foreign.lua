@@ -1,9 +1,10 @@
--- The words of other libraries, and what to write here instead: for the messages about an option, a field or
--- a method that does not exist. Internal; loaded when such a message is made.
+-- Names that other libraries use, and what to write in leat instead. Error messages about an unknown option,
+-- field or method use this. The module is loaded when the first such message is made.
 local M = {}
 
--- Each line: the names that others use (without "_", in small letters), and what to write. The advice is
--- given where the option in front of ":" exists; "*" is for any place, and the first that fits counts.
+-- Each line has the names that other libraries use (without "_", in lower case), and what to write instead. A
+-- line applies to functions that have the option in front of ":"; "*" applies to all. The first line that
+-- applies is used.
 local OPTIONS = [[
 data = form: form={name=value}, or body="a text", or json={...}
 payload rawbody postdata postfields = body: body="a text", or json={...}, or form={name=value}
@@ -98,7 +99,7 @@ local function load_options()
     end
 end
 
---- What to write instead of the option `name` where there are the options `rows`, or nil.
+--- What to write instead of the option `name` for a function with the options `rows`, or nil.
 function M.option(name, rows)
     if not advice then
         load_options()
@@ -228,7 +229,7 @@ local CLASSES = {
     headers = HEADERS, client = CLIENT, openai = OPENAI, leat = LEAT,
 }
 
---- What to write instead of `name`, a field or method of that class, or nil.
+--- What to write instead of `name`, a field or method that the class does not have, or nil.
 function M.member(class, name)
     return CLASSES[class][name]
 end
@@ -245,7 +246,7 @@ local MODULE_CALLS = {
     base64 = "leat.base64.encode(bytes), leat.base64.decode(text)", stdin = "leat.stdin:lines()",
 }
 
---- What may be meant by a line that Lua raised, or nil.
+--- A suggestion for the text of an error that Lua raised, or nil.
 function M.bug(line)
     local name = line:match "attempt to call global '([%w_]+)' %(a nil value%)"
     if name then

@@ -1,5 +1,5 @@
--- Runs that come to an end by themselves once leat.stopping is set: the first Ctrl-C does not cancel them,
--- but lets them finish what they have begun. Internal.
+-- Runs that end by themselves once leat.stopping is set. The first Ctrl-C does not cancel such a run: it
+-- finishes the items that it has begun.
 local change = require("leat.native.task").graceful
 local policy = require "leat.policy.common"
 

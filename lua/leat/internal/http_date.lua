@@ -1,4 +1,4 @@
--- Dates in HTTP headers: the three formats of RFC 9110, 5.6.7, and those of RFC 3339. Internal.
+-- Dates in HTTP headers: the three formats of RFC 9110, 5.6.7, and those of RFC 3339.
 local M = {}
 
 local MONTHS = {
@@ -15,7 +15,7 @@ local function days(year, month, day)
         + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
 end
 
--- `month` is a number, or nil where it is none; the rest are digits.
+-- `month` is a number, or nil if the name is not a month. The other values are texts of digits.
 local function seconds_of(year, month, day, h, m, s)
     if not month or month < 1 or month > 12 then
         return nil
@@ -42,7 +42,8 @@ function M.parse(text)
     return seconds_of(year, MONTHS[name], day, h, m, s)
 end
 
--- The same of "2026-12-01T09:30:00Z", with a fraction or an offset such as +02:00. Anthropic writes these.
+-- The same for "2026-12-01T09:30:00Z", also with a fraction or with an offset such as +02:00. Anthropic uses
+-- this format.
 function M.iso(text)
     local year, month, day, h, m, s, zone =
         text:match "^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d%.?%d*)(.*)$"

@@ -1,4 +1,4 @@
--- Files of lines: read piece by piece, written whole, off the loop's thread. Internal.
+-- Files of lines. They are read in pieces and written line by line, on other threads.
 local await = require "leat.internal.await"
 local check = require "leat.internal.check"
 local native = require "leat.native.lines"
@@ -14,7 +14,7 @@ local DISK_TIME = 60 -- seconds that a cancel waits for the disk
 
 -- ---- reading
 
--- An err about a line.
+-- An error about a line of a file.
 function M.invalid(path, number, what)
     path = check.path(path)
     return errors.new { kind = "invalid", message = ("%s:%d: %s"):format(path, number, what), file = path,
@@ -29,9 +29,9 @@ local function of_stdin()
     end }
 end
 
--- read(path | open file, name, max) gives an iterator function of text, number, whole: the text
--- without its line end, and whether it had one. A line longer than `max` bytes comes as nil, number, err, and
--- the next call goes on behind it; nil alone is the end. A failed read is raised.
+-- read(path | open file, name, max) returns an iterator function. It gives text, number, whole: the text
+-- without its line end, and whether it had a line end. For a line longer than `max` bytes it gives nil,
+-- number, err, and the next call continues after that line. nil alone means the end. A read error is raised.
 function M.read(source, name, max)
     max = max or MAX_LINE
     local f = source
@@ -106,9 +106,10 @@ end
 local Writer = {}
 Writer.__index = Writer
 
--- A writer of whole lines on an open file, which it takes over. A line is written at once by another thread,
--- and is in the file at every end of the process that is not kill -9. `durable`: a line counts as written
--- when it is on the disk. `again`: a line that counted as failed may still be written by `close`.
+-- A writer of whole lines to an open file, which it then owns. Another thread writes each line at once. So
+-- every line is in the file however the process ends, unless it is killed with kill -9. `durable`: a line
+-- counts as written only when it is on the disk. `again`: `close` may write a line that has counted as
+-- failed.
 function M.writer(f, durable, again)
     local out, err = native.new(f, durable, again)
     if not out then
@@ -121,8 +122,8 @@ local function wait(self)
     return await(native.wait(self._out))
 end
 
--- Adds a line (its end is added here). Returns when it is on the disk for a durable writer, else at once: the
--- task waits only where much waits for the file already.
+-- Adds a line; the line end is added here. A durable writer returns when the line is on the disk. Other
+-- writers return at once, unless too much data is waiting to be written.
 function Writer:line(text)
     if self._closed then
         check.fail "jsonl: the writer is closed"
@@ -133,7 +134,7 @@ function Writer:line(text)
     elseif done == nil then
         return nil, err
     elseif self._durable then
-        return task.shield(DISK_TIME, wait, self) -- a cancel must not make it unknown what became of it
+        return task.shield(DISK_TIME, wait, self) -- a cancel must not leave it unknown whether it was written
     end
     return wait(self)
 end
@@ -146,15 +147,15 @@ function Writer:flush()
     return await(native.sync(self._out))
 end
 
--- Writes everything, puts it onto the disk and closes; a second time does nothing. What could not be written
--- is then in `_rest`.
+-- Writes everything, syncs it to the disk and closes the file. A second call does nothing. Afterwards `_rest`
+-- holds what could not be written.
 function Writer:close()
     if self._closed then
         return true
     end
     local out, retried, closed, why = self._out, false, "busy", nil
     local ok, err = await(native.sync(out))
-    while closed == "busy" do -- other tasks may add to it, or close it, until then
+    while closed == "busy" do -- until then, other tasks may add lines or close it
         if not self._closed then
             await(native.idle(out))
         end

@@ -1,12 +1,12 @@
--- The warning for a function whose results are collected and that returns none: it has most likely forgotten
--- its return. Internal.
+-- Warns when a function returns no value although its results are collected: most likely its return is
+-- missing.
 local logger = require "leat.log"
 
 local M = {}
 
 local warned = {}
 
--- A run of `who` over n items has ended, and all of its results are nil. Once for each function.
+-- Called when a run of `who` over n items has ended and all results are nil. Warns once for each function.
 function M.warn(who, fn, n, instead)
     local info = type(fn) == "function" and debug.getinfo(fn, "S")
     if not info or info.what == "C" or info.source:sub(1, 6) == "@leat/" then
@@ -22,7 +22,7 @@ function M.warn(who, fn, n, instead)
         n == 1 and "" or " for any item", instead))
 end
 
--- Looks at the results of a run, a list with n: slots with ok and value if `settle`.
+-- Checks the results of a run, a list with n. With `settle`, each slot is a table with ok and value.
 function M.look(who, fn, results, settle)
     local ok = 0
     for i = 1, results.n do

@@ -1,6 +1,6 @@
 -- Numbers that come from outside: waits, rate limits and token counts that a server states. A server may
--- state anything, so this module alone reads them. It bounds each number, and it warns once for each kind of
--- number and origin where it does not believe one. Data from a server never raises. Internal.
+-- state anything, so only this module reads them. It bounds each number. If a number is not plausible, it
+-- warns once for each kind of number and origin. Data from a server never raises an error.
 local http_date = require "leat.internal.http_date"
 local logger = require "leat.log"
 local task = require "leat.task"
@@ -11,13 +11,13 @@ local M = {}
 
 local DAY = 86400
 
--- The longest wait that is believed, in seconds.
+-- The longest wait that is accepted, in seconds.
 M.LONGEST = 366 * DAY
 -- Unix times begin here (September 2001). As a number of seconds to wait, this would be 31 years.
 local FIRST_MOMENT = 1e9
 -- No model reads or writes as many tokens in one call.
 local MOST_TOKENS = 1e8
--- The largest limit that is believed, in requests or tokens per window.
+-- The largest limit that is accepted, in requests or tokens per window.
 local MOST_LIMIT = 1e12
 
 -- ---- warnings
@@ -32,7 +32,8 @@ local function origin_of(url)
     return (origin:gsub("//.*@", "//")):sub(1, 100)
 end
 
--- Warns once for each `what` and origin. `value` is a number or a text of the server.
+-- Warns once for each `what` and origin. `value` is the number or text that the server sent. `done` says what
+-- leat does with it.
 function M.distrust(what, value, url, done)
     local origin = origin_of(url)
     local key = what .. "\n" .. origin
@@ -50,7 +51,7 @@ end
 
 local UNITS = { d = DAY, h = 3600, m = 60, min = 60, s = 1, sec = 1, ms = 0.001, us = 1e-6 }
 
--- "1s", "6m0s", "120ms", "1h2m3.5s", or plain seconds; nil if it is none of these.
+-- Seconds from "1s", "6m0s", "120ms", "1h2m3.5s" or a plain number of seconds; nil for any other text.
 function M.duration(text)
     if text:find "^%d+%.?%d*$" then
         return tonumber(text)
@@ -66,8 +67,8 @@ function M.duration(text)
     return text ~= "" and total or nil
 end
 
--- A number is a wait in seconds, or a moment: Unix seconds or Unix milliseconds. A wait of `unit` seconds
--- each.
+-- A plain number is a wait, or a point in time as Unix seconds or Unix milliseconds. A wait is counted in
+-- `unit` seconds.
 local function plain(text, clock, unit)
     local n = text:find "^%d[%d.]*[eE]?%+?%d*$" and tonumber(text)
     if not n then
@@ -92,8 +93,8 @@ local FORMATS = {
     function(text) return nil, http_date.iso(text) end,
 }
 
--- The seconds that `text` asks to wait: 0 or more, and at most LONGEST; 0 for a moment that is past. nil
--- where there is no text, or none that is understood.
+-- The seconds that `text` asks to wait, from 0 to LONGEST; 0 for a time in the past. nil if there is no text,
+-- or if it cannot be understood.
 --   what   what is read, for the warning: "retry-after"
 --   from   url: of the response; date: its Date header, because our clock may be days away from the server's;
 --          unit: seconds in 1 of a plain number (1)
@@ -115,7 +116,8 @@ function M.wait(text, what, from)
     return nil
 end
 
--- A wait in seconds that is a number already, as in err.retry_after. nil where it is none.
+-- Bounds a wait in seconds that is a number already, as in err.retry_after. Returns nil if it is not a valid
+-- wait.
 function M.bounded(seconds, what, url)
     if type(seconds) ~= "number" or not (seconds >= 0) then
         if seconds ~= nil then
@@ -129,7 +131,7 @@ function M.bounded(seconds, what, url)
     return seconds
 end
 
--- A limit, or what is left of it: a whole number of at least `least`, or nil.
+-- Reads a limit, or what remains of it: a whole number of at least `least`. Returns nil if it is not valid.
 function M.amount(text, least, what, url)
     if text == nil then
         return nil
@@ -144,7 +146,7 @@ end
 
 -- ---- tokens
 
--- A number of tokens, or nil.
+-- A number of tokens, or nil if it is not plausible.
 function M.tokens(n, what, url)
     if type(n) == "number" and n >= 0 and n <= MOST_TOKENS then
         return n
@@ -154,7 +156,8 @@ function M.tokens(n, what, url)
     return nil
 end
 
--- The `usage` of an answer with the numbers that are believed. What is no number (details, null) stays.
+-- The `usage` of an answer, with only the numbers that are plausible. Values that are not numbers (details,
+-- null) are kept.
 function M.usage(usage, url)
     local copy
     for name, n in pairs(usage) do

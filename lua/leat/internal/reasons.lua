@@ -1,10 +1,11 @@
--- Why items failed, counted by reason: "430 × status 503, 6 × timeout (first_byte)". Internal.
+-- Why items failed, counted by reason: "430 × status 503, 6 × timeout (first_byte)".
 local M = {}
 
 local Reasons = {}
 Reasons.__index = Reasons
 
--- Reasons that are told apart; all further ones count as OTHER, so that memory is bounded.
+-- The number of different reasons that are counted. All further ones count as OTHER, so that memory is
+-- bounded.
 local MOST_LABELS = 50
 local OTHER = "other reasons"
 local LONGEST = 60 -- bytes of a script's own message
@@ -13,7 +14,7 @@ function M.new()
     return setmetatable({ n = 0, labels = 0, counts = {} }, Reasons)
 end
 
--- A script's own words, on one line and not too long.
+-- The text of a script's own error, on one line and shortened.
 local function words(message)
     local text = tostring(message):gsub("%s+", " ")
     if #text > LONGEST then
@@ -22,7 +23,7 @@ local function words(message)
     return text
 end
 
--- Why retry has not tried again.
+-- Why retry stopped trying.
 local GAVE_UP = {
     retry_budget = "not retried: retry budget used up",
     retry_after = "not retried: the server asked for too long a wait",
@@ -42,8 +43,8 @@ local function detail_of(err)
     end
 end
 
--- The reason of a failure in a few words: "status 503", "timeout (first_byte)", "connect (refused)",
--- "status 503 (not retried: POST without idempotency key)".
+-- The reason of a failure as a short text: "status 503", "timeout (first_byte)", "connect (refused)", "status
+-- 503 (not retried: POST without idempotency key)".
 function M.of(err)
     if type(err) ~= "table" or err.kind == nil then
         return words(err)
@@ -62,7 +63,7 @@ function M.of(err)
     return detail and ("%s (%s)"):format(label, tostring(detail)) or label
 end
 
--- times: 1 unless said.
+-- Adds `times` (default 1) to the count of a label.
 function Reasons:add_label(label, times)
     local count = self.counts[label]
     if not count then
@@ -98,7 +99,7 @@ function Reasons:add(err)
     self:add_label(M.of(err))
 end
 
--- {reason=, count=} each, the most frequent first.
+-- A list of {reason=, count=}, the most frequent reason first.
 function Reasons:list()
     local list = {}
     for label, count in pairs(self.counts) do

@@ -1,9 +1,9 @@
--- Takes a caller's secrets out of what a server says: servers repeat what they were sent. Internal.
+-- Removes a caller's secrets from what a server says, because servers repeat what they were sent.
 local redact = require("leat.native.util").redact
 
 local M = {}
 
--- A secret that is shorter is a stand-in ("none", "x"), and may be a part of other words.
+-- A shorter secret is a placeholder ("none", "x") and may be part of ordinary words.
 local LEAST_KEY = 8
 
 local function add(secrets, value)
@@ -12,7 +12,7 @@ local function add(secrets, value)
     end
 end
 
--- Adds what the `headers` and `auth` of a request hold, where it is for no one else to see.
+-- Adds the secrets that the `headers` and `auth` of a request contain.
 local function of_options(secrets, options)
     local auth = type(options.auth) == "table" and options.auth or {}
     local basic = auth.basic
@@ -34,8 +34,8 @@ local function of_url(secrets, url)
     end
 end
 
--- A function that takes the secrets out of a text. `options`: a list of tables with headers and auth; each
--- may be nil up to `n`.
+-- Returns a function that removes the secrets from a text. `options` is a list of `n` tables with headers and
+-- auth; each may be nil.
 function M.new(url, options, n)
     local secrets, patterns = {}, {}
     of_url(secrets, url)

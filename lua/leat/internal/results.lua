@@ -1,5 +1,5 @@
--- What gather, map, batch and pipelines return: a list with n, where a hole is an item without a value; and
--- the failures beside it. Their metatables make print and json.encode show what is in them. Internal.
+-- The lists that gather, map, batch and pipelines return, with n and with the errors in a second table. A
+-- hole is an item without a value. The metatables make print and json.encode show the contents.
 local text_of = require("leat.error").text
 
 local M = {}
@@ -32,7 +32,8 @@ end
 
 local Results = { __leat_json = "list", __shown_whole = true }
 
--- Only what errors hold or settle has marked has failed: a hole may be a function that returns nothing.
+-- An item counts as failed only if `errors` contains it, or if settle has marked it. A hole may also be a
+-- function that returned nothing.
 local function failures_of(results)
     local errors = rawget(results, "errors")
     local failures = {}
@@ -69,7 +70,7 @@ function Lines:__tostring()
     return self[1] and table.concat(self, "\n") or "none"
 end
 
--- Marks what each returns.
+-- Marks the counts that `each` returns.
 function M.counts(t)
     return setmetatable(t, Counts)
 end
@@ -79,7 +80,7 @@ function M.lines(t)
     return setmetatable(t, Lines)
 end
 
--- Marks a list that has n, or will have.
+-- Marks a list of results. Its n may be set later.
 function M.list(t)
     return setmetatable(t, Results)
 end

@@ -1,5 +1,5 @@
--- Says, in the words of who wrote a script, why a value cannot be stored as JSON. Called on failure only.
--- Internal.
+-- Explains, in terms of the user's script, why a value cannot be stored as JSON. It is called only on
+-- failure.
 local check = require "leat.internal.check"
 local json = require "leat.json"
 local policy = require "leat.policy.common"
@@ -8,7 +8,7 @@ local M = {}
 
 local MOST_DEPTH = 20
 
--- What cannot be stored whatever is in it: its name and what to do instead. nil: not known as such.
+-- If the value can never be stored: its name, and what to do instead. Otherwise nil.
 local function culprit(value)
     local kind = type(value)
     if kind == "function" then
@@ -26,7 +26,7 @@ local function culprit(value)
     end
 end
 
--- The first culprit in a value: its name, what to do instead, and where it stands.
+-- The first such value inside `value`: its name, what to do instead, and where it is.
 local function find(value, where, depth, seen)
     local name, instead = culprit(value)
     if name or type(value) ~= "table" or seen[value] or depth > MOST_DEPTH then
@@ -43,8 +43,8 @@ local function find(value, where, depth, seen)
     end
 end
 
--- why(value, bad, verb): "a response, which %s cannot store: return res.body or res:json()". `bad` is what
--- json.encode has said, `verb` what the script does with such a value.
+-- why(value, bad, verb): "a response, which %s cannot store: return res.body or res:json()". `bad` is the
+-- error of json.encode; `verb` is how the script passes such a value on ("return").
 function M.why(value, bad, verb, store)
     local name, instead, where = find(value, "", 0, {})
     if not name then

@@ -1,4 +1,4 @@
--- Halves of surrogate pairs in text that json.decode has kept (surrogates="keep"). Internal.
+-- Halves of surrogate pairs that json.decode has kept in a text (surrogates="keep").
 local M = {}
 
 local char = string.char
@@ -16,12 +16,12 @@ local function joined(first, second)
         0x80 + math.floor(code / 64) % 64, 0x80 + code % 64)
 end
 
--- The first half that ends `text`, which may meet its second one in the next piece; or nil.
+-- The first half at the end of `text`, or nil. Its second half may come with the next piece.
 function M.tail(text)
     return text:match(FIRST .. "$")
 end
 
--- The text with halves that have met joined; each that is alone becomes U+FFFD.
+-- Joins halves that stand next to each other. A half that stands alone becomes U+FFFD.
 function M.join(text)
     if not text:find("\237[\160-\191]") then
         return text

@@ -1,5 +1,5 @@
--- Responses that an item received, that are not ok, and whose `ok` and `status` nobody has read. `http` hides
--- these two fields of such a response, so that reading them goes through its metatable. Internal.
+-- Finds responses that are not ok, were received for an item, and whose `ok` and `status` no code has read.
+-- `http` hides these two fields of such a response, so that a read of them calls its metatable.
 local check = require "leat.internal.check"
 local logger = require "leat.log"
 local policy = require "leat.policy.common"
@@ -10,7 +10,7 @@ local M = {}
 local places = {} -- by "file:line": {left = reasons}: those that nobody has looked at
 local warned = {}
 
--- What counts the responses of the running task's item, or nil if it is within none.
+-- The scope that counts the responses of the running task's item, or nil if the task belongs to no item.
 local function item_scope()
     local scope = policy.scope()
     while scope and not scope.item do
@@ -19,7 +19,7 @@ local function item_scope()
     return scope
 end
 
--- Hides the status of a response that is not ok, if an item has received it.
+-- Hides the status of a response that is not ok, if it was received for an item.
 function M.hide(res)
     local scope = item_scope()
     if not scope then
@@ -33,7 +33,7 @@ function M.hide(res)
     res._status, res._place, res.status, res.ok = res.status, place, nil, nil
 end
 
--- Somebody has looked at `res`, which may be any value.
+-- Call this when code has checked `res`, which may be any value.
 function M.looked(res)
     local place = type(res) == "table" and rawget(res, "_place")
     if place then
@@ -42,7 +42,7 @@ function M.looked(res)
     end
 end
 
--- Warns of each place in the script once. For the end of a program.
+-- Warns once for each place in the script. Called at the end of a program.
 function M.warn()
     local list = {}
     for at, place in pairs(places) do

@@ -1,11 +1,12 @@
--- References, queries and forms: the text work on URLs. What may go on the wire is checked in C. Internal.
+-- Text work on URLs: references, queries and forms. C checks which bytes may be sent.
 local check = require "leat.internal.check"
 
 local byte, format, gsub, match, sub = string.byte, string.format, string.gsub, string.match, string.sub
 
 local M = {}
 
--- The five parts of any text (RFC 3986, appendix B); those that are absent are nil, the path never is.
+-- Splits any text into the five parts of RFC 3986, appendix B. A part that is absent is nil; the path is
+-- never nil.
 local function split(text)
     local fragment, query, authority, scheme
     local at = text:find("#", 1, true)
@@ -28,7 +29,8 @@ local function join(scheme, authority, path, query, fragment)
         .. (query and "?" .. query or "") .. (fragment and "#" .. fragment or "")
 end
 
--- RFC 3986, 5.2.4, on a list of segments: "." goes, ".." takes the segment before it along.
+-- Removes dot segments from a list of segments (RFC 3986, 5.2.4): "." is removed, ".." is removed together
+-- with the segment before it.
 local function remove_dots(path)
     local rooted = sub(path, 1, 1) == "/"
     local out, n, open = {}, 0, false
@@ -47,7 +49,7 @@ local function remove_dots(path)
     return (rooted and "/" or "") .. table.concat(out, "/") .. (open and n > 0 and "/" or "")
 end
 
--- The URL that `reference` means where `base` is the URL at hand (RFC 3986, 5.2.2).
+-- Resolves `reference` against the URL `base` (RFC 3986, 5.2.2).
 function M.resolve(base, reference)
     local scheme, authority, path, query, fragment = split(reference)
     if scheme then
@@ -68,7 +70,7 @@ function M.resolve(base, reference)
     return join(base_scheme, authority or base_authority, path, query, fragment)
 end
 
--- The same for a base that is meant as a folder, whether or not it ends in a slash.
+-- The same, but `base` is always a folder, whether or not it ends in a slash.
 function M.beneath(base, reference)
     if reference == "" then
         return base
@@ -82,7 +84,7 @@ end
 
 local ports = { http = "80", https = "443" }
 
--- What two URLs share that go to the same server: "https://example.com:443". nil without a host.
+-- The origin of a URL, such as "https://example.com:443". nil if it has no host.
 function M.origin(url)
     local scheme, authority = split(url)
     if not scheme or not authority then
@@ -104,7 +106,7 @@ local function encode_query(text)
     return (gsub(text, "[^%w%-._~]", percent))
 end
 
--- The WHATWG's form encoding: other safe bytes, and a plus for a space.
+-- The WHATWG form encoding: other bytes stay as they are, and a space becomes a plus.
 local function encode_form(text)
     return (gsub(gsub(text, "[^%w%-._* ]", percent), " ", "+"))
 end
@@ -122,7 +124,8 @@ local function text_of(what, name, v)
         what, check.hidden(tostring(name)), check.picture(v, what)))
 end
 
--- "a=1&b=2" of {a=1, b=2} (by name, a list repeated) or of {{"b", 2}, {"a", 1}} (as it stands).
+-- "a=1&b=2" from {a=1, b=2} (sorted by name; a list repeats its name) or from {{"b", 2}, {"a", 1}} (in that
+-- order).
 local function pairs_of(what, t, encode)
     local out, n = {}, 0
     local function add(name, value)
@@ -165,7 +168,7 @@ function M.form(t)
     return pairs_of("form field", t, encode_form)
 end
 
--- `url` with the query behind what query it has.
+-- `url` with the query appended to the query that it already has.
 function M.with_query(url, query)
     local text = pairs_of("query parameter", query, encode_query)
     if text == "" then
