@@ -1,5 +1,5 @@
--- What the policies have in common: their options, the three ways in which a call can end, and what a status
--- says. Internal.
+-- What the policies share: checks of options, the three ways in which a call can end, scopes, and reading a
+-- status.
 local bug = require "leat.internal.bug"
 local check = require "leat.internal.check"
 local errors = require "leat.error"
@@ -9,7 +9,7 @@ local xpcall = xpcall
 
 local M = {}
 
--- opts[name], a number of at least `min` (0 unless said), not NaN.
+-- Returns opts[name], which must be a number of at least `min` (default 0) and not NaN.
 function M.number(who, opts, name, default, min)
     local value = opts[name]
     if value == nil then
@@ -22,7 +22,7 @@ function M.number(who, opts, name, default, min)
     return value
 end
 
--- The same, but not infinite.
+-- The same, but infinity is not allowed.
 function M.finite(who, opts, name, default)
     local value = M.number(who, opts, name, default)
     if value == math.huge then
@@ -31,7 +31,7 @@ function M.finite(who, opts, name, default)
     return value
 end
 
--- The same, but not 0.
+-- The same, but 0 is not allowed.
 function M.positive(who, opts, name)
     local value = M.number(who, opts, name)
     if value == 0 then
@@ -46,8 +46,8 @@ end
 
 M.own = check.own
 
--- Whether what a function raised is a failure (raising one of leat's errors means returning it), and not a
--- bug or the cancel of this task.
+-- Whether a raised value is a failure, rather than a bug or the cancel of this task. A function may raise one
+-- of leat's errors instead of returning it.
 local function is_failure(raised)
     return errors.is(raised) and raised.kind ~= "cancelled"
 end
@@ -62,7 +62,7 @@ local function tried(ok, ...)
     error(first, 0)
 end
 
--- fn's values; nil, err also where it raised the failure. Bugs and cancels are raised.
+-- Calls fn and returns its values. If fn raises a failure, it returns nil, err. Bugs and cancels are raised.
 function M.try(fn, ...)
     return tried(xpcall(fn, bug.note, ...))
 end
@@ -86,7 +86,7 @@ local function conclude(stack, entry, finished, ok, ...)
     error(first, 0)
 end
 
--- Should the task be abandoned, its clean-ups are run from here.
+-- If the task is abandoned, it runs its clean-ups from this list.
 local function enlist(finished)
     local stack = native.cleanups()
     local entry = { grace = 5, begun = false, fn = function() finished(false) end }
@@ -94,10 +94,10 @@ local function enlist(finished)
     return stack, entry
 end
 
--- Calls fn(...) and then finished(ended, value, err), whatever happens, also where there is no memory to
--- begin: ended is false after a bug and a cancel. Returns, and raises, what fn does. `finished` must not wait
--- before its books are in order: it is what gives back places and leases. Whoever counts something makes
--- `finished` first: nothing may fail between the count and this call.
+-- Calls fn(...) and then finished(ended, value, err), whatever happens, also if there is not enough memory to
+-- start. `ended` is false after a bug and after a cancel. Returns and raises what fn does. `finished` gives
+-- back places and leases, so it must update its counters before it waits for anything. A caller that counts
+-- something must create `finished` first: nothing may fail between the count and this call.
 function M.run(finished, fn, ...)
     local ok, stack, entry = pcall(enlist, finished)
     if not ok then
@@ -107,7 +107,7 @@ function M.run(finished, fn, ...)
     return conclude(stack, entry, finished, xpcall(fn, bug.note, ...))
 end
 
--- ---- scopes: what the calls made from within a function are to know, from whatever task beneath it
+-- ---- scopes: data for all calls made inside a function, also in tasks that it starts
 
 local scopes = {} -- by the id of the task
 
@@ -131,22 +131,22 @@ function M.status(value)
     if type(value) ~= "table" then
         return nil
     end
-    local status = rawget(value, "_status") or value.status -- not the script's look at it: see leat.unseen
+    local status = rawget(value, "_status") or value.status -- not the script's own check
     if type(status) == "number" and type(value.headers) == "table" then
         return status
     end
 end
 
--- The URL of a response or of an error, for a warning; or nil.
+-- The URL of a response or of an error, for a warning; nil if it has none.
 function M.url(value)
     local url = type(value) == "table" and value.url
     return type(url) == "string" and url or nil
 end
 
--- The value of a header, in any spelling of its name.
+-- The value of a header. The case of the name does not matter.
 function M.header(headers, name)
     local value = headers[name]
-    if value == nil and not getmetatable(headers) then -- those of a response find any spelling
+    if value == nil and not getmetatable(headers) then -- the headers of a response accept any case
         for key, v in pairs(headers) do
             if type(key) == "string" and key:lower() == name then
                 value = v

@@ -1,4 +1,4 @@
--- Calls and failures of the last seconds, in ten slices that move on together. Internal.
+-- Counts the calls and failures of the last seconds, in ten time slices.
 local task = require "leat.task"
 
 local floor = math.floor
@@ -26,7 +26,7 @@ function Window:add(failed)
     end
 end
 
--- How many calls, and how many failures, as of the last `add`.
+-- The number of calls and of failures at the time of the last `add`.
 function Window:sums()
     local calls, failures = 0, 0
     for i = 0, SLICES - 1 do

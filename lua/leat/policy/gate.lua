@@ -1,5 +1,6 @@
--- The gate before a service that limits the rate. It is open until refusals show a limit. Then nothing starts
--- before the moment that the service names, and after that calls start evenly (leat.policy.pacer). Internal.
+-- The gate before a service that limits the rate of calls. It is open until refusals show that there is a
+-- limit. Then no call starts before the time that the service has named. After that, calls start evenly
+-- (leat.policy.pacer).
 local pace = require "leat.policy.pacer"
 local policy = require "leat.policy.common"
 local refusals = require "leat.policy.refusals"
@@ -12,7 +13,7 @@ local now = task.now
 
 local M = {}
 
--- Without a hint the pause is a second at first, and twice as long each time that nothing was let through.
+-- Seconds. Without a hint the first pause lasts a second. It doubles each time that no call was let through.
 local FIRST_PAUSE, LONGEST_PAUSE = 1, 60
 local EVERY, SAMPLES = 0.02, 512 -- seconds: so often it is noted how many calls have been started; and notes
 local SHORT = 2 -- calls' time: the pause after a refusal that is no limit
@@ -20,8 +21,8 @@ local SHORT = 2 -- calls' time: the pause after a refusal that is no limit
 local Gate = {}
 Gate.__index = Gate
 
--- `longest`: hints of more seconds pause nobody, as retry gives up on them. `least`: so many calls must have
--- been let through lately before there is a pace.
+-- `longest`: a longer hint (in seconds) causes no pause, because retry gives up on it. `least`: the number of
+-- recent calls that must have been let through before calls are paced.
 function M.new(longest, least)
     return setmetatable({
         longest = longest or 120, least = least or 0,
@@ -31,12 +32,14 @@ function M.new(longest, least)
     }, Gate)
 end
 
--- Whether a call was refused of late, and it is not yet clear whether that is a limit: no time to try more.
+-- Whether a call was refused recently, and it is not yet clear whether this is a limit. Then it is too early
+-- to try a higher rate.
 function Gate:doubtful()
     return self.watch.is_open and not self.watch.limit
 end
 
--- While a refusal is in doubt, and until the moment that it has named, only those that are served make room.
+-- While it is unclear whether a refusal is a limit, and until the time that the refusal has named, a new call
+-- may start only when another call was served.
 local function hold(self, limit)
     while self:doubtful() and self.hinted and self.flight > 0
         and self.flight >= max(self.held - self.watch.refused, limit / 2) do
@@ -61,8 +64,8 @@ local function turn(self, limit, gap)
     return self.pace ~= nil and self.pace:wait()
 end
 
--- Waits for the turn of a call. `limit`: as many run at most. `gap`: seconds between two starts, or nil.
--- Returns whether the pace made it wait.
+-- Waits until a call may start. `limit`: the maximum number of calls at once. `gap`: seconds between two
+-- starts, or nil. Returns whether the pace made the call wait.
 function Gate:wait(limit, gap)
     if self.pace == nil and not (self.watch.is_open and self.hinted) then
         if not gap then
@@ -75,7 +78,7 @@ function Gate:wait(limit, gap)
     return self.line:with(turn, self, limit, gap)
 end
 
--- A call starts now, at `began`. Returns its number.
+-- A call starts now, at the time `began`. Returns its number.
 function Gate:start(began)
     local n = self.n + 1
     self.n, self.flight = n, self.flight + 1
@@ -93,8 +96,8 @@ function Gate:start(began)
     return n
 end
 
--- How many calls had been started at the moment `at`, and 0; or, if it is longer ago than is remembered, the
--- oldest that is known, and how much later that was.
+-- The number of calls that had started before the time `at`, and 0. If `at` is older than the samples, it
+-- returns the number of the oldest sample, and how many seconds later that was.
 local function started_at(self, at)
     local samples, last = self.samples, self.last
     for i = last, max(1, last - SAMPLES + 1), -1 do
@@ -111,13 +114,14 @@ local function started_at(self, at)
     return 0, 0
 end
 
--- Calls a second that were let through within the last `seconds`, or may yet be.
+-- The calls per second, over the last `seconds`, that were let through. Calls without an outcome yet are
+-- included.
 local function rate_let_through(self, seconds)
     local n, later = started_at(self, now() - seconds)
     return max(1, self.n - n - self.watch.refused) / (seconds - later)
 end
 
--- A call has ended, however; its outcome has been told before.
+-- A call has ended in any way. `answered` has been called with its outcome before.
 function Gate:ended()
     self.flight = self.flight - 1
     self.news:set()
@@ -127,7 +131,7 @@ local function is_over(self)
     return self.pace ~= nil and self.pace.paused_until <= now()
 end
 
--- A call was answered, and not refused. Returns true if it shows that what looked like a limit was noise.
+-- A call was answered and not refused. Returns true if this shows that an assumed limit was noise.
 function Gate:passed(number)
     self.in_vain, self.misses = 0, 0
     local p = self.pace
@@ -140,11 +144,10 @@ function Gate:passed(number)
 end
 
 -- A call was refused. `hint`: the seconds after which the service wants to be asked again, or nil. Without a
--- hint the service may limit how many calls run at once: then it serves what is started after the first
--- refusal, since fewer run. `flight`: the others under way. `latency`: the seconds that one takes, or nil.
--- `certain`: whether it is a limit, where somebody else knows.
--- Returns "limit" if calls have to slow down, "noise" if the pace has proved to be of no use and is given
--- up, or nil.
+-- hint, the service may limit how many calls run at once. In that case it serves the calls that start after
+-- the first refusal, because fewer calls run then. `flight`: the number of other calls that are running.
+-- `latency`: the seconds that a call takes, or nil. `certain`: whether it is a limit, if the caller knows.
+-- Returns "limit" if calls have to slow down, "noise" if the pace did not help and is removed, or nil.
 function Gate:refused(call, hint, flight, latency, certain)
     if not self.watch.is_open then
         self.held = self.flight
@@ -154,7 +157,7 @@ function Gate:refused(call, hint, flight, latency, certain)
     if certain ~= nil then
         limit = certain
     elseif not hint and not self.pace or limit and self.pace and not self.pace.fresh then
-        limit = self.watch:goes_on() -- else those that were under way when the pace was cut would count
+        limit = self.watch:goes_on() -- calls that ran when the pace was reduced do not count
     end
     if hint and hint > self.longest then
         return nil
@@ -176,8 +179,8 @@ function Gate:refused(call, hint, flight, latency, certain)
             self.pace = nil
             return "noise"
         end
-        -- The pace had become a little too fast. A short hint is exact. A long one is that of a window: if it
-        -- slides, it has room again much sooner.
+        -- The pace had become slightly too fast. A short hint is exact. A long hint is the length of a
+        -- window; if the window slides, it has room again much sooner.
         self.misses = self.misses + 1
         local short = wait
         if p.aim and wait >= pace.WINDOW then
@@ -193,7 +196,7 @@ function Gate:refused(call, hint, flight, latency, certain)
     return "limit"
 end
 
--- Whether the outcome of a call has to be given to `answered`; it took so many seconds.
+-- Whether `answered` needs the outcome of a call. `took`: the seconds that the call took.
 function Gate:is_news(value, took)
     if value == nil then
         return true
@@ -206,7 +209,8 @@ function Gate:is_news(value, took)
     return self.watch.is_open
 end
 
--- The outcome of `call`, {began, number, waited}, beside `flight` others.
+-- Processes the outcome of `call`, {began, number, waited}. `flight`: the number of other calls that are
+-- running.
 function Gate:answered(call, value, err, flight)
     local status = type(err) == "table" and err.status or policy.status(value)
     local hint = (status == 429 or status == 503) and rules.hint(value, err)

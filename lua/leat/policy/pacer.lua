@@ -1,12 +1,13 @@
--- The pace behind a gate (leat.policy.gate): nothing starts before the moment that a service has named, and
--- then
--- calls start evenly instead of in bursts, about as fast as the service lets them through. Internal.
+-- The pace of the calls that pass a gate (leat.policy.gate). No call starts before the time that a service
+-- has named. After that, calls start evenly instead of in bursts, about as fast as the service lets them
+-- through.
 --
--- The rate that is aimed at is what was let through from one refusal to the next: both times the service's
--- bucket was full, so it is what the bucket leaks. After a refusal the pace begins below it, comes back along
--- a cubic, stays about it for long, and then goes on beyond it ever faster: S. Ha, I. Rhee, L. Xu, "CUBIC: A
--- New TCP-Friendly High-Speed TCP Variant", 2008; but counted in calls rather than in seconds, so that two
--- calls a second and two thousand are alike.
+-- The target rate is the rate of calls that were let through between two refusals. At both refusals the
+-- service's bucket was full, so this is the rate at which the bucket drains. After a refusal the pace starts
+-- below the target. It returns to it along a cubic curve, stays near it for long, and then rises above it
+-- faster and faster: S. Ha, I. Rhee, L. Xu, "CUBIC: A New TCP-Friendly High-Speed TCP Variant", 2008. Here
+-- the curve is a function of the number of calls and not of seconds. So it behaves the same for two calls per
+-- second and for two thousand.
 local sync = require "leat.sync"
 local task = require "leat.task"
 
@@ -17,8 +18,9 @@ local M = {}
 
 local CUT = 0.85 -- what a refusal leaves of the rate
 local WINDOW_CUT = 0.9 -- the same, where the rate is known well: by what passed in a whole window
--- Calls from a cut back to the rate before it: fewest at first; twice as many after each refusal that came
--- when it should, a little after 2 * back calls, as one is the price of each look whether there is more now.
+-- The number of calls from a reduction until the rate is back at the target. It starts with the least and
+-- doubles after each refusal that came when it was expected, a little after 2 * back calls. Each test for a
+-- higher rate costs one refused call.
 local BACK, MOST_BACK = 16, 64
 local DOUBLED = 16 -- calls in which a mere guess is doubled
 local ENOUGH_WAITED = 10 -- times the longest hint: calls are never further apart
@@ -50,7 +52,8 @@ function M.new()
         started = 0, -- calls
         steps = 0, -- those of them that had to wait for their turn
         idle = 0, -- seconds in which there was none to start
-        -- Refusals in a row that came while it was below what had been let through, and the calls meanwhile.
+        -- Consecutive refusals that came while the rate was below the rate that had been let through, and the
+        -- calls started meanwhile.
         early = 0, early_started = 0,
     }, Pace)
 end
@@ -62,12 +65,12 @@ local function rate(self)
     return self.aim * (1 + self.cut * (self.steps / self.back - 1) ^ 3)
 end
 
--- What the calls since the last refusal say of the rate. `waited`: the one refused now had waited for its
--- turn, so that it was the pace that was too fast, and not only too much that was made up for.
+-- Updates the target rate from the calls since the last refusal. `waited`: the refused call had waited for
+-- its turn. Then the pace itself was too fast; otherwise the call may only have been part of catching up.
 local function learn(self, waited, windowed)
     local tried = rate(self)
     local n, span = self.started - 1, now() - max(self.refused_at, self.paused_until)
-    if n < ENOUGH or self.idle > span / 2 then -- too little to tell
+    if n < ENOUGH or self.idle > span / 2 then -- too few calls to estimate a rate
         self.aim = min(tried, self.through or CUT ^ (1 + self.early) * tried)
         self.back = BACK
     else
@@ -77,7 +80,8 @@ local function learn(self, waited, windowed)
             self.aim, self.through, self.cut = windowed, windowed, 1 - WINDOW_CUT
             self.back = self.steps > self.back and min(2 * self.back, MOST_BACK) or BACK
         elseif self.guessed and waited or self.steps > 3 * self.back then
-            -- It has been slower than need be: it is between what was let through and what was tried.
+            -- The pace was slower than necessary: the limit is between the rate let through and the rate
+            -- tried.
             self.aim, self.back = math.sqrt(self.through * min(tried, 2 * self.through)), BACK
         else
             self.back = self.steps > self.back and min(2 * self.back, MOST_BACK) or BACK
@@ -90,8 +94,8 @@ local function learn(self, waited, windowed)
     end
 end
 
--- Nothing starts before the moment `at`. `limit`: because of a limit, so that the rate until then says
--- nothing.
+-- No call starts before the time `at`. `limit`: the pause is due to a limit, so the rate during it is not
+-- measured.
 function Pace:pause(at, limit)
     self.due = max(self.due, at)
     if limit then
@@ -100,21 +104,21 @@ function Pace:pause(at, limit)
     end
 end
 
--- It is given up: who waits for a turn goes on at once.
+-- Stops pacing: calls that wait for their turn go on at once.
 function Pace:stop()
     self.stopped = true
     self.over:set()
 end
 
--- Whether a refused call says anything new: others that were under way when the last one was refused are of
--- the same burst.
+-- Whether a refused call gives new information. Calls that were already running at the last refusal belong to
+-- the same burst and give none.
 function Pace:is_news(began)
     return began > self.refused_at
 end
 
--- A call that says something new was refused, and it is no limit. Whether this goes on while the pace is
--- below the rate that had been let through, and most calls are served: then it is noise, and the pace is of
--- no use.
+-- Call this for a refusal that gives new information but shows no limit. Returns true if such refusals
+-- continue although the rate is below the rate that had been let through, and most calls are served. Then the
+-- refusals are noise, and pacing does not help.
 function Pace:seems_useless()
     if self.guessed or self.steps >= EARLY * self.back then
         self.early, self.early_started = 0, 0
@@ -124,36 +128,37 @@ function Pace:seems_useless()
     return self.early >= USELESS and self.early <= 0.3 * self.early_started
 end
 
--- Whether the first calls after a pause are under way.
+-- Whether the first calls after a pause are running.
 function Pace:has_just_resumed()
     return self.steps <= FIRST
 end
 
--- A call was refused, beside `flight` others; one takes `latency` seconds (nil: not known yet). `passed`
--- calls a second were let through within the last `window` seconds. `again`: the one before was refused as
--- well. `hinted`: the service has said when to come back.
+-- A call was refused. `flight`: the number of other calls that are running. `latency`: the seconds that a
+-- call takes, or nil if unknown. `passed`: the calls per second that were let through within the last
+-- `window` seconds. `again`: the call before it was refused too. `hinted`: the service has said when to come
+-- back.
 function Pace:refused(call, flight, latency, passed, window, again, hinted)
     local windowed = window >= WINDOW and passed
     if call.began > self.refused_at then
         if self.aim and self:has_just_resumed() and (again or self.steps <= 1) then
-            self.fresh = false -- after a pause: the pause was too short, whatever the pace
+            self.fresh = false -- right after a pause: the pause was too short
             return
         end
         self.fresh = not self.aim
         self.longest = max(self.longest, window)
         if self.aim then
             learn(self, call.waited, self.paused_until <= now() - window and windowed)
-            -- Whoever waits ten times as long as was asked for has waited enough.
+            -- Waiting ten times as long as the service asked for is enough.
             self.aim = max(self.aim, 1 / (ENOUGH_WAITED * self.longest))
-            if windowed then -- what a window thinks of a rate shows only after as long as it lasts
+            if windowed then -- a window shows the effect of a rate only after its full length
                 self.back = max(self.back, OF_WINDOW * self.aim * window)
             end
         end
         self.refused_at, self.started, self.steps, self.idle = now(), 0, 0, 0
     end
     if self.fresh then
-        -- What is left of a burst when its last refusal has come was let through in the time of one call. Or
-        -- what passed in a whole window is what the window allows.
+        -- The calls of a burst that are still running when its last refusal arrives were let through in the
+        -- time of one call. Or the calls that passed in a whole window are what the window allows.
         local burst = hinted and latency and latency > 0 and max(1, flight) / latency
         local guess = min(self.aim or huge, burst or huge)
         if windowed and windowed <= guess then
@@ -167,10 +172,10 @@ function Pace:refused(call, flight, latency, passed, window, again, hinted)
     end
 end
 
--- Waits for the turn of a call; called by one after the other. Returns whether it had to wait.
+-- Waits for the turn of a call. Only one task calls it at a time. Returns whether it had to wait.
 function Pace:wait()
     local waited = false
-    while self.due > now() + 1e-9 and not self.stopped do -- again: a pause may have begun meanwhile
+    while self.due > now() + 1e-9 and not self.stopped do -- loops because a pause may have begun meanwhile
         waited = true
         local left = self.due - now()
         if left > 0 then

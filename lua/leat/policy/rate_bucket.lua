@@ -1,6 +1,6 @@
--- The rate meter beneath the limiter: the generic cell rate algorithm in its form as a leaky bucket (ITU-T
--- I.371; ATM Forum, Traffic Management 4.1), which allows the same as virtual scheduling, but keeps its level
--- in units rather than in time: so the rate may change under way. Internal.
+-- The rate meter of the limiter: the generic cell rate algorithm as a leaky bucket (ITU-T I.371; ATM Forum,
+-- Traffic Management 4.1). It allows exactly what virtual scheduling allows. But its level is in units and
+-- not in time, so the rate may change while it runs.
 local now = require("leat.task").now
 
 local huge, max, min = math.huge, math.max, math.min
@@ -20,14 +20,15 @@ local function leak(m)
 end
 
 local function apply(m)
-    leak(m) -- at the old rate, until now
-    -- What the user has set is lowered only by refusals: a server may count by other units than it says.
+    leak(m) -- until now, the old rate applies
+    -- Only refusals lower the rate that the user has set: a server may count in other units than its headers
+    -- say.
     m.per_minute = m.asked and not m.yields and m.asked or min(m.asked or huge, m.said or huge)
     m.rate = m.per_minute / 60
-    m.burst = m.asked_burst or max(1, m.rate) -- what comes in a second
+    m.burst = m.asked_burst or max(1, m.rate) -- the units of one second
 end
 
--- Internal: what the user says, units per minute and units; nil leaves it as it is.
+-- Sets the user's values: units per minute, and units of the burst. nil leaves a value unchanged.
 function Meter:set(per_minute, burst)
     self.asked, self.asked_burst = per_minute or self.asked, burst or self.asked_burst
     if per_minute then
@@ -36,8 +37,8 @@ function Meter:set(per_minute, burst)
     apply(self)
 end
 
--- Internal: the seconds until `n` units may pass, behind `ahead` others. More than the burst can hold passes
--- when the bucket is empty, and leaves it in debt.
+-- The seconds until `n` units may pass, after `ahead` other units. More units than the burst allows may pass
+-- when the bucket is empty; they leave it in debt.
 function Meter:delay(n, ahead)
     if self.rate == huge then
         return 0
@@ -47,7 +48,7 @@ function Meter:delay(n, ahead)
     return s > 1e-9 and s or 0 -- timers count nanoseconds
 end
 
--- Internal: `n` units pass; fewer than none give back.
+-- Counts `n` units as passed. A negative n gives units back.
 function Meter:charge(n)
     leak(self)
     if self.rate < huge then
@@ -55,7 +56,7 @@ function Meter:charge(n)
     end
 end
 
--- Internal: units that may pass at once.
+-- The number of units that may pass now.
 function Meter:free()
     leak(self)
     return self.rate == huge and huge or max(0, self.burst - self.level)
@@ -63,15 +64,15 @@ end
 
 -- ---- what servers say
 
--- The time of the reset tells what the limit is counted by. Some servers say how long until the window begins
--- anew, others how long until a bucket that refills all the time is full again. Times may be rounded up to
--- whole seconds.
+-- The reset time shows how the server counts. For some servers it is the time until the next window begins.
+-- For others it is the time until a continuously refilled bucket is full. Times may be rounded up to whole
+-- seconds.
 local function is_bucket(limit, remaining, reset)
     local full = (limit - remaining) / limit * 60
     return full <= reset * 1.05 + 0.001 and reset <= math.ceil(full) * 1.05 + 0.001
 end
 
--- Units per minute of `limit`. Without a reset, a limit is one per minute.
+-- The rate that `limit` means, in units per minute. Without a reset time, the limit is per minute.
 local function per_minute_of(self, limit, remaining, reset)
     if not reset or reset == 0 then
         return self.per_second and limit * 60 or limit
@@ -79,20 +80,20 @@ local function per_minute_of(self, limit, remaining, reset)
         self.per_second = false
     elseif remaining and remaining <= limit and remaining >= 0.9 * limit
         and not is_bucket(limit, remaining, reset) then
-        self.per_second = true -- a window of a minute that is nearly unused has longer to go
+        self.per_second = true -- in a window of a minute, a nearly unused limit has a later reset
     end
     if self.per_second then
         return limit * 60
     elseif reset <= 63 or not remaining or remaining > limit then
         return limit
     end
-    -- A longer window: an hour, a day. Either what is used comes back until the reset, or what is left has to
-    -- last until then.
+    -- A longer window, such as an hour or a day. Either the used units come back until the reset, or the
+    -- remaining units must last until then.
     return min(limit, max(limit - remaining, remaining) / reset * 60)
 end
 
--- Internal: takes up what a response says: the limit, what is left of it, and the seconds until all is back;
--- each may be nil. Returns whether it said anything.
+-- Learns from the headers of a response: the limit, the remaining units, and the seconds until all units are
+-- back. Each may be nil. Returns whether there was any information.
 function Meter:learn(limit, remaining, reset)
     if limit then
         self.said = per_minute_of(self, limit, remaining, reset)
@@ -107,7 +108,7 @@ function Meter:learn(limit, remaining, reset)
     return limit ~= nil or remaining ~= nil
 end
 
--- Internal: the server has refused a call. From now on what it says goes before what the user has set.
+-- The server has refused a call. From now on, its own values take precedence over those of the user.
 function Meter:refused()
     if not self.yields then
         self.yields = true

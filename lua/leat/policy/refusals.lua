@@ -1,14 +1,14 @@
--- Tells a limit from noise: whether the refusals (status 429) of a service mean that all callers have to slow
--- down, or only that one call was unlucky. Internal.
+-- Decides whether refusals (status 429) are a limit, so that all callers must slow down, or noise, so that
+-- only single calls were unlucky.
 --
--- An episode begins with a refusal. It is a limit as soon as most calls that were started from the refused
--- one on are refused, and at least three are. It is noise, and over, when three of four are served. Refusals
--- come quickly: what was started before another refused call, or two times as long ago as the first one took,
--- and has not been refused, is being served. A verdict can be
--- wrong: where one call in ten is refused at random, three in a row are refused now and then. So the verdict
--- is taken back if the calls that were started after the first refused one mostly succeed. A service that is
--- asked for a little more than it allows refuses only some calls: if those are a quarter of the last
--- hundred, that is a limit too.
+-- An episode begins with a refusal. It is a limit as soon as most calls that started with or after the
+-- refused call are refused, and at least three are. It is noise, and ends, when three of four such calls are
+-- served. Refusals come quickly. So a call counts as served if it has not been refused, and it either started
+-- before another call that was refused, or started longer ago than twice the time that the first refusal
+-- took. A verdict can be wrong: if a service refuses one call in ten at random, three refusals in a row do
+-- occur. So the verdict is withdrawn if most of the calls that started after the first refused one succeed.
+-- If calls are only slightly above the limit, the service refuses only some of them. So it is also a limit if
+-- a quarter of the last hundred calls are refused.
 local now = require("leat.task").now
 
 local M = {}
@@ -17,15 +17,15 @@ local LEAST = 3 -- refusals of a limit
 local STILL = 2 -- of those that were started when the first one was known
 local NOISE = 3 -- other answers for each refusal
 local QUARTER, OF = 25, 100
--- Once a limit is certain, single refusals are believed, so many at a time; each time that it shows again,
--- twice as many.
+-- Once a limit is certain, this many following single refusals count as the limit. The number doubles each
+-- time that the limit shows again.
 local TRUST, MOST_TRUST = 32, 256
 
 local Refusals = {}
 Refusals.__index = Refusals
 
--- Calls are numbered in the order of their starts. `doubting`: single refusals are never believed. `sparse`:
--- others are numbered along with them, so that only answers tell what is served.
+-- Calls are numbered in the order in which they start. `doubting`: a single refusal never counts as a limit.
+-- `sparse`: other calls share the numbering, so only answers show which calls were served.
 function M.new(doubting, sparse)
     return setmetatable({
         refusals = 0, many = {}, trust = 0, grant = doubting and 0 or TRUST, sparse = sparse,
@@ -44,12 +44,12 @@ local function open(self, number, started, took)
     end
 end
 
--- How many of the calls from the first refused one on are served, as far as it shows.
+-- How many of the calls that started with or after the first refused one are served, as far as is known.
 local function served(self)
     return self.sparse and self.passed or self.last - self.first + 1 - self.refused
 end
 
--- The episode has been a limit to its end.
+-- The episode ends, and it was a limit.
 local function confirm(self)
     self.is_open = false
     if self.shown then
@@ -58,7 +58,7 @@ local function confirm(self)
     end
 end
 
--- Call `number` was refused, after `took` seconds; `started` have been started so far. `over`: the pause
+-- Call `number` was refused after `took` seconds. `started`: how many calls have started. `over`: the pause
 -- after the last limit has ended. Returns whether it is a limit.
 function Refusals:refuse(number, started, over, took)
     if self.is_open and self.limit and over then
@@ -81,15 +81,15 @@ function Refusals:refuse(number, started, over, took)
     return self.limit
 end
 
--- Whether most of the calls that were started when the first refusal was known were refused too, and at least
+-- Whether most of the calls that had started when the first refusal arrived were refused too, and at least
 -- two of them, beside two others.
 function Refusals:goes_on()
     return self.is_open and self.refused > LEAST and self.still_refused >= STILL
         and self.still_refused > self.still_passed
 end
 
--- Call `number` was answered, and not refused; `started` have been started. `idle`: nobody has acted on a
--- verdict. Returns whether one is taken back.
+-- Call `number` was answered and not refused. `started`: how many calls have started. `idle`: no caller has
+-- acted on a verdict. Returns whether a verdict is withdrawn.
 function Refusals:pass(number, started, over, idle)
     if not self.is_open then
         return false

@@ -1,4 +1,4 @@
--- What a limiter has let pass, to be corrected or given back.
+-- A reservation is what a limiter has let pass. It can be corrected or given back.
 local check = require "leat.internal.check"
 local policy = require "leat.policy.common"
 
@@ -7,8 +7,8 @@ local M = {}
 local Reservation = check.class({}, "reservation")
 Reservation.__index = Reservation
 
---- Corrects a reservation: the tokens that the call has really used. What was too much is given back, what
---- was too little is owed. The last word counts.
+--- Corrects a reservation to the tokens that the call has really used. The limiter gets unused tokens back.
+--- Tokens beyond the reservation are a debt, and later calls wait for it. The last call of settle counts.
 ---@param tokens number
 --- ```lua
 --- local limiter = leat.limiter { tpm = 60000, token_burst = 1000 }
@@ -29,7 +29,7 @@ function Reservation:settle(tokens)
     limiter.changed:set()
 end
 
---- Gives a reservation back: there will be no call.
+--- Gives a reservation back, for a call that will not take place.
 --- ```lua
 --- local limiter = leat.limiter { rpm = 60 }
 --- limiter:reserve():cancel()
@@ -42,7 +42,7 @@ function Reservation:cancel()
     self.requests = 0
 end
 
--- Internal: the estimate was right.
+-- Internal: keeps the reservation as it is, because the estimate was right.
 function Reservation:_close()
     if not self.closed then
         self.closed = true
@@ -50,7 +50,7 @@ function Reservation:_close()
     end
 end
 
--- Internal: so much passes now.
+-- Internal: takes these amounts from the limiter now.
 function M.grant(limiter, requests, tokens)
     limiter.requests:charge(requests)
     limiter.tokens:charge(tokens)

@@ -1,5 +1,5 @@
--- The retry budget: a bucket that calls fill and retries empty. It acts only in a storm, when most calls
--- fail in the end in spite of their retries. Internal.
+-- The retry budget: a bucket that calls fill and retries empty. It acts only in an overload, when most calls
+-- fail in the end in spite of their retries.
 local check = require "leat.internal.check"
 local policy = require "leat.policy.common"
 
@@ -12,11 +12,11 @@ Budget.__index = Budget
 
 local ROWS = { ratio = "number", floor = "number", max = "number" }
 
--- The share of attempts that fail is reckoned over about so many attempts.
+-- The share of failed attempts is an average over about this many attempts.
 local MEMORY = 96
-local OUTAGE = 50 -- attempts that fail in a row are one
+local OUTAGE = 50 -- this many failed attempts in a row are an outage
 
--- `given`: the option `budget`. nil: there is no budget. `attempts`: of a call at most.
+-- `given`: the option `budget`. Returns nil if there is no budget. `attempts`: the maximum for one call.
 function M.new(given, attempts)
     if given == false then
         return nil
@@ -47,8 +47,8 @@ function Budget:note(failed)
     self.in_a_row = failed and self.in_a_row + 1 or 0
 end
 
--- Whether there is to be no further retry now: the credit is used up, and as many attempts fail as let most
--- calls fail in the end.
+-- Whether no further retry is allowed now: the credit is used up, and so many attempts fail that most calls
+-- fail in the end.
 function Budget:forbids()
     return self.left < 1 - 1e-9 -- ten times 0.1 is not 1
         and (self.in_a_row >= OUTAGE or (self.failed / max(self.tried, 1)) ^ self.attempts >= 0.5)

@@ -1,12 +1,12 @@
--- How retry waits: for the moment that a server has named to a call, and for the pauses of all calls of a
--- key. Internal.
+-- How retry waits: one call waits for the time that a server has named to it, and all calls of a key wait for
+-- the key's pauses.
 local gates = require "leat.policy.gate"
 local refusals = require "leat.policy.refusals"
 local sync = require "leat.sync"
 local task = require "leat.task"
 
 local max = math.max
-local random = require("leat.native.runtime").random or math.random -- a host's own is left alone
+local random = require("leat.native.runtime").random or math.random -- a host's own math.random is not touched
 local now = task.now
 
 local M = {}
@@ -14,17 +14,17 @@ local M = {}
 local LEAST = 8 -- calls that a rate can be told from
 local REMEMBERED = 60 -- seconds: so long a rate is remembered that nobody uses
 
--- The calls that a pause has held go on within so many seconds after it.
+-- The calls that wait for a pause go on at random times within this many seconds after it.
 function M.spread_of(self, seconds)
     return self.jitter and max(self.base, seconds / 4) or 0
 end
 
--- The same for a single call, which holds nobody.
+-- The same for a single call that does not pause other calls.
 function M.own_spread_of(self, seconds)
     return self.jitter and not self.paced and max(seconds / 4, math.min(self.base, seconds / 2)) or 0
 end
 
--- Nobody of this key starts anything before `at`, and then not all of them in one instant.
+-- No call of this key starts before `at`. After that the calls start at different times.
 local function pause(self, key, at, seconds)
     local paused = self.paused
     local old = paused[key]
@@ -33,13 +33,13 @@ local function pause(self, key, at, seconds)
     end
     local spread = self.paced and 0 or M.spread_of(self, seconds)
     if old and old.at >= now() then
-        old.at, old.spread = at, spread -- those who wait look again
+        old.at, old.spread = at, spread -- calls that already wait check this again
     else
         paused[key] = { at = at, spread = spread, over = sync.event() }
     end
 end
 
--- Forgets the keys whose pauses are over.
+-- Removes the keys whose pauses have ended.
 local function forget(self)
     for key, p in pairs(self.paused) do
         if p.at < now() then
@@ -58,15 +58,15 @@ local function forget(self)
     end
 end
 
--- The moment until which the gate of the key is shut, if that is past the deadline; or nil.
+-- The time until which the gate of the key is closed, if that is later than the deadline; otherwise nil.
 function M.paced_until(self, key)
     local gate = self.gates[key]
     local at = gate and gate.pace and gate.pace.paused_until
     return at and M.past_deadline(at) and at or nil
 end
 
--- A call of the key starts. Where there was a limit of late, it waits for the pace that was learnt then.
--- Returns the call, for M.refused and M.passed; nil where no call of the key was refused of late.
+-- A call of the key starts. If there was a limit recently, the call is paced by what was learnt then. Returns
+-- the call, for M.refused and M.passed; nil if no call of the key was refused recently.
 function M.start(self, key)
     local gate = self.gates[key]
     if not gate then
@@ -77,8 +77,9 @@ function M.start(self, key)
     return { gate = gate, began = began, number = gate:start(began), waited = waited }
 end
 
--- The server has refused the `number`th call, `call` if M.start knows it. That call waits for so many
--- seconds; if it is a limit, all calls of the key do. `hint`: the seconds that the server has named, or nil.
+-- The server has refused a call. `number` is its number; `call` is what M.start returned. The call waits for
+-- `seconds`. If it is a limit, all calls of the key wait. `hint`: the seconds that the server has named, or
+-- nil.
 function M.refused(self, key, number, seconds, call, hint)
     local watch = self.refusals[key]
     if not watch then
@@ -90,8 +91,8 @@ function M.refused(self, key, number, seconds, call, hint)
     local at = now() + seconds
     local limit = watch:refuse(number, self.started, not p or p.at < now(),
         call and now() - call.began or 0)
-    watch.at = watch.refused == 1 and at or max(watch.at, at) -- of this episode
-    local paced = call and call.gate.pace ~= nil -- the gate pauses those who wait for it itself
+    watch.at = watch.refused == 1 and at or max(watch.at, at) -- in this episode
+    local paced = call and call.gate.pace ~= nil -- a gate itself pauses the calls that wait for it
     if call then
         call.gate:refused(call, hint, nil, nil, not paced and limit or nil)
     end
@@ -104,7 +105,7 @@ function M.refused(self, key, number, seconds, call, hint)
     end
 end
 
--- A call was answered otherwise.
+-- A call was answered and not refused.
 function M.passed(self, key, number, call)
     if call then
         call.gate:passed(call.number)
@@ -116,10 +117,11 @@ function M.passed(self, key, number, call)
     end
 end
 
--- When a call may go on that has to wait until `at` for reasons of its own; and the pause it has heeded.
+-- The time when a call may go on that must itself wait until `at`, and the pause that is included in this
+-- time.
 function M.resume_at(self, key, at)
     local p = self.paused[key]
-    if p and p.at >= now() then -- "at once" too is for many: spread
+    if p and p.at >= now() then -- many calls may hear "at once", so they are spread too
         return max(at, p.at + random() * p.spread), p
     end
     return at, nil
@@ -130,8 +132,8 @@ function M.past_deadline(at)
     return deadline ~= nil and at > now() and at >= deadline
 end
 
--- Waits until `at`, or as long as the key is paused meanwhile; false if that is past the deadline. `own`: the
--- call's own moment, before which it does not go on even if the pause is taken back.
+-- Waits until `at`, or until the pause of the key ends if that is later. Returns false if that is past the
+-- deadline. `own`: the call's own time; it does not go on earlier even if the pause is withdrawn.
 function M.wait(self, key, at, heeded, own)
     while true do
         if M.past_deadline(at) then

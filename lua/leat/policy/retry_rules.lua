@@ -1,4 +1,4 @@
--- What retry makes of an outcome: whether to try again, and when the server wants that. Internal.
+-- How retry judges an outcome: whether to try again, and when the server wants the next attempt.
 local outside = require "leat.internal.outside"
 local policy = require "leat.policy.common"
 
@@ -8,8 +8,8 @@ local M = {}
 
 local said_by = setmetatable({}, { __mode = "k" }) -- by response
 
--- What a response with status 429 or 503 says in its body, as leat.http.reply_error reads it; empty for
--- any other.
+-- What the body of a response with status 429 or 503 says, as leat.http.reply_error reads it. Empty for any
+-- other response.
 local function said_of(value)
     local status = policy.status(value)
     if status ~= 429 and status ~= 503 or type(value.body) ~= "string" then
@@ -22,32 +22,33 @@ end
 
 -- ---- what is tried again
 
--- Trying these again gives the same, or is what somebody has asked not to be done.
+-- Errors that are never retried: another attempt would give the same error, or somebody has forbidden it (a
+-- cancel, a breaker, a budget).
 local NEVER = {
     invalid = true, denied = true, too_large = true, cancelled = true, circuit_open = true, budget = true,
 }
 
 local BEFORE_SENDING = { queue = true, dns = true, connect = true, tls = true }
 
--- Nothing of the request has reached the server, so that a second one is the first.
+-- Whether the request has not reached the server. Then sending it again is safe.
 local function never_sent(err)
     return err.kind == "connect" or err.kind == "dns" or err.kind == "rate_limited"
         or err.kind == "timeout" and BEFORE_SENDING[err.phase] == true
 end
 
--- There was no connection to send it on, for a reason that may pass.
+-- Whether there was no connection for the request, for a reason that may be temporary.
 function M.never_connected(err)
     return err.kind == "tls" and err.retryable == true or err.reason == "too_many_files"
         or never_sent(err) and err.kind ~= "rate_limited" and err.phase ~= "queue"
 end
 
--- Whether what failed with this status may go well at another time.
+-- Whether a request that failed with this status may succeed later.
 function M.passing(status)
     return status == 408 or status == 429 or status >= 500 and status ~= 501 and status ~= 505
 end
 
--- Whether a call was refused because there were too many: not where a quota is used up, against which no wait
--- helps.
+-- Whether a call was refused because there were too many calls. False if a quota is used up, because waiting
+-- does not help then.
 function M.over_rate(value, err)
     if value == nil and type(err) == "table" then
         return err.status == 429 and err.retryable ~= false
@@ -55,12 +56,12 @@ function M.over_rate(value, err)
     return policy.status(value) == 429 and not said_of(value).final
 end
 
--- Refused rather than tried and failed: harmless to send again whatever it is.
+-- Whether the server refused the request without processing it. Then any request may be sent again.
 local function turned_away(status, hint)
     return status == 429 or status == 503 and hint ~= nil
 end
 
--- Sending it a second time may do harm: the caller says so, or the request does.
+-- Whether sending the request a second time may do harm, according to the caller or to the request.
 local function harmful(idempotent, outcome)
     if idempotent ~= nil then
         return not idempotent
@@ -68,7 +69,7 @@ local function harmful(idempotent, outcome)
     return outcome.idempotent == false
 end
 
--- Whether the server wants to be asked again, or may answer otherwise then.
+-- Whether the server asks for another attempt, or may give another answer to one.
 function M.asked(res, status)
     local asked = policy.header(res.headers, "x-should-retry")
     if asked == "true" or asked == "false" then
@@ -77,7 +78,7 @@ function M.asked(res, status)
     return M.passing(status)
 end
 
--- Whether what ended like this may go well at another time. `idempotent`: what the caller says, or nil.
+-- Whether another attempt may succeed after this outcome. `idempotent`: what the caller says, or nil.
 function M.worth_trying(idempotent, value, err, status, hint)
     if err then
         if NEVER[err.kind] then
@@ -100,7 +101,7 @@ function M.worth_trying(idempotent, value, err, status, hint)
     return M.passing(status) and (not harmful(idempotent, value) or turned_away(status, hint))
 end
 
--- Why what worth_trying has refused is not tried again, if the only reason is that it may do harm; or nil.
+-- The reason why worth_trying has refused a retry, if the only reason is that it may do harm; otherwise nil.
 function M.not_retried(idempotent, value, err, status, hint)
     local outcome = err or value
     if not harmful(idempotent, outcome) or not M.worth_trying(true, value, err, status, hint) then
@@ -128,8 +129,8 @@ local function hint_in_headers(value)
     end
 end
 
--- The seconds after which the server wants to be asked again, bounded; nil where it does not say. 0 means "at
--- once", or a date that is past: then the back-off decides. Headers go before what only the body says.
+-- The seconds after which the server wants to be asked again, bounded; nil if it does not say. 0 means "at
+-- once" or a date in the past; then the back-off decides. Headers take precedence over the body.
 function M.hint(value, err)
     if err then
         return outside.bounded(err.retry_after, "err.retry_after", err.url)
