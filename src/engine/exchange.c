@@ -89,11 +89,10 @@ void exchange_expect_end(struct exchange *x)
     }
 }
 
-/* libcurl (7.88) notes on the connection, not on the stream, that there is something to be
- * looked at, and the next stream of that connection that comes by takes the note away. So the end
- * of a stream may go unseen. Where the end was in a frame that libcurl put aside, it is only
- * seen with the connection's next frame, if there ever is one: a body that is whole by its length
- * does not wait for that. */
+/* libcurl 7.88 records pending data per connection, and another stream may clear the record. So
+ * the end of a stream can go unnoticed, and we poll. If the end was in a frame that libcurl had put
+ * aside, libcurl sees it only with the next frame of the connection, which may never come. So a
+ * body that is complete by its length does not wait for that. */
 static bool kick(struct exchange *x, uint64_t now_ns)
 {
     const struct transfer_result *r = &x->transfer->result;

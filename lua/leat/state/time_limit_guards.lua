@@ -1,7 +1,7 @@
 -- What a state with a time limit goes without: what would put the limit's own means out of action. Internal.
 local function refuse(name)
     return function()
-        error(name .. ": not where a time limit is set, which stands on it", 2)
+        error(name .. ": not available when a time limit is set", 2)
     end
 end
 
