@@ -97,7 +97,7 @@ void aux_raise(lua_State *L, const char *fmt, ...)
     task_vraise(L, fmt, ap);
 }
 
-/* `'text'` with what is no text in it replaced, cut between characters. */
+/* Writes `'text'`. Bytes that are not text are replaced; a long text is cut between characters. */
 static void picture_text(const char *s, size_t len, char *out, size_t size)
 {
     enum { SHOWN_MAX = 40 };
@@ -119,7 +119,7 @@ static void picture_string(lua_State *L, int index, const char *name, char *out,
         snprintf(out, size, "a string (not shown: it may hold a secret)");
         return;
     }
-    char url[256]; /* the values of key-like parameters */
+    char url[256]; /* query parameters with key-like names have their values hidden */
     if (memchr(s, '=', len)) {
         redact_url(url, sizeof url, s, len);
         s = url;
@@ -131,7 +131,7 @@ static void picture_string(lua_State *L, int index, const char *name, char *out,
         snprintf(out + used, size - used, " (a string)");
 }
 
-/* "a response" for the classes of leat, which name themselves; "a table" and the like for the rest.
+/* Leat's own classes have names ("a response"). Other values are named by their type ("a table").
  */
 static void picture_object(lua_State *L, int index, char *out, size_t size)
 {
@@ -174,10 +174,10 @@ const char *aux_picture(lua_State *L, int index, const char *name, char *out, si
         snprintf(out, size, "%s", lua_toboolean(L, index) ? "true" : "false");
         break;
     case LUA_TNUMBER:
-        /* Smaller numbers are no PINs. */
+        /* A smaller number is too short to be a PIN. */
         if (name && fabs(lua_tonumber(L, index)) >= 1000 && secret_place(name, strlen(name)))
             snprintf(out, size, "a number (not shown: it may hold a secret)");
-        else if (isnan(lua_tonumber(L, index))) /* libc may print its sign */
+        else if (isnan(lua_tonumber(L, index))) /* libc may print the sign of a NaN */
             snprintf(out, size, "nan");
         else
             snprintf(out, size, "%.14g", lua_tonumber(L, index));
@@ -248,7 +248,7 @@ void aux_check_callable(lua_State *L, int index, const char *what)
         return;
     }
     aux_picture(L, index, what, given, sizeof given);
-    /* spawn(f(x)) has called f already, and hands over what that came to. */
+    /* The mistake spawn(f(x)): it calls f at once and passes f's result. */
     bool result = lua_isnil(L, index) || lua_istable(L, index) ||
                   (lua_isboolean(L, index) && lua_toboolean(L, index));
     aux_raise(L, "%s must be a function, got %s%s", what, given,

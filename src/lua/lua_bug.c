@@ -1,5 +1,5 @@
-/* What a bug is told with: its traceback, and the failure that a script did not look at; and what
- * can be done where memory ran out. */
+/* For reports of bugs: the traceback, and the failure that the script ignored. Also frees memory
+ * after an out-of-memory error. */
 #include "lua/lua_bug.h"
 
 #include "lua/lua_aux.h"
@@ -17,7 +17,7 @@ static int l_note(lua_State *L)
     return 1;
 }
 
-/* failed(err, what): it is about to be returned to the script. */
+/* failed(err, what): notes a failure that is about to be returned to the script. */
 static int l_failed(lua_State *L)
 {
     const char *what = luaL_checkstring(L, 2);
@@ -27,7 +27,7 @@ static int l_failed(lua_State *L)
     return 0;
 }
 
-/* make_room(): memory ran out in the running task, which goes on. */
+/* make_room(): frees memory after the running task ran out of it. The task then continues. */
 static int l_make_room(lua_State *L)
 {
     sched_make_room(&rt_of(L)->sched, L);

@@ -1,4 +1,4 @@
-/* What a bug is told with, a part of leat.native.task. */
+/* For reports of bugs; a part of leat.native.task. */
 #pragma once
 
 #include "lua/lua_rt.h"

@@ -1,4 +1,4 @@
-/* Digests, by libcrypto, which curl has brought into the process already. */
+/* Digests by libcrypto, which libcurl has loaded into the process already. */
 #include "lua/lua_crypto.h"
 
 #include "lua/lua_aux.h"

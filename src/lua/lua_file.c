@@ -13,7 +13,7 @@
 #define READ_MAX_BYTES ((int64_t)16 * 1024 * 1024)
 #define IDENTITY_BYTES 64
 
-/* Shared by the userdata and an operation under way: whoever lets go last closes it. */
+/* Shared by the userdata and a running operation. The last of them to release it closes it. */
 struct shared_fd {
     struct mem *mem;
     int fd;
@@ -25,10 +25,10 @@ struct file {
     struct shared_fd *shared; /* NULL: closed */
 };
 
-/* An operation and who waits for it. */
+/* A running operation and the task that waits for it. */
 struct call {
     struct rt *rt;
-    struct task *task; /* NULL: cancelled; the end only tidies up */
+    struct task *task; /* NULL: the task was cancelled, and the operation's end only frees memory */
     struct shared_fd *shared;
     struct file_op *op;
 };
@@ -70,7 +70,7 @@ static bool cancel_call(struct task *task)
 {
     struct call *c = task->wait.obj;
     if (task->wait.number == 0) {
-        c->task = NULL; /* it cannot be stopped; its end tidies up */
+        c->task = NULL; /* the operation cannot be stopped: its end frees memory */
         return true;
     }
     if (c->op->kind == FILE_OPEN && c->op->result >= 0)
@@ -93,7 +93,7 @@ static const char *const verbs[] = {
     [FILE_IDENTITY] = "cannot look at",
 };
 
-/* The file's name for messages stands in its environment. */
+/* The file's environment table holds its name, for messages. */
 static const char *name_of(lua_State *L, const struct call *c, int self)
 {
     if (c->op->path)
@@ -162,14 +162,15 @@ static int take_call(lua_State *L, struct task *task)
     int self = lua_gettop(L);
     lua_pushnil(L);
     task_set_slot(L, task, SLOT_KEEP);
-    /* What raises here (memory) must not lose the call; so the function is made beforehand. */
+    /* Code here may raise (memory), and the call must not be lost. So the function is created in
+     * advance. */
     lua_pushlightuserdata(L, (void *)(uintptr_t)&finish_key);
     lua_rawget(L, LUA_REGISTRYINDEX);
     lua_pushlightuserdata(L, c);
     lua_pushvalue(L, self);
     int rc = lua_pcall(L, 2, LUA_MULTRET, 0);
     if (rc != 0 && c->op->kind == FILE_OPEN && c->shared)
-        c->shared->fd = (int)c->op->result; /* closed with it */
+        c->shared->fd = (int)c->op->result; /* is closed together with `shared` */
     call_free(c);
     if (rc != 0)
         return lua_error(L);
@@ -197,8 +198,8 @@ static void begin_call(struct task *task, void *arg)
     file_op_start(c->op, &c->rt->loop);
 }
 
-/* A wait that never begins (the task is cancelled already) must not leak the call, so it hangs on a
- * userdata until then. */
+/* If the task is cancelled already, the wait never begins. A userdata owns the call until then, so
+ * the call cannot leak. */
 struct held_call {
     struct call *call;
 };
@@ -240,8 +241,8 @@ static struct held_call *new_call(lua_State *L, enum file_op_kind kind, size_t l
     c->op->arg = c;
     c->op->done = on_done;
     h->call = c;
-    /* LuaJIT keeps a list of where such pointers point to: take_call, which may not raise, pushes
-     * this one again. */
+    /* LuaJIT keeps a table for light userdata and may allocate for a new one. take_call pushes this
+     * pointer again and must not raise, so it is pushed once here. */
     lua_pushlightuserdata(L, c);
     lua_pop(L, 1);
     return h;
@@ -252,7 +253,7 @@ static int no_memory(lua_State *L)
     return aux_failf(L, ERR_MEMORY, "not enough memory for a file");
 }
 
-/* `self`: index of the file, or 0. The held call is on top. */
+/* `self`: index of the file, or 0. The held call is on top of the stack. */
 static int park(lua_State *L, struct held_call *h, int self)
 {
     struct rt *rt = rt_of(L);
@@ -280,8 +281,8 @@ static bool bad_path(lua_State *L, int index)
     return len == 0 || strlen(path) != len;
 }
 
-/* open(path, how): "r"; "w" new or emptied; "x" must not be there; "a" append; "a+" append and
- * read. */
+/* open(path, how): "r" reads; "w" creates or empties; "x" fails if the file exists; "a" appends;
+ * "a+" appends and reads. */
 static int l_open(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -314,7 +315,7 @@ static int l_open(lua_State *L)
     return park(L, h, 0);
 }
 
-/* NULL: no memory. */
+/* NULL: out of memory. */
 static struct held_call *start_on(lua_State *L, enum file_op_kind kind, size_t len)
 {
     struct file *f = check_file(L);
@@ -381,8 +382,8 @@ static int l_truncate(lua_State *L)
     return park(L, h, 1);
 }
 
-/* Not an operation on a thread: what was written is in the system's hands already, and those who
- * must know that it is on the disk have called sync. */
+/* Runs on this thread: written data has already reached the kernel. Callers that need it on the
+ * disk have called sync. */
 static int l_close(lua_State *L)
 {
     struct file *f = check_file(L);
@@ -438,7 +439,7 @@ static int l_identity(lua_State *L)
     return run_on_path(L, FILE_IDENTITY, IDENTITY_BYTES);
 }
 
-/* unlink_now(path): for clean-ups that cannot wait. */
+/* unlink_now(path): removes the file at once, for clean-ups that cannot wait. */
 static int l_unlink_now(lua_State *L)
 {
     lua_pushboolean(L, unlink(luaL_checkstring(L, 1)) == 0);
@@ -471,7 +472,8 @@ static int file_gc(lua_State *L)
 
 void lua_file_close(struct rt *rt)
 {
-    while (rt->file_calls > 0) /* disks answer; the threads write into our memory until then */
+    while (rt->file_calls >
+           0) /* a disk always answers; until then libuv's threads write into our memory */
         uv_run(rt->loop.uv, UV_RUN_ONCE);
 }
 

@@ -1,4 +1,4 @@
-/* leat.native.file: files whose calls run beside the loop. */
+/* leat.native.file: files that are read and written on other threads. */
 #pragma once
 
 #include "lua/lua_rt.h"
@@ -7,6 +7,6 @@
 int lua_open_file(lua_State *L, struct rt *rt);
 /* Waits for the file calls that are still under way. */
 void lua_file_close(struct rt *rt);
-/* Of the file at `index` (a userdata "leat.file"): its descriptor, which is the caller's from now
- * on, and its name, which stays on the stack. The file is closed to Lua. May raise. */
+/* Takes the descriptor of the file at `index` (a userdata "leat.file"): the caller owns it now.
+ * Pushes the file's name. Lua sees the file as closed. May raise. */
 int lua_file_take(lua_State *L, int index, const char **name);

@@ -26,7 +26,7 @@ static int l_group_gc(lua_State *L)
     return 0;
 }
 
-/* spawn(g, index, fn, ...): `index` comes back with the task's end. */
+/* spawn(g, index, fn, ...): spawns a member. The group returns `index` when the task ends. */
 static int l_group_spawn(lua_State *L)
 {
     struct group *g = check_group(L);
@@ -40,7 +40,8 @@ static int l_group_spawn(lua_State *L)
     return 1;
 }
 
-/* adopt(g, index, task): it counts as one of the group's from now on; false: it cannot be. */
+/* adopt(g, index, task): makes an existing task a member of the group; false if that is not
+ * possible. */
 static int l_group_adopt(lua_State *L)
 {
     struct group *g = check_group(L);
@@ -63,13 +64,13 @@ static bool cancel_group_next(struct task *t)
             group_pass_on(g);
         return true;
     }
-    task_unwake(t); /* its children are being cancelled too: it goes on when they are gone */
+    task_unwake(t); /* the children are cancelled too: this task continues when they have ended */
     if (woken)
         list_push_front(&g->waiters, &t->wait.node);
     return false;
 }
 
-/* Pushes what the Lua side wants of a finished task: task, index, status, value. */
+/* Pushes the fields of a finished task for the Lua side: task, index, status, value. */
 static int push_done(lua_State *L, struct task *done)
 {
     task_push(L, done);
@@ -90,7 +91,7 @@ static int take_group_next(lua_State *L, struct task *t)
         return push_done(L, done);
     if (g->closing || g->running_count == 0)
         return 0;
-    return wait_on(L, t); /* another one came first */
+    return wait_on(L, t); /* another task took it first */
 }
 
 static void describe_group(struct task *t, char *out, size_t size)
@@ -117,8 +118,8 @@ static int wait_on(lua_State *L, struct task *t)
     return task_park(L, t->sched, &group_ops, t->wait.obj, begin_group_next, t->wait.obj);
 }
 
-/* next(g): the next finished task, or nil when none runs. Collects without a park where one is
- * there. */
+/* next(g): the next finished task, or nil when none runs. Does not park if a task has finished
+ * already. */
 static int l_group_next(lua_State *L)
 {
     struct group *g = check_group(L);
@@ -156,14 +157,15 @@ static void begin_await_all(struct task *t, void *arg)
     LIST_FOR(node, &g->waiters)
     {
         struct task *w = CONTAINER_OF(node, struct task, wait.node);
-        if (w->wait.ops == &group_ops) /* it gets what is there, or nothing: await_all takes over */
+        if (w->wait.ops ==
+            &group_ops) /* it gets a finished task or nothing, because await_all takes over */
             task_wake(w);
     }
     begin_group_next(t, g);
 }
 
-/* The next that has ended, without a wait where there is one: a cancelled task may wait only so
- * often. */
+/* Returns the next finished task. If one has finished already, it does not wait, because a
+ * cancelled task may wait only a limited number of times. */
 static int await_all(lua_State *L, struct task *t, struct group *g)
 {
     struct task *done = group_take(g);
@@ -183,7 +185,7 @@ static int take_await_all(lua_State *L, struct task *t)
     return await_all(L, t, t->wait.obj);
 }
 
-/* await_all(g): like next, but not even a cancel ends it before the group is empty. */
+/* await_all(g): like next, but continues after a cancel until the group is empty. */
 static int l_group_await_all(lua_State *L)
 {
     struct group *g = check_group(L);
@@ -203,7 +205,7 @@ static int l_group_count(lua_State *L)
     return 1;
 }
 
-/* wakes(g, queue): the end of a member wakes who waits for an item. */
+/* wakes(g, queue): when a member ends, tasks that wait for an item of the queue wake up. */
 static int l_group_wakes(lua_State *L)
 {
     struct group *g = check_group(L);
@@ -211,7 +213,7 @@ static int l_group_wakes(lua_State *L)
     lua_createtable(L, 1, 0);
     lua_pushvalue(L, 2);
     lua_rawseti(L, -2, 1);
-    lua_setfenv(L, 1); /* it lives as long as the group */
+    lua_setfenv(L, 1); /* keeps the queue alive as long as the group */
     g->on_end = lua_queue_nudge;
     g->on_end_arg = queue;
     return 0;

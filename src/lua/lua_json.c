@@ -1,4 +1,4 @@
-/* leat.native.json: what lua/leat/json.lua is made of. */
+/* leat.native.json: the C functions behind lua/leat/json.lua. */
 #include "lua/lua_json.h"
 
 #include "lua/lua_aux.h"
@@ -8,15 +8,15 @@
 #include <string.h>
 
 #define JSON_MAX_TEXT_BYTES ((size_t)256 << 20)
-/* What the buffers keep between two calls. */
+/* The capacity that buffers keep between two calls. */
 #define KEEP_BYTES ((size_t)64 << 10)
-/* lua-cjson copies through memory of its own, outside the runtime's cap, and ends the process when
- * it gets none: it is given only what is small. */
+/* lua-cjson allocates outside the runtime's memory limit, and ends the process when malloc fails.
+ * So it gets only small texts. */
 #define CJSON_MAX_BYTES ((size_t)1 << 20)
 
 #define STATE_TNAME "leat.json.state"
 
-/* Every function has these beside the runtime. */
+/* Every function has these upvalues after the runtime. */
 enum upvalue { UP_RT = 1, UP_STATE, UP_ARRAY_MARK, UP_OBJECT_MARK, UP_CJSON, UP_COUNT = UP_CJSON };
 
 static void keep_small(struct buf *b)
@@ -47,9 +47,8 @@ static struct json_state *new_state(lua_State *L, struct rt *rt)
     return st;
 }
 
-/* The runtime's state, marked as in use; or a fresh one (left on the stack) when a finalizer calls
- * in while the first is in use. A raise leaves the mark behind, which then costs speed and nothing
- * else. */
+/* The runtime's state, marked as in use. If a finalizer calls in while it is in use: a new state,
+ * left on the stack. An error leaves the mark set; that costs only speed. */
 static struct json_state *borrow_state(lua_State *L)
 {
     struct json_state *st = lua_touserdata(L, lua_upvalueindex(UP_STATE));
@@ -184,8 +183,8 @@ static int encode(lua_State *L)
 
 /* ---- Decode */
 
-/* One strict pass. True in *lossless: lua-cjson builds the same value as json_decode does. It knows
- * no mark for empty arrays, and cannot tell text from number where a number is large. */
+/* One strict pass. *lossless: true if lua-cjson builds the same value as json_decode. lua-cjson
+ * does not mark empty arrays, and treats large numbers differently. */
 static enum err_kind check_text(const char *text, size_t len,
                                 const struct json_decode_options *options, bool *lossless,
                                 struct err *err, size_t *offset)
@@ -298,7 +297,7 @@ static int object(lua_State *L)
     return mark(L, "json.object", UP_OBJECT_MARK);
 }
 
-/* Pushes a metatable that does nothing but name what it marks. */
+/* Pushes an empty metatable, which only marks a table. */
 static const void *push_mark(lua_State *L, const char *name, const char *form)
 {
     lua_createtable(L, 0, 2);
@@ -309,7 +308,7 @@ static const void *push_mark(lua_State *L, const char *name, const char *form)
     return lua_topointer(L, -1);
 }
 
-/* Pushes lua-cjson's decode, of an instance that nobody else configures. */
+/* Pushes the decode function of a private lua-cjson instance, which no other code can configure. */
 static void push_cjson_decode(lua_State *L)
 {
     lua_pushcfunction(L, luaopen_cjson);

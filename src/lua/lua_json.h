@@ -1,4 +1,4 @@
-/* leat.native.json: what scripts see of the encoder and the decoder. */
+/* leat.native.json: the functions of the encoder and the decoder for scripts. */
 #pragma once
 
 #include "lua/lua_rt.h"

@@ -5,8 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Hash slots of a new object: an object without them grows through 1, 2 and 4 one rehash at a time.
- */
+/* Hash slots of a new object. Without them a growing object is rehashed at 1, 2 and 4 fields. */
 #define OBJECT_SLOTS 4
 
 struct builder {
@@ -16,7 +15,8 @@ struct builder {
     int array_mark;
     struct json_scan scan;
     const char *text;
-    int counts[JSON_MAX_DEPTH + 1]; /* elements so far of the array at each depth; -1: an object */
+    int counts[JSON_MAX_DEPTH +
+               1]; /* number of elements so far of the array at each depth; -1: it is an object */
 };
 
 /* Powers of ten that a double holds exactly. */
@@ -67,7 +67,7 @@ static bool easy_number(const char *at, size_t len, double *out)
     return true;
 }
 
-/* Whether a whole number of 16 digits or more is over 2^53. */
+/* Whether a whole number of 16 or more digits is larger than 2^53. */
 static bool is_big(const char *digits, size_t len)
 {
     static const char limit[] = "9007199254740992";
@@ -78,7 +78,7 @@ static bool is_big(const char *digits, size_t len)
     return len > 16 || (len == 16 && memcmp(digits, limit, 16) > 0);
 }
 
-/* The value of a number that is not an easy one; its text is on top of the stack. */
+/* Converts a number that needs the slow path. Its text is on top of the stack. */
 static double any_number(lua_State *L)
 {
     const char *text = lua_tostring(L, -1);
@@ -86,7 +86,7 @@ static double any_number(lua_State *L)
     double value = strtod(text, &end);
     if (*end == '\0')
         return value;
-    /* The host's locale has another point. */
+    /* The host's locale uses another decimal point. */
     lua_pushlstring(L, text, (size_t)(end - text)); // text whole
     lua_pushstring(L, localeconv()->decimal_point); // text whole point
     lua_pushstring(L, end + 1);                     // text whole point rest
@@ -96,7 +96,8 @@ static double any_number(lua_State *L)
     return value;
 }
 
-/* The same without a Lua string for the text, where it is short and the locale writes a point. */
+/* The same without creating a Lua string, for a short text in a locale whose decimal point is '.'.
+ */
 static bool short_number(const char *token, size_t len, double *out)
 {
     char text[48];
@@ -109,7 +110,7 @@ static bool short_number(const char *token, size_t len, double *out)
     return *end == '\0' && !isinf(*out);
 }
 
-/* Pushes the number, or returns false: it is beyond the range of a double. */
+/* Pushes the number. False: it is outside the range of a double. */
 static bool push_number(struct builder *b)
 {
     const char *token = b->scan.token;
@@ -181,7 +182,8 @@ enum err_kind json_decode(lua_State *L, struct json_state *st, const char *text,
                           const struct json_decode_options *options, int array_mark,
                           struct err *err, size_t *offset)
 {
-    /* Field by field: clearing the counters of a thousand levels costs more than a small text. */
+    /* Set field by field: to clear the counters of a thousand levels costs more than a small text
+     * takes to decode. */
     struct builder b;
     b.L = L;
     b.st = st;

@@ -11,8 +11,8 @@ struct json_decode_options {
     unsigned max_depth;
 };
 
-/* Pushes the value of the text; on an error pushes nothing. `array_mark`: stack index of the
- * metatable for empty arrays. May raise (memory). `offset` (from 0) is set on ERR_INVALID. */
+/* Pushes the value of the text; pushes nothing on an error. `array_mark`: stack index of the
+ * metatable for empty arrays. May raise (memory). On ERR_INVALID, `offset` is set (from 0). */
 NODISCARD enum err_kind json_decode(lua_State *L, struct json_state *st, const char *text,
                                     size_t len, const struct json_decode_options *options,
                                     int array_mark, struct err *err, size_t *offset);

@@ -1,5 +1,5 @@
-/* Writes a Lua value as JSON text. Reads tables raw, runs no Lua code, and on a value that JSON
- * cannot hold says which and where: "json: a function at .tools[2].run". */
+/* Writes a Lua value as JSON text. Reads tables raw and runs no Lua code. If JSON cannot represent
+ * a value, the error names the value and its path: "json: a function at .tools[2].run". */
 #include "lua/lua_json_encode.h"
 
 #include "ground/json_put.h"
@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-/* The way from the outermost value to the one being written, for messages and cycles. */
+/* The path from the outermost value to the current one, for messages and to find cycles. */
 struct frame {
     const struct frame *up;
     const void *table;
@@ -54,7 +54,7 @@ static enum err_kind fail(struct encoder *e, const struct frame *at, const char 
 {
     struct buf *path = &e->st->scratch;
     buf_clear(path);
-    /* A path that found no memory is cut short; the message stands without it. */
+    /* Without memory the path is cut short; the message is still complete otherwise. */
     enum err_kind kind = write_path(path, at);
     if (at == NULL || (kind != ERR_NONE && path->len == 0)) {
         size_t len = strlen(what);
@@ -120,7 +120,7 @@ static enum err_kind new_line(struct encoder *e)
     return kind;
 }
 
-/* Opens the container (`mark` is its bracket), or separates from the element before. */
+/* Writes the opening bracket `mark` for the first element, and a comma for each later one. */
 static enum err_kind begin_element(struct encoder *e, char mark, bool first)
 {
     char byte = first ? mark : ',';
@@ -171,7 +171,7 @@ static enum err_kind write_pair(struct encoder *e, struct frame *frame, const ch
     return kind;
 }
 
-/* What no pair has opened is opened here. */
+/* Opens the object if it has no members. */
 static enum err_kind close_object(struct encoder *e, bool empty)
 {
     e->depth--;
@@ -179,7 +179,7 @@ static enum err_kind close_object(struct encoder *e, bool empty)
     return kind == ERR_NONE ? put(e, "}", 1) : kind;
 }
 
-/* What is left out of an object: `response` of an error, which is no data. */
+/* Whether the field is left out: the `response` of an error is not data. */
 static bool left_out(const struct frame *frame, const char *key, size_t len)
 {
     return frame->is_error && len == 8 && memcmp(key, "response", 8) == 0;
@@ -258,8 +258,8 @@ static bool names_only(lua_State *L, int table)
     return true;
 }
 
-/* Adds a row to st->keys for the key on top of the stack. `numbers`: a table from the text of a
- * number to that number, which also keeps the text alive; 0: numbers may not be keys. */
+/* Adds a row to st->keys for the key on top of the stack. `numbers`: index of a table that maps the
+ * text of a number to the number; it also keeps the text alive. 0: numbers may not be keys. */
 static enum err_kind note_key(struct encoder *e, const struct frame *frame, int table, int numbers)
 {
     int key = lua_gettop(e->L);
@@ -282,8 +282,8 @@ static enum err_kind note_key(struct encoder *e, const struct frame *frame, int 
     return kind == ERR_NONE ? kind : fail_out(e, kind);
 }
 
-/* The keys of all open objects lie one behind the other in st->keys, this object's from `from` on:
- * an index, because the rows move when an inner object adds its own. */
+/* st->keys holds the keys of all open objects, one object after another. `from` is where this
+ * object's keys start: an index, because an inner object may move the rows when it adds its own. */
 static enum err_kind write_object_sorted(struct encoder *e, struct frame *frame, int table,
                                          bool marked)
 {
@@ -325,7 +325,7 @@ static enum err_kind write_object_sorted(struct encoder *e, struct frame *frame,
     return close_object(e, count == 0);
 }
 
-/* `marked`: by json.object, so that numbers may be keys. */
+/* `marked`: json.object marked the table, so numbers may be keys. */
 static enum err_kind write_object(struct encoder *e, struct frame *frame, int table, bool marked)
 {
     e->depth++;
@@ -334,7 +334,7 @@ static enum err_kind write_object(struct encoder *e, struct frame *frame, int ta
     return write_object_sorted(e, frame, table, marked);
 }
 
-/* What a table is when no mark says so: its keys decide. */
+/* Decides by the keys whether an unmarked table is an array or an object. */
 enum shape { SHAPE_EMPTY, SHAPE_ARRAY, SHAPE_OBJECT, SHAPE_HOLES, SHAPE_MIXED, SHAPE_BAD_KEY };
 
 static enum shape shape_of(lua_State *L, int table, int *count)
@@ -355,8 +355,8 @@ static enum shape shape_of(lua_State *L, int table, int *count)
             lua_pop(L, 1);
             return SHAPE_BAD_KEY;
         }
-        /* One string key settles it: an object need not be walked twice, but for the numbers in it.
-         */
+        /* One string key decides. An object need not be walked again, except to look for numbers as
+         * keys. */
         if (strings == 1 && numbers == 0 && lua_objlen(L, table) == 0) {
             lua_pop(L, 1);
             return SHAPE_OBJECT;
@@ -372,7 +372,8 @@ static enum shape shape_of(lua_State *L, int table, int *count)
     return strings != 0 ? SHAPE_OBJECT : SHAPE_EMPTY;
 }
 
-/* The first `n` of a list with holes, or as many as there are: what gather and its like return. */
+/* The first `n` items of a list with holes, or as many as there are: the results of gather and
+ * similar functions. */
 static enum err_kind write_results(struct encoder *e, struct frame *frame, int table)
 {
     double count = 0;
@@ -387,7 +388,7 @@ static enum err_kind write_results(struct encoder *e, struct frame *frame, int t
         count = MAX(count, index);
         lua_pop(e->L, 1); // key
     }
-    /* More would be no results, and a loop without end. */
+    /* A larger `n` is not a count of results, and would make the loop endless. */
     if (!(count <= JSON_MAX_RESULTS))
         return fail(e, frame->up, "results with an 'n' that is too large,");
     return write_array(e, frame, table, (int)count);
@@ -395,8 +396,8 @@ static enum err_kind write_results(struct encoder *e, struct frame *frame, int t
 
 static enum err_kind too_deep(struct encoder *e, const struct frame *up, const struct frame *frame)
 {
-    /* Only here, so that a table without a cycle pays nothing for the question. The place to
-     * name is the one where the table first comes back. */
+    /* Checked only at this depth, so that tables without a cycle pay nothing. The error names the
+     * place where the table first repeats. */
     const struct frame *first = NULL, *second = frame;
     for (const struct frame *f = up; f != NULL; f = f->up) {
         if (f->table != frame->table)
@@ -410,10 +411,11 @@ static enum err_kind too_deep(struct encoder *e, const struct frame *up, const s
     return fail(e, up, "nested too deep,");
 }
 
-/* How the metatable of a table of our own says that it is to be written. */
+/* How the metatable of one of our own tables says that it is encoded. */
 enum own_form { OWN_NONE, OWN_LIST, OWN_OBJECT, OWN_ERROR, OWN_REFUSED };
 
-/* The metatable is on top of the stack. `why`: of OWN_REFUSED, alive as long as the metatable. */
+/* The metatable is on top of the stack. `why`: the reason for OWN_REFUSED, valid as long as the
+ * metatable lives. */
 static enum own_form own_form(lua_State *L, const char **why)
 {
     enum own_form form = OWN_NONE;

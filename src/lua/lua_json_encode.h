@@ -7,11 +7,11 @@
 struct json_encode_options {
     bool sorted;
     bool stable;     /* sorted where every key is a string */
-    unsigned indent; /* spaces a level; 0: all on one line */
+    unsigned indent; /* spaces per level; 0: all on one line */
     unsigned max_depth;
 };
 
-/* Encodes the value at `index` into st->out. Runs no Lua code; raises only for want of Lua stack.
- */
+/* Encodes the value at `index` into st->out. Runs no Lua code. Raises only if the Lua stack is
+ * full. */
 NODISCARD enum err_kind json_encode(lua_State *L, struct json_state *st, int index,
                                     const struct json_encode_options *options, struct err *err);

@@ -1,12 +1,11 @@
-/* leat.native.json_span: JSON taken apart as text, so that what is passed on stays as it is
- * written.
- */
+/* leat.native.json_span: splits a JSON text into parts without decoding, so that parts can be
+ * passed on exactly as they were written. */
 #include "lua/lua_json_span.h"
 
 #include "ground/json_scan.h"
 #include "lua/lua_aux.h"
 
-/* Where the value begins that comes next. */
+/* The start of the next value. */
 static const char *value_start(const struct json_scan *s)
 {
     const char *at = json_scan_at(s);
@@ -16,7 +15,7 @@ static const char *value_start(const struct json_scan *s)
     return at;
 }
 
-/* Reads on to the end of the value. False: it is no JSON. */
+/* Reads to the end of the value. False: it is not valid JSON. */
 static bool skip_value(struct json_scan *s)
 {
     unsigned depth = s->depth;
@@ -27,7 +26,7 @@ static bool skip_value(struct json_scan *s)
     return true;
 }
 
-/* The name that is the token of `s`: as a string of Lua. */
+/* The token of `s`, a member name, as a Lua string. */
 static void push_name(lua_State *L, const struct json_scan *s)
 {
     if (!s->escaped) {
@@ -54,9 +53,9 @@ static bool push_member(lua_State *L, struct json_scan *s, int *n)
     return true;
 }
 
-/* members(text): of an object a list: the first name, the same as it is written, the text of its
- * value, the second name ...; nil, err: it is no object, or no JSON. Halves of surrogate pairs may
- * stand alone. */
+/* members(text): for an object, a list of three items per member: its name, its name as written,
+ * and the text of its value. For anything else, and for invalid JSON: nil, err. Unpaired surrogates
+ * are accepted. */
 static int l_members(lua_State *L)
 {
     struct json_scan s;

@@ -1,4 +1,4 @@
-/* leat.native.lines: what the writers of lua/leat/internal/lines.lua stand on. */
+/* leat.native.lines: the C functions behind the writers of lua/leat/internal/lines.lua. */
 #include "lua/lua_lines.h"
 
 #include "loop/file_lines.h"
@@ -11,9 +11,9 @@
 #include <time.h>
 
 #define WRITER_TNAME "leat.lines"
-/* Bytes that may wait for the disk before a task that adds more waits, too. */
+/* When more bytes than this wait for the disk, a task that adds a line waits too. */
 #define MOST_WAITING ((uint64_t)1 << 20)
-/* How long the end of the process may be held up for what is still to be written. */
+/* How long the end of the process may wait for data that is still to be written. */
 #define RESCUE_NS (2 * NS_PER_S)
 
 /* All writers of a runtime. */
@@ -62,7 +62,8 @@ static int no_memory(lua_State *L)
     return aux_failf(L, ERR_MEMORY, "not enough memory for a line");
 }
 
-/* A script was promised those lines, and may not have asked what became of them. */
+/* The writer accepted those lines, and the script may never have checked whether they were written.
+ */
 static void report_loss(struct rt *rt, struct file_lines *o)
 {
     struct err err;
@@ -72,7 +73,8 @@ static void report_loss(struct rt *rt, struct file_lines *o)
     rt->lost++;
     failure_of(o, &err);
     uint64_t bytes = o->added - atomic_load(&o->written);
-    /* Who reads standard output and goes away has enough of it; a program ends by SIGPIPE then. */
+    /* If the reader of standard output closes it, it wants no more. The program then ends as if by
+     * SIGPIPE, and the lost bytes are not an error. */
     bool enough = atomic_load(&o->error) == EPIPE && strcmp(o->name, "standard output") == 0;
     enum log_level level = enough ? LOG_DEBUG : LOG_ERROR;
     if (bytes > 0)
@@ -94,7 +96,7 @@ static bool is_over(const struct file_lines *o, enum until until, uint64_t bytes
            atomic_load(until == UNTIL_SYNCED ? &o->synced : &o->written) >= bytes;
 }
 
-/* What a task waits for stands in wait.number. */
+/* wait.number holds what the task waits for. */
 static bool task_is_over(const struct file_lines *o, const struct task *t)
 {
     return is_over(o, (enum until)(t->wait.number & 3), (uint64_t)t->wait.number >> 2);
@@ -138,7 +140,7 @@ static int take_wait(lua_State *L, struct task *t)
     if ((t->wait.number & 3) != UNTIL_IDLE) {
         if (w->out && atomic_load(&w->out->error) != 0)
             return fail_with(L, w->out);
-        if (w->failed) /* another task has closed it meanwhile, which was told why */
+        if (w->failed) /* another task closed the writer meanwhile, and got the error */
             return aux_failf(L, ERR_IO, "the writer was closed, and could not write its lines");
     }
     lua_pushboolean(L, 1);
@@ -160,11 +162,11 @@ static void begin_wait(struct task *t, void *arg)
     t->wait.number = (int64_t)(o->added << 2 | *(enum until *)arg);
     t->sched->external++;
     list_push_back(&o->waiters, &t->wait.node);
-    if (task_is_over(o, t)) /* a thread was as fast */
+    if (task_is_over(o, t)) /* the writing thread has finished already */
         task_wake(t);
 }
 
-/* The writer is the argument 1. */
+/* The writer is argument 1. */
 static int wait_for(lua_State *L, enum until until)
 {
     struct rt *rt = rt_of(L);
@@ -184,8 +186,8 @@ static int wait_for(lua_State *L, enum until until)
 
 /* ---- the writer */
 
-/* new(file, durable, again): takes the file over. durable: a line counts when it is on the disk.
- * again: one that counted as failed may still be written at the end. */
+/* new(file, durable, again): takes over the file. durable: a line counts as written when it is on
+ * the disk. again: a line whose write failed may still be written at the end. */
 static int l_new(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -208,14 +210,14 @@ static int l_new(lua_State *L)
     return 1;
 }
 
-/* add(text): true; false where whoever adds is to call wait(); or nil, err. What comes behind a
- * failure is kept by a writer that may try again. */
+/* add(text): true; false if the caller must call wait(); or nil, err. After a failure, a writer
+ * that may try again still keeps the line. */
 static int l_add(lua_State *L)
 {
     struct file_lines *o = open_out(L);
     size_t len;
     const char *text = luaL_checklstring(L, 2, &len);
-    if (o->durable) /* before it is too late to refuse the line */
+    if (o->durable) /* the line can still be refused here */
         task_check_can_wait(L, &rt_of(L)->sched, "write");
     bool failed = atomic_load(&o->error) != 0;
     if ((!failed || o->again) && file_lines_add(o, text, len) != ERR_NONE)
@@ -226,13 +228,13 @@ static int l_add(lua_State *L)
     return 1;
 }
 
-/* wait(): until what was added counts as written. */
+/* wait(): waits until all added lines count as written. */
 static int l_wait(lua_State *L)
 {
     return wait_for(L, open_out(L)->durable ? UNTIL_SYNCED : UNTIL_WRITTEN);
 }
 
-/* sync(): until what was added is on the disk. */
+/* sync(): waits until all added lines are on the disk. */
 static int l_sync(lua_State *L)
 {
     struct file_lines *o = open_out(L);
@@ -241,7 +243,7 @@ static int l_sync(lua_State *L)
     return wait_for(L, UNTIL_SYNCED);
 }
 
-/* idle(): until no thread is at work on it. */
+/* idle(): waits until no thread works on the writer. */
 static int l_idle(lua_State *L)
 {
     return wait_for(L, UNTIL_IDLE);
@@ -253,7 +255,7 @@ static bool can_retry(const struct file_lines *o)
            (o->again || (!o->durable && !atomic_load(&o->syncing)));
 }
 
-/* retry(): tries once more to write what could not be written; whether there is anything. */
+/* retry(): tries again to write what failed. Returns whether there is anything to write. */
 static int l_retry(lua_State *L)
 {
     struct file_lines *o = open_out(L);
@@ -270,7 +272,7 @@ static bool push_piece(void *arg, const char *text, size_t len)
     return true;
 }
 
-/* rest(): what could not be written. */
+/* rest(): the text that could not be written. */
 static int l_rest(lua_State *L)
 {
     struct file_lines *o = open_out(L);
@@ -282,7 +284,7 @@ static int l_rest(lua_State *L)
     return 1;
 }
 
-/* shut(): closes the file: true; "busy" where a thread is at work on it; or nil, err. */
+/* shut(): closes the file and returns true; "busy" while a thread works on it; or nil, err. */
 static int l_shut(lua_State *L)
 {
     struct file_lines *o = open_out(L);
@@ -306,14 +308,14 @@ static int l_shut(lua_State *L)
     return 1;
 }
 
-/* What was added is written all the same. */
+/* Lines that were added are still written. */
 static int writer_gc(lua_State *L)
 {
     struct writer *w = lua_touserdata(L, 1);
     struct rt *rt = rt_of(L);
     if (w->out && !rt->closed && rt->lines) {
         w->out->owner = NULL;
-        loop_wake(&rt->loop); /* it may be done with already */
+        loop_wake(&rt->loop); /* the work may have finished already */
     }
     w->out = NULL;
     return 0;
@@ -359,7 +361,7 @@ void lua_lines_close(struct rt *rt)
     LIST_FOR(node, &all->outs)
     {
         struct file_lines *o = CONTAINER_OF(node, struct file_lines, node);
-        if (o->owner) /* a host's Lua may still hold it */
+        if (o->owner) /* a host's Lua code may still hold it */
             ((struct writer *)o->owner)->out = NULL;
         file_lines_free(o);
     }

@@ -1,6 +1,6 @@
-/* string.find for sandboxed scripts: the same matches as Lua's own, but a search that takes too
- * many steps ends as an error. Lua's goes on for ever on such as ("a*"):rep(30), and no hook
- * reaches it; its search for plain text takes the product of both lengths. */
+/* string.find for sandboxed scripts. It finds the same matches as Lua's own, but a search with too
+ * many steps ends as an error. Lua's own practically never ends on patterns such as ("a*"):rep(30),
+ * and no hook can interrupt it. Its plain search takes up to the product of both lengths. */
 #include "lua/lua_pattern.h"
 
 #include "lua/lua_aux.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define STEPS_MAX 5000000L
-/* What one step looks at of a set such as [a-z]. */
+/* How much of a set such as [a-z] one step examines. */
 #define SET_BYTES 16
 #define DEPTH_MAX 180
 #define CAPTURES_MAX 32
@@ -39,7 +39,7 @@ static void step(struct search *m)
     lua_error(m->L);
 }
 
-/* Behind the single-character item at `p`. */
+/* The position after the single-character item at `p`. */
 static const char *item_end(struct search *m, const char *p)
 {
     if (*p == ESCAPE) {
@@ -51,11 +51,11 @@ static const char *item_end(struct search *m, const char *p)
         return p;
     if (p < m->pattern_end && *p == '^')
         p++;
-    do { /* a ']' that comes first stands for itself */
+    do { /* a ']' in first position is a literal */
         if (p >= m->pattern_end)
             luaL_error(m->L, "malformed pattern (missing ']')");
         if (*p++ == ESCAPE)
-            p++; /* whatever comes, even ']' */
+            p++; /* skip the escaped character, even ']' */
     } while (p >= m->pattern_end || *p != ']');
     return p + 1;
 }
@@ -141,7 +141,7 @@ static bool item_matches(int c, const char *p, const char *end)
     }
 }
 
-/* Whoever goes through a set takes a step next, which then ends the search. */
+/* A set costs steps by its length. The next call of step() ends the search if they are used up. */
 static void count_set(struct search *m, const char *p, const char *end)
 {
     m->steps += (end - p) / SET_BYTES;
@@ -318,8 +318,8 @@ static const char *match(struct search *m, const char *s, const char *p)
     return found;
 }
 
-/* find(text, pattern, from): first, last and the captures of the first match from there on, or nil.
- * A number from 1 to length + 1. */
+/* find(text, pattern, from): start, end and captures of the first match at or after `from`; nil if
+ * there is none. `from`: 1 to length + 1. */
 static int l_find(lua_State *L)
 {
     size_t len, pattern_len;
@@ -354,7 +354,7 @@ static int l_find(lua_State *L)
     return m.level + 2;
 }
 
-/* plain(text, wanted, from): first and last of where `wanted` stands from there on, or nil. */
+/* plain(text, wanted, from): start and end of the first `wanted` at or after `from`, or nil. */
 static int l_plain(lua_State *L)
 {
     size_t len, wanted_len;

@@ -10,9 +10,9 @@ static struct sched *sched_of(lua_State *L)
     return &rt_of(L)->sched;
 }
 
-/* Items stand in the environment table at [head, tail). A woken getter has one of the first
- * `granted` items to its name and takes it when it runs, a woken putter one of `reserved` places:
- * so a cancel that comes in between leaves every item where it was. */
+/* The environment table holds the items at [head, tail). Each woken getter owns one of the first
+ * `granted` items and takes it when it runs. Each woken putter owns one of `reserved` places. So a
+ * cancel before the task runs leaves every item in its place. */
 struct queue {
     int64_t capacity; /* 0: unbounded */
     int64_t head, tail;
@@ -36,9 +36,7 @@ static bool has_room(const struct queue *q)
     return q->capacity == 0 || q->tail - q->head + q->reserved < q->capacity;
 }
 
-enum {
-    GRANTED = 1
-}; /* wait.number of a getter with an item, or a putter with a place, to its name */
+enum { GRANTED = 1 }; /* wait.number of a getter that owns an item, or a putter that owns a place */
 
 static void wake_granted(struct list *line)
 {
@@ -107,12 +105,12 @@ static int pop_item(lua_State *L, int q_index, struct queue *q)
     lua_rawseti(L, -3, (int)q->head);
     q->head++;
     if (q->head == q->tail && q->granted == 0)
-        q->head = q->tail = 1; /* keeps the indices small over a long life */
+        q->head = q->tail = 1; /* keeps the indices small in a long-lived queue */
     serve_queue(q);
     return 1;
 }
 
-/* What get returns when the queue is closed and empty: nil, or nil and the error given to close.
+/* The results of get on a closed, empty queue: nil, or nil and the error that was given to close.
  */
 static int push_end(lua_State *L, int q_index)
 {
@@ -191,7 +189,7 @@ static int take_put(lua_State *L, struct task *t)
         return fail_closed(L);
     if (!failed)
         q->tail++;
-    serve_queue(q); /* without memory for it, the next may have its place */
+    serve_queue(q); /* if storing the item failed, the next putter may use the place */
     if (failed)
         return lua_error(L);
     lua_pushboolean(L, 1);
@@ -227,8 +225,8 @@ static void begin_put(struct task *t, void *arg)
     serve_queue(q);
 }
 
-/* For the take, which must not be parted from what Lua does next: an error in between, for want of
- * memory, would keep an item or a place for ever. */
+/* Stores a value for the take in advance. An out-of-memory error between the take and the Lua code
+ * that follows it would keep an item or a place reserved for ever. */
 static void keep(lua_State *L, const struct wait_ops *ops, int index, enum task_slot slot)
 {
     struct task *t = task_current(L, sched_of(L), ops->name);
@@ -240,7 +238,7 @@ static int l_queue_get(lua_State *L)
 {
     struct queue *q = check_queue(L);
     double timeout_s = aux_opt_timeout(L, 2, "get: timeout");
-    /* Those who were woken for an item and have not run yet come first. */
+    /* Tasks that were woken for an item and have not run yet come first. */
     if (free_items(q) > 0 && q->granted == 0)
         return pop_item(L, 1, q);
     if (q->closed && free_items(q) == 0)
@@ -325,7 +323,8 @@ static int l_queue_index(lua_State *L)
         lua_pushboolean(L, q->closed);
     else {
         lua_pushvalue(L, 2);
-        lua_gettable(L, lua_upvalueindex(2)); /* raises for methods of other libraries */
+        /* Raises, with a hint, for method names of other queue libraries. */
+        lua_gettable(L, lua_upvalueindex(2));
     }
     return 1;
 }

@@ -5,5 +5,5 @@
 
 /* Adds its constructor and class to the module table on top of L. */
 void lua_queue_register(lua_State *L, struct rt *rt);
-/* `queue`, a queue's userdata: who waits for an item gets nil, as at the end, if there is none. */
+/* `queue` is a queue's userdata. If no item is left, its waiting getters get nil, as at the end. */
 void lua_queue_nudge(void *queue);
