@@ -15,7 +15,7 @@
 #include "tasks/task_failure.h"
 #include <string.h>
 
-/* wait.number of a task that waits for a transfer. A wait that never began has 0. */
+/* wait.number of a task that waits for a transfer; 0 if the wait never began */
 enum { IN_ENGINE = 1, ARRIVED = 2 };
 
 static void drop_draft(struct rt *rt)
@@ -50,7 +50,7 @@ static bool cancel_request(struct task *task)
     if (where == ARRIVED) {
         lua_response_recycle(rt, t);
     } else if (where == IN_ENGINE) {
-        t->owner = NULL; /* its event frees it */
+        t->owner = NULL; /* the transfer's end event frees it */
         engine_cancel(rt->engine, t);
     }
     return true;
@@ -85,7 +85,7 @@ static const struct wait_ops request_ops = {.name = "request",
                                             .take = take_request,
                                             .describe = describe_request};
 
-/* The stack of `start`: the arguments of one request. */
+/* Stack positions of the arguments of `start`, which makes one request. */
 enum arg {
     ARG_SPEC = 1,
     ARG_DEFAULTS,
@@ -94,9 +94,10 @@ enum arg {
     ARG_BODY,
     ARG_TYPE,
     ARG_AUTH,
-    ARG_HANDLE, /* a stream's, which it becomes; nil: none */
-    ARG_LENGTH, /* of a body that is fed to the handle, math.huge: not known; nil: none is fed */
-    ARG_JAR,    /* of a client that keeps cookies; nil: none */
+    ARG_HANDLE, /* the stream's userdata, if the request becomes a stream; else nil */
+    ARG_LENGTH, /* length of a body that is fed to the handle; math.huge: unknown; nil: no such body
+                 */
+    ARG_JAR,    /* the cookie jar of a client; nil: none */
     ARG_ONCE,   /* true: see transfer_spec.once */
     ARG_LAST = ARG_ONCE
 };
@@ -114,7 +115,7 @@ static enum err_kind add_string(struct request_reader *r, const char *name, enum
     return request_add_header(r, name, value, len, err);
 }
 
-/* What the Lua side made of the options comes first, then the options, then the client's. */
+/* Precedence: first what the Lua side made of the options, then the options, then the client's. */
 static enum err_kind fill(struct request_reader *r, struct err *err)
 {
     lua_State *L = r->L;
@@ -155,8 +156,8 @@ static int fail_memory(lua_State *L)
 static int l_start(lua_State *L)
 {
     struct rt *rt = rt_of(L);
-    /* First: the draft belongs to whoever may wait. A finalizer that runs while another request is
-     * being made may not, and so cannot touch it. */
+    /* This comes first, because the draft belongs to a caller that may wait. A finalizer that runs
+     * while another request is made may not wait, so it never touches the draft. */
     task_check_can_wait(L, &rt->sched, "request");
     lua_settop(L, ARG_LAST);
     drop_draft(rt);
@@ -195,7 +196,7 @@ static int jar_gc(lua_State *L)
     return 0;
 }
 
-/* jar(): a place for a client's cookies. */
+/* jar(): a new cookie jar for a client. */
 static int l_jar(lua_State *L)
 {
     struct rt *rt = aux_open_rt(L, "client");
@@ -207,9 +208,9 @@ static int l_jar(lua_State *L)
     return *j ? 1 : fail_memory(L);
 }
 
-/* prepare(options, url, authorization|nil): the options of a client as its requests use them; or
- * nil and what is wrong with them. Not in the draft, which a finalizer that makes a client would
- * take from the request being made. */
+/* prepare(options, url, authorization|nil): a client's options, prepared for its requests; or nil
+ * and the error. Does not use the draft: a finalizer that makes a client would take the draft from
+ * the request that is being made. */
 static int l_prepare(lua_State *L)
 {
     struct rt *rt = aux_open_rt(L, "client");
@@ -289,7 +290,7 @@ static void set_seconds(lua_State *L, const char *field, double seconds)
     lua_setfield(L, -2, field);
 }
 
-/* timing(packed): the table of a response's struct transfer_timing. */
+/* timing(packed): makes the timing table of a response from its packed struct transfer_timing. */
 static int l_timing(lua_State *L)
 {
     size_t len;

@@ -5,7 +5,7 @@
 
 /* Pushes the table of C functions, which the Lua side wraps. */
 int lua_open_request(lua_State *L, struct rt *rt);
-/* Hands finished transfers to their tasks; called by the runtime after each loop turn. */
+/* Hands finished transfers to their tasks. The runtime calls it after each turn of the loop. */
 void lua_request_take_events(struct rt *rt);
-/* Frees what the requests keep for reuse; nothing may be in the engine. */
+/* Frees the transfers that are kept for reuse. The engine must have no transfer. */
 void lua_request_close(struct rt *rt);

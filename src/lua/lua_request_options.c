@@ -16,9 +16,9 @@ enum scope { IN_REQUEST = 1, IN_CLIENT = 2, IN_BOTH = 3 };
 struct option {
     const char *name;
     enum scope scope;
-    int type; /* LUA_TNONE: the setter checks by itself, or Lua has */
-    /* NULL: a field of its type at `offset`, or nothing if `offset` is 0 (url comes first there).
-     */
+    int type; /* LUA_TNONE: the setter, or Lua before it, checks the type */
+    /* NULL: the value is copied to the field at `offset`; offset 0 means no field (that of url,
+     * which is never set this way). */
     enum err_kind (*set)(struct request_reader *r, int index, struct err *err);
     size_t offset;
 };
@@ -74,7 +74,7 @@ enum err_kind request_set_body(struct request_reader *r, int index, struct err *
     return ERR_NONE;
 }
 
-/* A body that is no string is fed by Lua, which has checked it. */
+/* A body that is not a string is fed by the Lua side, which has checked it. */
 static enum err_kind set_own_body(struct request_reader *r, int index, struct err *err)
 {
     return lua_type(r->L, index) == LUA_TSTRING ? request_set_body(r, index, err) : ERR_NONE;
@@ -88,7 +88,7 @@ static enum err_kind set_sink(struct request_reader *r, int index, struct err *e
     return ERR_NONE;
 }
 
-/* "host" or "host:port", and an address: a line as the engine wants it. */
+/* Adds a line in the engine's format from an address and "host" or "host:port". */
 static enum err_kind add_mapping(struct request_reader *r, struct buf *lines, const char *host,
                                  const char *address, struct err *err)
 {
@@ -119,7 +119,7 @@ static enum err_kind set_resolve(struct request_reader *r, int index, struct err
     enum err_kind rc = ERR_NONE;
     char given[AUX_PICTURE_SIZE];
     lua_pushnil(L);
-    while (lua_next(L, index)) { /* looked at before anything is held that a raise would leak */
+    while (lua_next(L, index)) { /* checked before anything is allocated that a raise would leak */
         if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
             aux_raise(L,
                       "%s: resolve must be a table such as {[\"host:443\"] = \"10.1.2.3\"}, got %s",
@@ -209,7 +209,7 @@ static void set_limit(struct request_reader *r, size_t i, int index, const char 
     if (r->seen & bit)
         return;
     r->seen |= bit;
-    /* Rounded up, and never to 0, which means "none". */
+    /* Rounds up, and never returns 0 for a limit, because 0 means "none". */
     uint64_t ms = isinf(s) ? 0 : MAX((uint64_t)ceil(s * 1e3), (uint64_t)1);
     *(uint64_t *)(void *)((char *)&r->t->spec.limits + limits[i].offset) = ms;
 }
@@ -273,8 +273,8 @@ enum err_kind request_add_header(struct request_reader *r, const char *name, con
     return add_header(r, name, strlen(name), value, len, err);
 }
 
-/* Adds the string or number at `index`. Numbers are written here: lua_tolstring would change the
- * script's own value. */
+/* Adds the string or number at `index`. Numbers are formatted here, because lua_tolstring would
+ * change the script's own value. */
 static enum err_kind add_value(struct request_reader *r, const char *name, size_t name_len,
                                int index, struct err *err)
 {
@@ -330,7 +330,8 @@ static enum err_kind set_headers(struct request_reader *r, int index, struct err
 
 #define FIELD(f) offsetof(struct transfer_spec, f)
 
-/* By name. What Lua turns into something else (the URL, the body) is only known here. */
+/* Sorted by name. Options that the Lua side converts (the URL, the body) are listed only so that
+ * their names are known. */
 static const struct option options[] = {
     {"auth", IN_BOTH, LUA_TTABLE, NULL, 0},
     {"base_url", IN_CLIENT, LUA_TSTRING, NULL, 0},
@@ -391,7 +392,7 @@ static const struct option *find_option(const char *name)
     return NULL;
 }
 
-/* The names of the options in `scope`, for a message; leaves them on the stack. */
+/* Pushes the names of the options in `scope`, for a message. */
 static const char *push_names(lua_State *L, enum scope scope)
 {
     luaL_Buffer b;
@@ -420,12 +421,13 @@ static enum err_kind set_field(struct request_reader *r, const struct option *o,
     return ERR_NONE;
 }
 
+/* These setters check the type themselves. */
 static bool repeats(const struct option *o)
 {
-    return o->set == set_headers || o->set == set_timeout; /* these look closer by themselves */
+    return o->set == set_headers || o->set == set_timeout;
 }
 
-/* A restricted script reaches no file of the host's, nor a socket among them. */
+/* A sandboxed script must not reach any file of the host, nor a socket file. */
 static bool names_a_file(const struct option *o)
 {
     return strcmp(o->name, "ca_file") == 0 || strcmp(o->name, "cert") == 0 ||
@@ -492,7 +494,7 @@ static enum err_kind copy_field(struct request_reader *r, const struct option *o
     } else if (o->set == set_max_per_host) {
         to->max_per_host = from->max_per_host;
     } else if (o->set == set_resolve && from->connect_to) {
-        const char *end = from->connect_to; /* lines, each with its NUL */
+        const char *end = from->connect_to; /* lines, each ended by a NUL */
         for (size_t i = 0; i < from->connect_to_count; i++)
             end += strlen(end) + 1;
         size_t len = (size_t)(end - from->connect_to);
@@ -556,14 +558,14 @@ void request_set_defaults(struct request_reader *r)
         spec->follow = !method || strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
     if (!was_set(r, "max_redirects"))
         spec->max_redirects = MAX_REDIRECTS_DEFAULT;
-    /* A range of what is packed could not be unpacked. */
+    /* A part (range) of compressed data cannot be decompressed. */
     if (!was_set(r, "compressed"))
         spec->compressed = !headers_get(&spec->headers, "range", NULL, NULL);
     if (!spec->stream && !r->sink)
         return;
     if (!was_set(r, "max_body"))
         spec->max_body_bytes = 0;
-    /* A stream may go on for ever in time, too: a plain timeout limits its silences. */
+    /* A stream may run for ever, so a plain timeout limits only the time without data. */
     struct transfer_limits *l = &spec->limits;
     if (spec->stream && r->plain_timeout) {
         l->head_ms = l->total_ms;

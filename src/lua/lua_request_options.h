@@ -5,8 +5,8 @@
 #include "engine/transfer.h"
 #include "lua/lua_rt.h"
 
-/* Fills `t` from several tables, the one that counts most first: what one has set, a later one
- * leaves alone. Headers are told apart by name. */
+/* Fills `t` from several tables, in order of precedence: a later table does not change what an
+ * earlier one has set. Headers are compared by name. */
 struct request_reader {
     lua_State *L;
     struct transfer *t;
@@ -14,20 +14,20 @@ struct request_reader {
     bool client;        /* the options are those of client{...} */
     uint64_t seen;      /* bits of the options and limits set so far */
     bool sink;          /* the response goes to a file: a stream inside */
-    bool plain_timeout; /* the total was given as `timeout = seconds` */
+    bool plain_timeout; /* the total limit was given as `timeout = seconds` */
     size_t own_headers; /* headers of earlier tables: their names are taken */
 };
 
-/* Reads the table at `index` (absolute). Raises on wrong use: so `t` must be owned by someone.
- * Fails on wrong data. Runs no Lua code. */
+/* Reads the table at `index` (absolute). Raises on wrong use, so `t` must have an owner. Fails on
+ * wrong data. Runs no Lua code. */
 NODISCARD enum err_kind request_read(struct request_reader *r, int index, struct err *err);
-/* What client{...} made of its options, once for all its requests. */
+/* The prepared options of client{...}, made once for all its requests. */
 struct prepared {
     struct transfer *t;
     uint64_t seen;
     bool plain_timeout;
 };
-/* As request_read for a table that was read before: no more than copies. */
+/* Like request_read, for prepared options: it only copies. */
 NODISCARD enum err_kind request_apply(struct request_reader *r, const struct prepared *p,
                                       struct err *err);
 /* Adds a header unless an earlier table has that name. */
@@ -38,10 +38,10 @@ NODISCARD enum err_kind request_set_string(struct request_reader *r, int index, 
                                            char **field, struct err *err);
 /* Sets the method, in capitals if it is one of the usual ones. */
 NODISCARD enum err_kind request_set_method(struct request_reader *r, int index, struct err *err);
-/* For a body without a method. */
+/* Sets the method for a request that has a body but no method. */
 NODISCARD enum err_kind request_set_post(struct request_reader *r, struct err *err);
 NODISCARD enum err_kind request_set_body(struct request_reader *r, int index, struct err *err);
-/* What holds where nobody said anything; after the last table. */
+/* Sets the defaults; call it after the last table. */
 void request_set_defaults(struct request_reader *r);
-/* The rows are in the order that the look-up relies on. */
+/* Whether the rows of the option table are sorted, which the look-up requires. */
 bool request_options_sorted(void);

@@ -1,12 +1,11 @@
-/* What scripts are given of a transfer that is over, and the transfers that are kept for the next.
- */
+/* Turns a finished transfer into Lua values, and keeps transfers for reuse. */
 #include "lua/lua_response.h"
 
 #include "ground/redact.h"
 #include "lua/lua_aux.h"
 #include <string.h>
 
-/* Kept spare transfers: what a burst of requests in flight comes back as. */
+/* Maximum of transfers kept for reuse: a burst of requests gives back this many. */
 enum { MAX_SPARE = 256 };
 
 void lua_response_recycle(struct rt *rt, struct transfer *t)
@@ -37,8 +36,8 @@ static void set_number(lua_State *L, const char *field, double value)
     lua_setfield(L, -2, field);
 }
 
-/* The bytes that had come go along where they may be of use. Not for too_large: they would be as
- * many again as the limit allows. */
+/* The bytes received so far are part of the error where they may be useful. Not for too_large: they
+ * would take as much memory as the limit allows, again. */
 static bool has_partial(const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
@@ -47,7 +46,7 @@ static bool has_partial(const struct transfer *t)
            (kind == ERR_CLOSED || kind == ERR_PROTOCOL || kind == ERR_TIMEOUT || kind == ERR_TLS);
 }
 
-/* How often it was sent again below the policies; nil: not at all, as nearly always. */
+/* How often the request was resent below the policies; nil: not at all, the usual case. */
 static void push_resends(lua_State *L, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
@@ -92,7 +91,8 @@ void lua_response_push_failure(lua_State *L, const struct transfer *t)
     }
 }
 
-/* Names and values, each ended by a NUL, which cannot be in one. Taken apart only if asked for. */
+/* Names and values, each ended by a NUL (a NUL cannot occur in them). The Lua side splits them on
+ * demand. */
 static void push_rows(lua_State *L, const struct headers *h)
 {
     if (h->count == 0)
@@ -101,8 +101,8 @@ static void push_rows(lua_State *L, const struct headers *h)
         lua_pushlstring(L, h->text.data, h->text.len);
 }
 
-/* Values rather than a table: Lua makes the table, from a template, for less. The order is that of
- * `respond` in http.lua. */
+/* Pushes values, not a table: Lua builds the table from a template, which is cheaper. The order is
+ * that of `respond` in http.lua. */
 int lua_response_push(lua_State *L, const struct transfer *t)
 {
     const struct transfer_result *res = &t->result;
@@ -117,7 +117,7 @@ int lua_response_push(lua_State *L, const struct transfer *t)
     lua_pushstring(L, res->version);
     lua_pushinteger(L, (lua_Integer)res->wire_attempts);
     push_rows(L, &res->headers);
-    if (t->spec.stream) { /* what its end tells is not there yet: see stream's state() */
+    if (t->spec.stream) { /* a stream's trailers and timing are not known yet: see its state() */
         static const struct transfer_timing none = {-1, -1, -1, -1, -1, -1};
         lua_pushnil(L);
         lua_pushlstring(L, (const char *)&none, sizeof none);

@@ -9,7 +9,7 @@ void rt_setfuncs(lua_State *L, struct rt *rt, const luaL_Reg *fns)
     }
 }
 
-static const char deferred_key; /* registry: the list of userdata and finalizer, in turns */
+static const char deferred_key; /* registry: the list of userdata and finalizers, alternating */
 
 /* Upvalues: the runtime, the finalizer. */
 static int defer(lua_State *L)
@@ -45,7 +45,7 @@ void rt_run_deferred(lua_State *L, struct rt *rt)
     luaL_checkstack(L, 4, "leat");
     lua_pushlightuserdata(L, (void *)(uintptr_t)&deferred_key);
     lua_rawget(L, LUA_REGISTRYINDEX); // list
-    while (rt->deferred > 0) {        /* one may come up meanwhile: it goes on top */
+    while (rt->deferred > 0) {        /* a call below may defer another finalizer: it goes on top */
         int last = (int)(2 * --rt->deferred) + 2;
         lua_rawgeti(L, -1, last);
         lua_rawgeti(L, -2, last - 1); // list gc ud
@@ -76,7 +76,7 @@ void rt_newmetatable(lua_State *L, struct rt *rt, const char *tname, const luaL_
         }
         lua_setfield(L, -2, "__gc");
     }
-    /* A script must not reach a metatable whose __gc trusts its argument. */
+    /* A script must not reach a metatable: its __gc trusts its argument. */
     lua_pushstring(L, tname);
     lua_setfield(L, -2, "__metatable");
 }
@@ -108,7 +108,8 @@ double rt_random(struct rt *rt)
 
 void rt_seed(struct rt *rt, uint64_t seed)
 {
-    for (int i = 0; i < 4; i++) { /* splitmix64, as the generator's authors advise */
+    for (int i = 0; i < 4;
+         i++) { /* splitmix64 fills the state, as the generator's authors recommend */
         seed += UINT64_C(0x9e3779b97f4a7c15);
         uint64_t z = seed;
         z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);

@@ -10,8 +10,8 @@ static struct sched *sched_of(lua_State *L)
     return &rt_of(L)->sched;
 }
 
-/* A permit from acquire, which belongs to nobody: remembered so that a task which ends without
- * releasing can be named. */
+/* A permit from acquire is owned by nobody. It is recorded with its task so that the task can be
+ * named if it ends without releasing it. */
 struct hold {
     struct list node;
     struct task_hook hook;
@@ -49,7 +49,7 @@ static struct hold *hold_new(lua_State *L, struct semaphore *s, struct task *t)
 {
     struct hold *h = mem_alloc(&s->rt->mem, sizeof *h);
     if (!h)
-        return NULL; /* it only serves messages: the permit matters more */
+        return NULL; /* the record is only for messages: the permit matters more */
     *h = (struct hold){.hook = {.fn = hold_task_ended}, .sema = s, .task = t, .task_id = t->id};
     list_init(&h->node);
     list_init(&h->hook.node);
@@ -77,7 +77,7 @@ static int l_sema_new(lua_State *L)
     return 1;
 }
 
-enum { MAX_NAMED = 10 }; /* lost permits that get a line each */
+enum { MAX_NAMED = 10 }; /* lost permits that get a message each */
 
 static int l_sema_gc(lua_State *L)
 {
@@ -113,11 +113,12 @@ static int take_acquire(lua_State *L, struct task *t)
     return 1;
 }
 
-/* Tasks that are looked at for who holds a permit, and for how long the line is: tasks() asks for
- * each that stands in it. */
+/* Maximum of tasks examined to find the holders of a permit, and of waiters for whom that is done:
+ * tasks() asks once per waiter. */
 enum { MAX_ASKED = 1000 };
 
-/* `with` notes a permit only on its task's stack of clean-ups: it is to cost next to nothing. */
+/* `with` records a permit only on its task's stack of clean-ups, so that it costs next to nothing.
+ */
 static bool holds_by_with(struct task *t, const struct semaphore *s)
 {
     lua_State *L = t->sched->L;
@@ -182,7 +183,7 @@ static int acquire(lua_State *L, struct semaphore *s, double timeout_s)
     return task_park(L, sched_of(L), &acquire_ops, s, begin_acquire, &j);
 }
 
-/* acquire([timeout]): the Lua side calls held() once it has the permit. */
+/* acquire([timeout]): the Lua side calls held() when it has the permit. */
 static int l_sema_acquire(lua_State *L)
 {
     struct semaphore *s = check_sema(L);
@@ -222,8 +223,8 @@ static void release(lua_State *L, struct semaphore *s)
                   (int)s->sema.limit);
 }
 
-/* Forgets the last hold of the running task, or else the oldest of any. The task's hooks are asked,
- * the last first: a semaphore may have any number of holders. */
+/* Forgets the latest hold of the running task, or else the oldest hold of all. Searches the task's
+ * hooks, the latest first, because a semaphore may have any number of holders. */
 static void forget_hold(struct semaphore *s, struct task *t)
 {
     struct hold *found =
@@ -249,7 +250,7 @@ static int l_sema_release(lua_State *L)
     return 0;
 }
 
-/* The permit of `with`, which was never noted as held. */
+/* give(): returns the permit of `with`, which was never recorded as a hold. */
 static int l_sema_give(lua_State *L)
 {
     release(L, check_sema(L));

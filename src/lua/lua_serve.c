@@ -18,11 +18,11 @@ struct serving {
     bool simulated;
     struct list acceptors; /* tasks, by wait.node */
     struct list idlers;    /* tasks that wait until no request is open, by wait.node */
-    struct task *keeper;   /* whose end ends the server; NULL: none */
+    struct task *keeper;   /* when this task ends, the server stops; NULL: none */
     struct task_hook keeper_hook;
     uint16_t port;
     char host[64];
-    char *url; /* of a simulated one; NULL: host and port make it */
+    char *url; /* URL of a simulated server; NULL: it is made from host and port */
 };
 
 /* ---- what the server reports: it wakes */
@@ -86,11 +86,11 @@ static struct server_config config_of(struct serving *v, size_t max_body)
                                   .owner = v};
 }
 
-/* The server is open from now on. */
+/* Marks the server as open. */
 static int started(struct serving *v)
 {
     list_push_back(&v->rt->servers, &v->node);
-    if (!v->simulated) /* which only the tasks of this runtime can call */
+    if (!v->simulated) /* only tasks of this runtime can call a simulated server */
         v->rt->sched.external++;
     return 1;
 }
@@ -126,7 +126,7 @@ static void free_serving(struct serving **box)
     mem_free(mem, v);
 }
 
-/* The server on top of L was not started. */
+/* Cleans up: the server on top of L could not be started. */
 static int fail_start(lua_State *L, const struct err *err)
 {
     free_serving(lua_touserdata(L, -1));
@@ -214,8 +214,8 @@ static void keeper_ended(struct task_hook *hook, struct task *t)
     stop(CONTAINER_OF(hook, struct serving, keeper_hook));
 }
 
-/* keep(task): the server is stopped when the task has ended, however that comes about. Without it
- * nobody would stop a server whose task fails at once, or never begins. */
+/* keep(task): stops the server when the task ends, for whatever reason. Without it, a server whose
+ * task fails at once or never starts would never be stopped. */
 static int l_server_keep(lua_State *L)
 {
     struct serving *v = check_server(L);
@@ -252,7 +252,7 @@ void lua_serve_close_all(struct rt *rt)
         stop(CONTAINER_OF(rt->servers.next, struct serving, node));
 }
 
-/* quiesce(): no new connections; further requests of open ones get 503. */
+/* quiesce(): refuses new connections; further requests on open ones get 503. */
 static int l_server_quiesce(lua_State *L)
 {
     struct serving *v = check_server(L);
@@ -321,7 +321,7 @@ static int take_accept(lua_State *L, struct task *t)
     return v->server->open ? lua_serve_request_push_next(L, v->server) : 0;
 }
 
-/* drop(): the next request in line is lost, for want of memory; whether there was one. */
+/* drop(): drops the next queued request, when memory is short. Returns whether there was one. */
 static int l_server_drop(lua_State *L)
 {
     lua_pushboolean(L, server_request_drop(check_server(L)->server));
@@ -342,8 +342,8 @@ static void begin_accept(struct task *t, void *arg)
     list_push_back(&((struct serving *)arg)->acceptors, &t->wait.node);
 }
 
-/* accept(): the next request, which must be bound before the one after it is asked for; nil when
- * the server is closed; false: ask again. */
+/* accept(): the next request. It must be bound before the next accept(). nil: the server is closed;
+ * false: ask again. */
 static int l_server_accept(lua_State *L)
 {
     struct serving *v = check_server(L);
@@ -385,7 +385,8 @@ static void begin_idle(struct task *t, void *arg)
     task_wait_timer(t, w->due_ns);
 }
 
-/* idle(seconds): waits until every request has its whole response; whether that came true. */
+/* idle(seconds): waits until every request has its complete response. Returns whether that happened
+ * in time. */
 static int l_server_idle(lua_State *L)
 {
     struct serving *v = check_server(L);

@@ -1,4 +1,4 @@
-/* What scripts see of a server: listening, taking requests, closing. The public face is
+/* The Lua API of a server: listening, taking requests, closing. Its public face is
  * lua/leat/serve.lua. The server itself is in server_listen.c, or in lua_serve_simulate.c. */
 #pragma once
 
@@ -6,8 +6,8 @@
 
 /* Pushes the table of C functions, which the Lua side wraps. */
 int lua_open_serve(lua_State *L, struct rt *rt);
-/* Closes every server of the runtime at once (used by the runtime's close). */
+/* Closes every server of the runtime at once, when the runtime closes. */
 void lua_serve_close_all(struct rt *rt);
-/* Where nothing can wake a task any more: ends the simulated servers that only keep their parents
- * from their ends. Whether there were any. */
+/* Called when nothing can wake a task any more. Stops simulated servers that alone keep their
+ * parent tasks from ending. Returns whether there were any. */
 bool lua_serve_end_idle(struct rt *rt);

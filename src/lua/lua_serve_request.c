@@ -14,7 +14,7 @@ struct handling {
     struct server_request *request;
     struct task *writer;   /* waits in `write`; NULL: none */
     struct task *handler;  /* is cancelled when the client goes away; its end ends the request */
-    struct task_hook hook; /* of the handler */
+    struct task_hook hook; /* called when the handler ends */
 };
 
 static struct handling *check_handling(lua_State *L)
@@ -51,7 +51,7 @@ int lua_serve_request_push_next(lua_State *L, struct server *s)
     *box = NULL;
     luaL_getmetatable(L, REQUEST_META);
     lua_setmetatable(L, -2);
-    lua_createtable(L, 0, 4); /* what was asked for already, and the script's own fields */
+    lua_createtable(L, 0, 4); /* cache of fields that were read, and the script's own fields */
     lua_setfenv(L, -2);
     if (list_empty(&s->line)) {
         lua_pushboolean(L, 0);
@@ -87,8 +87,8 @@ static void handler_ended(struct task_hook *hook, struct task *t)
     server_request_abort(h->request);
 }
 
-/* bind(task): from now on the task is cancelled when the client goes away, and its end ends the
- * request. */
+/* bind(task): from now on, the task is cancelled when the client goes away, and the request ends
+ * when the task ends. */
 static int l_bind(lua_State *L)
 {
     struct handling *h = check_handling(L);
@@ -115,7 +115,7 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* What is not a valid escape stays as it is, as in browsers. */
+/* Decodes percent escapes. An invalid escape stays as it is, as in browsers. */
 static void push_decoded(lua_State *L, const char *text, size_t len, bool plus_is_space)
 {
     luaL_Buffer b;
@@ -133,7 +133,7 @@ static void push_decoded(lua_State *L, const char *text, size_t len, bool plus_i
     luaL_pushresult(&b);
 }
 
-/* Name to value; of a repeated name the first value. */
+/* Maps names to values; for a repeated name the first value counts. */
 static void push_query(lua_State *L, const char *query)
 {
     lua_newtable(L);
@@ -173,7 +173,7 @@ static void push_lower(lua_State *L, const char *s, size_t len)
     luaL_pushresult(&b);
 }
 
-/* The metatable of header tables: a name in other letters is looked up in small ones. */
+/* The metatable of header tables: any name is looked up in lower case. */
 static int l_headers_index(lua_State *L)
 {
     size_t len;
@@ -185,7 +185,7 @@ static int l_headers_index(lua_State *L)
     return 1;
 }
 
-/* Small-letter name to value; repeated fields are joined by ", " (RFC 9110 5.3). */
+/* Maps lower-case names to values; repeated fields are joined by ", " (RFC 9110 5.3). */
 static void push_headers(lua_State *L, const struct headers *h)
 {
     lua_createtable(L, 0, (int)h->count);
@@ -207,8 +207,8 @@ static void push_headers(lua_State *L, const struct headers *h)
     lua_setmetatable(L, -2);
 }
 
-/* The path, whose length is set; it is behind the host where the target is a whole URL, as proxies
- * are sent it (RFC 9112 3.2.2), and "/" where there is none. */
+/* Returns the path and sets its length. If the target is a whole URL, as sent to proxies (RFC 9112
+ * 3.2.2), the path starts after the host, and is "/" if there is none. */
 static const char *path_of(const char *target, size_t *len)
 {
     size_t scheme = strncasecmp(target, "http://", 7) == 0    ? 7
@@ -271,7 +271,7 @@ static int l_request_index(lua_State *L)
     }
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -2);
-    lua_rawset(L, -4); /* made once: a script may compare, and change, what it was given */
+    lua_rawset(L, -4); /* created once, because a script may compare or change the value it got */
     if (strcmp(key, "body") == 0) {
         buf_fini(&r->body);
         buf_init(&r->body, r->server->mem, 0);
@@ -279,7 +279,7 @@ static int l_request_index(lua_State *L)
     return 1;
 }
 
-/* A handler may keep things of its own with the request. */
+/* A handler may store its own fields in the request. */
 static int l_request_newindex(lua_State *L)
 {
     check_request(L);
@@ -304,8 +304,7 @@ static int l_header_values(lua_State *L)
     return 1;
 }
 
-/* phase(): "waiting" for an answer, "streaming", "done", or "gone" (nobody is there to be
- * answered). */
+/* phase(): "waiting" for an answer, "streaming", "done", or "gone" (the client went away). */
 static int l_phase(lua_State *L)
 {
     struct server_request *r = check_request(L);
@@ -324,7 +323,7 @@ static int l_phase(lua_State *L)
 
 /* ---- answering */
 
-/* The value is on top of L. */
+/* The header's value is on top of L. */
 static enum err_kind add_header(lua_State *L, struct server_request *r, const char *name,
                                 size_t name_len, struct err *err)
 {
@@ -363,8 +362,8 @@ static enum err_kind add_headers(lua_State *L, struct server_request *r, int ind
                 lua_pop(L, 1);
             }
         } else {
-            lua_pushvalue(L,
-                          -1); /* a number becomes a string in place: not in the script's table */
+            lua_pushvalue(
+                L, -1); /* converts the copy of a number, not the value in the script's table */
             rc = add_header(L, r, name, len, err);
             lua_pop(L, 1);
         }
@@ -378,8 +377,8 @@ static int fail_gone(lua_State *L)
     return aux_failf(L, ERR_CLOSED, "respond: the client went away");
 }
 
-/* Begins a response with the status at 2. Raises for a second one. False: nobody is there to be
- * answered. */
+/* Begins a response with the status at 2. Raises if the request has a response already. False: the
+ * client went away. */
 static bool begin_response(lua_State *L, struct server_request *r)
 {
     if (r->state != SERVER_REQUEST_WAITING)
@@ -401,7 +400,7 @@ static int send_response(lua_State *L, struct server_request *r, bool stream)
     return 1;
 }
 
-/* answer(status, headers, body): the whole response. */
+/* answer(status, headers, body): sends the whole response. */
 static int l_answer(lua_State *L)
 {
     struct server_request *r = check_request(L);
@@ -415,7 +414,7 @@ static int l_answer(lua_State *L)
     return send_response(L, r, false);
 }
 
-/* open(status, headers): the head; the body follows by write and finish. */
+/* open(status, headers): sends the head; write and finish send the body. */
 static int l_open(lua_State *L)
 {
     struct server_request *r = check_request(L);
@@ -453,7 +452,8 @@ static void begin_write(struct task *t, void *arg)
     ((struct handling *)arg)->writer = t;
 }
 
-/* write(chunk): true at once, or when the client has read enough of what is unsent. */
+/* write(chunk): returns true at once if little data is unsent; else waits until the client has read
+ * enough. */
 static int l_write(lua_State *L)
 {
     struct handling *h = check_handling(L);

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* The ports that are given out under virtual time: IANA's dynamic ones. */
+/* Ports for servers under virtual time: IANA's dynamic range. */
 #define FIRST_PORT 49152u
 #define PORTS 16384u
 

@@ -1,11 +1,11 @@
-/* A request may wait for a place that only its own side could free: all of them are held by streams
- * that nobody reads, whose owners wait for that very request or for one like it. */
+/* A deadlock of request slots: a request waits for a slot, but streams that nobody reads hold all
+ * of them, and the owners of these streams wait for that request or for one like it. */
 #include "lua/lua_slot_deadlock.h"
 
 #include "lua/lua_aux.h"
 #include "lua/lua_stream.h"
 
-/* Whether the end of `waiting` is what the stream's owner waits for. */
+/* Whether the stream's owner waits for the end of `waiting`. */
 static bool owner_waits(const struct stream *s, const struct task *waiting, struct engine *engine)
 {
     const struct task *owner = s->owner;
@@ -13,7 +13,7 @@ static bool owner_waits(const struct stream *s, const struct task *waiting, stru
         return true;
     if (owner->state != TASK_PARKED && owner->state != TASK_JOINING)
         return false;
-    /* Another one in the same line. */
+    /* The owner waits for another request in the same queue. */
     if (owner->wait.obj && owner->wait.ops && owner->state == TASK_PARKED) {
         for (struct transfer *t = engine_next_queued(engine, NULL); t;
              t = engine_next_queued(engine, t)) {
@@ -43,7 +43,7 @@ static bool is_unread(const struct stream *s)
     return !s->done && s->head && !s->opener && !s->reader && !s->feeder;
 }
 
-/* A queued request that cannot go on by itself; NULL: none. */
+/* A queued request that can never start; NULL: none. */
 static struct transfer *find_blocked(struct rt *rt)
 {
     size_t unread = stream_count_unread(rt);
@@ -76,11 +76,11 @@ out:
     return blocked;
 }
 
-/* A finalizer may raise, and a host's are not ours to mend. */
+/* Called protected: a finalizer may raise, and we cannot fix a host's finalizers. */
 static int collect(lua_State *L)
 {
-    lua_gc(L, LUA_GCCOLLECT, 0); /* perhaps a forgotten stream holds one */
-    lua_gc(L, LUA_GCCOLLECT, 0); /* what a finalizer of the first let go */
+    lua_gc(L, LUA_GCCOLLECT, 0); /* a stream that nobody references may hold a slot */
+    lua_gc(L, LUA_GCCOLLECT, 0); /* frees what the finalizers of the first collection released */
     rt_run_deferred(L, lua_touserdata(L, 1));
     return 0;
 }

@@ -1,8 +1,8 @@
-/* Requests that wait for a place which only their own side could free. */
+/* Deadlocks of request slots: see lua_slot_deadlock.c. */
 #pragma once
 
 #include "lua/lua_rt.h"
 
-/* Fails a request that waits for a place that none but the streams of its own side could free. Call
- * when no task is ready. */
+/* Fails a request that waits for a slot which only unread streams of its own tasks could free. Call
+ * it when no task is ready. */
 void slot_deadlock_break(struct rt *rt);

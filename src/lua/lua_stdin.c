@@ -1,4 +1,4 @@
-/* Standard input for tasks: one reads at a time, the others go on. */
+/* Standard input for tasks: one task reads at a time, and the others continue to run. */
 #include "lua/lua_stdin.h"
 
 #include "loop/fd_reader.h"
@@ -14,17 +14,17 @@ enum want { WANT_LINE = 'l', WANT_ALL = 'a', WANT_SOME = 'n' };
 /* One per runtime, a userdata in the registry under the address of `stdin_key`. */
 struct input {
     struct rt *rt;
-    struct fd_reader *reader; /* NULL: not read yet, or closed */
-    struct task *task;        /* who waits for bytes; NULL: nobody */
+    struct fd_reader *reader; /* NULL: never read, or closed */
+    struct task *task;        /* the task that waits for bytes; NULL: none */
     enum want want;
     size_t max;
     size_t scanned; /* bytes known to hold no line end */
-    bool skipping;  /* the rest of a line that was too long is thrown away */
+    bool skipping;  /* the rest of a too long line is discarded */
 };
 
 static const char stdin_key;
 
-/* Throws away the rest of a long line; true when that is done. */
+/* Discards the rest of a too long line; true when that is done. */
 static bool skip(struct input *in)
 {
     size_t len;
@@ -36,7 +36,7 @@ static bool skip(struct input *in)
     return end != NULL;
 }
 
-/* Whether what was asked for can be answered with what is there. */
+/* Whether the read can be answered with the buffered bytes. */
 static bool is_ready(struct input *in)
 {
     if (in->skipping && !skip(in))
@@ -87,13 +87,13 @@ static int push_line(lua_State *L, struct input *in)
         fd_reader_take(in->reader, taken);
         return too_large(L, in);
     }
-    /* Taken after the push: should that raise, the line is still there. */
+    /* Consumed after the push: if the push raises, the line is not lost. */
     lua_pushlstring(L, bytes, line);
     fd_reader_take(in->reader, taken);
     return 1;
 }
 
-/* The answer, when is_ready. */
+/* Pushes the result; call only if is_ready. */
 static int push_answer(lua_State *L, struct input *in)
 {
     size_t len;

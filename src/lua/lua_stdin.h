@@ -5,5 +5,5 @@
 
 /* Adds its functions to the module table on top of L. */
 void lua_stdin_register(lua_State *L, struct rt *rt);
-/* Closes what it holds open. */
+/* Closes the reader. */
 void lua_stdin_close(struct rt *rt);

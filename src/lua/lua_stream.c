@@ -5,9 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-/* Unless the script says otherwise: the longest line, and the largest event. */
+/* Defaults: the longest line, and the largest event. */
 #define PIECE_MAX ((size_t)8 * 1024 * 1024)
-/* The most that one read may ask for. */
+/* The maximum size of one read. */
 #define READ_MAX ((int64_t)64 * 1024 * 1024)
 
 struct stream *stream_check(lua_State *L, int index)
@@ -44,7 +44,7 @@ void stream_close(struct stream *s)
     if (t && s->done) {
         lua_response_recycle(s->rt, t);
     } else if (t) {
-        t->owner = NULL; /* its last event frees it */
+        t->owner = NULL; /* the transfer's last event frees it */
         engine_cancel(s->rt->engine, t);
     }
     struct task *waiting[] = {s->reader, s->feeder};
@@ -60,7 +60,8 @@ struct search {
     bool found;
 };
 
-/* A table in which it lies goes along as well, but nobody hides it ten levels deep. */
+/* Finds the stream's response in a result, also in nested tables. Deeper than ten levels it is not
+ * searched for. */
 static bool holds(lua_State *L, int index, const void *wanted, int depth)
 {
     if (!lua_istable(L, index))
@@ -99,7 +100,8 @@ static int search_results(lua_State *L)
 
 static void owned_by(struct stream *s, struct task *t);
 
-/* Its owner has ended: what it returns goes to whoever awaits it, all else is closed. */
+/* The owner has ended. A stream among its results passes to the parent, which may await them; any
+ * other stream is closed. */
 static void owner_ended(struct task_hook *hook, struct task *t)
 {
     struct stream *s = CONTAINER_OF(hook, struct stream, owner_hook);
@@ -168,7 +170,7 @@ static void begin_open(struct task *task, void *arg)
     engine_submit(rt->engine, s->t);
 }
 
-/* Pushes nil and the error that the script's side of an upload gave, or else the transfer's. */
+/* Pushes nil and an error: that of the script's side of an upload, or else that of the transfer. */
 static int push_failed(lua_State *L, struct stream *s, int self)
 {
     lua_pushnil(L);
@@ -180,7 +182,7 @@ static int push_failed(lua_State *L, struct stream *s, int self)
             aux_push_err(L, &s->err);
         else
             lua_response_push_failure(L, s->t);
-        /* The same one each time. */
+        /* Pushes the same error table each time. */
         lua_pushvalue(L, -1);
         lua_rawseti(L, -3, 1);
     }
@@ -232,7 +234,7 @@ int stream_park(lua_State *L, struct rt *rt, int index)
     return task_park(L, &rt->sched, &open_ops, s, begin_open, s);
 }
 
-/* bind(handle, response): that table stands for it. */
+/* bind(handle, response): that table represents the stream in the script. */
 static int l_bind(lua_State *L)
 {
     stream_check(L, 1)->response = lua_topointer(L, 2);
@@ -297,7 +299,7 @@ static void begin_read(struct task *task, void *arg)
     task->wait.obj = s;
 }
 
-/* Half of the window must hold what one read asks for, as the engine goes on below that. */
+/* Half of the window must be large enough for one read, because the engine resumes below half. */
 static void set_asked(struct stream *s, size_t asked)
 {
     s->asked = asked;
@@ -307,7 +309,8 @@ static void set_asked(struct stream *s, size_t asked)
     }
 }
 
-/* Where the bytes end: nil, or nil and why. `self` is the userdata. */
+/* The result at the end of the bytes: nil, or nil and an error. `self` is the index of the
+ * userdata. */
 static int push_end(lua_State *L, struct stream *s, int self)
 {
     if (s->t->result.err.kind != ERR_NONE || s->failed)
@@ -322,7 +325,9 @@ static int fail_piece(lua_State *L, struct stream *s, int self, const struct err
     s->err = *err;
     s->complete = STREAM_BROKEN_OFF;
     if (!s->done)
-        engine_cancel(s->rt->engine, s->t); /* its event keeps s->t until the stream is closed */
+        engine_cancel(
+            s->rt->engine,
+            s->t); /* s->t stays valid: its event does not free it until the stream is closed */
     return push_failed(L, s, self);
 }
 
@@ -346,8 +351,8 @@ static void push_event(lua_State *L, const struct sse_event *ev)
     }
 }
 
-/* Values rather than a table: Lua makes that, from a template, for less. nil stands for what most
- * events have: the name "message", no id. The first is never nil. */
+/* Pushes values, not a table: Lua builds the table from a template, which is cheaper. nil stands
+ * for the usual values: the name "message", no id. The first value is never nil. */
 static int push_fields(lua_State *L, const struct sse_event *ev)
 {
     lua_pushlstring(L, ev->data, ev->data_len);
@@ -362,8 +367,8 @@ static int push_fields(lua_State *L, const struct sse_event *ev)
     return 4;
 }
 
-/* At the end of the stream: an event that no blank line ended is none, but can be seen. So can what
- * belonged to no event. */
+/* At the end of the stream: an event without its final blank line does not count, but the script
+ * can see it. The same goes for lines outside any event. */
 static int end_events(lua_State *L, struct stream *s, int self)
 {
     struct sse_event ev;
@@ -393,8 +398,8 @@ static int end_lines(lua_State *L, struct stream *s, int self)
     return push_end(L, s, self);
 }
 
-/* The next event or line that is there whole: pushes it and returns 1, or as the end has it; 0:
- * more bytes are needed. */
+/* Takes the next complete event or line: pushes it and returns the number of values; at the end
+ * pushes the result of the end. 0: it needs more bytes. */
 static int next_piece(lua_State *L, struct stream *s, int self)
 {
     const char *bytes;
@@ -416,7 +421,8 @@ static int next_piece(lua_State *L, struct stream *s, int self)
             failed = rc == LINES_FAILED;
         }
         if (got) {
-            s->broken = true; /* until the script has it: no memory, and it would be lost unseen */
+            s->broken = true; /* if the push raises (no memory), the piece is lost: the stream then
+                                 counts as broken */
             if (s->form == STREAM_EVENTS)
                 values = push_fields(L, &ev);
             else
@@ -434,7 +440,7 @@ static int next_piece(lua_State *L, struct stream *s, int self)
     return s->form == STREAM_EVENTS ? end_events(L, s, self) : end_lines(L, s, self);
 }
 
-/* `asked` bytes, or what is left before the end; 0: whatever is there. */
+/* Takes `asked` bytes, or the rest at the end; `asked` 0: all available bytes. */
 static int next_bytes(lua_State *L, struct stream *s, int self, size_t asked)
 {
     const char *bytes;
@@ -469,7 +475,7 @@ static int park_read(lua_State *L, struct stream *s, int self, size_t asked)
     return task_park(L, &s->rt->sched, &read_ops, s, begin_read, s);
 }
 
-/* Woken with bytes that do not make a whole event: it parks again, and its await takes again. */
+/* If the new bytes do not complete an event, the task parks again, and its await takes again. */
 static int take_read(lua_State *L, struct task *task)
 {
     struct stream *s = task->wait.obj;
@@ -519,7 +525,7 @@ static int l_next(lua_State *L)
     return read_as(L, s->form == STREAM_BYTES ? STREAM_EVENTS : s->form, 0);
 }
 
-/* form(handle, "lines"|"events", max_bytes|nil): from now on it is read like this. */
+/* form(handle, "lines"|"events", max_bytes|nil): sets how the stream is read from now on. */
 static int l_form(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);
@@ -550,13 +556,13 @@ static int l_close(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);
     if (s->opener)
-        return 0; /* its wait is cancelled by other means */
+        return 0; /* the wait itself is cancelled elsewhere */
     stream_close(s);
     return 0;
 }
 
-/* state(handle): complete (nil while it goes on), rows of the trailers, packed timing (both nil
- * once closed), the incomplete event, and what belonged to no event. */
+/* state(handle): complete (nil while the stream is open), rows of the trailers, packed timing (both
+ * nil once closed), the incomplete event, and the lines outside any event. */
 static int l_state(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);

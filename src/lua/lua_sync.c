@@ -8,7 +8,7 @@
 
 struct event {
     bool set;
-    bool from_outside; /* a signal may set it: waiting on it is not a dead end */
+    bool from_outside; /* a signal may set it, so waiting for it is not a deadlock */
     struct list line;
 };
 

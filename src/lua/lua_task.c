@@ -1,5 +1,5 @@
-/* The task primitives as C functions: what parks, and what must see a task's inside. Their public
- * face is lua/leat/task.lua. */
+/* The task primitives as C functions: those that park, and those that need a task's internals.
+ * Their public face is lua/leat/task.lua. */
 #include "lua/lua_task.h"
 
 #include "ground/redact.h"
@@ -54,7 +54,7 @@ static void begin_sleep(struct task *t, void *arg)
 {
     double seconds = *(double *)arg;
     if (seconds == 0)
-        task_wake(t); /* to the end of the ready queue: the others run first */
+        task_wake(t); /* goes to the end of the ready queue, so the others run first */
     else
         task_wait_seconds(t, seconds);
 }
@@ -62,7 +62,7 @@ static void begin_sleep(struct task *t, void *arg)
 static int l_sleep(lua_State *L)
 {
     double seconds = aux_check_seconds(L, 1, "sleep: seconds");
-    /* An endless sleep still counts as something that ends: ten years. */
+    /* An endless sleep lasts ten years: it counts as a wait that ends. */
     if (isinf(seconds))
         seconds = 10 * 366 * 86400.0;
     return task_park(L, &rt_of(L)->sched, &sleep_ops, NULL, begin_sleep, &seconds);
@@ -70,7 +70,7 @@ static int l_sleep(lua_State *L)
 
 /* ---- await, wait_for, shield ---- */
 
-/* The task waited for has ended: its outcome is the waiter's result. */
+/* The awaited task has ended: its outcome is the waiter's result. */
 static int take_outcome(lua_State *L, struct task *t)
 {
     task_push_slot(L, t, SLOT_KEEP);
@@ -116,7 +116,7 @@ static int take_limited_as(lua_State *L, struct task *t, const char *name)
         return take_outcome(L, t);
     char where[100];
     struct err e;
-    task_push_slot(L, t, SLOT_KEEP); /* lives on here */
+    task_push_slot(L, t, SLOT_KEEP); /* keeps the target alive */
     sched_observe(target);
     lua_pushboolean(L, 0);
     task_set_slot(L, t, SLOT_KEEP);
@@ -132,7 +132,7 @@ static int take_limited_as(lua_State *L, struct task *t, const char *name)
     lua_setfield(L, -2, "limit");
     lua_pushstring(L, where);
     lua_setfield(L, -2, "at");
-    task_push_first(L, target); /* what it raised at its cancel: a clean-up may have failed */
+    task_push_first(L, target); /* the error it raised when cancelled: a clean-up may have failed */
     if (task_is_err(L, -1)) {
         lua_getfield(L, -1, "cleanup");
         lua_setfield(L, -3, "cleanup");
@@ -156,7 +156,7 @@ static const struct wait_ops wait_for_ops = {.name = "wait_for",
 static bool cancel_shield(struct task *t)
 {
     struct task *target = t->wait.obj;
-    if (t->wait.dropped) { /* nobody is left to hold it to its limit */
+    if (t->wait.dropped) { /* no task is left to enforce its limit */
         target->shielded = false;
         task_cancel(target, "the wait for it was given up");
     }
@@ -182,7 +182,7 @@ static const struct wait_ops shield_ops = {.name = "shield",
 struct join {
     struct task *target;
     double seconds; /* infinity: none */
-    bool spawned;   /* the target was made for this wait */
+    bool spawned;   /* the target was spawned for this wait */
 };
 
 static void begin_join(struct task *t, void *arg)
@@ -199,12 +199,13 @@ static void begin_join(struct task *t, void *arg)
         due = t->wait.since_ns + (uint64_t)(limit->seconds * 1e9);
     if (limit->spawned && !limit->target->shielded)
         limit->target->deadline_ns = MIN(due, t->deadline_ns);
-    /* Where an outer limit comes first it cancels this task, and through it the target. */
+    /* If an outer limit expires first, it cancels this task, and this task cancels the target. */
     if (due < t->deadline_ns || limit->target->shielded)
         task_wait_timer(t, MIN(due, limit->target->shield_ns));
 }
 
-/* Leaves the task at `index` in the running task's SLOT_KEEP, so that it outlives its own end. */
+/* Stores the task at `index` in the running task's SLOT_KEEP, so that its object outlives its end.
+ */
 static void keep(lua_State *L, struct task *t, int index)
 {
     lua_pushvalue(L, index);
@@ -213,7 +214,8 @@ static void keep(lua_State *L, struct task *t, int index)
 
 static void refuse_ancestor(lua_State *L, struct task *t, struct task *target, const char *who)
 {
-    /* An ancestor is older: for the usual await, that of a child, there is nothing to walk. */
+    /* An ancestor has a smaller id. So for the usual await, that of a child, the loop ends at once.
+     */
     for (struct task *up = t; up && up->id >= target->id; up = up->parent) {
         if (up == target)
             aux_raise(L, "%s: task %d would wait for itself: it ends only when this one has ended",
@@ -237,13 +239,14 @@ static int l_await(lua_State *L)
     return wait_for_end(L, "await", &await_ops);
 }
 
-/* join(task): like await, but a cancel of the waiter cancels the task and waits for its end. */
+/* join(task): like await, but if the waiter is cancelled, it cancels the task and waits for its
+ * end. */
 static int l_join(lua_State *L)
 {
     return wait_for_end(L, "gather", &wait_for_ops);
 }
 
-/* wait_for(fn, 5) is the order of other libraries. */
+/* Other libraries take the arguments in the order wait_for(fn, 5). */
 static double check_limit(lua_State *L, const char *who, const char *what)
 {
     char given[AUX_PICTURE_SIZE];
@@ -326,7 +329,7 @@ static int l_task_index(lua_State *L)
     } else {
         lua_pushvalue(L, 2);
         lua_rawget(L, lua_upvalueindex(2));
-        /* spawn(request, url).body: the await was forgotten, and nil would hide it. */
+        /* For spawn(request, url).body: the script forgot the await, and nil would hide that. */
         if (key && lua_isnil(L, -1))
             aux_raise(L,
                       "task: no field '%s' (name, id, await, cancel, status; task:await() returns "
@@ -403,7 +406,7 @@ static int l_take(lua_State *L)
     return task_take(L, &rt_of(L)->sched);
 }
 
-/* The coroutine that was just resumed waits, and this spot cannot: its take will say so. */
+/* The coroutine that was just resumed wants to wait, but cannot here: its take will raise. */
 static int l_refuse(lua_State *L)
 {
     running(L, "coroutine.resume");
@@ -417,7 +420,7 @@ static int l_yieldable(lua_State *L)
     return 1;
 }
 
-/* The coroutine that was just resumed came back because the task's time is up. */
+/* preempted(): whether the coroutine just resumed came back because the task's time slice ended. */
 static int l_preempted(lua_State *L)
 {
     struct sched *s = &rt_of(L)->sched;
@@ -426,7 +429,8 @@ static int l_preempted(lua_State *L)
     return 1;
 }
 
-/* It came back to a spot that cannot yield: a slice goes on, a stop is raised. */
+/* For a coroutine that came back to a place that cannot yield: after a time slice the task
+ * continues, a stop is raised. */
 static int l_go_on(lua_State *L)
 {
     struct task *t = running(L, "coroutine.resume");
@@ -457,8 +461,8 @@ static int l_is_base(lua_State *L)
     return 1;
 }
 
-/* cleanups(): the running task's stack of clean-ups, created on first use with room for what is
- * usual: where a permit has been taken a push must not fail. */
+/* cleanups(): the running task's stack of clean-ups, created on first use. It has room for the
+ * usual number: a push after a permit was taken must not fail. */
 static int l_cleanups(lua_State *L)
 {
     struct task *t = running(L, "finally");
@@ -479,7 +483,7 @@ static int l_set_cleanup_runner(lua_State *L)
     return 0;
 }
 
-/* graceful(change): 1 before, -1 behind what ends by itself once leat.stopping is set. */
+/* graceful(change): +1 before, -1 after a run that ends by itself when leat.stopping is set. */
 static int l_graceful(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -506,7 +510,7 @@ static int l_time(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     struct timespec ts;
-    if (rt->virtual_time) { /* a fixed day, so that a run repeats exactly */
+    if (rt->virtual_time) { /* a fixed date, so that a run repeats exactly */
         lua_pushnumber(L, 1767225600.0 + script_seconds(rt, loop_now_ns(&rt->loop)));
         return 1;
     }
@@ -524,8 +528,8 @@ static int l_deadline(lua_State *L)
     return 1;
 }
 
-/* inherited(table): what `table` holds, by task id, for the running task or the nearest task above
- * it. */
+/* inherited(table): the entry of `table` for the running task's id, or else for that of its nearest
+ * ancestor that has one. */
 static int l_inherited(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -576,7 +580,7 @@ static int l_tasks(lua_State *L)
         }
         if (t->started) {
             task_where(t == s->running ? L : t->co, text, sizeof text);
-            if (text[0] != '?') /* where only leat's own functions are under way */
+            if (text[0] != '?') /* '?': only leat's own functions run there */
                 lua_pushstring(L, text);
             else
                 lua_pushnil(L);

@@ -1,4 +1,4 @@
-/* leat.native.task: spawn, await, sleep, the limits and shields, and what is told of tasks. */
+/* leat.native.task: spawn, await, sleep, limits, shields, and information about tasks. */
 #pragma once
 
 #include "lua/lua_rt.h"

@@ -9,15 +9,15 @@
 #include <sys/resource.h>
 
 enum {
-    LISTED = 2000,         /* requests that are kept one by one */
-    SLOWEST = 20,          /* and of all the others */
-    FAILED = 20,           /* the first that failed */
-    SERIES = 480,          /* pieces of time, which are doubled when they are too short */
-    LATENCIES = 1100,      /* buckets, each 2 % wider than the one before */
-    STATUSES = 600,        /* what is not from 100 to 599 is counted at 0 */
-    REASONS = 64,          /* that failures of a kind are told apart by; the rest by kind alone */
-    LABEL = 120,           /* bytes of what a request is called */
-    TRACE_EVENTS = 2000000 /* what comes after that is only counted */
+    LISTED = 2000,         /* requests that are listed one by one */
+    SLOWEST = 20,          /* the slowest of the other requests */
+    FAILED = 20,           /* the first failed ones of the other requests */
+    SERIES = 480,          /* time intervals; their length doubles when all are used */
+    LATENCIES = 1100,      /* buckets; each is 2 % wider than the previous one */
+    STATUSES = 600,        /* a status outside 100 to 599 counts as 0 */
+    REASONS = 64,          /* separate reasons for failures; further ones count by kind alone */
+    LABEL = 120,           /* bytes of a request's label */
+    TRACE_EVENTS = 2000000 /* later events are only counted */
 };
 
 #define LATENCY_LEAST 1e-6
@@ -28,19 +28,19 @@ enum {
 struct listed {
     double start, queued, dns, connect, tls, first_byte, total;
     int status;
-    unsigned attempts; /* on the wire */
+    unsigned attempts; /* requests sent on the wire */
     enum err_kind kind;
     char label[LABEL];
 };
 
 struct reason {
     enum err_kind kind;
-    char detail[24]; /* the limit that expired, or the word below the kind; "" for none */
+    char detail[24]; /* the expired limit, or the error's detail within its kind; "" for none */
     uint64_t count;
 };
 
 struct piece {
-    double busy; /* seconds of requests in flight */
+    double busy; /* sum of the seconds that requests were in flight */
     uint32_t ended, failed;
 };
 
@@ -53,7 +53,8 @@ struct record {
     uint64_t tasks, requests, ok, cancelled, attempts;
     uint64_t bytes_in, bytes_out;
     uint64_t statuses[STATUSES];
-    struct reason reasons[ERR_KIND_COUNT + REASONS]; /* first those without a detail, by kind */
+    struct reason
+        reasons[ERR_KIND_COUNT + REASONS]; /* first those without a detail, indexed by kind */
     size_t details;
     uint64_t latencies[LATENCIES], measured;
     double piece_s;
@@ -75,7 +76,7 @@ static void put_text(FILE *f, const char *text)
     for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
         if (*p == '"' || *p == '\\')
             fprintf(f, "\\%c", *p);
-        else if (*p < 32 || *p >= 127) /* bytes of a name need not be UTF-8 */
+        else if (*p < 32 || *p >= 127) /* names need not be UTF-8 */
             fprintf(f, "\\u%04x", *p);
         else
             fputc(*p, f);
@@ -83,7 +84,7 @@ static void put_text(FILE *f, const char *text)
     fputc('"', f);
 }
 
-/* False: there is no trace, or no room in it. */
+/* False: there is no trace, or it is full. */
 static bool begin_event(struct record *r, const char *name, const char *kind)
 {
     if (!r->trace)
@@ -93,7 +94,7 @@ static bool begin_event(struct record *r, const char *name, const char *kind)
         return false;
     }
     uint64_t now = loop_now_ns(&r->rt->loop);
-    if (now - r->flushed_ns > NS_PER_S) { /* a run that is killed leaves a trace of it */
+    if (now - r->flushed_ns > NS_PER_S) { /* a killed run leaves a trace of itself */
         r->flushed_ns = now;
         fflush(r->trace);
     }
@@ -150,7 +151,8 @@ static void on_ended(struct sched_watch *watch, struct task *t, uint64_t now_ns)
     }
 }
 
-/* Phases stand within their request on a track of its own: the ends are seconds from its start. */
+/* Phases are nested in their request, on a track of its own. The ends are seconds from its start.
+ */
 static void put_async(struct record *r, const char *name, double from_s, double to_s,
                       const struct listed *x)
 {
@@ -201,7 +203,7 @@ static bool open_trace(struct record *r, const char *path, struct err *err)
         err_set(err, ERR_IO, "cannot open the trace %s: %s", path, strerror(errno));
         return false;
     }
-    /* A write holds the loop up while the system takes it; that is the price of a trace. */
+    /* A write blocks the loop until the kernel has taken the data; that is the price of a trace. */
     setvbuf(r->trace, NULL, _IOFBF, TRACE_BUFFER);
     fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", r->trace);
     if (begin_event(r, "process_name", "__metadata"))
@@ -495,14 +497,14 @@ static int record_push(lua_State *L, struct record *r)
     return 1;
 }
 
-/* data(): what was recorded, or nil. */
+/* data(): the record, or nil. */
 static int l_data(lua_State *L)
 {
     struct rt *rt = rt_of(L);
     return rt->record ? record_push(L, rt->record) : 0;
 }
 
-/* missed(): a stated threshold was missed. */
+/* missed(): notes that a stated threshold was missed. */
 static int l_missed(lua_State *L)
 {
     rt_of(L)->missed++;

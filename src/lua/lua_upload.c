@@ -1,4 +1,4 @@
-/* The other direction of a stream: the body of its request, fed piece by piece by a task. */
+/* Uploads: a task feeds the body of a request piece by piece. */
 #include "lua/lua_upload.h"
 
 #include "lua/lua_aux.h"
@@ -34,7 +34,8 @@ static void begin_feed(struct task *task, void *arg)
     task->wait.obj = s;
 }
 
-/* feed(handle, text): true when there is room for more, false when no more is wanted. */
+/* feed(handle, text): returns true when there is room for more, false when no more data is wanted.
+ */
 static int l_feed(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);
@@ -63,7 +64,7 @@ static int l_feed_end(lua_State *L)
     return 0;
 }
 
-/* Without this the server would wait for the rest of the body. */
+/* Without this, the server would wait for the rest of the body. */
 static void feeding_ended(struct task_hook *hook, struct task *t)
 {
     struct stream *s = CONTAINER_OF(hook, struct stream, feeding_hook);
@@ -79,8 +80,8 @@ static void feeding_ended(struct task_hook *hook, struct task *t)
     engine_cancel(s->rt->engine, s->t);
 }
 
-/* fed_by(handle, task): where the task ends without feed_end or give_up (its time or its memory
- * ran out), the request fails. */
+/* fed_by(handle, task): if the task ends without feed_end or give_up (its time or memory ran out),
+ * the request fails. */
 static int l_fed_by(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);
@@ -90,7 +91,8 @@ static int l_fed_by(lua_State *L)
     return 0;
 }
 
-/* give_up(handle, err): the script's side of the upload failed: so does the request, by that. */
+/* give_up(handle, err): the script's side of the upload failed, so the request fails with the same
+ * error. */
 static int l_give_up(lua_State *L)
 {
     struct stream *s = stream_check(L, 1);

@@ -1,4 +1,4 @@
-/* The body of a request, fed piece by piece: the other direction of a stream. */
+/* Uploads: a task feeds the body of a request piece by piece. */
 #pragma once
 
 #include "lua/lua_rt.h"

@@ -1,4 +1,4 @@
-/* leat.native.util: random identifiers, base64, the way to the log. */
+/* leat.native.util: random identifiers, base64, and access to the log. */
 #include "lua/lua_util.h"
 
 #include "ground/redact.h"
@@ -15,8 +15,8 @@ static const char std_alphabet[] =
 static const char url_alphabet[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/* A run with a seed is to be repeatable, identifiers included; any other takes the system's bytes.
- */
+/* A run with a seed must repeat exactly, including identifiers. Any other run uses random bytes of
+ * the operating system. */
 static void random_bytes(struct rt *rt, unsigned char *out, size_t len)
 {
     if (!rt->repeatable && getrandom(out, len, 0) == (ssize_t)len)
@@ -119,7 +119,7 @@ static int base64_decode(lua_State *L)
             *at++ = (char)(bits >> have & 0xff);
         }
     }
-    /* Two texts must not stand for the same bytes. */
+    /* Two different texts must not decode to the same bytes. */
     if ((bits & ((1u << have) - 1)) != 0)
         return aux_failf(L, ERR_INVALID, "base64: stray bits at the end");
     lua_pushlstring(L, start, (size_t)(at - start));
@@ -132,7 +132,7 @@ static int log_enabled(lua_State *L)
     return 1;
 }
 
-/* Whether messages go to a sink of the host's. */
+/* () -> whether messages go to a log function of the host. */
 static int log_is_hosts(lua_State *L)
 {
     lua_pushboolean(L, rt_of(L)->log.is_hosts);
@@ -147,7 +147,7 @@ static int log_line(lua_State *L)
     return 0;
 }
 
-/* (whether a line that is redrawn stands on standard error) */
+/* (whether standard error shows a line that is redrawn) */
 static int line_open(lua_State *L)
 {
     rt_of(L)->log.line_open = lua_toboolean(L, 1);
@@ -172,7 +172,7 @@ static int redact(lua_State *L)
     return 1;
 }
 
-/* (value, name or nil) -> a short picture of it, for messages */
+/* (value, name or nil) -> a short description of it, for messages */
 static int picture(lua_State *L)
 {
     char out[AUX_PICTURE_SIZE];

@@ -1,4 +1,4 @@
-/* leat.native.util: what fits nowhere else. */
+/* leat.native.util: small functions that fit in no other module. */
 #pragma once
 
 #include "lua/lua_rt.h"
