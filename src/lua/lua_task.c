@@ -1,5 +1,5 @@
-/* The task primitives as C functions: those that park, and those that need a task's internals.
- * Their public face is lua/leat/task.lua. */
+/* Task primitives as C functions: those that park, and those that need a task's internals. Their
+ * public face is lua/leat/task.lua. */
 #include "lua/lua_task.h"
 
 #include "ground/redact.h"
@@ -429,8 +429,7 @@ static int l_preempted(lua_State *L)
     return 1;
 }
 
-/* For a coroutine that came back to a place that cannot yield: after a time slice the task
- * continues, a stop is raised. */
+/* It came back to a place that cannot yield: a time slice continues, a stop is raised. */
 static int l_go_on(lua_State *L)
 {
     struct task *t = running(L, "coroutine.resume");
@@ -528,8 +527,7 @@ static int l_deadline(lua_State *L)
     return 1;
 }
 
-/* inherited(table): the entry of `table` for the running task's id, or else for that of its nearest
- * ancestor that has one. */
+/* inherited(table): its entry for the id of the running task or of the nearest ancestor. */
 static int l_inherited(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
