@@ -40,7 +40,7 @@ void group_fini(struct group *g)
     }
     struct task *t;
     while ((t = group_take(g))) {
-        /* A bug that nobody took is still to be reported by the parent. */
+        /* If nobody took a bug, the parent must still report it. */
         if (t->outcome != OUTCOME_BUG || !list_linked(&t->sibling))
             sched_observe(t);
     }
@@ -73,11 +73,11 @@ bool group_adopt(struct group *g, struct task *t)
 
 void group_pass_on(struct group *g)
 {
-    bool all = g->running_count == 0; /* nothing more will come for whoever is behind */
+    bool all = g->running_count == 0; /* nothing more will arrive for the other waiters */
     LIST_FOR(node, &g->waiters)
     {
         struct task *w = CONTAINER_OF(node, struct task, wait.node);
-        /* A cancelled waiter stays until all its children are gone. */
+        /* A cancelled waiter must wait until all its children have ended. */
         if (!all && w->cancel_requested)
             continue;
         task_wake(w);

@@ -6,8 +6,9 @@
 #include <lauxlib.h>
 #include <string.h>
 
-/* Rounds of the ready queue before the limits of the tick are decided: enough for a result to
- * travel up through nested waits, bounded so that a loop of sleep(0) cannot hold a limit off. */
+/* How often the ready queue is run before the time limits of this tick are decided. This lets a
+ * result travel up through nested waits. The bound is necessary: a loop of sleep(0) must not delay
+ * a limit for ever. */
 #define MAX_PASSES 64
 
 static const char parked_mark = 'p';
@@ -22,11 +23,12 @@ void sched_init(struct sched *s, struct loop *loop, struct log *log, lua_State *
     list_init(&s->doomed);
     luaL_checkstack(L, LUA_MINSTACK * 2, "leat");
     lua_newtable(L);
-    lua_pushinteger(L,
-                    0); /* luaL_unref then only writes slots that are there: see sched_drop_kept */
+    /* With this slot, luaL_unref only writes existing slots and never adds one: see
+     * sched_drop_kept. */
+    lua_pushinteger(L, 0);
     lua_rawseti(L, -2, 0);
     lua_rawseti(L, LUA_REGISTRYINDEX, SCHED_KEY_ANCHORS);
-    lua_newtable(L); /* ended tasks with a bug by their address, for as long as anyone holds them */
+    lua_newtable(L); /* ended tasks with a bug, by their address; weak */
     lua_newtable(L);
     lua_pushliteral(L, "v");
     lua_setfield(L, -2, "__mode");
@@ -147,22 +149,22 @@ static bool is_own_cancel(struct task *t, int index)
     return same;
 }
 
-/* What may be taken above the cap by the clean-ups of a task and by tasks that others depend on
- * (see resume_within), and again by the collector. */
+/* How far clean-ups of a task, and tasks that others depend on, may exceed the cap (see
+ * resume_within). The collector may exceed it by as much again. */
 static size_t spare(size_t cap)
 {
     return MAX(cap / 16, 256u << 10);
 }
 
-/* The most failures for want of memory between two collections. */
+/* The largest number of out-of-memory failures between two collections. */
 #define MAX_PATIENCE 128
 
 static bool ran_out_of_memory(struct task *t, int rc)
 {
     if (rc == LUA_ERRMEM)
         return true;
-    /* Where something caught it and raised it again, later or in another task, it is a plain
-     * error with LuaJIT's own words. */
+    /* If code caught the error and raised it again, later or in another task, it is a plain error
+     * with LuaJIT's text. */
     return rc == LUA_ERRRUN && lua_type(t->co, -1) == LUA_TSTRING &&
            strcmp(lua_tostring(t->co, -1), "not enough memory") == 0;
 }
@@ -177,12 +179,13 @@ static int release(lua_State *L)
     lua_State *co = lua_newthread(L);
     t->sched->push_err(L, &e);
     lua_xmove(L, co, 1);
-    task_set_slot(L, t, SLOT_CO); /* the old one and all that it holds may be collected */
+    task_set_slot(
+        L, t, SLOT_CO); /* the old coroutine and everything that it references may be collected */
     t->co = co;
     return 0;
 }
 
-/* The same without any memory: its error is made when someone asks for it. */
+/* The same without allocating: the error object is created when it is asked for. */
 static void put_away(struct task *t)
 {
     lua_State *L = t->sched->L;
@@ -199,10 +202,10 @@ static int collect(lua_State *L)
     return 0;
 }
 
-/* A full collection costs as much as the whole heap is large. It comes where a sixteenth of the cap
- * was allocated since the last one, which pays for it. Where less was, nearly all is in use: the
- * next task that wants memory fails like this one, and collections come the more seldom the less
- * they bring, and the more tasks there are to end. */
+/* A full collection costs time in proportion to the whole heap. It pays if a sixteenth of the cap
+ * was allocated since the last one. If less was allocated, nearly all memory is in use, and the
+ * next task that needs memory would fail like this one. Then collections become rarer the less they
+ * free, and the more tasks there are to end. */
 static bool pays_to_collect(struct sched *s, bool caught, size_t sixteenth)
 {
     size_t enough = caught ? s->patience : MIN(s->patience, 1 + s->live / 8);
@@ -223,15 +226,16 @@ static void collect_now(struct sched *s, lua_State *L, size_t sixteenth)
     s->patience = useful ? MAX(s->patience / 2, 1) : MIN(s->patience * 2, MAX_PATIENCE);
 }
 
-/* LuaJIT collects nothing when memory runs out, so what the task that hit the cap has left behind
- * would fail the next ones. `t`: it ended by that; NULL: none did, or the task has `caught` it. */
+/* LuaJIT does not collect when an allocation fails. So the garbage of the task that hit the cap
+ * would make the next tasks fail. `t`: the task that ended because of it; NULL: no task ended, or
+ * the task `caught` the error. */
 static void make_room(struct sched *s, lua_State *L, struct task *t, bool caught)
 {
     struct mem *m = s->loop->mem;
     size_t cap = m->limit_bytes;
     size_t sixteenth = (cap != 0 ? cap : mem_in_use(m)) / 16;
     if (cap != 0)
-        m->limit_bytes = cap + 2 * spare(cap); /* the spare may be gone */
+        m->limit_bytes = cap + 2 * spare(cap); /* the spare memory may be used up */
     if (t && lua_cpcall(s->L, release, t) != 0) {
         lua_pop(s->L, 1);
         put_away(t);
@@ -249,7 +253,7 @@ void sched_make_room(struct sched *s, lua_State *L)
     make_room(s, L, NULL, s->running != NULL);
 }
 
-/* Puts the failure that has led to the bug of a task behind its message. */
+/* Appends the failure that caused the bug of a task to the bug's message. */
 static int explain_bug(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
@@ -288,8 +292,8 @@ static enum task_outcome classify(struct task *t, int rc)
     return is_own_cancel(t, -1) ? OUTCOME_CANCELLED : OUTCOME_FAILED;
 }
 
-/* The ended child whose bug nobody took, whatever came in between; or, if the task itself did well,
- * the first whose failure nobody took. */
+/* The ended child with a bug that nobody took. If there is none and the task itself succeeded: the
+ * first child with a failure that nobody took. */
 static struct task *held_back(struct task *t)
 {
     struct task *failed = NULL;
@@ -304,7 +308,7 @@ static struct task *held_back(struct task *t)
     return t->outcome == OUTCOME_OK ? failed : NULL;
 }
 
-/* Settles what the task as a whole came to, its children being gone. */
+/* Decides the outcome of the whole task, after its children have ended. */
 static void settle_outcome(struct task *t)
 {
     lua_State *L = t->sched->L;
@@ -325,7 +329,7 @@ static void settle_outcome(struct task *t)
     struct list *node;
     while ((node = list_pop_front(&t->failed))) {
         struct task *child = CONTAINER_OF(node, struct task, sibling);
-        list_unlink(&child->group_node); /* a group may outlive it in the collector's hands */
+        list_unlink(&child->group_node); /* the group may live until it is collected */
         child->group = NULL;
         unanchor(child);
     }
@@ -341,7 +345,7 @@ static int remember_bug(lua_State *L)
     return 0;
 }
 
-/* The task ends: everyone who waits for it is told. Returns the parent if it may end now too. */
+/* Ends the task and wakes all that wait for it. Returns the parent if that may end now too. */
 static struct task *end_one(struct task *t)
 {
     struct sched *s = t->sched;
@@ -349,7 +353,7 @@ static struct task *end_one(struct task *t)
     settle_outcome(t);
     if (s->observer)
         s->observer->ended(s->observer, t, loop_now_ns(s->loop));
-    /* For its traceback; without memory for that the bug is raised all the same. */
+    /* Kept for its traceback. Without memory for that, the bug is raised without one. */
     if (t->outcome == OUTCOME_BUG && lua_cpcall(s->L, remember_bug, t) != 0)
         lua_pop(s->L, 1);
     t->state = TASK_ENDED;
@@ -379,7 +383,7 @@ static struct task *end_one(struct task *t)
         task_cancel(parent, "a child task raised an error");
     } else if (parent &&
                (t->outcome == OUTCOME_BUG || (t->outcome == OUTCOME_FAILED && !observed))) {
-        /* Until someone takes it: who waits for it may be cancelled first. */
+        /* Kept until someone takes it: a task that waits for it may be cancelled before. */
         list_push_back(&parent->failed, &t->sibling);
         anchored = true;
     }
@@ -397,9 +401,9 @@ static void end_body(struct task *t, enum task_outcome outcome)
     LIST_FOR(node, &t->children)
     {
         struct task *child = CONTAINER_OF(node, struct task, sibling);
-        if (child->shielded || child->cancel_requested) /* and so all below it */
+        if (child->shielded || child->cancel_requested) /* this holds for all its descendants too */
             continue;
-        /* What a group still runs was for the body's own loop, which is over. */
+        /* The body has ended, so nobody collects from its groups any more. */
         bool others = child->group && child->group->owner != t;
         if (outcome != OUTCOME_OK)
             task_cancel(child, "the task that started it has failed");
@@ -415,8 +419,8 @@ void sched_observe(struct task *t)
     if (t->state != TASK_ENDED)
         return;
     t->observed = true;
-    list_unlink(&t->sibling); /* from its parent's failed list */
-    if (!t->group)            /* else it stands in the group's list until that is taken from */
+    list_unlink(&t->sibling); /* from the list `failed` of its parent */
+    if (!t->group)            /* otherwise its group still lists it as finished */
         unanchor(t);
 }
 
@@ -442,8 +446,8 @@ static int start_cleanup(lua_State *L)
     return 0;
 }
 
-/* What it had registered, in a task of its own. That may pass the cap: it is little, and what waits
- * for it would wait for ever. */
+/* Runs the clean-ups that the task has registered, in a new task. This may exceed the cap: it needs
+ * little memory, and others may wait for ever if it does not run. */
 static void run_cleanups(struct task *t)
 {
     struct sched *s = t->sched;
@@ -466,7 +470,7 @@ static void run_cleanups(struct task *t)
               (unsigned long long)t->id);
 }
 
-/* Its coroutine is never resumed again; what it had registered for this case runs in a new task. */
+/* The coroutine of the task is never resumed again. Its clean-ups run in a new task. */
 static void abandon(struct task *t)
 {
     struct sched *s = t->sched;
@@ -479,13 +483,13 @@ static void abandon(struct task *t)
         log_write(s->log, LOG_WARN,
                   "task %llu ignored its cancel (%u times): it is abandoned, its clean-ups run",
                   (unsigned long long)t->id, t->swallowed);
-    LIST_FOR(node, &t->children) /* nobody is left to hold their shields' limits */
+    LIST_FOR(node, &t->children) /* nobody enforces the limits of their shields any more */
     CONTAINER_OF(node, struct task, sibling)->shielded = false;
     run_cleanups(t);
     end_body(t, OUTCOME_FAILED);
 }
 
-/* Its error is left on top of its stack, like one that it raised. */
+/* Leaves the error on top of the task's stack, as if the task had raised it. */
 static void stop(struct task *t)
 {
     lua_State *L = t->sched->L;
@@ -495,15 +499,15 @@ static void stop(struct task *t)
     abandon(t);
 }
 
-/* One writer: no locked instruction is needed. */
+/* Only one thread writes it, so no locked instruction is needed. */
 static void next_turn(struct sched *s)
 {
     atomic_store_explicit(&s->turn, sched_turn(s) + 1, memory_order_relaxed);
 }
 
-/* A task with children is told how those end that hit the cap, and clean-ups run after them: both
- * need a little where the others have taken everything. (A host's allocator has no cap to raise.)
- */
+/* Two kinds of task may exceed the cap: a task with children, which must learn that a child hit the
+ * cap, and clean-ups, which run afterwards. Both need some memory after other tasks have taken all
+ * of it. (With a host's allocator we cannot raise the cap, so we collect.) */
 static int resume_within(struct sched *s, struct task *t, int nargs)
 {
     struct mem *m = s->loop->mem;
@@ -519,7 +523,7 @@ static int resume_within(struct sched *s, struct task *t, int nargs)
     return rc;
 }
 
-/* True: the step's time ended within the task, which is to go on before any other. */
+/* True: the step's time ended within the task. It must continue before any other. */
 static bool resume(struct sched *s, struct task *t)
 {
     if (!t->started && t->cancel_requested) {
@@ -547,7 +551,7 @@ static bool resume(struct sched *s, struct task *t)
     next_turn(s);
     if (s->after_resume)
         s->after_resume(s, t);
-    /* An error may come between a wait's begin and its yield, or between its wake and its take. */
+    /* An error may occur between a wait's begin and its yield, or between its wake and its take. */
     if (rc != LUA_YIELD || t->stopped)
         task_unpark(s);
     s->running = NULL;
@@ -562,7 +566,7 @@ static bool resume(struct sched *s, struct task *t)
         return false;
     }
     if (rc != LUA_YIELD) {
-        if (t->starved) /* a `with` or `finally` may have had no memory to come back to its end */
+        if (t->starved) /* a `with` or `finally` may have had no memory for its clean-up */
             run_cleanups(t);
         end_body(t, classify(t, rc));
         return false;
@@ -617,14 +621,15 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
             }
         }
         s->pass = NULL;
-        if (!list_empty(&batch)) { /* out of time: the rest keeps its place at the front */
+        if (!list_empty(&batch)) { /* no time left: the remaining tasks stay at the front */
             list_append_all(&batch, &s->ready);
             list_append_all(&s->ready, &batch);
         }
     }
     if (in_time)
         decide_late(s);
-    if (s->left_behind && s->live < 8) /* who is left, or comes next, finds room */
+    if (s->left_behind &&
+        s->live < 8) /* makes room for the few remaining tasks, and for new ones */
         make_room(s, s->L, NULL, false);
     return any;
 }

@@ -6,7 +6,7 @@ void sema_init(struct sema *s, int64_t limit)
     list_init(&s->line);
 }
 
-/* Grants what is free to those who wait, in order. */
+/* Grants free permits to the waiting tasks, in order. */
 static void serve_line(struct sema *s)
 {
     while (s->available > 0 && !list_empty(&s->line)) {
@@ -18,7 +18,7 @@ static void serve_line(struct sema *s)
 bool sema_try(struct sema *s)
 {
     if (s->available <= 0)
-        return false; /* with permits free the line is empty: serve_line ran */
+        return false; /* if permits are free, nobody waits: serve_line ran */
     s->available--;
     return true;
 }

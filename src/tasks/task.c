@@ -86,7 +86,7 @@ static void set_reason(struct task *t, const char *reason)
     if ((size_t)snprintf(out, size, "%s", reason ? reason : "") < size)
         return;
     size_t end = size - sizeof "...";
-    while (end > 0 && (out[end] & 0xc0) == 0x80) /* no half of a character */
+    while (end > 0 && (out[end] & 0xc0) == 0x80) /* do not end with half of a UTF-8 character */
         end--;
     memcpy(out + end, "...", sizeof "...");
 }
@@ -97,7 +97,7 @@ static void cancel_one(struct task *t, const char *reason)
         t->cancel_requested = true;
         set_reason(t, reason);
     }
-    /* The body's values are there, but the task as a whole did not come to its end. */
+    /* The body has returned its values, but the task as a whole has not ended. */
     if (t->state == TASK_JOINING && t->outcome == OUTCOME_OK)
         t->outcome = OUTCOME_CANCELLED;
     if (t->state != TASK_PARKED && t->state != TASK_READY)
@@ -110,7 +110,7 @@ static void cancel_one(struct task *t, const char *reason)
     stop_timer(t);
     list_unlink(&t->wait.node);
     t->wait.cancelled = true;
-    /* A task that was woken already keeps its place in the ready queue. */
+    /* A task that was already woken keeps its place in the ready queue. */
     if (t->state == TASK_PARKED)
         make_ready(t);
 }
@@ -126,14 +126,14 @@ static struct task *next_sibling(struct task *t)
     return n == &t->parent->children ? NULL : CONTAINER_OF(n, struct task, sibling);
 }
 
-/* Walks the tree without recursion: a chain of tasks may be deeper than the C stack. Nothing is
- * unlinked from the tree by a cancel, so the walk stays valid. */
+/* Walks the tree without recursion, because a chain of tasks may be deeper than the C stack. A
+ * cancel unlinks nothing from the tree, so the walk stays valid. */
 static void cancel_tree(struct task *root, const char *reason)
 {
     struct task *t = root;
     bool descend = true;
     for (;;) {
-        /* Below a task that was cancelled before all is, but for what is shielded. */
+        /* If a task was cancelled before, all its descendants were too, except shielded ones. */
         if (descend) {
             bool before = t->cancel_requested;
             cancel_one(t, reason);
@@ -156,7 +156,8 @@ void task_cancel(struct task *root, const char *reason)
     struct sched *s = root->sched;
     if (root->state == TASK_ENDED)
         return;
-    if (s->cancelling) { /* a wait that is being cancelled passes it on, perhaps down a long line */
+    if (s->cancelling) { /* a wait that is being cancelled cancels another task; this may be a long
+                            chain */
         if (!root->cancel_requested && !list_linked(&root->doomed)) {
             set_reason(root, reason);
             list_push_back(&s->doomed, &root->doomed);
@@ -168,7 +169,7 @@ void task_cancel(struct task *root, const char *reason)
     struct list *node;
     while ((node = list_pop_front(&s->doomed))) {
         root = CONTAINER_OF(node, struct task, doomed);
-        if (!root->cancel_requested) /* else the walk has come by already */
+        if (!root->cancel_requested) /* otherwise the walk has already reached it */
             cancel_tree(root, root->cancel_reason);
     }
     s->cancelling = false;
@@ -222,8 +223,8 @@ void task_set_slot(lua_State *L, struct task *t, enum task_slot slot)
     lua_pop(L, 3);
 }
 
-/* The field of `leat` that holds the function on top, which is one of leat's own, takes its place:
- * spawn(request, url) is to be called "request". Else nothing changes. */
+/* If the function on top is one of leat's own, replaces it by the name of its field in `leat`:
+ * spawn(request, url) is called "request". Otherwise changes nothing. */
 static bool to_public_name(lua_State *L)
 {
     int fn = lua_gettop(L);
@@ -245,7 +246,7 @@ static bool to_public_name(lua_State *L)
     return false;
 }
 
-/* Replaces the name slot's value on top by the name. */
+/* Replaces the value of the name slot, which is on top, by the name. */
 static void to_name(lua_State *L)
 {
     if (lua_isfunction(L, -1)) {

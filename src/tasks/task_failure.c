@@ -1,6 +1,6 @@
-/* A script that does not look at `err` goes on with nil, and the bug that comes of it names neither
- * the request nor why that failed. So the last failure that was handed to a script is remembered,
- * and a bug that a nil has led to in the same task is told with it. */
+/* A script that ignores `err` continues with nil. The bug that follows names neither the request
+ * nor the reason. Therefore we remember the last failure that a script received. If a nil then
+ * causes a bug in the same task, the bug's message includes that failure. */
 #include "tasks/task_failure.h"
 
 #include "tasks/task.h"
@@ -39,7 +39,7 @@ static bool ends_with(const char *text, const char *end)
     return len >= end_len && strcmp(text + len - end_len, end) == 0;
 }
 
-/* As Lua and we say it of a nil that was used as if it were something. */
+/* The words that Lua and Leat use when a nil is used as something else. */
 static bool is_about_nil(const char *message)
 {
     static const char *const ends[] = {"a nil value)",  "a nil value", "got nil)",
@@ -51,7 +51,7 @@ static bool is_about_nil(const char *message)
     return strstr(message, "attempt to compare nil with") || strstr(message, " with nil");
 }
 
-/* Whether `line` holds `name` as a word. */
+/* True if `line` contains `name` as a word. */
 static bool holds_word(const char *line, const char *name, size_t len)
 {
     static const char word[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
@@ -63,8 +63,8 @@ static bool holds_word(const char *line, const char *name, size_t len)
     return false;
 }
 
-/* Whether the line of the failure names the variable that was nil: "attempt to index local 'res'".
- * Then it was set there, however long ago that was. */
+/* True if the line of the failure contains the variable that was nil: "attempt to index local
+ * 'res'". Then that line set the variable, however long ago. */
 static bool set_there(const struct task_failure *f, const char *message)
 {
     char name[64], line[512];

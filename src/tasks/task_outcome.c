@@ -1,4 +1,5 @@
-/* What a task came to: its values, its failure, or its bug with the tracebacks of its way. */
+/* The outcome of a task: its values, its failure, or its bug with the tracebacks of all tasks that
+ * the bug passed through. */
 #include "tasks/task_outcome.h"
 
 #include <lauxlib.h>
@@ -31,7 +32,7 @@ static void push_wrapped(lua_State *L, struct task *t)
     err_set(&e, ERR_SCRIPT, "%s", luaL_typename(L, -1));
     t->sched->push_err(L, &e); /* v err */
     lua_insert(L, -2);         /* err v */
-    /* err v text; not cut, as that of struct err is */
+    /* err v text; not cut, unlike the text in struct err */
     t->sched->push_text(L, t->sched->running != NULL);
     lua_setfield(L, -3, "message");
     lua_setfield(L, -2, "cause");
@@ -47,7 +48,7 @@ int task_push_outcome(lua_State *L, struct task *t)
     case OUTCOME_OK: {
         int n = lua_gettop(co);
         luaL_checkstack(L, n, "too many results");
-        for (int i = 1; i <= n; i++) { /* one by one: there may be no room on it for all of them */
+        for (int i = 1; i <= n; i++) { /* one by one: the stack may have no room for all of them */
             lua_pushvalue(co, i);
             lua_xmove(co, L, 1);
         }
@@ -66,7 +67,7 @@ int task_push_outcome(lua_State *L, struct task *t)
         if (t->stopped) {
             lua_pushvalue(co, -1);
             lua_xmove(co, L, 1);
-            if (!lua_istable(L, -1)) { /* there was no memory for it */
+            if (!lua_istable(L, -1)) { /* there was no memory for the error */
                 err_set(&e, ERR_BUDGET, "time limit");
                 err_reason(&e, "time_limit");
                 t->sched->push_err(L, &e);
@@ -91,7 +92,7 @@ int task_push_outcome(lua_State *L, struct task *t)
         return 2;
     default:
         lua_pushnil(L);
-        /* The error that was raised may carry more, such as a failed clean-up. */
+        /* The raised error may contain more details, such as a failed clean-up. */
         if (t->raised || (lua_gettop(co) >= 2 && lua_isnil(co, 1) && !lua_isnil(co, 2))) {
             lua_pushvalue(co, t->raised ? -1 : 2);
             lua_xmove(co, L, 1);
@@ -133,7 +134,7 @@ static void trace_add(struct trace *tr, const char *fmt, ...)
         tr->len = MIN(tr->len + (size_t)n, sizeof tr->text - 1);
 }
 
-/* The line that a message begins with, if it is one of this source; else -1. */
+/* The line number at the start of a message, if it is in this source; otherwise -1. */
 static int line_in(const char *message, const char *source)
 {
     size_t len = strlen(source);
@@ -144,7 +145,7 @@ static int line_in(const char *message, const char *source)
     return *end == ':' && line > 0 && line < INT_MAX ? (int)line : -1;
 }
 
-/* The script's own frames; leat's and C's say nothing to its author. */
+/* Only the script's own frames: those of leat and of C do not help its author. */
 static void trace_frames(struct trace *tr, lua_State *L, const char *message)
 {
     lua_Debug ar;
@@ -153,7 +154,7 @@ static void trace_frames(struct trace *tr, lua_State *L, const char *message)
         lua_getinfo(L, "Snl", &ar);
         if (ar.what[0] == 'C' || strncmp(ar.source, "@leat/", 6) == 0)
             continue;
-        /* LuaJIT forgets the line of a dead coroutine's top frame; the message names it. */
+        /* LuaJIT does not keep the line of a dead coroutine's top frame, but the message has it. */
         int line = ar.currentline > 0 ? ar.currentline : line_in(message, ar.short_src);
         if (line > 0)
             trace_add(tr, "\n\t%s:%d: in ", ar.short_src, line);

@@ -1,4 +1,4 @@
-/* The two ends of a wait: park and take. */
+/* The begin and the end of a wait: park and take. */
 #include "tasks/task_wait.h"
 
 #include "tasks/task_failure.h"
@@ -6,8 +6,8 @@
 #include <lauxlib.h>
 #include <string.h>
 
-/* A cancelled task may catch its cancel this often, or go on for this long, before it is given up.
- */
+/* A cancelled task may catch its cancel this often, or continue for this long. Then it is
+ * abandoned. */
 #define MAX_SWALLOWED 1000
 #define MAX_CANCELLED_NS (5 * NS_PER_S)
 
@@ -49,7 +49,7 @@ static bool is_global(lua_State *L, const char *name)
     return same;
 }
 
-/* The C function whose callback makes this spot unable to wait, for the message. */
+/* Returns the C function that prevents a wait here, because it runs a callback; for the message. */
 static const char *blocking_function(lua_State *L)
 {
     static const char *const known[][2] = {
@@ -61,14 +61,16 @@ static const char *blocking_function(lua_State *L)
     for (int level = 1; lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Snf", &ar);
         bool is_c = strcmp(ar.what, "C") == 0;
-        /* What raises calls nothing but a handler; "take" is where leat raises a cancel. */
+        /* A function that raises only calls error handlers. "take" is where leat raises a cancel.
+         */
         bool raises = is_c && (is_global(L, "error") || is_global(L, "assert") ||
                                (ar.name && strcmp(ar.name, "take") == 0));
         if (raises) {
             lua_pop(L, 1);
             return handler;
         }
-        /* A pcall is left like a function in Lua; what xpcall calls, too, but for its handler. */
+        /* A wait is possible inside pcall, as in a Lua function, and inside xpcall, except in its
+         * handler. */
         if (is_c && (is_global(L, "pcall") || is_global(L, "xpcall"))) {
             handles = handles || is_global(L, "xpcall");
             lua_pop(L, 1);
@@ -119,7 +121,7 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
     }
 }
 
-/* A shield is granted under a cancel, as the clean-up needs it; but not without end. */
+/* A cancelled task may still begin a shield, because clean-ups need it; but not without limit. */
 static bool ignored_too_long(struct task *t, const struct wait_ops *ops, uint64_t now_ns)
 {
     if (ops->survives_cancel)
@@ -140,7 +142,7 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
 {
     task_check_can_wait(L, s, ops->name);
     struct task *t = s->running;
-    task_unpark(s); /* what an error, caught by the script, left of an earlier wait */
+    task_unpark(s); /* the rest of an earlier wait, if the script caught an error in it */
     t->wait.ops = ops;
     t->wait.obj = obj;
     t->wait.woken = t->wait.timed_out = t->wait.cancelled = t->wait.dropped = false;
@@ -150,12 +152,13 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
     if (t->cancel_requested && ignored_too_long(t, ops, t->wait.since_ns)) {
         t->abandoned = true;
     } else if (t->cancel_requested && !ops->joins) {
-        /* Through the ready queue like everyone: a loop that swallows its cancel starves nobody. */
+        /* It goes through the ready queue as usual, so a loop that catches its cancel does not
+         * block others. */
         wake_cancelled(t);
     } else {
         if (begin)
             begin(t, arg);
-        /* The begin may have called a host's function, which may have cancelled this very task. */
+        /* `begin` may have called a host's function that cancelled this task. */
         if (t->cancel_requested && !t->wait.cancelled && ops->cancel && ops->cancel(t) &&
             t->state == TASK_PARKED)
             wake_cancelled(t);
@@ -222,7 +225,7 @@ int task_take(lua_State *L, struct sched *s)
         task_wait_end(t);
         return task_raise_cancel(L, t);
     }
-    t->wait.ops = NULL; /* ended, even if the take raises */
+    t->wait.ops = NULL; /* the wait has ended, even if `take` raises */
     int n = ops->take(L, t);
     if (n >= 2 && lua_isnil(L, -n) && task_is_err(L, 1 - n)) {
         lua_pushvalue(L, 1 - n);
