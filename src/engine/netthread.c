@@ -209,7 +209,7 @@ static enum err_kind open_net(struct nets *s, struct net *n, const struct engine
     int code = pthread_create(&n->thread, NULL, run, n);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0)
-        return err_set(err, ERR_IO, "no thread for the network: %s", strerror(code));
+        return err_set(err, ERR_IO, "cannot start a network thread: %s", strerror(code));
     n->started = true;
     return ERR_NONE;
 }
@@ -236,7 +236,7 @@ enum err_kind nets_new(struct engine **out, struct loop *asker, struct mem *mem,
         return err_set(err, ERR_INVALID, "network threads: at most %d, got %u", NETS_MAX,
                        config->threads);
     if (asker->is_virtual)
-        return err_set(err, ERR_INVALID, "network threads have no part in virtual time");
+        return err_set(err, ERR_INVALID, "network threads cannot be used with virtual time");
     struct engine *e = mem_calloc(mem, sizeof *e);
     struct nets *s = e ? mem_calloc(mem, sizeof *s) : NULL;
     if (!s) {

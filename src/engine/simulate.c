@@ -20,7 +20,7 @@ enum err_kind engine_simulate(struct engine *e, const char *url, size_t max_body
 {
     if (e->nets)
         return err_set(err, ERR_INVALID,
-                       "no origin is simulated where the network has threads of its own");
+                       "an origin cannot be simulated while network threads are in use");
     struct simulation *s = mem_calloc(e->mem, sizeof *s);
     if (!s)
         return err_set(err, ERR_MEMORY, "no memory to simulate an origin");
@@ -30,7 +30,7 @@ enum err_kind engine_simulate(struct engine *e, const char *url, size_t max_body
     }
     struct origin *g = s->url->origin;
     if (g->simulation) {
-        err_set(err, ERR_INVALID, "%s is simulated already", g->key);
+        err_set(err, ERR_INVALID, "%s is already simulated", g->key);
         err_reason(err, "in_use");
         origins_release(&e->origins, s->url);
         mem_free(e->mem, s);

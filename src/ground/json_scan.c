@@ -253,7 +253,7 @@ static enum json_token scan_number(struct json_scan *s)
         s->integer = false;
         at++;
         if (!is_digit(at, end))
-            return fail_at(s, at, "expected a digit behind the point");
+            return fail_at(s, at, "expected a digit after the decimal point");
         while (is_digit(at, end))
             at++;
     }
@@ -263,7 +263,7 @@ static enum json_token scan_number(struct json_scan *s)
         if (at != end && (*at == '+' || *at == '-'))
             at++;
         if (!is_digit(at, end))
-            return fail_at(s, at, "expected a digit of the exponent");
+            return fail_at(s, at, "expected a digit in the exponent");
         while (is_digit(at, end))
             at++;
     }
@@ -361,7 +361,7 @@ static enum json_token scan_key(struct json_scan *s)
         return JSON_ERROR;
     s->at = skip_space(s->at, s->end);
     if (s->at == s->end || *s->at != ':')
-        return fail_at(s, s->at, "expected ':' behind the key");
+        return fail_at(s, s->at, "expected ':' after the key");
     s->at++;
     s->state = VALUE;
     return JSON_KEY;
@@ -375,7 +375,7 @@ enum json_token json_scan_next(struct json_scan *s)
     if (s->state == AFTER_VALUE) {
         if (s->depth == 0) {
             if (s->at != s->end)
-                return fail_at(s, s->at, "something behind the value");
+                return fail_at(s, s->at, "unexpected text after the value");
             return JSON_END;
         }
         bool object = in_object(s);

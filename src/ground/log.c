@@ -48,7 +48,7 @@ void log_short_of_files(struct log *log, const char *what, size_t limit)
         return;
     log->short_told = true;
     log_write(log, LOG_WARN,
-              "%s, as this process may have no more than %zu files and connections open (raise the "
-              "limit by ulimit -n, start less at a time, or close what is open)",
+              "%s: this process may have at most %zu files and connections open (raise the limit "
+              "with ulimit -n, start fewer at once, or close some)",
               what, limit);
 }

@@ -396,7 +396,7 @@ static enum err_kind start_job(struct resolver *r, const char *name, size_t hash
     if (!enqueue(r, job)) {
         free(job);
         entry_free(r, e);
-        err_set(err, ERR_DNS, "cannot resolve host '%s': no thread to do it on", name);
+        err_set(err, ERR_DNS, "cannot resolve host '%s': no thread could be started for it", name);
         if (err != NULL) {
             err->phase = PHASE_DNS;
             err->retryable = true;
@@ -427,7 +427,7 @@ enum err_kind resolver_lookup(struct resolver *r, const char *name, struct resol
     list_init(&w->node);
     w->entry = NULL;
     if (!normalise(name, key))
-        return err_set(err, ERR_INVALID, "this cannot be a host name: '%.64s'", name);
+        return err_set(err, ERR_INVALID, "not a valid host name: '%.64s'", name);
     size_t hash = hash_name(key);
     struct resolver_entry *e = find(r, key, hash);
     if (e != NULL && e->job == NULL) {

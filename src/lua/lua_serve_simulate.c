@@ -222,7 +222,7 @@ static void take(struct call *c)
         if (r)
             server_request_free(r);
         server_log_lost(server);
-        refuse(s, c, 503, "the server has not enough memory");
+        refuse(s, c, 503, "the server does not have enough memory");
         return;
     }
     struct simulated_request *q = simulated_of(r);

@@ -210,8 +210,9 @@ static enum MHD_Result refuse(struct wired *w, unsigned status, const char *mess
 static enum MHD_Result refuse_lost(struct server *s, struct MHD_Connection *connection)
 {
     server_log_lost(s);
-    return server_response_refuse(connection, 503, "the server has not enough memory") ? MHD_YES
-                                                                                       : MHD_NO;
+    return server_response_refuse(connection, 503, "the server does not have enough memory")
+               ? MHD_YES
+               : MHD_NO;
 }
 
 static enum MHD_Result take_head(struct wired *w, const char *method, const char *version)

@@ -70,9 +70,10 @@ static const char *ambiguous(const struct server_request *r)
     if (repeated(h, "content-length"))
         return "the request has more than one Content-Length";
     if (coding && (strcmp(r->version, "1.0") == 0 || headers_get(h, "content-length", NULL, NULL)))
-        return "the request has a Transfer-Encoding where none may be";
+        return "the request must not have a Transfer-Encoding, as it is HTTP/1.0 or has a "
+               "Content-Length";
     if (coding && (repeated(h, "transfer-encoding") || strcasecmp(coding, "chunked") != 0))
-        return "no Transfer-Encoding but chunked is understood";
+        return "the only supported Transfer-Encoding is chunked";
     return NULL;
 }
 
@@ -101,7 +102,7 @@ static unsigned copy_head(struct server_request *r, const struct server_head *he
     r->method = mem_strndup(mem, head->method, strlen(head->method));
     r->version = mem_strndup(mem, version, strlen(version));
     if (!r->method || !r->version)
-        return refuse(message, 503, "the server has not enough memory");
+        return refuse(message, 503, "the server does not have enough memory");
     r->no_body = strcmp(r->method, "HEAD") == 0;
     MHD_get_connection_values_n(head->connection, MHD_HEADER_KIND, copy_header, &copy);
     switch (copy.rc) {
@@ -110,11 +111,11 @@ static unsigned copy_head(struct server_request *r, const struct server_head *he
     case ERR_TOO_LARGE:
         return refuse(message, 431, "the request's headers are too large");
     case ERR_INVALID:
-        return refuse(message, 400, "the request has a header that has no proper name");
+        return refuse(message, 400, "the request has a header with an invalid name");
     case ERR_PROTOCOL:
         return refuse(message, 400, "the request has a control byte in a header");
     default:
-        return refuse(message, 503, "the server has not enough memory");
+        return refuse(message, 503, "the server does not have enough memory");
     }
 }
 

@@ -71,7 +71,7 @@ enum err_kind server_response_header(struct server_request *r, const char *name,
     r->head_len += name_len + value_len + 4;
     if (r->head_len + OWN_HEAD_BYTES > r->head_room)
         return err_set(err, ERR_TOO_LARGE,
-                       "respond: the headers are too large: %zu bytes up to '%s', %zu may be",
+                       "respond: the headers are too large: %zu bytes up to '%s', the limit is %zu",
                        r->head_len, secret_hidden(name),
                        MAX(r->head_room, OWN_HEAD_BYTES) - OWN_HEAD_BYTES);
     if (headers_add(&r->headers_out, name, name_len, value, value_len) != ERR_NONE)
@@ -113,7 +113,7 @@ static enum err_kind add_headers(const struct server_request *r, struct MHD_Resp
     for (size_t i = 0; i < h->count; i++) {
         const char *name = headers_name(h, i);
         if (MHD_add_response_header(response, name, headers_value(h, i)) != MHD_YES)
-            return err_set(err, ERR_INVALID, "respond: header '%s' was refused",
+            return err_set(err, ERR_INVALID, "respond: libmicrohttpd refused header '%s'",
                            secret_hidden(name));
     }
     if (r->server->quiet)

@@ -54,7 +54,7 @@ void group_add(struct group *g, struct task *t)
     list_push_back(&g->running, &t->group_node);
     g->running_count++;
     if (g->closing)
-        task_cancel(t, "the group that it is started in was cancelled");
+        task_cancel(t, "its group was cancelled before it started");
 }
 
 bool group_adopt(struct group *g, struct task *t)

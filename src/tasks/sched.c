@@ -408,7 +408,7 @@ static void end_body(struct task *t, enum task_outcome outcome)
         if (outcome != OUTCOME_OK)
             task_cancel(child, "the task that started it has failed");
         else if (child->member && !others)
-            task_cancel(child, "the task that wanted its result has ended");
+            task_cancel(child, "the task that needed its result has ended");
     }
     while (t && list_empty(&t->children))
         t = end_one(t);
@@ -477,11 +477,12 @@ static void abandon(struct task *t)
     task_wait_end(t);
     t->cancel_requested = true;
     if (t->stopped)
-        log_write(s->log, LOG_WARN, "task %llu is stopped by its time limit, its clean-ups run",
+        log_write(s->log, LOG_WARN,
+                  "task %llu exceeded its time limit: it is stopped and its clean-ups run",
                   (unsigned long long)t->id);
     else
         log_write(s->log, LOG_WARN,
-                  "task %llu ignored its cancel (%u times): it is abandoned, its clean-ups run",
+                  "task %llu ignored its cancel (%u times): it is abandoned and its clean-ups run",
                   (unsigned long long)t->id, t->swallowed);
     LIST_FOR(node, &t->children) /* nobody enforces the limits of their shields any more */
     CONTAINER_OF(node, struct task, sibling)->shielded = false;

@@ -81,7 +81,8 @@ int task_push_outcome(lua_State *L, struct task *t)
         }
         if (t->abandoned) {
             err_set(&e, ERR_INTERNAL,
-                    "the task caught its own cancel %u times and went on: abandoned", t->swallowed);
+                    "the task caught its cancel %u times and did not end, so it was abandoned",
+                    t->swallowed);
             err_reason(&e, "cancel_ignored");
             t->sched->push_err(L, &e);
             return 2;

@@ -32,11 +32,11 @@ static NORETURN void raise_at(lua_State *L, const char *fmt, ...)
 struct task *task_current(lua_State *L, struct sched *s, const char *who)
 {
     if (!s->running && s->own_state)
-        raise_at(L, "%s: called outside a task (run the script by leat)", who);
+        raise_at(L, "%s: called outside a task (run the script with leat)", who);
     if (!s->running)
         raise_at(L,
-                 "%s: called outside a task: in a host's Lua state, put it into a function and "
-                 "hand that to leat.run or leat.start (from C: to leat_call)",
+                 "%s: called outside a task: in a host's Lua state, put the call into a function "
+                 "and pass that to leat.run or leat.start (from C: to leat_call)",
                  who);
     return s->running;
 }
@@ -99,7 +99,7 @@ static void push_refusal(lua_State *L, const char *who)
 {
     lua_pushfstring(
         L,
-        "%s: cannot wait inside %s (LuaJIT cannot leave a callback of a C function, such as a "
+        "%s: cannot wait inside %s (LuaJIT cannot suspend a callback of a C function, such as a "
         "table.sort comparator): wait before the call, keep the results in a table, and use that "
         "table inside",
         who, blocking_function(L));
@@ -113,11 +113,11 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
         raise_at(L, "%s", lua_tostring(L, -1));
     }
     if (!s->own_state && L != t->co) {
-        raise_at(
-            L,
-            "%s: cannot wait inside a coroutine that the script made, in a host's Lua state: call "
-            "it from the task itself, or make the coroutine a task by leat.spawn",
-            who);
+        raise_at(L,
+                 "%s: cannot wait inside a coroutine that the script created, in a host's Lua "
+                 "state: call "
+                 "it from the task itself, or make the coroutine a task with leat.spawn",
+                 who);
     }
 }
 

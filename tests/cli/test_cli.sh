@@ -196,7 +196,7 @@ try "$LEAT" --network-threads x -e 'print(1)'
 expect_status 2
 try "$LEAT" --network-threads 1 --virtual-time -e 'print(1)'
 expect_status 2
-expect_err "network threads have no part in virtual time"
+expect_err "network threads cannot be used with virtual time"
 try "$LEAT" --network-threads 1 -e 'print(leat.simulate("http://a.example", print))'
 expect_out "threads of its own"
 

@@ -48,7 +48,7 @@ LUA
     exec "$LEAT" none.lua
 ) >out 2>err
 expect_lines err 1 # once, however often it comes
-expect_err "no more than 64 files and connections open"
+expect_err "at most 64 files and connections open"
 expect_equal "$(sed 's/[Tt]oo many open files/TOO MANY/' out)" "io: cannot open /dev/null: TOO MANY
 nil	io	too_many_files	true
 io: serve: cannot listen on 127.0.0.1 port 0: TOO MANY

@@ -137,7 +137,7 @@ end) == "went on")
 
 -- ---- where nothing can wait
 
-local advice = "hand that to leat.run or leat.start"
+local advice = "pass that to leat.run or leat.start"
 raised(advice, leat.sleep, 1)
 raised(advice, leat.request, url)
 raised(advice, leat.gather, {})
@@ -148,7 +148,7 @@ raised(advice, function() leat.queue():get() end)
 raised(advice, function() leat.event():wait() end)
 raised(advice, coroutine.wrap(function() leat.sleep(1) end))
 leat.run(function()
-    local here = "cannot wait inside a coroutine that the script made, in a host's Lua state"
+    local here = "cannot wait inside a coroutine that the script created, in a host's Lua state"
     raised(here, coroutine.wrap(function() leat.sleep(0) end))
     raised(here, coroutine.wrap(function() leat.request(url) end))
     local walk = coroutine.wrap(function() coroutine.yield(1) coroutine.yield(2) end) -- the host's own go on
