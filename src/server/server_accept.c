@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define AT_ONCE ((size_t)64)
-#define AGAIN_MS 100 /* after a failure, unless a connection ends before */
+#define AGAIN_MS 100 /* how long to wait after a failure, unless a connection ends earlier */
 
 static void try_later(struct server_daemon *d, uint64_t ms)
 {
@@ -16,7 +16,7 @@ static void try_later(struct server_daemon *d, uint64_t ms)
     loop_timer_start(d->loop, &d->listen_timer, loop_now_ns(d->loop) + ms * NS_PER_MS);
 }
 
-/* A connection, non-blocking; -1: there is none now. */
+/* Accepts one connection and makes it non-blocking; -1: there is none at present. */
 static int accept_one(struct server_daemon *d, struct sockaddr_storage *from, socklen_t *len)
 {
     int fd;
@@ -27,8 +27,9 @@ static int accept_one(struct server_daemon *d, struct sockaddr_storage *from, so
     if (fd >= 0) {
         d->refused = 0;
     } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
-        /* It stays in the kernel's line. The second time an idle connection gives its place up: a
-         * request that is on its way there is lost. */
+        /* The new connection stays in the kernel's queue. From the second failure on, an idle
+         * connection is closed to make room, although a request that is just arriving on it is
+         * lost. */
         if (++d->refused > 1 && errno == EMFILE)
             log_short_of_files(d->server.log, "serve: clients have to wait", loop_file_limit());
         server_peer_make_room(d);
@@ -47,7 +48,7 @@ void server_accept_on_ready(uv_poll_t *poll, int status, int events)
     UNUSED(events);
     uint64_t before = s->accepted;
     for (uint64_t n = 0; n < AT_ONCE; n++) {
-        /* libmicrohttpd may take them over at once, or when it runs. */
+        /* libmicrohttpd may take them over at once, or when it runs next. */
         if (s->connections + (size_t)(n - (s->accepted - before)) >= d->most) {
             uv_poll_stop(poll);
             break;

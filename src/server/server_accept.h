@@ -1,5 +1,6 @@
-/* Accepting connections for libmicrohttpd. That is not left to it: once it is refused a descriptor,
- * it accepts nobody until one of its connections ends, which may be never. */
+/* Accepts connections for libmicrohttpd. libmicrohttpd does not do this itself: if it fails once
+ * because no descriptor is left, it accepts no connection until one of its own ends, which may
+ * never happen. */
 #pragma once
 
 #include "server/server_daemon.h"
@@ -8,5 +9,5 @@
 void server_accept_on_ready(uv_poll_t *poll, int status, int events);
 /* The function of d->listen_timer. */
 void server_accept_on_timer(struct timer *listen_timer);
-/* Closes the socket. Harmless when closed already. */
+/* Closes the listening socket. Harmless if it is already closed. */
 void server_accept_stop(struct server_daemon *d);

@@ -11,23 +11,24 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* More of a body that is too large anyway is not read to its end for the sake of a polite 413. */
+/* If a body is too large, at most this much more of it is read and discarded before the 413 is
+ * sent. */
 #define MAX_DISCARD_BYTES ((size_t)16 << 20)
-/* libmicrohttpd's own limit is above ours: there it would break connections off instead of waiting.
- */
+/* libmicrohttpd's own limit is higher than ours: at its limit it would break connections off, while
+ * we let them wait. */
 #define CONNECTIONS_MARGIN 64u
 
-/* A request that came over a connection. */
+/* A request that arrived over a connection. */
 struct wired {
     struct server_request request;     /* first: the two are one block of memory */
-    struct MHD_Connection *connection; /* NULL: libmicrohttpd is done with it */
+    struct MHD_Connection *connection; /* NULL: libmicrohttpd has finished with it */
     struct server_peer *peer;          /* NULL: its connection is closed */
-    const char *sent_target;           /* where libmicrohttpd has it, until the head is taken */
+    const char *sent_target; /* the target in libmicrohttpd's memory, until the head is taken */
     bool suspended;
-    enum err_kind refused; /* what was wrong with its body: that is read on, and discarded */
-    size_t discarded;      /* bytes of it */
-    struct MHD_Response *response; /* until it is queued */
-    struct buf out;                /* of a stream: unsent from out_sent on */
+    enum err_kind refused; /* what is wrong with its body, whose rest is read and discarded */
+    size_t discarded;      /* the number of bytes discarded */
+    struct MHD_Response *response; /* the response, until it is queued */
+    struct buf out;                /* for a stream: the bytes after out_sent are not sent yet */
     size_t out_sent;
 };
 
@@ -38,8 +39,9 @@ static struct wired *wired_of(struct server_request *r)
     return CONTAINER_OF(r, struct wired, request);
 }
 
-/* libmicrohttpd only takes a note and, run by another's loop, wakes nobody: so it is run in the
- * loop's next turn, once for all that were resumed until then. */
+/* MHD_resume_connection only records the resume: as another loop runs libmicrohttpd, it wakes
+ * nobody. So libmicrohttpd is run in the loop's next turn, once for all connections that were
+ * resumed until then. */
 static void resume(struct wired *w)
 {
     if (!w->connection || !w->suspended)
@@ -69,8 +71,8 @@ static void forget_out(struct wired *w)
     w->out_sent = 0;
 }
 
-/* In HTTP/1.0 a body whose length is not announced ends with the connection: only a reset can say
- * that it was cut short, and it must come before libmicrohttpd's own orderly shutdown. */
+/* In HTTP/1.0, a body without a length ends with the connection. Only a reset can say that it was
+ * cut short. It must come before libmicrohttpd's own orderly shutdown. */
 static void reset_connection(struct wired *w)
 {
     struct sockaddr none = {.sa_family = AF_UNSPEC};
@@ -128,7 +130,7 @@ static enum err_kind write_out(struct server_request *r, const char *data, size_
     return rc;
 }
 
-/* The end of a stream, or its abort, is met by libmicrohttpd's next call. */
+/* libmicrohttpd's next call finds the end of the stream, or its abort. */
 static void go_on(struct server_request *r)
 {
     resume(wired_of(r));
@@ -157,7 +159,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
     struct server_peer *p = *context;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        /* Without memory for one, all requests of the connection are refused. */
+        /* If there is no memory for the peer, all requests of the connection are refused. */
         *context = server_peer_new(
             arg, fd,
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
@@ -190,7 +192,7 @@ static void *on_request_line(void *arg, const char *target, struct MHD_Connectio
     struct server_request *r =
         copy ? server_request_new(s, sizeof(struct wired), &carrier, copy) : NULL;
     if (!r)
-        return NULL; /* on_request says so */
+        return NULL; /* on_request reports it */
     struct wired *w = wired_of(r);
     buf_init(&w->out, s->mem, SERVER_STREAM_MAX_BYTES);
     w->peer = p;
@@ -206,7 +208,7 @@ static enum MHD_Result refuse(struct wired *w, unsigned status, const char *mess
     return server_response_refuse(w->connection, status, message) ? MHD_YES : MHD_NO;
 }
 
-/* Says to both sides that memory was missing. */
+/* Reports to the log and to the client that memory was missing. */
 static enum MHD_Result refuse_lost(struct server *s, struct MHD_Connection *connection)
 {
     server_log_lost(s);
@@ -289,7 +291,7 @@ static enum MHD_Result give_answer(struct wired *w)
     }
     if (w->request.aborted)
         return MHD_NO;
-    suspend(w); /* called for no reason of ours */
+    suspend(w); /* libmicrohttpd called us although nothing is ready */
     return MHD_YES;
 }
 
@@ -312,15 +314,15 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     }
 }
 
-/* Whole seconds, 0: no limit. */
+/* In whole seconds; 0: no limit. */
 static unsigned whole_timeout(const struct server_daemon *d)
 {
     return d->timeout_s < UINT_MAX ? (unsigned)ceil(d->timeout_s) : 0;
 }
 
-/* If libmicrohttpd has closed a connection in the midst of a response, that keeps its descriptor
- * until libmicrohttpd looks at it again, for which an epoll set gives no reason: with a time limit
- * of its own it is looked at whenever libmicrohttpd runs. */
+/* If libmicrohttpd has closed a connection in the middle of a response, it keeps the descriptor
+ * until it looks at the connection again. Its epoll set does not make it do so. With a time limit,
+ * the connection is looked at whenever libmicrohttpd runs. */
 static void let_go(struct server_daemon *d, struct MHD_Connection *connection)
 {
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, whole_timeout(d) + 1);

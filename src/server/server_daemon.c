@@ -11,8 +11,8 @@ void server_daemon_run(struct server_daemon *d)
         return;
     d->run_soon = false;
     MHD_run(d->mhd);
-    /* A timeout of 0 means "at once": the next turn of the loop, in which this timer is due
-     * already. The timeout does not consider connections that were resumed meanwhile. */
+    /* A timeout of 0 means "at once": this timer is already due, so it fires in the next turn of
+     * the loop. libmicrohttpd's timeout ignores connections that were resumed meanwhile. */
     if (d->run_soon)
         loop_timer_start(d->loop, &d->timer, loop_now_ns(d->loop));
     else if (MHD_get_timeout(d->mhd, &ms) == MHD_YES)
@@ -71,7 +71,7 @@ static int watch(struct server_daemon *d, uv_poll_t *poll, int fd, uv_poll_cb fn
     int rc = uv_poll_init(d->loop->uv, poll, fd);
     if (rc != 0)
         return rc;
-    /* The tasks hold the loop; a server that was lost must not. */
+    /* Tasks keep the loop alive. A server that nobody refers to must not. */
     uv_unref((uv_handle_t *)poll);
     poll->data = d;
     server_hold(&d->server);

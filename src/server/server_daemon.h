@@ -7,7 +7,7 @@
 
 struct MHD_Daemon;
 
-/* The process may allow fewer. */
+/* The process's limit of open files may allow fewer. */
 #define SERVER_MAX_CONNECTIONS 20000u
 
 struct server_daemon {
@@ -15,18 +15,18 @@ struct server_daemon {
     struct loop *loop;
     struct MHD_Daemon *mhd;    /* NULL: stopped */
     uv_poll_t mhd_poll;        /* libmicrohttpd's epoll set */
-    struct timer timer;        /* libmicrohttpd's own deadlines */
+    struct timer timer;        /* for libmicrohttpd's own deadlines */
     bool run_soon;             /* the timer is set to the next turn of the loop */
     int watch_fd;              /* an epoll set of all connections: it reports who disconnects */
     uv_poll_t watch_poll;      /* of watch_fd */
-    int listen_fd;             /* -1: listens no longer */
+    int listen_fd;             /* -1: it does not listen any more */
     uv_poll_t listen_poll;     /* of listen_fd; stopped while no connection may be accepted */
     struct timer listen_timer; /* when to try again */
-    unsigned refused;          /* how often in a row no connection could be accepted */
-    struct list heads;         /* connections that owe a head or a body, by server_peer.node */
-    struct timer head_timer;   /* the first deadline of those */
-    unsigned most;             /* connections at once */
-    double timeout_s;          /* for a head; and without a byte in a body or of a response */
+    unsigned refused;          /* how many times in a row accepting has failed */
+    struct list heads;       /* connections that must send a head or a body, by server_peer.node */
+    struct timer head_timer; /* the earliest deadline of those */
+    unsigned most;           /* the largest number of connections at once */
+    double timeout_s;        /* for a whole head; and the longest pause in a body or a response */
     uint16_t port;
 };
 
@@ -42,13 +42,13 @@ NODISCARD struct server_daemon *server_daemon_new(const struct server_config *co
  * libmicrohttpd when it has something to do. 0, or an error of libuv: nothing is watched then. */
 NODISCARD int server_daemon_watch(struct server_daemon *d, uv_poll_cb on_watch, int listen_fd,
                                   uv_poll_cb on_listen);
-/* Undoes it, but for listen_poll, and stops libmicrohttpd's timer. */
+/* Undoes server_daemon_watch, except for listen_poll, and stops libmicrohttpd's timer. */
 void server_daemon_unwatch(struct server_daemon *d);
 /* Closes one of the three handles. */
 void server_daemon_close_poll(uv_poll_t *poll);
 /* Lets libmicrohttpd do what it has to do. */
 void server_daemon_run(struct server_daemon *d);
-/* The same in the next turn of the loop: it takes note of resumed connections. */
+/* The same in the next turn of the loop. It then finds resumed connections. */
 void server_daemon_run_soon(struct server_daemon *d);
-/* A connection has ended: another one may be accepted, in the next turn of the loop. */
+/* A connection has ended: tries to accept another one, in the next turn of the loop. */
 void server_daemon_accept_again(struct server_daemon *d);

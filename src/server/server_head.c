@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define POOL_ROW_BYTES 64u /* what libmicrohttpd keeps of a header in a connection's memory */
+#define POOL_ROW_BYTES 64u /* the memory of a connection that libmicrohttpd needs for a header */
 
 struct copy {
     struct headers *headers;
@@ -22,12 +22,12 @@ static enum MHD_Result copy_header(void *arg, enum MHD_ValueKind kind, const cha
     else if (headers_valid_name(name, name_len))
         c->rc = headers_add(c->headers, name, name_len, value ? value : "", value_len);
     else
-        c->rc = ERR_INVALID; /* "Content-Length : 5" is another name to us than to a proxy */
+        c->rc = ERR_INVALID; /* we and a proxy may read different names in "Content-Length : 5" */
     return c->rc == ERR_NONE ? MHD_YES : MHD_NO;
 }
 
-/* If a header is folded behind its colon, libmicrohttpd makes one name of it, without a value:
- * "transfer-encodingchunked". Another program reads the framing of the body in it. */
+/* If a header is folded after its colon, libmicrohttpd makes one name of it, without a value:
+ * "transfer-encodingchunked". Another program reads a header that frames the body. */
 static bool is_folded(const struct headers *h)
 {
     static const char *const framing[] = {"transfer-encoding", "content-length", "host"};
@@ -42,14 +42,14 @@ static bool is_folded(const struct headers *h)
     return false;
 }
 
-/* libmicrohttpd takes the target up to a NUL byte. Another program may read what stands behind it.
- * Then the version does not follow the target after one space. (libmicrohttpd has changed its own
- * copy of the target by now: only the place of that still says something.) */
+/* libmicrohttpd reads the target only up to a NUL byte; another program may read what follows. If
+ * there was a NUL, the version does not follow the target after one space. (libmicrohttpd has
+ * changed its own copy of the target by now. Only the position of the copy still helps.) */
 static bool has_nul(const struct server_request *r, const struct server_head *head)
 {
     const char *target = head->target, *version = head->version;
     if (version <= target || (size_t)(version - target) >= SERVER_POOL_BYTES)
-        return false; /* not in one place: there is nothing to look at */
+        return false; /* they are not in one block of memory: nothing can be compared */
     return (size_t)(version - target) > strlen(r->target) + 1;
 }
 
@@ -59,8 +59,9 @@ static bool repeated(const struct headers *h, const char *name)
     return headers_get(h, name, &from, NULL) && headers_get(h, name, &from, NULL);
 }
 
-/* What two programs on the way of a request may read differently, where libmicrohttpd is lenient:
- * one of them would see another request in its body (RFC 9112 3.2, 6.1, 6.3). NULL: nothing. */
+/* Finds what another program on the path of the request may read differently, because libmicrohttpd
+ * is lenient: one of the two would find a second request in the body (RFC 9112 3.2, 6.1, 6.3).
+ * NULL: there is nothing. */
 static const char *ambiguous(const struct server_request *r)
 {
     const struct headers *h = &r->headers;
@@ -77,8 +78,8 @@ static const char *ambiguous(const struct server_request *r)
     return NULL;
 }
 
-/* libmicrohttpd keeps both heads of an exchange in one place. If the second one does not fit, it
- * closes the connection without a word. */
+/* libmicrohttpd keeps the heads of the request and of the response in the same memory. If the
+ * second one does not fit, it closes the connection without an error. */
 static size_t room_beside(const struct server_request *r)
 {
     size_t taken = strlen(r->target) + r->headers.text.len + r->headers.count * POOL_ROW_BYTES;

@@ -1,4 +1,4 @@
-/* The head of a request: what of it is kept, and which heads are refused before a handler sees
+/* The head of a request: which parts are kept, and which heads are refused before a handler sees
  * them. */
 #pragma once
 
@@ -6,7 +6,7 @@
 
 struct MHD_Connection;
 
-/* What libmicrohttpd has of a head. */
+/* The parts of a head, as libmicrohttpd gives them. */
 struct server_head {
     struct MHD_Connection *connection;
     const char *target; /* in libmicrohttpd's own memory */
@@ -14,9 +14,9 @@ struct server_head {
     const char *version; /* "HTTP/1.1", in the same memory */
 };
 
-/* Takes the head over into `r`, which has its target already. Returns 0 if a handler may see the
- * request, else the status to refuse it with, and *message. */
+/* Copies the head into `r`, which already has its target. Returns 0 if a handler may see the
+ * request. Otherwise returns the status for the refusal, and its text in *message. */
 NODISCARD unsigned server_head_take(struct server_request *r, const struct server_head *head,
                                     const char **message);
-/* Its body is announced to be longer than the server takes. */
+/* True if the announced length of the body is over the server's limit. */
 bool server_head_too_long_body(const struct server_request *r);

@@ -92,7 +92,7 @@ static unsigned connection_limit(bool raise)
     return files > 2 * SPARE_FILES ? (unsigned)files - SPARE_FILES : SPARE_FILES;
 }
 
-/* `code`: errno; 0 where only libmicrohttpd knows. */
+/* `code`: errno; 0 if only libmicrohttpd knows the reason. */
 static void set_not_started(struct err *err, const struct server_listen *how, uint16_t port,
                             int code)
 {
@@ -101,7 +101,8 @@ static void set_not_started(struct err *err, const struct server_listen *how, ui
     err->code = code;
 }
 
-/* 0: it serves what listen_fd accepts, which is its own from now on. Else errno, or -1. */
+/* 0: it serves the connections that listen_fd accepts, and owns listen_fd. Otherwise: an errno, or
+ * -1. */
 static int start_daemon(struct server_daemon *d, int listen_fd)
 {
     d->watch_fd = epoll_create1(EPOLL_CLOEXEC);

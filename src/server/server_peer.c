@@ -8,7 +8,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-/* Bytes a second, in each stretch of the server's timeout. A slower body is not waited for. */
+/* In bytes per second, measured over each period of the server's timeout. If a body arrives more
+ * slowly, the connection is closed. */
 #define LEAST_BODY_RATE 500
 #define MAX_BROKEN 64
 
@@ -56,7 +57,8 @@ struct server_peer *server_peer_new(struct server_daemon *d, int fd, const struc
 void server_peer_free(struct server_peer *p)
 {
     struct server *s = &p->daemon->server;
-    /* A child process may hold a copy of the descriptor: closing alone might not take it out. */
+    /* A child process may have a copy of the descriptor: then closing it does not remove it from
+     * the set. */
     epoll_ctl(p->daemon->watch_fd, EPOLL_CTL_DEL, p->fd, NULL);
     s->connections--;
     list_unlink(&p->node);
@@ -65,8 +67,8 @@ void server_peer_free(struct server_peer *p)
     server_release(s);
 }
 
-/* libmicrohttpd's own limit begins anew with each byte: a client that sends one now and then would
- * have its connection for ever. */
+/* libmicrohttpd's own time limit starts again with each byte. A client that sends a byte now and
+ * then could keep its connection for ever. */
 static void await_more(struct server_peer *p)
 {
     struct server_daemon *d = p->daemon;
@@ -75,7 +77,7 @@ static void await_more(struct server_peer *p)
     list_unlink(&p->node);
     list_push_back(&d->heads, &p->node);
     if (isinf(d->timeout_s))
-        return; /* in the list all the same: see server_peer_make_room */
+        return; /* it is in the list all the same: see server_peer_make_room */
     p->due_ns = loop_deadline_ns(d->loop, d->timeout_s);
     if (!d->head_timer.active)
         loop_timer_start(d->loop, &d->head_timer, p->due_ns);
@@ -100,7 +102,7 @@ void server_peer_served(struct server_peer *p)
     server_peer_make_room(p->daemon);
 }
 
-/* libmicrohttpd reads the end, and closes. */
+/* libmicrohttpd then reads the end and closes. */
 static void hang_up(struct server_peer *p)
 {
     list_unlink(&p->node);
@@ -147,10 +149,11 @@ int server_peer_broken(struct server_daemon *d, struct server_peer **out, int ma
     for (int i = 0; i < n; i++) {
         struct server_peer *p = ready[i].data.ptr;
         if (p->gone)
-            continue; /* each shutdown is one more event */
+            continue; /* each shutdown causes one more event */
         p->gone = true;
-        /* If the end came together with data, libmicrohttpd, whose epoll is edge-triggered, has not
-         * seen it, and would wait for the rest of a request: this is another edge. */
+        /* libmicrohttpd's epoll is edge-triggered. If the end arrived together with data, it has
+         * not seen the end and would wait for the rest of a request. The shutdown makes another
+         * edge. */
         shutdown(p->fd, SHUT_RD);
         out[broken++] = p;
     }

@@ -2,7 +2,7 @@
 
 #define MAX_HEADERS 256u
 #define MAX_HEADER_BYTES ((size_t)64 << 10)
-/* A header of a response has at least a name and ": " and a line end. */
+/* A header has at least a name of one byte, ": " and a line end. */
 #define LEAST_HEADER_BYTES 5u
 
 struct server_request *server_request_new(struct server *s, size_t size,

@@ -6,10 +6,9 @@
 #include <string.h>
 #include <strings.h>
 
-/* What the head of a response takes without the headers of the script: the status, Date, the
- * length. */
+/* The size of a response's head without the script's headers: the status line, Date, the length. */
 #define OWN_HEAD_BYTES ((size_t)512)
-/* libmicrohttpd asks for this much of a stream at once. */
+/* libmicrohttpd asks for this many bytes of a stream at a time. */
 #define STREAM_BLOCK_BYTES 16384u
 
 /* ---- composing */
@@ -33,7 +32,7 @@ void server_response_begin(struct server_request *r, unsigned status)
 enum err_kind server_response_body(struct server_request *r, const char *data, size_t len)
 {
     if (r->status == 204 || r->status == 304)
-        len = 0; /* they have none, whatever was given */
+        len = 0; /* such a response has no body, even if one was given */
     r->body_out = mem_alloc(r->server->mem, len + 1);
     if (!r->body_out)
         return ERR_MEMORY;
@@ -42,8 +41,8 @@ enum err_kind server_response_body(struct server_request *r, const char *data, s
     return ERR_NONE;
 }
 
-/* A handler that passes on the headers of another server need not know which of them spoke of that
- * connection alone. */
+/* A handler that passes on the headers of another server need not know which of them were only
+ * about that server's connection. */
 static bool is_framing(const char *name, const char *value)
 {
     static const char *const names[] = {
