@@ -1,6 +1,6 @@
-/* Admission: who may have one of the places inside libcurl. First come, first served
- * in total and within each host; a host that is full does not hold up the others. Nothing
- * allocates; knows nothing of transfers. */
+/* Admission: which transfers may be inside libcurl. Strictly first come, first served, in total and
+ * for each host. A host at its limit does not delay the others. Nothing allocates. Does not know
+ * transfers. */
 #pragma once
 
 #include "ground/base.h"
@@ -8,32 +8,33 @@
 #include "loop/timer.h"
 
 struct admit_host {
-    struct list waiting; /* tickets, in order of arrival */
+    struct list waiting; /* waiting tickets, in order of arrival */
     size_t active;
-    struct timer rank; /* private: place among the hosts that may go on */
+    struct timer rank; /* private: its place among the hosts that may continue */
 };
 
 struct admit_ticket {
-    struct list node; /* linked: waiting */
+    struct list node; /* linked: it waits */
     struct admit_host *host;
-    size_t host_limit; /* 0: none */
+    size_t host_limit; /* 0: no limit */
     uint64_t seq;
-    bool held; /* has a place */
+    bool held; /* it has a place */
 };
 
 struct admit {
     size_t max_total, active, waiting;
     uint64_t next_seq;
-    struct timer_heap ready; /* hosts whose first ticket only waits for the total, by its seq */
+    struct timer_heap
+        ready; /* hosts whose first ticket waits only for the limit in total, ordered by its seq */
 };
 
 void admit_init(struct admit *a, size_t max_total);
 void admit_host_init(struct admit_host *h);
 void admit_ticket_init(struct admit_ticket *t);
-/* `h` and `t` stay where they are until admit_leave. */
+/* `h` and `t` must not move until admit_leave. */
 void admit_enter(struct admit *a, struct admit_ticket *t, struct admit_host *h, size_t host_limit);
-/* Gives the place that is free to the one who waits longest for it: `held` is set. NULL: nobody can
- * go on now. */
+/* Gives the free place to the ticket that has waited longest for it, and sets its `held`. NULL: no
+ * ticket can have a place now. */
 struct admit_ticket *admit_next(struct admit *a);
-/* Leaves the queue, or gives the place back. Harmless for a ticket that has neither. */
+/* Removes the ticket from the queue, or frees its place. Harmless if it has neither. */
 void admit_leave(struct admit *a, struct admit_ticket *t);

@@ -17,14 +17,14 @@
 
 struct targets;
 
-/* ERR_INVALID, naming the rule; ERR_MEMORY. */
+/* ERR_INVALID (the message names the rule) or ERR_MEMORY. */
 NODISCARD enum err_kind targets_new(struct targets **out, struct mem *mem, const char *rules,
                                     struct err *err);
 void targets_free(struct targets *t);
-/* `host` as it stands in a URL: lower case, IPv6 in brackets. `t` may be NULL: all is allowed. */
+/* `host` as in a URL: lower case, IPv6 in brackets. `t` NULL: everything is allowed. */
 bool targets_allow_host(const struct targets *t, const char *host, unsigned port);
 bool targets_allow_address(const struct targets *t, const struct sockaddr *address);
-/* Whether anything is forbidden. */
+/* True if anything is forbidden. */
 bool targets_limit(const struct targets *t);
-/* Whether the address decides, whatever name led to it. */
+/* True if the address decides, whatever name led to it. */
 bool targets_limit_addresses(const struct targets *t);

@@ -1,5 +1,6 @@
-/* Cookies that several transfers share, whichever thread each of them is on. Counted: whoever made
- * it and each transfer that uses it. The count is the asker's thread's alone. */
+/* A cookie jar that several transfers share, on whatever threads they run. Its creator and each
+ * transfer that uses it hold a reference. The count may be used only on the thread that submits
+ * transfers. */
 #pragma once
 
 #include "ground/mem.h"
@@ -11,5 +12,5 @@ NODISCARD struct jar *jar_new(struct mem *mem);
 struct jar *jar_ref(struct jar *j);
 /* NULL is allowed. */
 void jar_unref(struct jar *j);
-/* libcurl's own object. */
+/* The libcurl share object. */
 void *jar_share(struct jar *j);

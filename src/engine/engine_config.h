@@ -1,4 +1,4 @@
-/* What an engine is made with, and what it counts. */
+/* The configuration of an engine, and its statistics. */
 #pragma once
 
 #include "engine/connect_rules.h"
@@ -11,22 +11,23 @@
 struct engine;
 
 struct engine_config {
-    unsigned max_total;         /* transfers inside curl at once; 0: from the open-file limit */
-    unsigned max_per_host;      /* 0: no limit of its own */
+    unsigned max_total;    /* transfers inside libcurl at once; 0: from the limit of open files */
+    unsigned max_per_host; /* 0: no limit per host */
     unsigned shard_connections; /* 0: 128 */
-    /* Threads of its own for the network, among which origins are divided; 0: it runs beneath the
-     * asker's loop. The functions below stay for the asker's thread. Not under virtual time. */
+    /* The number of network threads. Each origin belongs to one of them. 0: the engine runs on the
+     * caller's loop. All functions still belong to the caller's thread. Not under virtual time. */
     unsigned threads;
-    bool use_env_proxy;            /* the command line's habit; off in embedding */
-    bool keep_file_limit;          /* the process's limit of open files is not ours to raise */
-    const struct targets *targets; /* what may be connected to; NULL: everything; borrowed */
-    const char *user_agent;        /* NULL: "leat/<version>"; borrowed for the engine's life */
-    resolver_lookup_fn lookup;     /* NULL: getaddrinfo */
+    bool
+        use_env_proxy; /* use the environment's proxies: on in the command line, off in embedding */
+    bool keep_file_limit;          /* do not raise the process's limit of open files */
+    const struct targets *targets; /* what scripts may connect to; NULL: everything; borrowed */
+    const char *user_agent;    /* NULL: "leat/<version>"; borrowed as long as the engine lives */
+    resolver_lookup_fn lookup; /* NULL: getaddrinfo */
     void *lookup_arg;
 };
 
-/* A snapshot of counters and gauges. After everything has ended every gauge is 0 but idle_handles,
- * the pool. */
+/* Gauges and counters. After all transfers have ended, every gauge is 0, except idle_handles, which
+ * counts the pool. */
 struct engine_stats {
     /* gauges */
     size_t queued, active, resolving, in_curl, events_waiting, idle_handles;

@@ -1,10 +1,10 @@
-/* Threads for the network. Each has a loop and an engine of its own, which nobody else touches but
- * while it stands still. Between a thread and the asker lie two queues of transfers, commands down
- * and events up, under a lock that is only held for as long as it takes to link and to hand over
- * bytes: a handshake on the other side does not hold the asker up. An origin always goes to the
- * same thread.
+/* Threads for the network. Each has its own loop and its own engine, which no other thread uses
+ * unless the thread stands still. Two queues of transfers connect a thread and the caller: commands
+ * down, events up. A lock protects them. It is held only to link transfers and to move bytes, so a
+ * handshake on the network thread does not delay the caller. An origin always belongs to the same
+ * thread.
  *
- * All functions are for the asker's thread; engine.c calls them where an engine has threads. */
+ * All functions are for the caller's thread. engine.c calls them if the engine has threads. */
 #pragma once
 
 #include "engine/engine_config.h"
@@ -16,7 +16,7 @@ enum net_command { NET_SUBMIT = 1, NET_TOOK = 2, NET_FED = 4, NET_FED_END = 8, N
 NODISCARD enum err_kind nets_new(struct engine **out, struct loop *asker, struct mem *mem,
                                  struct log *log, const struct engine_config *config,
                                  struct err *err);
-/* Ends the threads, and frees the engine. */
+/* Ends the threads and frees the engine. */
 void nets_free(struct engine *e);
 void nets_close(struct engine *e);
 
@@ -28,11 +28,12 @@ NODISCARD enum err_kind nets_feed(struct engine *e, struct transfer *t, const vo
 size_t nets_unsent(struct engine *e, const struct transfer *t);
 struct transfer *nets_next_event(struct engine *e, unsigned *events);
 
-/* The threads stand still in between, and every command so far has been carried out. */
+/* Between nets_hold and nets_release the threads stand still. All commands so far have then been
+ * carried out. */
 void nets_hold(struct engine *e);
 void nets_release(struct engine *e);
-/* Only while held. */
+/* Only between nets_hold and nets_release. */
 struct transfer *nets_next_queued(struct engine *e, const struct transfer *after);
 void nets_stats(struct engine *e, struct engine_stats *out);
-/* As the threads' last turns have left them; holds nobody up. */
+/* The figures of the threads' last turns. Does not wait. */
 void nets_glance(struct engine *e, struct engine_stats *out);

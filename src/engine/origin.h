@@ -1,6 +1,6 @@
-/* Origins (scheme, host, port) and the parsed URLs that lead to them. Parsing a URL is the dearest
- * avoidable part of a request, so the last few hundred are kept parsed; an origin lives as long as
- * a URL or a transfer refers to it. Engine thread only. */
+/* Origins (scheme, host, port) and the parsed URLs that lead to them. Parsing is the most expensive
+ * avoidable part of a request, so the last few hundred URLs are kept parsed. An origin lives as
+ * long as a URL or a transfer refers to it. Engine thread only. */
 #pragma once
 
 #include "engine/admit.h"
@@ -10,13 +10,13 @@
 
 enum origin_protocol { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 };
 
-/* A connection that HTTP/2 requests share, as far as we have seen it. */
+/* What we know of a connection that HTTP/2 requests share. */
 struct h2_connection {
-    uint64_t number; /* no other connection of the engine ever has it */
+    uint64_t number; /* unique among all connections of the engine */
     uint64_t ends;   /* a hash of the addresses and ports of both sides */
-    int port;        /* of our side */
+    int port;        /* the local port */
     int fd;          /* it may be closed by now */
-    bool gone;       /* a GOAWAY came: it takes no new requests */
+    bool gone;       /* a GOAWAY arrived: it takes no new requests */
 };
 
 struct simulation;
@@ -25,24 +25,25 @@ struct origin {
     struct origin *hash_next;
     uint64_t hash;
     char *key;  /* "https://host:port", owned */
-    char *host; /* as it goes into the address book: lower case, IPv6 in brackets; owned */
+    char *host; /* as CURLOPT_RESOLVE needs it: lower case, IPv6 in brackets; owned */
     unsigned port;
     bool https;
-    bool numeric; /* needs no look-up */
+    bool numeric; /* it is an address and needs no look-up */
     unsigned refs;
-    struct simulation *simulation; /* who answers instead of the network; NULL: nobody */
+    struct simulation *simulation; /* answers instead of the network; NULL: none */
     struct admit_host admit;
     enum origin_protocol protocol;
-    struct h2_connection *shared; /* those that are open, and some that were */
+    struct h2_connection *shared; /* connections that are open, and some that are closed */
     size_t shared_count, shared_cap;
-    bool h2c; /* http://: a connection by prior knowledge was begun, and may be there to share */
-    unsigned home_shard; /* where its HTTP/2 connections live */
-    /* Shards that (probably) hold an idle connection to it, last used last. */
+    bool h2c; /* for http://: an HTTP/2 connection by prior knowledge was begun, and may still be
+                 open */
+    unsigned home_shard; /* the shard that has its HTTP/2 connections */
+    /* The shards that (probably) have an idle connection to it. The last one was used last. */
     uint16_t *idle;
     size_t idle_count, idle_cap;
-    /* So many requests to come use a connection of their own: kept ones were lost. */
+    /* How many of the next requests use a new connection, because kept ones were lost. */
     unsigned distrust;
-    bool answered; /* in HTTP, once at least: so the scheme is the right one */
+    bool answered; /* it has answered in HTTP before: so the scheme is right */
 };
 
 struct url_entry {
@@ -53,8 +54,8 @@ struct url_entry {
     size_t len;
     CURLU *handle;
     struct origin *origin;
-    unsigned refs; /* transfers on their way */
-    bool cached;   /* in the table; else freed with the last ref */
+    unsigned refs; /* the number of its transfers in the engine */
+    bool cached;   /* in the table; otherwise freed with the last reference */
 };
 
 enum { ORIGIN_BUCKETS = 256, URL_BUCKETS = 512, URL_CACHE_MAX = 256 };
@@ -63,20 +64,20 @@ struct origins {
     struct mem *mem;
     struct origin *by_key[ORIGIN_BUCKETS];
     struct url_entry *by_url[URL_BUCKETS];
-    struct list lru; /* of url_entry, oldest first */
+    struct list lru; /* list of url_entry, oldest first */
     size_t url_count, origin_count;
 };
 
 void origins_init(struct origins *o, struct mem *mem);
-/* Every entry must have been released. */
+/* All entries must be released before. */
 void origins_fini(struct origins *o);
-/* The entry for an http or https URL, with a reference that origins_release gives back. ERR_INVALID
- * or ERR_MEMORY. */
+/* Returns the entry for an http or https URL in *out, with a reference; release it with
+ * origins_release. ERR_INVALID or ERR_MEMORY. */
 NODISCARD enum err_kind origins_get(struct origins *o, const char *url, struct url_entry **out,
                                     struct err *err);
 void origins_release(struct origins *o, struct url_entry *u);
 
-/* Remembers that shard `index` keeps a connection. Forgets silently when memory is short. */
+/* Notes that shard `index` has an idle connection. If there is no memory, it is not noted. */
 void origin_push_idle(struct origin *g, struct mem *mem, unsigned index, size_t max);
-/* The shard last remembered; -1: none. */
+/* Returns the shard that was noted last and removes it; -1: none. */
 int origin_pop_idle(struct origin *g);
