@@ -369,7 +369,7 @@ LEAT_API void leat_mailbox_retain(leat_mailbox *box);
 /* Ends one leat_mailbox_retain. Any thread. NULL is allowed. */
 LEAT_API void leat_mailbox_release(leat_mailbox *box);
 /* Ends a call with a result, or with an error if `err` is not NULL and names a kind. Any thread.
- * Leat takes `result` over in every case. `err` is borrowed; False: nobody waits for this call,
+ * Leat takes `result` over in every case. `err` is borrowed. False: nobody waits for this call,
  * because it was cancelled or completed before, or the runtime has ended. */
 LEAT_API bool leat_complete(leat_mailbox *box, uint64_t call, leat_value *result,
                             const struct leat_error *err);

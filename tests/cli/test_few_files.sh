@@ -37,7 +37,7 @@ few many.lua
 expect_status 0
 [ "$(warnings)" = 1 ] || fail "$(cat err)"
 expect_err "requests wait, 16 at a time"
-expect_err "no more than 64 files"
+expect_err "at most 64 files"
 
 begin "with room for all nothing is said"
 try "$LEAT" many.lua
