@@ -183,10 +183,10 @@ static enum err_kind add_rule(struct targets *t, const char *text, size_t len, s
                    (is_block || add_name(t, word, &no_memory));
     }
     if (no_memory)
-        return err_set(err, ERR_MEMORY, "no memory for the rules of what may be connected to");
+        return err_set(err, ERR_MEMORY, "no memory for the connect rules");
     if (!good)
         return err_set(err, ERR_INVALID,
-                       "'%.*s' is no rule for what may be connected to (rules: any, public, an "
+                       "'%.*s' is not a valid connect rule (rules: any, public, an "
                        "address such as 10.0.0.0/8, a host such as *.example.com)",
                        (int)MIN(len, (size_t)80), text);
     return ERR_NONE;
@@ -196,7 +196,7 @@ enum err_kind targets_new(struct targets **out, struct mem *mem, const char *rul
 {
     struct targets *t = mem_calloc(mem, sizeof *t);
     if (!t)
-        return err_set(err, ERR_MEMORY, "no memory for the rules of what may be connected to");
+        return err_set(err, ERR_MEMORY, "no memory for the connect rules");
     t->mem = mem;
     enum err_kind kind = ERR_NONE;
     while (kind == ERR_NONE && *(rules += strspn(rules, ", \t\n"))) {

@@ -215,7 +215,7 @@ static const char *certificate_fault(const struct exchange *x, char out[static 1
         snprintf(out, 160, "%s %s",
                  said(x, "self") ? "it is self-signed and not trusted:" : "its CA is not trusted:",
                  spec->ca_file ? "its CA is not in the file that ca_file= names"
-                               : "name its CA by ca_file=");
+                               : "name its CA with ca_file=");
         return out;
     }
     if (said(x, "certificate subject name") || said(x, "does not match")) {
@@ -251,7 +251,7 @@ static const char *handshake_fault(const struct exchange *x, CURLcode code, char
         return "it does not speak TLS; if it speaks plain HTTP, write http://";
     if (code == CURLE_SSL_CONNECT_ERROR && !x->url->origin->answered &&
         (said(x, "SYSCALL") || said(x, "reset") || said(x, "unexpected eof")))
-        return "it broke the handshake off; if it speaks plain HTTP, write http://";
+        return "it broke off the handshake; if it speaks plain HTTP, write http://";
     return NULL;
 }
 
@@ -264,11 +264,11 @@ static void set_tls(const struct exchange *x, CURLcode code, struct err *err)
     const char *fault = verify ? certificate_fault(x, text) : handshake_fault(x, code, text);
     const char *detail = x->curl_text[0] ? x->curl_text : curl_easy_strerror(code);
     if (fault)
-        err_set(err, ERR_TLS, "%s %s: %s (%s)", verify ? "the certificate of" : "no TLS with", with,
-                fault, request_text(x, request));
+        err_set(err, ERR_TLS, "%s %s: %s (%s)", verify ? "the certificate of" : "TLS failed with",
+                with, fault, request_text(x, request));
     else
         err_set(err, ERR_TLS, "%s %s: %.70s (%s)",
-                verify ? "the certificate is not good for" : "no TLS with", with, detail,
+                verify ? "the certificate is not valid for" : "TLS failed with", with, detail,
                 request_text(x, request));
     err->phase = PHASE_TLS;
     if (verify)
@@ -327,7 +327,7 @@ static void set_receive(const struct exchange *x, struct err *err)
     else if (said(x, "certificate required"))
         set_closed(x, "reset", "wants a client certificate (cert= and key=)", err);
     else if (x->head_done)
-        set_closed(x, "reset", "broke the connection off", err);
+        set_closed(x, "reset", "broke off the connection", err);
     else
         set_closed(x, "reset", silence(x), err);
 }
@@ -335,10 +335,10 @@ static void set_receive(const struct exchange *x, struct err *err)
 /* HTTP/2. libcurl's words name the error code that the server gave. */
 static void set_stream(const struct exchange *x, struct err *err)
 {
-    char how[128] = "broke the HTTP/2 stream off";
+    char how[128] = "broke off the HTTP/2 stream";
     const char *cleanly = strstr(x->curl_text, "cleanly: ");
     if (cleanly)
-        snprintf(how, sizeof how, "broke the HTTP/2 stream off: %.80s", cleanly + 9);
+        snprintf(how, sizeof how, "broke off the HTTP/2 stream: %.80s", cleanly + 9);
     set_closed(x, "reset", how, err);
 }
 
@@ -374,12 +374,11 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
         break;
     case CURLE_ABORTED_BY_CALLBACK:
         if (x->resend_refused && x->refused)
-            set_closed(x, "reset", "refused the request unread", err);
+            set_closed(x, "reset", "refused the request without reading it", err);
         else if (x->resend_refused)
-            set_closed(
-                x, "reset",
-                "closed a kept connection when the request had been sent; it is not sent twice",
-                err);
+            set_closed(x, "reset",
+                       "closed a kept connection after the request was sent; it is not sent twice",
+                       err);
         break;
     case CURLE_PARTIAL_FILE:
         if (x->head_done)
@@ -414,9 +413,9 @@ void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
         else
             err_set(err, ERR_MEMORY, "no memory for a transfer (%s)", request_text(x, request));
         break;
-    case CURLE_BAD_FUNCTION_ARGUMENT: /* libcurl's word for a line that is no header */
+    case CURLE_BAD_FUNCTION_ARGUMENT: /* libcurl's word for a line that is not a header */
         if (x->hop_attempts > 0)
-            set_protocol(x, x->head_done ? "a broken chunked body" : "a line that is no header",
+            set_protocol(x, x->head_done ? "a broken chunked body" : "a line that is not a header",
                          err);
         break;
     case CURLE_URL_MALFORMAT:

@@ -88,10 +88,10 @@ static void set_socks(const struct exchange *x, struct err *err)
         break;
     case CURLPX_LONG_USER:
     case CURLPX_LONG_PASSWD:
-        set_proxy(x, "cannot be told credentials of more than 255 bytes", false, err);
+        set_proxy(x, "cannot receive credentials of more than 255 bytes", false, err);
         break;
     case CURLPX_LONG_HOSTNAME:
-        set_proxy(x, "cannot be told a name of more than 255 bytes", false, err);
+        set_proxy(x, "cannot receive a name of more than 255 bytes", false, err);
         break;
     case CURLPX_REPLY_NOT_ALLOWED:
         set_proxy(x, "does not allow it", false, err);

@@ -115,7 +115,7 @@ enum err_kind redirect_next(struct exchange *x, char **url, struct err *err)
     else if (code == CURLUE_UNSUPPORTED_SCHEME)
         kind = fail(err, ERR_DENIED, x, "to something that is not http or https");
     else if (code != CURLUE_OK)
-        kind = fail(err, ERR_PROTOCOL, x, "to something that is no URL");
+        kind = fail(err, ERR_PROTOCOL, x, "to something that is not a URL");
     else if (from->https && strcmp(to.scheme, "https") != 0)
         kind = fail(err, ERR_DENIED, x, "from https to http");
     choose_method(x);

@@ -291,17 +291,18 @@ static size_t field_line(struct exchange *x, const char *line, size_t len, bool 
         /* What curl has already read by its first line alone. */
         if (h->count > 0 &&
             is_framing(headers_name(h, h->count - 1), h->rows[h->count - 1].name_len))
-            return stop_protocol(x, "a length in two lines");
+            return stop_protocol(x, "a folded Content-Length or Transfer-Encoding");
         kind = unfold(h, value, value_len);
         if (kind == ERR_PROTOCOL)
             return stop_protocol(x, "a folded line before any header");
     } else {
         size_t name_len = colon ? (size_t)(colon - line) : 0;
         if (!headers_valid_name(line, name_len))
-            return stop_protocol(x, "a line that is no header");
+            return stop_protocol(x, "a line that is not a header");
         if (!trailer && name_len == 14 && strncasecmp(line, "content-length", 14) == 0) {
             if (!note_length(x, value, value_len))
-                return stop_protocol(x, "a Content-Length that is no number, or two that differ");
+                return stop_protocol(x,
+                                     "a Content-Length that is not a number, or two that differ");
         } else if (!trailer && name_len == 17 && strncasecmp(line, "transfer-encoding", 17) == 0) {
             /* Others must be asked for, and curl would undo them by itself. */
             bool chunked = value_len == 7 && strncasecmp(value, "chunked", 7) == 0;

@@ -39,7 +39,7 @@ static enum err_kind decode(struct exchange *x, const char *data, size_t len)
     if (kind == ERR_NONE && x->decoded > RATIO_FROM &&
         x->decoded / RATIO_MAX > (uint64_t)r->got_bytes) {
         kind = err_set(&x->stop, ERR_TOO_LARGE,
-                       "the body from %s is packed more than %d to 1: it is not read on",
+                       "the body from %s decodes to more than %d times its size: reading stopped",
                        x->url->origin->key, RATIO_MAX);
         err_reason(&x->stop, "ratio");
     }

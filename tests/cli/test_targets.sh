@@ -120,7 +120,7 @@ expect_equal "$(cat out)" "200"
 begin "a rule that is none is wrong usage, and is named"
 try "$LEAT" --allow-connect 'public,10.0.0.0/99' -e 'print(1)'
 expect_status 2
-expect_err "'10.0.0.0/99' is no rule"
+expect_err "'10.0.0.0/99' is not a valid connect rule"
 try "$LEAT" --allow-connect
 expect_status 2
 

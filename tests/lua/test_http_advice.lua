@@ -12,7 +12,7 @@ local function says(words, spec)
 end
 
 t.test("a certificate whose CA is not known: name it by ca_file=", function()
-    local err = says("not trusted: name its CA by ca_file=", t.tls_url .. "/ok")
+    local err = says("not trusted: name its CA with ca_file=", t.tls_url .. "/ok")
     t.eq({ err.kind, err.reason, err.retryable }, { "tls", "verify", false })
     says("its CA is not in the file that ca_file= names", { url = t.tls_url .. "/ok",
         ca_file = t.client_cert })

@@ -346,7 +346,7 @@ slips {
     { "a file to write in a folder that is not there",
         "local w = leat.jsonl.writer 'no/such/out.jsonl'\nw:write { 1 }", 2,
         "slip.lua:1 had failed: cannot open no/such/out.jsonl: No such file or directory" },
-    { "a certificate that is not trusted", "assert(request(os.getenv 'TLS'))", 1, "name its CA by ca_file=" },
+    { "a certificate that is not trusted", "assert(request(os.getenv 'TLS'))", 1, "name its CA with ca_file=" },
     { "http to a port of https", "assert(request((os.getenv('TLS'):gsub('^https', 'http'))))", 1,
         "if it speaks TLS, write https://" },
     { "https to a port of http",

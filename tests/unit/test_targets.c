@@ -188,7 +188,7 @@ TEST(a_rule_that_is_none_is_named)
         struct targets *t;
         struct err err;
         CHECK_EQ(targets_new(&t, &m, bad[i], &err), ERR_INVALID);
-        CHECK(strstr(err.message, "is no rule") != NULL);
+        CHECK(strstr(err.message, "is not a valid connect rule") != NULL);
     }
     for (long n = 0; n < 4; n++) {
         struct targets *t;
