@@ -227,8 +227,8 @@ local ROWS = {
     min = "number", start = "number", max = "number", decrease = "number", classify = "function",
 }
 
---- A policy that limits how many calls run at once, and finds the limit that the service can serve. It
---- works with any function.
+--- A policy that adapts how many calls run at once to what the service can serve. It works with any
+--- function.
 ---@param opts? leat.adaptive_options
 ---
 --- * `min` (1), `start` (5), `max` (20): the lowest limit, the first limit and the highest limit.

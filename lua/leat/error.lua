@@ -34,8 +34,8 @@ meta.__concat = function(a, b)
     return tostring(a) .. tostring(b)
 end
 
---- Makes an error value. So a script's own failures can be returned like Leat's, as `nil, err`. Raising
---- it with `error(err)` means the same: where the task ends, it becomes `nil, err` again.
+--- Makes an error value, so that a script can return its own failures as Leat does: `nil, err`. Raising it
+--- with `error(err)` means the same: where the task ends, it becomes `nil, err` again.
 ---@param fields leat.error_fields kind (one of leat's kinds; default "script"), message, and any other fields
 ---@return leat.error err
 ---

@@ -1,5 +1,5 @@
--- Many at once: gather, map, each, as_completed, race, group. All are loops over one C primitive, a group
--- of tasks whose ends come up in order.
+-- Many calls at once: gather, map, each, as_completed, race, group. All of them are loops over one C
+-- primitive: a group of tasks that reports the end of each task, in order.
 local await = require "leat.internal.await"
 local native = require "leat.native.task"
 local check = require "leat.internal.check"
@@ -21,8 +21,8 @@ local function join(t)
     return await(native.join(t))
 end
 
--- Empties the group: everything still running is cancelled and waited for, whatever happens. Returns the bug
--- and the failure of a clean-up that show up on the way: they must not get lost behind a failure.
+-- Empties the group: cancels all tasks that still run and waits for them, whatever happens. Returns the first
+-- bug and the first failed clean-up among them, so that a failure of the caller does not hide them.
 local function cancel_all(g, reason)
     g:cancel(reason)
     local bug, unclean
@@ -39,9 +39,9 @@ local function cancel_all(g, reason)
     end
 end
 
--- Waits from now on for tasks that run already ({index, task} each): what becomes of them is the group's,
--- even in the moment before a waiter of its own would have begun. Returns the set of their indexes, and how
--- many.
+-- Adds tasks that run already ({index, task} each) to the group. The group handles their end from this
+-- moment on, even before a task that waits for them has begun. Returns the set of their indexes, and their
+-- number.
 local function take_over(g, tasks)
     local theirs = {}
     for _, entry in ipairs(tasks) do
@@ -54,9 +54,9 @@ local function take_over(g, tasks)
     return theirs, #tasks
 end
 
--- Runs the jobs that next_job() hands out (index, fn, a, b; nil: no more), at most `limit` at a time, beside
--- `tasks`. on_end(index, status, value, task) is told of each end; what it returns, if not nil, stops the run
--- and is returned after the rest has been cancelled and waited for.
+-- Runs the jobs that next_job() returns (index, fn, a, b; nil after the last one), at most `limit` at a
+-- time, beside `tasks`. on_end(index, status, value, task) is called for each task that ends. If it returns
+-- something other than nil, the rest is cancelled and waited for, and pump returns that value.
 local function pump(g, next_job, limit, on_end, _, tasks)
     local theirs, waited_for = take_over(g, tasks or {})
     local running, more = 0, true
@@ -86,7 +86,7 @@ local function pump(g, next_job, limit, on_end, _, tasks)
     end
 end
 
--- The same for jobs whose next one may have to be waited for.
+-- The same, for job sources that may have to wait for the next job.
 local function slow_pump(g, next_job, limit, on_end, on_stop)
     local places = draw.jobs(g, on_stop, next_job, limit)
     while true do
@@ -108,8 +108,8 @@ local function slow_pump(g, next_job, limit, on_end, on_stop)
     end
 end
 
--- Calls `loop(g, ...)` and empties the group however it ends. What the loop returned, if not nil, is a
--- failure, or the task of a bug; bugs are raised.
+-- Calls `loop(g, ...)`, and then empties the group, also if loop raises. If loop returned something other
+-- than nil, that is a failure, or the task that had a bug. Bugs are raised.
 local function finish_group(g, reason, loop, ...)
     local ok, stop = xpcall(loop, note, g, ...)
     local bug, unclean
@@ -133,15 +133,16 @@ local function finish_group(g, reason, loop, ...)
     return stop
 end
 
-M.finish_group = finish_group -- Internal: for pipelines, as are the next two
+M.finish_group = finish_group -- Internal: for pipelines, as are with_journal and item_jobs
 
--- A pump on a group of its own; `total`: how many jobs there are, of a list.
+-- Runs a pump on a new group. `total`: the number of jobs if they come from a list, else nil.
 local function run(next_job, limit, on_end, total, on_stop, tasks)
     return finish_group(native.group(), "another task of the same gather has ended it",
         total and pump or slow_pump, next_job, limit, on_end, on_stop, tasks)
 end
 
--- The functions of a list as jobs, how many entries there are, and the tasks among them, {index, task} each.
+-- Returns the functions of a list as jobs, the number of entries, and the tasks in the list ({index, task}
+-- each).
 local function list_jobs(who, list)
     check.functions(who, list)
     local n, tasks = #list, {}
@@ -195,7 +196,7 @@ local function limit_of(who, opts, default)
     return check.count(who, "limit", limit, 1)
 end
 
--- The on_end of gather and map: results by index, the first failure or bug stops.
+-- The on_end of gather and map: stores results by index, and stops at the first failure or bug.
 local function collect(results, settle, on_result)
     return function(index, status, value, t)
         local ok = status == "ok"
@@ -233,7 +234,7 @@ local function finish(who, results, err, count)
     return results
 end
 
--- Counts what a job source handed out.
+-- Wraps a job source. The second function returns how many jobs it has returned so far.
 local function counted(next_job)
     local n = 0
     return function()
@@ -251,16 +252,17 @@ local GATHER = { settle = "boolean", limit = "number", concurrency = "number" }
 
 --- Runs a list of functions and tasks at once and waits for all of them.
 ---@param list (function|leat.task)[] functions and tasks
----@param opts? leat.gather_options settle=true: every slot is {ok=, value=} or {ok=false, err=}; limit=n
---- (alias concurrency): at most n started at a time, beside the tasks, which run already; unbounded by
----default
----@return leat.results|nil results the functions' first results by index, with n; or nil, err
+---@param opts? leat.gather_options settle=true: every result is {ok=true, value=} or {ok=false, err=};
+---limit=n (alias concurrency): at most n functions run at a time (default: no limit). Tasks in the list
+---run already, so they do not count
+---@return leat.results|nil results the first result of each function, by index, with n; or nil, err
 ---@return leat.error? err
 ---
---- At the first failure the rest are cancelled and waited for; err.partial holds what had finished (if the
---- failure has a partial of its own, such as a part of a body, that is in err.cause.partial). A bug is
---- raised, after the same. Returns at once for an empty list. A response is a value, whatever its status;
---- with expect="2xx" a request fails for any other.
+--- At the first failure the others are cancelled and waited for. err.partial holds the results that were
+--- there by then. (If the failure has a `partial` of its own, such as a part of a body, see
+--- err.cause.partial.) At a bug the others are cancelled, too, and then the bug is raised. An empty list
+--- returns at once. A response is a success, whatever its status; with expect="2xx" a request fails for
+--- every other status.
 --- ```lua
 --- local r = gather { function() sleep(0.01) return "a" end, function() return "b" end }
 --- assert(r[1] == "a" and r[2] == "b" and r.n == 2)
@@ -279,8 +281,8 @@ function M.gather(list, opts)
     end)
 end
 
--- Calls body(journal), the journal being the one that the options name, or nil. One that is open already may
--- be given, too: any object with key, known and keep.
+-- Calls body(journal) with the journal that the options name, or with nil. The option may also be an open
+-- journal: any object with key, known and keep.
 local function with_journal(who, opts, values, body)
     local given = opts.journal
     if given == nil or type(given) == "table" and given.keep then
@@ -296,22 +298,25 @@ local MAP = {
 }
 
 --- Calls `fn(item, index)` for every item, at most `limit` at a time.
----@param items table|function a list, or an iterator function that is drawn from as slots free up, in a task
----of its own: it may wait (for a queue, a stream, `leat.stdin:lines()`) and holds nothing else up
+---@param items table|function a list, or an iterator function. The iterator is called when a slot is
+---free, in a task of its own. So it may wait (for a queue, a stream, `leat.stdin:lines()`) without
+---delaying the other calls
 ---@param fn function
 ---@param opts? leat.map_options
 ---
 --- * `limit` (alias `concurrency`; default 100), `settle` as for gather, `on_result(index, value, err)`.
---- * `journal`: a path, or {path=, key=, config=}. Each item that has ended is on the disk before the next
----   step, so a run that was killed goes on where it was: an item that has succeeded is not called again, its
----   result is taken from the file (as JSON gives it back), one that failed is. Items are told by their
----   content as JSON, or by `key(item, index)`. A file begun with another `config` (any JSON) is refused, and
----   one that another process uses. At the first Ctrl-C nothing more is started and what runs may end.
----@return leat.results|nil results by index, with n; or nil, err as from gather; with a journal also of
----kind "io" (reason "locked"), "invalid" (no journal, another config) and "cancelled" (reason "stopping")
+--- * `journal`: a path, or {path=, key=, config=}. The result of each item is on the disk before the next
+---   step. So after a crash or a kill, the same run continues: items that have succeeded are not called
+---   again, and their results are read from the file (as JSON stores them). Failed items are called again.
+---   An item is identified by its content as JSON, or by the text that `key(item, index)` returns. A file
+---   that was begun with another `config` (any JSON value) is refused, and so is a file that another
+---   process uses. After the first Ctrl-C no new item starts, and running items may finish.
+---@return leat.results|nil results by index, with n; or nil, err as from gather. With a journal also err
+---of kind "io" (reason "locked"), "invalid" (not a journal, or another config), "cancelled" (reason
+---"stopping")
 ---@return leat.error? err
 ---
---- If all results are nil and there is no `on_result`, a warning names fn: its `return` may be missing.
+--- If all results are nil and there is no `on_result`, a warning names fn: perhaps its `return` is missing.
 --- ```lua
 --- local r = leat.map({ 1, 2, 3 }, function(x) sleep(0) return x * x end, { limit = 2 })
 --- assert(r[1] == 1 and r[3] == 9 and r.n == 3)
@@ -355,7 +360,7 @@ end
 
 local ONE = { calls = 1 }
 
--- Internal: the jobs, with the failure of kind "http" in place of a response that is not ok nor accepted.
+-- Internal: the same jobs, but a response that is neither ok nor accepted becomes an error of kind "http".
 local function judged_jobs(next_job, accept)
     return function()
         local index, fn, item, i = next_job()
@@ -369,18 +374,19 @@ M.judged_jobs = judged_jobs
 
 local EACH = { limit = "number", concurrency = "number", journal = true, accept = true }
 
---- Like map, but keeps no results and does not stop at a failure: constant memory over millions of items.
+--- Like map, but keeps no results and does not stop at a failure. Memory use stays constant for any
+--- number of items.
 ---@param items table|function
 ---@param fn function
 ---@param opts? leat.each_options limit (alias concurrency; default 100); journal as for map; accept as for
 ---leat.pipeline
----@return leat.counts|nil counts {ok=, failed=, first_error=, why_failed={{reason=, count=}, ...}}, with a
----journal also resumed (how many of them an earlier run had done; they are not in ok) and interrupted
----(Ctrl-C has ended it early); or nil, err for a journal that cannot be used
+---@return leat.counts|nil counts {ok=, failed=, first_error=, why_failed={{reason=, count=}, ...}}. With
+---a journal also `resumed` (items that an earlier run had done; `ok` does not include them) and
+---`interrupted` (Ctrl-C ended the run early). nil, err if the journal cannot be used
 ---@return leat.error? err
 ---
---- An item whose result is a response that is not ok has failed (kind "http"), unless `accept` allows it. A
---- bug is raised. A journal takes 50 bytes of memory for an item.
+--- If an item's result is a response that is not ok, the item has failed (kind "http"), unless `accept`
+--- allows the response. A bug is raised. A journal needs about 50 bytes of memory for each item.
 --- ```lua
 --- local c = leat.each({ 1, 2, 3 }, function(x) if x == 2 then return nil, "two" end return true end)
 --- assert(c.ok == 2 and c.failed == 1 and c.first_error.message == "two")
@@ -401,7 +407,7 @@ function M.each(items, fn, opts)
                 counts.resumed = counts.resumed + 1
             end, fed)
         end
-        -- Responses that the items receive are to be looked at: see leat.unseen.
+        -- leat.internal.unseen warns at this place about responses that nobody looked at.
         policy.within({ item = at, outer = policy.scope() }, run, jobs, limit, function(_, status, value, t)
             if status == "raised" then
                 return t
@@ -444,7 +450,7 @@ local function fill(self)
     end
 end
 
--- A place is free again.
+-- Starts the next job: one has ended.
 local function refill(self)
     if self.places then
         self.places:_give()
@@ -461,7 +467,7 @@ function Arrivals:__call()
             self.closed = true
             cancel_all(self.group, "another task of the same as_completed has ended it")
             native.raise_bug(t)
-        elseif not t or self.closed then -- the last; or closed meanwhile, by another task
+        elseif not t or self.closed then -- t was the last one; or another task has closed this meanwhile
             return nil
         elseif index > 0 then
             refill(self)
@@ -476,25 +482,26 @@ function Arrivals:__call()
     end
 end
 
---- Cancels what still runs and waits for it. Done by itself when the task that opened it ends. Raises a bug
---- of the clean-ups.
+--- Cancels the calls that still run and waits for them. This happens by itself when the task that opened
+--- it ends. Raises if a clean-up has a bug.
 function Arrivals:close()
     check.own(self, Arrivals, "as_completed:close")
-    self.closed = true -- perhaps it is already, and another task still waits for the rest
+    self.closed = true -- it may be closed already, while another task still waits for the rest
     local bug = cancel_all(self.group, "as_completed was closed")
     if bug then
         native.raise_bug(bug)
     end
 end
 
---- Calls `fn(item, index)` for every item; iterates over the results in the order in which they arrive.
+--- Calls `fn(item, index)` for every item and iterates over the results, in the order in which the calls
+--- end.
 ---@param items table|function
 ---@param fn function
 ---@param opts? leat.as_completed_options limit (alias concurrency; default 100)
 ---@return leat.as_completed iterator of index, value, err; has close()
 ---
---- After a `break` what is left runs until close(), or until the task that opened it ends. A bug is raised.
---- Several tasks may share it: each result goes to one of them.
+--- After a `break`, running calls go on until close(), or until the task that opened it ends. A bug is
+--- raised. Several tasks may use the same iterator: each result goes to one of them.
 --- ```lua
 --- local order = {}
 --- local function wait(s) sleep(s) return s end
@@ -516,13 +523,14 @@ function M.as_completed(items, fn, opts)
     return self
 end
 
---- The first success of several; the others are cancelled and waited for.
+--- Runs all functions at once and returns the first success. The others are cancelled and waited for.
 ---@param list (function|leat.task)[] functions and tasks
----@return any value the winner's first result; or nil, err with err.causes by index when all failed
+---@return any value the first result of the winner; or nil, err if all have failed, with err.causes by
+---index
 ---@return leat.error? err
 ---
---- Ignores failures, never bugs: a bug is raised. A response is a success, whatever its status: let the
---- requests of a race fail by expect="2xx".
+--- Failures are ignored, but a bug is raised. A response is a success, whatever its status: give the
+--- requests expect="2xx" so that other statuses are failures.
 --- ```lua
 --- local v = leat.race { function() sleep(1) return "slow" end, function() return "quick" end }
 --- assert(v == "quick")
@@ -563,7 +571,8 @@ end
 local Nursery = check.class({}, "group")
 Nursery.__index = Nursery
 
---- Starts `fn(...)` as a member of the group. Where one has failed already it is cancelled before it begins.
+--- Starts `fn(...)` as a task of the group. If a task of the group has failed already, the new one is
+--- cancelled before it begins.
 ---@param fn function
 ---@param ... any its arguments
 ---@return leat.task task
@@ -578,7 +587,7 @@ function Nursery:spawn(fn, ...)
     return t
 end
 
---- Cancels what the group has started, not the function that runs it.
+--- Cancels the tasks that the group has started, but not the function that runs it.
 ---@param reason? string
 function Nursery:cancel(reason)
     check.own(self, Nursery, "g:cancel")
@@ -586,7 +595,7 @@ function Nursery:cancel(reason)
     for t in pairs(self.tasks) do
         all[#all + 1] = t
     end
-    -- In the order of their start, so that a seed repeats a run.
+    -- In the order in which they started, so that a run with the same seed does the same.
     table.sort(all, function(a, b)
         return self.tasks[a] < self.tasks[b]
     end)
@@ -595,7 +604,8 @@ function Nursery:cancel(reason)
     end
 end
 
--- Waits until every task of the group has ended: nil, or the first failure, or the task of the first bug.
+-- Waits until every task of the group has ended, or one has failed. Returns nil, the first failure, or the
+-- task with the first bug.
 local function first_failure(g)
     while true do
         local t, _, status, value = await(g:next_start())
@@ -609,11 +619,11 @@ local function first_failure(g)
     end
 end
 
---- Runs `fn(g)`; what it starts with `g:spawn(fn, ...)` ends before group returns.
+--- Runs `fn(g)` and waits for all tasks that fn starts with `g:spawn(fn, ...)`.
 ---@param fn fun(g: leat.group): ...
----@return any ... fn's values; or nil, err of the first failure, the others having been cancelled
+---@return any ... the values of fn; or nil and the first failure, after all others have been cancelled
 ---
---- `g:cancel([reason])` cancels what g has started, not fn itself. A bug is raised.
+--- `g:cancel([reason])` cancels the tasks that g has started, not fn itself. A bug is raised.
 --- ```lua
 --- local sum = 0
 --- leat.group(function(g)

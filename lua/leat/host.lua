@@ -15,8 +15,8 @@ local function needed(who, instead)
     return host
 end
 
---- Runs `fn(...)` as a task, and blocks the host until the task and its children have ended. Tasks of
---- leat.start run meanwhile, too. Only for a host's Lua state (leat.so).
+--- Runs `fn(...)` as a task and blocks the host until it and its children have ended. Tasks of leat.start
+--- run meanwhile, too. Only for a host's Lua state (leat.so).
 ---@param fn function
 ---@param ... any its arguments
 ---@return any ... the values of fn; or nil, err
@@ -33,7 +33,7 @@ function M.run(fn, ...)
     return needed("run", "call the function").run(fn, ...)
 end
 
---- Starts `fn(...)` as a task. Each call of leat.step runs it further. Only for a host's Lua state
+--- Starts `fn(...)` as a task that leat.step runs. Only for a host's Lua state (leat.so).
 --- (leat.so).
 ---@param fn function
 ---@param ... any its arguments
@@ -77,7 +77,7 @@ function M.backend_fd()
     return needed("backend_fd", "it goes on by itself").backend_fd()
 end
 
---- Returns the seconds after which the host must call leat.step, even if the descriptor is not readable.
+--- Returns the longest time until the next leat.step, even if the descriptor is not readable.
 ---@return number|nil seconds 0: now; nil: only when the descriptor is readable
 --- ```lua
 --- -- timer:start(math.ceil((leat.timeout() or 3600) * 1000), 0, step)

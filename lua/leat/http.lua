@@ -1,4 +1,4 @@
--- HTTP: request, client, and what comes back.
+-- HTTP: request, client, and responses.
 local await = require "leat.internal.await"
 local check = require "leat.internal.check"
 local content = require "leat.http.options"
@@ -18,28 +18,29 @@ local M = {}
 
 -- ---- responses
 
---- What a request gives. Fields: status (number), ok (status is 200 to 299), reason (text behind the
---- status, may be ""), body (string, decoded), url (after redirects), version ("1.1", "2"), attempts
---- (requests that went on the wire: redirects and resends count), resends (how often it was sent again
---- because its connection was lost before a byte of the answer; nil: not at all), headers (any spelling of a
---- name finds it; repeats are joined by ", ", of set-cookie there is the first), trailers (likewise), timing
---- (seconds since the request left the queue: dns, connect, tls, first_byte, total; and queued, the time in
---- it; what did not happen is nil), idempotent (false, and method is then there too, if the status is 400
---- or more and sending it again may do harm; else nil), complete (true; "unknown" if the server told the
---- end only by closing), encoded (the content-encoding that the body is still in because we do not know it,
---- else nil).
+--- The result of a request. Fields: status (number), ok (status is 200 to 299), reason (the text after
+--- the status; may be ""), body (string, decoded), url (after redirects), version ("1.1", "2"), attempts
+--- (requests sent, including redirects and resends), resends (how often the request was sent again
+--- because its connection was lost before the first byte of the response; nil: never), headers (names in
+--- any case; repeated ones are joined by ", ", but of set-cookie only the first is there), trailers
+--- (likewise), timing (seconds from the moment the request left the queue: dns, connect, tls, first_byte,
+--- total; and queued, the time in the queue; nil for a phase that did not happen), complete (true;
+--- "unknown" if only the closing of the connection marked the end), encoded (the content-encoding of the
+--- body if Leat cannot decode it, else nil), idempotent (false if the status is 400 or more and sending
+--- the request again may do harm; then `method` is set, too; else nil).
 --- ```lua
 --- local res = assert(request(url .. "/ok"))
 --- assert(res.status == 200 and res.ok and res.headers["Content-Length"] == "3")
 --- assert(res.body == "ok\n" and res.timing.total > 0)
 --- ```
---- Of a request with stream=true body is nil, and there are read, chunks, lines, events, next_event, close,
---- each_chunk, each_line and each_event; complete is nil while it goes on, then true, "unknown", or false if
---- it broke; incomplete is the event that the stream ended in; trailers are there at the end.
+--- With stream=true, body is nil. Read the response by read, chunks, lines, events, next_event,
+--- each_chunk, each_line or each_event, and end it by close. `complete` is nil while the stream goes on;
+--- then true, "unknown", or false if the stream broke. `incomplete` is the event in which the stream
+--- ended. `trailers` are there at the end.
 ---@class leat.response
 local Response = check.class({
     __leat_json = "a response, which JSON cannot hold (use res.body or res:json()),",
-    __leat_crosses = unseen.looked, -- called for one that a host gets
+    __leat_crosses = unseen.looked, -- called when a response is passed to the host
 }, "response")
 local methods = {}
 
@@ -60,7 +61,7 @@ local function timing_of(packed)
     return setmetatable(native.timing(packed), Timing)
 end
 
--- Made when asked for: most scripts look at neither.
+-- These fields are made at their first use, because most scripts do not use them.
 local lazy = {}
 
 function lazy.headers(res)
@@ -75,7 +76,7 @@ function lazy.timing(res)
     return timing_of(res._times)
 end
 
--- Of a stream these change while it goes on.
+-- For a stream these fields change while it goes on.
 local moving = {}
 
 function moving.complete(handle)
@@ -86,7 +87,7 @@ function moving.incomplete(handle)
     return (select(4, native.state(handle)))
 end
 
-function moving._stray(handle) -- for leat.openai: what a server wrote between its events
+function moving._stray(handle) -- for leat.openai: text that a server wrote between its events
     return (select(5, native.state(handle)))
 end
 
@@ -109,7 +110,7 @@ for _, name in ipairs { "read", "chunks", "lines", "events", "next_event", "clos
     end
 end
 
--- What many responses do not have, so that it is nil at once.
+-- Fields that many responses do not have: for these __index returns nil at once.
 local ABSENT = {
     body = true, idempotent = true, encoded = true, incomplete = true, complete = true, sink = true,
     size = true, _stray = true, _stream = true, _tail = true, _head = true, _times = true,
@@ -125,7 +126,7 @@ function Response.__index(res, name)
     if handle and moving[name] then
         return moving[name](handle, res)
     end
-    if name == "status" or name == "ok" then -- hidden until somebody asks
+    if name == "status" or name == "ok" then -- these are hidden until a script reads them
         unseen.looked(res)
         return rawget(res, name)
     end
@@ -145,8 +146,8 @@ function Response.__tostring(res)
         res.reason ~= "" and " " .. res.reason or "", size, res.timing.total or res.timing.first_byte or 0)
 end
 
---- All values of a header, in order of arrival.
----@param name string any spelling
+--- Returns all values of a header, in the order in which they arrived.
+---@param name string in upper or lower case
 ---@return string[] values empty if there is no such header
 --- ```lua
 --- local res = assert(request(url .. "/repeated-headers"))
@@ -167,11 +168,11 @@ function methods:header_values(name)
     return values
 end
 
---- The body as JSON.
----@param opts? leat.decode_options as json.decode takes them
+--- Decodes the body as JSON.
+---@param opts? leat.decode_options as for json.decode
 ---@return any value
----@return leat.error? err kind "invalid" if it is not JSON; "protocol" (reason "decode") if the body is in an
----encoding that is not known here
+---@return leat.error? err kind "invalid" if the body is not JSON; "protocol" (reason "decode") if its
+---content-encoding is unknown
 --- ```lua
 --- local res = assert(request { url = url .. "/echo", json = { n = 1 } })
 --- assert(res:json().method == "POST")
@@ -197,8 +198,9 @@ function methods:json(opts)
     return value
 end
 
--- Whether the request may be sent once only: retry counts the attempts around it, and a second one below it
--- would be in none of its numbers. What is told of those (`resent`) may have them.
+-- Returns true if the request must not be resent after a lost connection, because a retry policy around it
+-- counts attempts: a resend would be in none of its numbers. A scope with a `resent` function counts
+-- resends, so it allows them.
 local function once()
     local scope = scope_of()
     while scope and not scope.resent do
@@ -220,7 +222,7 @@ local function tell_resends(n)
     end
 end
 
--- The values of a finished request, in the order in which C hands them over.
+-- Makes the results of a finished request from its values, in the order in which C passes them.
 local function respond(status, reason, body, url, version, attempts, head, tail, times, unknown_end,
         unknown_encoding, harmful, resends)
     if resends or status == nil and reason.resends then
@@ -237,7 +239,7 @@ local function respond(status, reason, body, url, version, attempts, head, tail,
     if unknown_encoding then
         res.encoded = res.headers["content-encoding"] or "?"
     end
-    if harmful and status >= 400 then -- for retry: a request of this method must not be sent twice
+    if harmful and status >= 400 then -- for retry: a request with this method must not be sent twice
         res.idempotent, res.method = false, harmful
     end
     if not res.ok then
@@ -262,7 +264,7 @@ end
 
 local compiled = {} -- by statuses such as "2xx"
 
--- A function that tells whether a response is one that the caller expects.
+-- Returns a function that says whether the caller expects a response.
 local function expectation(who, value)
     if type(value) ~= "string" and type(value) ~= "number" then
         return expected.compile(value, who, "expect")
@@ -271,7 +273,7 @@ local function expectation(who, value)
     return compiled[value]
 end
 
--- Notes the secrets that a response which may become a failure could repeat.
+-- Records the secrets of a request whose response may become an error: the response could repeat them.
 local function note_secrets(res, expects, spec, client, url)
     if res and not rawget(res, "ok") and (expects or rawget(res, "_place")) then
         expected.note_secrets(res, url, spec, client and client._options)
@@ -284,7 +286,7 @@ local function refuse(res)
     return nil, err
 end
 
--- The requests that are not over with one wait: streams, uploads and sinks.
+-- Sends the requests that need more than one wait: streams, uploads and sinks.
 local function perform_long(spec, defaults, url, method, body, content_type, auth, jar, expects, client)
     local handle = native.handle()
     local streaming = spec.stream or spec.sink ~= nil
@@ -309,7 +311,7 @@ local function perform_long(spec, defaults, url, method, body, content_type, aut
         return refuse(res)
     elseif spec.sink == nil then
         return res
-    elseif rawget(res, "ok") then -- rawget: this is not the script's look at it
+    elseif rawget(res, "ok") then -- rawget: the script has not looked at it yet
         return require("leat.http.upload").sink(res, spec.sink)
     end
     return require("leat.http.upload").whole(res)
@@ -326,7 +328,7 @@ local function wrong_url(spec, url)
     check.fail("request: option 'url' must be a string, got " .. check.picture(url, "url"))
 end
 
--- Sends what `spec` (a table or nil) asks for. `client` may be nil.
+-- Sends the request that `spec` (a table or nil) describes. `client` may be nil.
 local function perform(spec, client, method, url)
     local body, content_type, auth, defaults, jar, expects, err
     if type(url) ~= "string" then
@@ -372,57 +374,64 @@ local function perform(spec, client, method, url)
     return res
 end
 
---- One HTTP exchange, waited for.
+--- Sends an HTTP request and waits for the response.
 ---@param target string|leat.request_options a URL, or a table of options:
 ---
---- * `url` http or https. `query` {name=value} is added to it (a list repeats the name; {{name, value}, ...}
----   keeps an order).
---- * `method` GET, or POST if there is a body. `headers` {name=value}, where a list repeats the header.
---- * a body: `body` (a string; or {file=path}, or a function that gives one piece a call and nil at the
----   end: neither is ever held whole, and the function may wait), or `json` (any value), or `form` (as
----   `query`), or `multipart` {name=value} (RFC 7578), where a value is text, {file=path}, {content=text},
----   all but the first with filename and type if wanted, or a list of those. All but `body` set the
----   content-type unless it is given.
---- * `stream` true: the response is returned when its head is in, and read with its methods. A plain number
----   as timeout then limits the time to the head, and each silence.
---- * `sink` path: the body is written to that file and not kept: to a temporary name beside it first, renamed
----   when it is complete and on the disk. The response has `sink` and `size`. If the status is not 2xx the
----   file is left alone, and the body is in res.body as ever.
---- * `expect`: the statuses that are a success: "2xx", a number, a list of both, or a function of the
----   response. Any other final response (after redirects) is a failure of kind `http`: nil, err with
----   err.status, err.response, err.body (the head of the body, without your secrets), and a message with what
----   the server said. Of a stream the beginning is read, then it is closed; a sink is not written. A policy
----   around the request sees err.status, so a 503 is tried again. false: whatever the client expects.
---- * `auth` {bearer="token"} or {basic={"user", "password"}}.
---- * `timeout` seconds for the whole, or {queue, connect, first_byte, idle, total}; unless said connect 10,
----   first_byte 120, idle 120, no total, no queue limit. They start when the request leaves the queue; an
----   enclosing wait_for counts everything.
---- * `max_body` bytes, after decompression (64 MiB). `compressed` false: do not ask for gzip.
---- * `follow` redirects (for GET and HEAD unless said), at most `max_redirects` (5). To another origin go
----   only accept, accept-language, user-agent and content-type.
---- * `idempotent` true: sending it twice does no harm (known of GET, HEAD, PUT, DELETE, OPTIONS, and with an
----   Idempotency-Key). Such a request is sent once more if its connection is lost before a byte of the
----   answer. Within leat.retry, and a pipeline with retry, it fails instead (err.at_once) and is sent again
----   as one of their attempts.
---- * `ca_file` of certificates to trust instead of the system's (or of those that the environment's
----   SSL_CERT_FILE and SSL_CERT_DIR name); `insecure` true: trust any. `cert` and `key`: PEM files of a
----   client certificate.
---- * `http_version` "1.1", "2" or "2-prior" (HTTP/2 without TLS). Requests share an HTTP/2 connection, but
----   with `stream` or `sink` one has it to itself: a slow reader holds up no other. `max_per_host` requests
----   to that host at once.
---- * `proxy` "http://host:port", "socks5://..." or "socks5h://..." (which looks names up at the proxy), with
----   user:password@ if need be; "" for none, whatever the environment says. What a proxy does wrong is a
----   failure that names it, with the reason "proxy"; one that wants other credentials is not asked again.
---- * `unix_socket` path to connect to. `resolve` {["host:port"]="10.1.2.3"}: the address to use instead of a
----   look-up; the name stays what it is for TLS and the Host header.
----@return leat.response|nil res whatever its status, unless `expect` says which are a success
----@return leat.error? err kinds: http (a status that `expect` does not allow), invalid (the URL, a header ...
----cannot be sent), timeout (err.phase, err.limit), connect, dns, tls, closed (reason "reset" or "truncated"),
----protocol, too_large, denied, memory; with err.url, err.retryable, err.elapsed, err.attempts, err.idempotent
----(false if sending the request again may do harm), and err.partial if a part of the body came
+--- * `url`: http or https. `query` {name=value} is added to it. A list as value repeats the name; {{name,
+---   value}, ...} keeps the order.
+--- * `method`: default GET, or POST if there is a body. `headers` {name=value}; a list as value repeats the
+---   header.
+--- * The body, one of: `body`, a string, or {file=path}, or a function that returns one piece per call and
+---   nil at the end (it may wait; a file or function body is never in memory as a whole); `json`, any
+---   value; `form`, as `query`; `multipart` {name=value} (RFC 7578). A value of multipart is a text,
+---   {file=path}, {content=text}, or a list of these; the tables may have filename and type. All but `body`
+---   set the content-type, unless `headers` has one.
+--- * `stream` true: request returns when the response's headers have arrived; read the body with the
+---   response's methods. If `timeout` is a plain number, it then limits the time to the headers, and each
+---   time without data.
+--- * `sink` path: the body is written to this file and not kept in memory. It is written to a temporary
+---   file in the same folder, and renamed when it is complete and on the disk. The response has `sink` and
+---   `size`. If the status is not 2xx, the file is not touched, and res.body has the body.
+--- * `expect`: which statuses are a success: "2xx", a number, a list of both, or a function of the
+---   response. Every other final response (after redirects) is a failure of kind `http`: nil, err with
+---   err.status, err.response, err.body (the beginning of the body, without your secrets), and a message
+---   with the server's words. For a stream, the beginning is read and the stream closed; a sink is not
+---   written. A policy around the request sees err.status, so it retries a 503. `expect=false` turns off
+---   the `expect` of the client.
+--- * `auth`: {bearer="token"} or {basic={"user", "password"}}.
+--- * `timeout`: seconds for the whole request, or {queue, connect, first_byte, idle, total}. Defaults:
+---   connect 10, first_byte 120, idle 120, no limit for total and queue. Except for `queue`, they count
+---   from the moment the request leaves the queue. A wait_for around the request counts the time in the
+---   queue, too.
+--- * `max_body`: bytes after decompression (64 MiB). `compressed` false: do not ask for gzip.
+--- * `follow`: follow redirects (default: for GET and HEAD), at most `max_redirects` (5). If a redirect
+---   leads to another origin, only the headers accept, accept-language, user-agent and content-type are
+---   sent there.
+--- * `idempotent` true: sending the request twice does no harm. This is the default for GET, HEAD, PUT,
+---   DELETE, OPTIONS, and with an Idempotency-Key. Such a request is sent once more if its connection is
+---   lost before the first byte of the response. Inside leat.retry, or a pipeline with retry, it fails
+---   instead (with err.at_once), and the policy sends it again as one of its attempts.
+--- * `ca_file`: a file of CA certificates to trust. Default: the files that the environment variables
+---   SSL_CERT_FILE and SSL_CERT_DIR name, or the system's. `insecure` true: accept every certificate.
+---   `cert` and `key`: PEM files of a client certificate.
+--- * `http_version`: "1.1", "2" or "2-prior" (HTTP/2 without TLS). Requests share an HTTP/2 connection. But
+---   a request with `stream` or `sink` has its own, so that a slow reader delays no other request.
+---   `max_per_host`: at most this many requests to the host at once.
+--- * `proxy`: "http://host:port", "socks5://..." or "socks5h://..." (the proxy looks up the names);
+---   user:password@ may stand before the host. "" uses no proxy, even if the environment names one. A
+---   failure of the proxy has the reason "proxy" and names it. If a proxy refuses the credentials, the
+---   request is not sent again.
+--- * `unix_socket`: path of a socket to connect to. `resolve` {["host:port"]="10.1.2.3"}: use this address
+---   instead of a DNS look-up; TLS and the Host header still use the name.
+---@return leat.response|nil res with any status, unless `expect` names the statuses that are a success
+---@return leat.error? err kinds: http (a status that `expect` does not allow), invalid (for example a URL
+---or a header that cannot be sent), timeout (err.phase, err.limit), connect, dns, tls, closed (reason
+---"reset" or "truncated"), protocol, too_large, denied, memory; with err.url, err.retryable,
+---err.elapsed, err.attempts, err.idempotent (false if sending the request again may do harm), and
+---err.partial if a part of the body arrived
 ---
---- Raises for an unknown option or one of a wrong type, and the cancel if the task is cancelled: the
---- connection is closed then.
+--- Raises for an unknown option or one of a wrong type. If the task is cancelled, the connection is
+--- closed and the cancel is raised.
 --- ```lua
 --- local res = assert(request(url .. "/ok"))
 --- assert(res.body == "ok\n")
@@ -448,7 +457,7 @@ function M.request(target, extra)
     elseif type(extra) == "string" and target:find "^%u+$" then
         check.fail(("request: the method goes into the table: request{method=\"%s\", url=...}"):format(
             target))
-    elseif type(extra) == "table" then -- anything else comes from map and its like
+    elseif type(extra) == "table" then -- other types: for example the index that map passes
         check.fail "request: options go into one table with the URL: request{url=..., ...}"
     end
     return perform(nil, nil, nil, target)
@@ -467,10 +476,10 @@ end
 
 local find = string.find
 
--- Where a URL of this client leads, and the defaults that go there.
+-- Returns the full URL of a request of this client, and the defaults that may be sent to it.
 function Client:_aim(url)
     if self._base then
-        -- Most paths need no more than to be put behind the base, and lead to its origin.
+        -- The fast way for most paths: append them to the base. Such a URL always has the base's origin.
         if find(url, "^[%w_%-][%w_%-/]*$") then
             url = self._folder .. url
             return self._query and url_of.with_query(url, self._query) or url, self._defaults
@@ -496,18 +505,19 @@ local function without(options, names)
     return out
 end
 
---- Requests with defaults in common. Methods: get, post, put, patch, delete, head (url, options), and
---- request (like leat.request).
----@param options leat.client_options any option of `request` but url, method, the body, stream and sink;
----`cookies` true: they are kept, and sent back where they belong (RFC 6265), for as long as the client
----lives; and `base_url`: a relative URL is taken to lie beneath it ("chat" with "https://host/v1", slash or
----not, is "https://host/v1/chat"; "/chat" is "https://host/chat", by RFC 3986). An option of the request
----itself wins, header by header and timeout by timeout; queries are joined.
+--- Makes a client: requests that share default options. Methods: get, post, put, patch, delete, head
+--- (url, options), and request (like leat.request).
+---@param options leat.client_options any option of `request` except url, method, the body, stream and
+---sink. `cookies` true: the client stores cookies and sends them back as RFC 6265 says, for as long as
+---it lives. `base_url`: relative URLs are below it: "chat" with "https://host/v1" (or
+---"https://host/v1/") is "https://host/v1/chat"; "/chat" is "https://host/chat", as RFC 3986 says. An
+---option of a single request overrides the client's, header by header and timeout by timeout; queries
+---are joined
 ---@return leat.client|nil client
 ---@return leat.error? err kind "invalid" if base_url or a header cannot be sent
 ---
---- With a base_url, the client's headers and auth go to its origin only: a URL that leads elsewhere gets
---- none of them. Raises for an unknown option or one of a wrong type.
+--- With a base_url, the client's headers and auth are sent only to its origin. Requests to other origins
+--- get neither. Raises for an unknown option or one of a wrong type.
 --- ```lua
 --- local api = assert(leat.client { base_url = url, headers = { Accept = "application/json" } })
 --- local res = assert(api:post("echo", { json = { name = "leat" } }))
@@ -522,7 +532,7 @@ function M.client(options)
         self._expects = expectation("client", options.expect)
     end
     local auth, err
-    -- All of the options, so that what is wrong with them is told here.
+    -- All options are checked here, so that a wrong one raises now and not in the first request.
     self._defaults, err = native.prepare(options, type(base) == "string" and base or "http://localhost/")
     if not self._defaults then
         return nil, err
@@ -553,7 +563,7 @@ function M.client(options)
         end
     end
     if options.query then
-        url_of.with_query("", options.query) -- raises here rather than in the first request
+        url_of.with_query("", options.query) -- raises here and not in the first request
         self._query = without(options.query, {})
     end
     return self
@@ -565,7 +575,7 @@ local function check_client(self, name)
     end
 end
 
--- One of get, post ...: `method` is fixed, the URL comes first.
+-- Adds one of the methods get, post ...: `method` is fixed, the URL is the first argument.
 local function verb(name)
     local method = name:upper()
     Client[name] = function(self, url, options)
@@ -587,8 +597,8 @@ for _, name in ipairs { "get", "post", "put", "patch", "delete", "head" } do
     verb(name)
 end
 
---- A request with this client's defaults: get, post, put, patch, delete or head.
----@param url string within base_url, if there is one
+--- Sends a request with this client's defaults: get, post, put, patch, delete or head.
+---@param url string relative to base_url, if there is one
 ---@param options? leat.call_options as for `request`, without url and method
 ---@return leat.response|nil res
 ---@return leat.error? err
@@ -604,7 +614,7 @@ end
 -- Client:delete is made above.
 -- Client:head is made above.
 
---- Any request with this client's defaults.
+--- Sends any request with this client's defaults.
 ---@param target string|leat.request_options as for `request`
 ---@return leat.response|nil res
 ---@return leat.error? err

@@ -1,4 +1,4 @@
--- Shows any value to a person, in bounded space whatever its size.
+-- Shows any value as text for people. The text has a bounded length, whatever the size of the value.
 local check = require "leat.internal.check"
 local json_null = require("leat.json").null
 
@@ -21,7 +21,8 @@ local function escape_byte(c)
     return ESCAPES[c] or ("\\x%02x"):format(c:byte())
 end
 
--- The number of bytes of the UTF-8 character at `i`; nil where there is none to show.
+-- Returns the number of bytes of the UTF-8 character at `i`; nil if there is no valid character, or one
+-- that must not reach a terminal.
 local function character(s, i)
     local a, b, c, d = s:byte(i, i + 3)
     local function tail(x)
@@ -41,7 +42,8 @@ local function character(s, i)
     end
 end
 
--- At most `max` bytes from the front of `s`, with no character cut in two, and whether that is all.
+-- Returns the first bytes of `s`, at most `max`, without cutting a character in two; and whether this is
+-- all of `s`.
 local function head(s, max)
     if #s <= max then
         return s, true
@@ -57,7 +59,7 @@ local function head(s, max)
     return s:sub(1, cut), false
 end
 
--- Printable on any terminal: what is not text is escaped. `multiline` lets line ends and tabs stand.
+-- Makes text that any terminal can print: other bytes are escaped. `multiline` keeps line ends and tabs.
 local function printable(s, multiline)
     s = s:gsub(multiline and "[%z\1-\8\11-\31\127]" or '[%z\1-\31"\\\127]', escape_byte)
     if not s:find "[\128-\255]" then
@@ -85,7 +87,7 @@ local function columns(text)
     return #text - continued
 end
 
--- ---- one value: each function returns the text, and its width without colours (nil: several lines)
+-- ---- one value: each function returns its text, and the width without colours (nil: several lines)
 
 local show
 
@@ -109,7 +111,7 @@ local function show_function(st, f)
     return paint(st, "other", "function <" .. printable(where) .. ">")
 end
 
--- What a metatable's __tostring says, on one line and cut.
+-- Returns the text of the metatable's __tostring, on one line and cut to `max_string`.
 local function show_by_tostring(st, value)
     local ok, text = pcall(tostring, value)
     if not ok or type(text) ~= "string" then
@@ -164,8 +166,8 @@ local function before(a, b)
     return tostring(a) < tostring(b)
 end
 
--- The keys outside 1 to n, sorted, and whether these are all. `next` goes on behind the array part, so a
--- long list costs nothing; of a large map some keys are taken.
+-- Returns the sorted keys outside 1 to n, and whether these are all. `next` starts after the array part, so
+-- a long list costs nothing. Of a large map only the first `limit` keys are taken.
 local function other_keys(t, n, limit)
     local keys, k = {}, nil
     if n > 0 then
@@ -282,15 +284,15 @@ for name in pairs(OPTIONS) do
     ROWS[name] = "number"
 end
 
---- A text that shows any value to a person: keys sorted, cycles marked, long strings cut with their
---- length, what is large left out. A table with a __tostring is shown by it; a response by its status,
---- type, size, time and the head of its body.
+--- Returns a text that shows any value. Keys are sorted, cycles are marked, long strings are cut and
+--- their length is shown, and large values are shortened. A table with __tostring is shown by that. A
+--- response is shown by its status, type, size, time and the beginning of its body.
 ---@param value any
----@param opts? leat.inspect_options depth (6), width in columns (80), max_items a level (100), max_string
----in bytes (400), max_bytes of the whole, about (20,000); colors=true for a terminal
+---@param opts? leat.inspect_options depth (6), width in columns (80), max_items per level (100),
+---max_string in bytes (400), max_bytes of the whole text, roughly (20,000); colors=true for a terminal
 ---@return string text
 ---
---- Raises for an option that it does not know.
+--- Raises for an unknown option.
 --- ```lua
 --- assert(leat.inspect { 1, 2, name = "leat" } == '{ 1, 2, name = "leat" }')
 --- assert(leat.inspect(("x"):rep(1000), { max_string = 3 }) == '"xxx…" (1000 bytes)')

@@ -1,6 +1,7 @@
--- Journals: what has ended is on the disk, so that a run which was killed goes on where it was. Internal.
+-- Journals: each result is on the disk before a run goes on, so that a killed run can continue. Internal.
 --
--- A file of JSON lines. The first tells what it is; each further one is an item that has ended:
+-- A journal is a file of JSON lines. The first line is its header. Each further line is an item that has
+-- ended:
 -- {"key":..., "ok":true, "value":...} or {"key":..., "ok":false, "error":{...}}.
 local check = require "leat.internal.check"
 local graceful = require "leat.internal.graceful"
@@ -36,7 +37,8 @@ end
 local function read_header(self, text)
     local head = json.decode(text)
     if type(head) ~= "table" or head.leat_journal ~= 1 then
-        return nil, invalid(self.path, "this file is no journal; it is left as it is")
+        return nil, invalid(self.path, "this file is not a journal, so it was not changed: "
+            .. "choose another path")
     end
     if self.config ~= nil and head.config ~= self.config then
         return nil, invalid(self.path, ("it was begun with another configuration (%s, now %s): take another "
@@ -59,8 +61,8 @@ local function take_record(self, record)
     end
 end
 
--- Internal: whether a text is what a kill, or a power cut, has left of a line that begins with one of these
--- marks. What is not was written by someone else, and stays.
+-- Internal: returns true if a text is what a kill or a power cut leaves of a line that begins with one of
+-- these marks. Any other text was written by another program and is kept.
 function M.is_torn(text, ...)
     for i = 1, select("#", ...) do
         local mark = select(i, ...)
@@ -72,7 +74,7 @@ function M.is_torn(text, ...)
     return text:find "^%z" ~= nil
 end
 
--- Takes up the records; gives whether the last line is torn, and whether there is no header.
+-- Reads the records. Returns true, whether the last line is torn, and whether the header is missing.
 local function read_all(self)
     local next_line, err = lines.read(self.path, self.path)
     if not next_line then
@@ -105,13 +107,13 @@ local function read_all(self)
         end
     end
     if foreign > 0 then
-        log.warn(("journal %s: %d lines are no records of a journal and were skipped"):format(self.path,
+        log.warn(("journal %s: skipped %d lines that are not records of a journal"):format(self.path,
             foreign))
     end
     return true, torn, first
 end
 
--- The length without a last line that has no end.
+-- Returns the length of the file without an unfinished last line.
 local function length_of_whole_lines(path, size)
     local f, err = file.open(path, "r")
     if not f then
@@ -137,8 +139,8 @@ local function length_of_whole_lines(path, size)
     return last
 end
 
--- Internal: puts the end of a file of lines in order after a kill: `torn` takes its last line away, else a
--- line end is added where it lacks only that.
+-- Internal: repairs the end of a file of lines after a kill. If `torn`, the last line is removed; else only
+-- its line end is missing and is added.
 function M.mend(f, path, torn)
     local size, err = f:size()
     if not size then
@@ -184,7 +186,7 @@ local function load(self)
     size, err = f:size()
     if not size then
         return nil, err
-    elseif size == 0 then -- devices, too, some of which could be read without end
+    elseif size == 0 then -- also true of devices, some of which could be read without end
         fresh = true
     else
         ok, torn, fresh = read_all(self)
@@ -207,7 +209,8 @@ end
 
 -- ---- keys
 
--- What an item is called in the journal: by its content, or by the user's word; equal ones are numbered.
+-- Returns the key of an item in the journal: a digest of its content, or the text of the user's `key`
+-- function. Equal keys are numbered.
 function Journal:key(item, index)
     local text
     if self.key_of then
@@ -221,8 +224,8 @@ function Journal:key(item, index)
     else
         local content, err = json.encode(item, SORTED)
         if not content then
-            check.fail(("journal: item %d is no JSON (%s): give journal={path=, key=function(item, index)}")
-                :format(index, err.message))
+            check.fail(("journal: item %d cannot be JSON (%s): give journal={path=, "
+                .. "key=function(item, index) ...}"):format(index, err.message))
         end
         text = sha256(content):sub(1, 32)
     end
@@ -234,7 +237,7 @@ function Journal:key(item, index)
     return text .. "#" .. n
 end
 
--- Whether an item has ended well in an earlier run, and its value.
+-- Returns whether an item has succeeded in an earlier run, and its value.
 function Journal:known(key)
     if not self.done:has(key) then
         return false
@@ -261,8 +264,8 @@ local function record_of(key, ok, value)
     return { key = key, ok = false, error = kept }
 end
 
--- Calls fn(...) for an item; what it returned is on the disk before this returns. A bug and a cancel leave
--- nothing behind: the item is done again.
+-- Calls fn(...) for an item. Its result is on the disk before this returns. After a bug or a cancel nothing
+-- is written, so the next run does the item again.
 function Journal:keep(key, fn, ...)
     return self:_note(key, policy.try(fn, ...))
 end
@@ -285,9 +288,9 @@ end
 
 -- ---- runs
 
--- What hands out jobs (index, fn, item, index) with a journal behind it: items that are done go to
--- on_known(index, value) instead; nothing more is handed out once the run is to stop, unless it is `fed` by a
--- queue.
+-- Wraps a job source (index, fn, item, index). Items that an earlier run has done are passed to
+-- on_known(index, value) instead. After the first Ctrl-C it returns no more jobs, unless the items come
+-- from a queue (`fed`).
 function Journal:jobs(next_job, on_known, fed)
     local function kept(key, fn)
         return function(item, index)
@@ -314,25 +317,25 @@ function Journal:jobs(next_job, on_known, fed)
     end
 end
 
--- What a drawing from an iterator calls when it is stopped.
+-- Returns a function that is called when drawing from an iterator is stopped.
 function Journal:interrupter()
     return function()
         self.interrupted = true
     end
 end
 
--- Why a run that is over did not come to its end: nil, or an err.
+-- Returns why a run ended early: nil, or an err.
 function Journal:stopped()
     if self.broken then
         return self.broken
     elseif self.interrupted then
         return errors.new { kind = "cancelled", reason = "stopping",
-            message = "interrupted; the same run goes on from " .. check.path(self.path) }
+            message = "interrupted; run it again to continue from " .. check.path(self.path) }
     end
 end
 
--- Calls body(journal) with the journal that `given` names: a path, or {path, key, config}. values: whether
--- the results of earlier runs are wanted. nil, err if it cannot be opened.
+-- Calls body(journal) with the journal that `given` names: a path, or {path, key, config}. `values`:
+-- whether the results of earlier runs are needed. Returns nil, err if the journal cannot be opened.
 function M.with(who, given, values, body)
     if type(given) == "string" then
         given = { path = given }
@@ -345,7 +348,7 @@ function M.with(who, given, values, body)
     if config ~= nil and type(config) ~= "string" then
         local text, err = json.encode(config, SORTED)
         if not text then
-            check.fail(who .. ": journal: config must be JSON: " .. err.message)
+            check.fail(who .. ": journal: config must be a value that JSON can hold: " .. err.message)
         end
         config = text
     end

@@ -1,4 +1,4 @@
--- JSON lines: one value a line, read lazily and written in order, off the loop's thread.
+-- JSON lines: one value per line. Reading and writing happen outside the event loop's thread, in order.
 local check = require "leat.internal.check"
 local file = require "leat.internal.file"
 local json = require "leat.json"
@@ -9,15 +9,15 @@ local M = {}
 
 local READ = { max_line = "number", on_error = true }
 
---- Iterates over the values of a file of JSON lines. Nothing is read before it is asked for; blank lines,
---- CRLF and a byte order mark are fine.
+--- Iterates over the values of a file of JSON lines. A line is read only when the loop asks for it. Blank
+--- lines, CRLF and a byte order mark are allowed.
 ---@param path string a file, or "-" for standard input
----@param opts? leat.jsonl_read_options on_error(err, text): told of each bad line, and the reading goes on;
----max_line (16 MiB)
+---@param opts? leat.jsonl_read_options on_error(err, text): called for each bad line, and reading
+---continues; max_line in bytes (16 MiB)
 ---@return (fun(): any, integer)|nil iterator of value, line; a null is json.null
 ---@return leat.error? err kind "io": the file cannot be opened
 ---
---- A bad line raises an err of kind "invalid", with `file` and `line`, unless there is an on_error.
+--- A bad line raises an err of kind "invalid" with `file` and `line`, unless on_error is given.
 --- ```lua
 --- local path = os.tmpname()
 --- local out = assert(leat.jsonl.writer(path))
@@ -74,16 +74,17 @@ end
 local Writer = check.class({}, "writer")
 Writer.__index = Writer
 
---- Adds a value as a line.
----@param value any what json.encode takes
+--- Writes a value as one line.
+---@param value any any value that json.encode accepts
 ---@return true|nil
----@return leat.error? err kind "invalid" (no JSON; nothing is written), "io" (reason "disk_full" and others)
+---@return leat.error? err kind "invalid" (JSON cannot hold the value; nothing is written), "io" (for
+---example reason "disk_full")
 ---
---- The line is written at once, while the script goes on. It is in the file however the program ends (an
---- error, os.exit, Ctrl-C, a limit; all but kill -9), also if the writer is not closed. After `flush` or
---- `close`, and with `sync=true` after each write, it is also on the disk, where a power cut leaves it. If
---- lines could not be written that `write` had taken, an error is logged, and a run that did well otherwise
---- ends with status 1.
+--- The line is written in the background while the script continues. It reaches the file however the
+--- program ends (an error, os.exit, Ctrl-C, a limit; but not kill -9), even if the writer is not closed.
+--- After `flush` or `close` the line is also on the disk, so a power cut does not lose it; with
+--- `sync=true` after each write, too. If `write` accepted lines that could not be written later, an error
+--- is logged, and a run that was successful otherwise ends with status 1.
 --- ```lua
 --- local path = os.tmpname()
 --- local out = assert(leat.jsonl.writer(path, { sync = true }))
@@ -102,7 +103,7 @@ function Writer:write(value)
     return self._lines:line(text)
 end
 
---- Waits until everything that was written so far is on the disk.
+--- Waits until all lines written so far are on the disk.
 ---@return true|nil
 ---@return leat.error? err kind "io"
 --- ```lua
@@ -117,7 +118,7 @@ function Writer:flush()
     return self._lines:flush()
 end
 
---- Flushes and closes. A second time does nothing.
+--- Flushes and closes. Closing again does nothing.
 ---@return true|nil
 ---@return leat.error? err kind "io"
 --- ```lua
@@ -132,10 +133,11 @@ end
 
 local WRITE = { append = "boolean", sync = "boolean" }
 
---- Opens a file for JSON lines. Any number of tasks may write; a line is never torn, by a cancel neither.
+--- Opens a file to write JSON lines. Several tasks may write to it. A line is never cut, not even by a
+--- cancel.
 ---@param path string a file, or "-" for standard output
----@param opts? leat.jsonl_writer_options append=true: keeps what is there (else the file is emptied);
----sync=true: a write returns when its line is on the disk
+---@param opts? leat.jsonl_writer_options append=true: keep the file's content (else the file is emptied);
+---sync=true: each write returns when its line is on the disk
 ---@return leat.writer|nil writer with write, flush, close
 ---@return leat.error? err kind "io"
 --- ```lua

@@ -1,4 +1,4 @@
--- Rate limiter: requests and tokens per minute, evenly. First come, first served.
+-- Rate limiter: spreads requests and tokens evenly over each minute. First come, first served.
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 local outside = require "leat.internal.outside"
@@ -24,7 +24,8 @@ function Limiter:__tostring()
     return ("limiter (%.4g requests, %.4g tokens per minute, %d waiting)"):format(s.rpm, s.tpm, s.waiting)
 end
 
--- The seconds until this much may pass, behind `ahead`.
+-- Returns the seconds until this many requests and tokens may pass, after the calls that wait already
+-- (`ahead`).
 local function delay_of(self, requests, tokens, ahead)
     return max(self.requests:delay(requests, ahead and ahead.requests or 0),
         self.tokens:delay(tokens, ahead and ahead.tokens or 0))
@@ -33,11 +34,11 @@ end
 local function too_late(delay, why)
     return nil, errors.new {
         kind = "rate_limited", reason = "limiter", retry_after = delay, retryable = true,
-        message = ("limiter: the turn of this call would be in %.3g s, beyond %s"):format(delay, why),
+        message = ("limiter: this call would have to wait %.3g s, which is beyond %s"):format(delay, why),
     }
 end
 
--- At the head of the line.
+-- Waits as the first in the line.
 local function turn(self, requests, tokens)
     while true do
         local delay = delay_of(self, requests, tokens)
@@ -47,7 +48,7 @@ local function turn(self, requests, tokens)
             return too_late(delay, "the deadline")
         end
         self.changed:clear()
-        self.changed:wait(delay) -- or until there is something to reckon anew
+        self.changed:wait(delay) -- or until a rate changes, so that the delay must be computed again
     end
 end
 
@@ -64,14 +65,15 @@ end
 
 local RESERVE = { requests = "number", tokens = "number", max_wait = "number" }
 
---- Waits until a call may be made.
----@param what? leat.reserve_options requests (1), tokens (0: what the call is expected to use), max_wait (s)
+--- Waits until a call is allowed.
+---@param what? leat.reserve_options requests (1), tokens (0; how many the call will probably use),
+---max_wait (s)
 ---@return leat.reservation|nil reservation with settle(tokens), cancel
----@return leat.error? err kind "rate_limited" with err.retry_after (s), at once, if the turn would come
----after the deadline of the task, or later than max_wait
+---@return leat.error? err kind "rate_limited" with err.retry_after (s). It is returned at once if the
+---wait would go beyond the deadline of the task, or be longer than max_wait
 ---
---- More tokens than the burst holds do not wait for ever: they go when nothing is owed, and those behind wait
---- for longer. Who is cancelled while waiting leaves no gap.
+--- A call that needs more tokens than the burst holds does not wait forever: it is allowed when no tokens
+--- are owed, and the calls behind it wait longer. A call that is cancelled while it waits leaves no gap.
 --- ```lua
 --- local limiter = leat.limiter { rpm = 600, tpm = 90000 }
 --- local place = assert(limiter:reserve { tokens = 500 })
@@ -94,7 +96,7 @@ function Limiter:reserve(what)
     elseif longest == huge then
         return in_line(self, requests, tokens)
     end
-    -- The rate may be lowered meanwhile.
+    -- The rate may be lowered during the wait.
     local place, err = task.wait_for(longest, in_line, self, requests, tokens)
     if err and err.kind == "timeout" then
         return too_late(delay_of(self, requests, tokens, self.waiting), "max_wait")
@@ -102,13 +104,14 @@ function Limiter:reserve(what)
     return place, err
 end
 
---- Calls `fn(...)` when its turn has come.
+--- Waits for its turn and then calls `fn(...)`.
 ---@param fn function
 ---@param ... any its arguments
----@return any ... what fn returns; or nil, err as from reserve
+---@return any ... the values of fn; or nil, err as from reserve
 ---
---- The tokens of a call are what the limiter's option `tokens` says, corrected afterwards by its `usage`. If
---- fn returns a response, the limiter learns from its x-ratelimit headers (see learn).
+--- The limiter's option `tokens` says how many tokens the call will probably use; `usage` corrects that
+--- number after the call. If fn returns a response, the limiter learns from its x-ratelimit headers (see
+--- learn).
 --- ```lua
 --- local limiter = leat.limiter { rpm = 600 }
 --- local res = assert(limiter:call(request, url .. "/ok"))
@@ -140,7 +143,7 @@ function Limiter:call(fn, ...)
     return policy.run(finished, fn, ...)
 end
 
--- Internal: takes up what an answer says: the headers of a response, and whether the call was refused.
+-- Internal: learns from the outcome of a call: from the headers of a response, and from a refusal.
 function Limiter:_answered(value, err)
     if not self.learns then
         return
@@ -170,8 +173,9 @@ end
 
 local SET = { rpm = "number", rps = "number", tpm = "number", burst = "number", token_burst = "number" }
 
---- Changes rates under way; those who wait are served by the new ones.
----@param opts leat.rates rpm (or rps), tpm, burst, token_burst; what is not named stays. math.huge: no limit
+--- Changes the rates. Calls that wait already are served at the new rates.
+---@param opts leat.rates rpm (or rps), tpm, burst, token_burst; the others stay as they are. math.huge:
+---no limit
 --- ```lua
 --- local limiter = leat.limiter { rpm = 60 }
 --- limiter:set { rpm = 600 }
@@ -182,15 +186,16 @@ function Limiter:set(opts)
     set(self, "limiter:set", check.options("limiter:set", opts, SET))
 end
 
---- Learns the rate from the headers of a response: x-ratelimit-limit-requests, -remaining-requests and
---- -reset-requests, and the same of tokens. It also knows Anthropic's names for them.
+--- Learns the rates from the headers of a response: x-ratelimit-limit-requests,
+--- x-ratelimit-remaining-requests, x-ratelimit-reset-requests, and the same names with -tokens. It also
+--- knows Anthropic's names.
 ---@param headers table<string, string> of a response
----@return boolean learned true if they name a limit, or what is left of it
+---@return boolean learned true if the headers have a limit, or what is left of it
 ---
---- The reset tells the unit: a limit of 20 that is reset after at most one second is 20 a second. Without a
---- reset, a limit is one per minute. A rate that you have set stays as it is until the server refuses a call
---- (status 429): then the lower of the two holds. A further `set` overrides both. Values that cannot be right
---- are ignored, with one warning.
+--- The reset header tells the unit: a limit of 20 that resets after at most one second means 20 per
+--- second. Without a reset header, a limit is per minute. A rate that you have set stays until the server
+--- refuses a call (status 429); from then on the lower of the two rates holds. Another `set` overrides
+--- both. Impossible values are ignored, with one warning.
 --- ```lua
 --- local limiter = leat.limiter()
 --- limiter:learn { ["x-ratelimit-limit-requests"] = "60", ["x-ratelimit-remaining-requests"] = "59",
@@ -232,9 +237,9 @@ function Limiter:_learn(headers, url)
                 reset = outside.wait(reset, names[3], from) or nil
             end
             if reset == outside.LONGEST then
-                reset = nil -- nonsense
+                reset = nil -- not a plausible time
             elseif reset and reset > LONGEST_WINDOW then
-                limit, reset = nil, nil -- a quota of a month is no rate
+                limit, reset = nil, nil -- for example a monthly quota, which is not a rate
             end
             learned = self[what]:learn(limit, remaining, reset) or learned
         end
@@ -246,9 +251,9 @@ function Limiter:_learn(headers, url)
     return learned
 end
 
---- How it stands.
+--- Returns the limiter's current state.
 ---@return leat.limiter_stats stats rpm, tpm (math.huge: no limit), waiting (calls), reserved (tokens not
----yet settled), free_requests, free_tokens (what may pass at once)
+---yet settled), free_requests, free_tokens (how many may pass now)
 --- ```lua
 --- assert(leat.limiter({ rpm = 60 }):stats().waiting == 0)
 --- ```
@@ -266,17 +271,17 @@ local ROWS = {
     max_wait = "number", tokens = true, usage = "function", learn = "boolean",
 }
 
---- A policy that keeps to a rate. Works with any function.
+--- A policy that limits the rate of calls. It works with any function.
 ---@param opts? leat.limiter_options
 ---
---- * `rpm` requests per minute (or `rps`, per second), `tpm` tokens per minute; no limit unless said.
---- * `burst`, `token_burst`: how much may pass at once after a pause; what comes in a second unless said, at
----   least 1. In any T seconds there pass at most rate * T + burst.
---- * `max_wait` seconds: who would have to wait longer fails at once (no limit unless said).
---- * `tokens`: what a `call` is expected to use, a number or a function of its arguments (0).
----   `usage(value, second)` returns what it has used, from what it returned, or nil. A number that cannot be
----   right (negative, or over a hundred million) is ignored, with one warning.
---- * `learn` false: ignores the headers of the responses.
+--- * `rpm`: requests per minute (or `rps`: per second). `tpm`: tokens per minute. Default: no limit.
+--- * `burst`, `token_burst`: how much may pass at once after a pause. Default: the amount of one second, at
+---   least 1. In any T seconds at most rate * T + burst pass.
+--- * `max_wait`: seconds. A call that would have to wait longer fails at once. Default: no limit.
+--- * `tokens`: how many tokens a `call` will probably use: a number, or a function of its arguments (0).
+---   `usage(value, second)` gets the first two results of the call and returns how many tokens it has used,
+---   or nil. Impossible numbers (negative, or over a hundred million) are ignored, with one warning.
+--- * `learn` false: ignore the headers of responses.
 ---@return leat.limiter limiter with call, reserve, set, learn, stats
 ---
 --- Raises for an unknown option, one of a wrong type, and a rate of 0 or less.

@@ -1,4 +1,5 @@
--- Messages for people: to standard error, or to the host's sink. Data goes to standard output.
+-- Messages for people: they go to standard error, or to the host's log function. Data goes to standard
+-- output.
 local check = require "leat.internal.check"
 local native = require "leat.native.util"
 local errors = require "leat.error"
@@ -6,7 +7,8 @@ local secrets = require "leat.repl.secrets"
 
 local M = {}
 
--- One line whatever is in it: a line end in a server's text must not look like a message of ours.
+-- Makes one line of any text. A line end in a server's text must not start a line that looks like our
+-- message.
 local function flat(text)
     return (text:gsub("[%z\1-\8\10-\31\127]", function(c)
         if c == "\n" then
@@ -46,10 +48,10 @@ local function write(who, level, message, fields)
     native.log(level, flat(table.concat(line, " ")))
 end
 
---- A message for whoever looks for a fault; shown with -v.
----@param message any made text by tostring; a word that looks like a token or a key becomes ***
----@param fields? table shown as name=value; the values of secrets (authorization, api_key ...) as ***,
----and so are the secrets in values that are URLs
+--- Logs a message that helps to find a fault. It is shown only with -v.
+---@param message any converted by tostring; words that look like a token or a key become ***
+---@param fields? table shown as name=value; secret values (authorization, api_key ...) become ***, and so
+---do the secrets in URLs
 --- ```lua
 --- leat.log.debug("cache missed", { key = "a", size = 12 }) -- cache missed key=a size=12
 --- ```
@@ -57,7 +59,7 @@ function M.debug(message, fields)
     write("debug", 0, message, fields)
 end
 
---- A message about the normal course of things.
+--- Logs a message about normal operation.
 ---@param message any
 ---@param fields? table as for log.debug
 --- ```lua
@@ -67,7 +69,7 @@ function M.info(message, fields)
     write("info", 1, message, fields)
 end
 
---- A message about something odd that did no harm yet.
+--- Logs a message about something unusual that did no harm yet.
 ---@param message any
 ---@param fields? table as for log.debug
 --- ```lua
@@ -77,7 +79,7 @@ function M.warn(message, fields)
     write("warn", 2, message, fields)
 end
 
---- A message about something that failed.
+--- Logs a message about a failure.
 ---@param message any
 ---@param fields? table as for log.debug
 --- ```lua

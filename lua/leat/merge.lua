@@ -1,4 +1,5 @@
--- merge: many iterators and streams read at once, their items in the order in which they come.
+-- merge: reads many iterators and streams at once, and returns their items in the order in which they
+-- arrive.
 local await = require "leat.internal.await"
 local native = require "leat.native.task"
 local check = require "leat.internal.check"
@@ -8,7 +9,8 @@ local sync = require "leat.sync"
 
 local note = native.note
 
--- Items read ahead, for all sources together; and how many a source may add before the others have a turn.
+-- AHEAD: how many items are read ahead, for all sources together. TURN: how many items a source may add
+-- before the others have a turn.
 local AHEAD, TURN = 16, 4
 
 local DEFAULT_LIMIT = 100
@@ -18,10 +20,10 @@ local M = {}
 local Merge = check.class({}, "merge")
 Merge.__index = Merge
 
--- What comes through the queue besides items.
+-- Marks that pass through the queue beside items.
 local ENDED, BROKEN, BUG = {}, {}, {}
 
--- The function that gives the items of a source, one a call: nil at the end, or nil, err.
+-- Returns a function that reads a source: each call returns one item; nil at the end, or nil, err.
 local function reader_of(source, who)
     if type(source) == "function" then
         return source
@@ -67,7 +69,8 @@ local function drain_source(self, key, source, item)
     end
 end
 
--- The body of the task that reads one source. How it ends comes through the queue as well, behind its items.
+-- The body of the task that reads one source. It also puts a mark into the queue, behind the items, that
+-- says how the source ended.
 local function pump(self, key, source, item)
     local ok, mark, err = xpcall(drain_source, note, self, key, source, item)
     if not ok then
@@ -78,19 +81,19 @@ end
 
 function Merge:_put(value, key, err)
     assert(self.queue:put(value))
-    -- Without a wait or an allocation in between: the same order as in the queue.
+    -- No wait and no allocation in between, so that the order is the same as in the queue.
     local at = self.tail
     self.keys[at], self.errors[at] = key, err
     self.tail = at % AHEAD + 1
 end
 
--- That a source's task ends.
+-- Puts the mark into the queue that says that a source's task ends.
 function Merge:_tell(mark, key, err)
     self:_put(mark, key, err)
     self.told = self.told + 1
 end
 
--- As many slots as the queue may have items, there from the beginning.
+-- One slot for each item that the queue can hold, allocated at the start.
 local function slots()
     local t = {}
     for i = 1, AHEAD do
@@ -99,7 +102,7 @@ local function slots()
     return t
 end
 
--- What hands out the sources of an iterator of items, in a task of its own.
+-- Returns a function that opens the sources of an iterator of items, in a task of its own.
 local function opener(self)
     return function()
         local ok, key, _, item = xpcall(self._next_source, note)
@@ -133,7 +136,7 @@ local function fill(self)
     end
 end
 
--- Nothing comes any more, for other tasks that read either.
+-- Ends the merge, also for other tasks that read from it.
 local function finish(self)
     self.closed = true
     self.queue:close()
@@ -147,7 +150,7 @@ local function stop(self)
     finish(self)
 end
 
--- Lets go of a task that has ended; raises what ended it without a word.
+-- Removes a task that has ended. Raises its error if no mark in the queue reports it.
 local function let_go(self)
     local ended, _, _, err = await(self.group:next_start())
     if err ~= nil then
@@ -177,8 +180,8 @@ local function broke(self, err, key)
     end
 end
 
--- The next of the queue; nil where the merge was closed meanwhile, by another task. The end of each source's
--- task wakes who waits here: it may have ended for want of memory, so that nothing comes through the queue.
+-- Returns the next value of the queue; nil if another task has closed the merge meanwhile. The end of a
+-- source's task wakes the reader, too: if the task ended for lack of memory, no mark arrives.
 local function next_value(self)
     local value
     repeat
@@ -222,11 +225,11 @@ function Merge:__call()
     end
 end
 
---- Cancels what is still read, closes the sources' streams and waits for that. Done by itself when the task
---- that opened the merge ends.
+--- Cancels the reading, closes the streams of the sources and waits for that. This happens by itself when
+--- the task that opened the merge ends.
 function Merge:close()
     check.own(self, Merge, "merge:close")
-    stop(self) -- also where another task does it, which still waits for the rest
+    stop(self) -- also if another task closes it, while one still waits for an item
 end
 
 local function list_of(sources)
@@ -243,7 +246,7 @@ local function list_of(sources)
         elseif kind == "number" or kind == "string" then
             return a < b
         end
-        return place[a] < place[b] -- of no order
+        return place[a] < place[b] -- these keys have no order of their own
     end)
     return function()
         i = i + 1
@@ -274,19 +277,21 @@ end
 
 local OPTIONS = { limit = "number", concurrency = "number", on_error = true }
 
---- Reads many sources at once; iterates over their items in the order in which they come.
----@param sources table|function of sources by any key: iterator functions, streamed responses (read as
----events, lines or chunks by their content-type), queues; or a list or iterator of items, if `open` is given
----@param open? function `open(item, index)` gives the source of an item, or nil, err
----@param opts? leat.merge_options limit (alias concurrency): at most that many sources open at a time (100
----with `open`); on_error: "raise" (default) the error of a source that breaks, with err.key; "skip" it and
----go on; or a function of err, key
----@return leat.merge iterator of item, key; has close(), and the fields broken (a count) and first_error
+--- Reads many sources at once and iterates over their items in the order in which they arrive.
+---@param sources table|function a table of sources, with any keys: iterator functions, queues, and
+---streamed responses (read as events, lines or chunks, as their content-type says). If `open` is given:
+---a list or an iterator of items
+---@param open? function `open(item, index)` returns the source for an item, or nil, err
+---@param opts? leat.merge_options limit (alias concurrency): at most this many sources are open at a time
+---(with `open` 100, else no limit). on_error, for a source that breaks: "raise" (default) raises its
+---error, with err.key; "skip" continues with the others; a function is called with err, key
+---@return leat.merge iterator of item, key; has close(), and the fields broken (number of broken sources)
+---and first_error
 ---
---- A source has broken when it gives nil, err or raises a Leat error, or when open does; a bug is raised in
---- any case. Nothing is read ahead but a few items in all, so slow use holds the sources back; a fast source
---- starves nobody. After a `break` what is open stays open until close(), or until the task that opened it
---- ends.
+--- A source has broken if it, or `open`, returns nil, err or raises a Leat error. A bug is raised in any
+--- case. Only a few items in all are read ahead, so a slow reader slows down the sources. A fast source
+--- does not displace the others. After a `break`, the sources stay open until close(), or until the task
+--- that opened the merge ends.
 --- ```lua
 --- local function count(to, pause)
 ---     local n = 0
@@ -337,7 +342,7 @@ function M.merge(sources, open, opts)
         running = 0, told = 0, more = true, closed = false, broken = 0,
         open = open,
         _next_source = next_source,
-        draws = draws, -- the next item may have to be waited for
+        draws = draws, -- true if drawing the next item may have to wait
         limit = check.count("merge", "limit", limit, 1),
         on_error = on_error,
     }, Merge)

@@ -1,5 +1,5 @@
--- `leat mock`: an OpenAI-compatible server for tests and first steps. It answers at once or slowly, limits
--- the rate, fails and breaks streams as told, the same way for the same seed.
+-- `leat mock`: an OpenAI-compatible server for tests and first steps. Options make it slow, limit its rate,
+-- make it fail or break streams. The same seed gives the same behaviour.
 local answer = require "leat.mock.answer"
 local check = require "leat.internal.check"
 local chat = require "leat.mock.chat"
@@ -20,7 +20,8 @@ local function clear(self)
     self.charged = 0
 end
 
--- The headers of the answer to `asked`; and, if a limit refuses it, the answer.
+-- Applies the rate limits to `asked`. Returns the headers of the answer, and the refusal if a limit refuses
+-- it.
 local function admit(self, asked)
     local headers, refused = limits.admit(self.limits, asked.model, asked.cost)
     if not refused then
@@ -40,7 +41,7 @@ local function completions(self, req)
     if refused then
         return refused
     end
-    -- Drawn for every request alike, so that one option does not shift what the others draw.
+    -- Both numbers are drawn for every request, so that one option does not change what the others draw.
     local fails, breaks = self.random() < self.errors, self.random() < self.broken
     local seconds = self.latency()
     if seconds > 0 then
@@ -167,19 +168,23 @@ local function share(name, value)
     return value or 0
 end
 
---- Starts an OpenAI-compatible server: /v1/chat/completions, /v1/embeddings, /v1/models,
---- /mock/stats, /mock/reset.
----@param opts? leat.mock_options port (0), host ("127.0.0.1"), latency (s: 1.5, "0.5-2", or "tail:1.5", a
---- lognormal with that median), rpm (429 above it) and burst (how many at once; a second's worth), tpm and
---- token_burst (the same of tokens: those of the prompt, about one for four bytes, and max_tokens), errors
---- (share answered with 500), broken (share whose connection breaks, streams half-way), tokens (of each
---- answer), token_delay (s between the tokens of a stream), key (required as bearer), seed, simulate (a URL
---- such as "https://api.openai.com": it answers in its place, see leat.simulate, instead of listening)
+--- Starts an OpenAI-compatible server. It has the paths /v1/chat/completions, /v1/embeddings, /v1/models,
+--- /mock/stats and /mock/reset.
+--- /mock/stats and /mock/reset.
+---@param opts? leat.mock_options port (0: a free one), host ("127.0.0.1"), latency (seconds: 1.5,
+---"0.5-2", or "tail:1.5", a lognormal distribution with that median), rpm (requests per minute; more get
+---a 429) and burst (how many may come at once; default: those of one second), tpm and token_burst (the
+---same for tokens; a request costs the tokens of its prompt, about one per four bytes, plus max_tokens),
+---errors (the share of requests that get a 500), broken (the share of answers whose connection breaks,
+---for streams in the middle), tokens (length of each answer), token_delay (seconds between the tokens of
+---a stream), key (required as bearer token), seed, simulate (a URL such as "https://api.openai.com": the
+---mock does not listen, but answers the requests to that URL, see leat.simulate)
 ---@return leat.server|nil server as from leat.serve
 ---@return leat.error? err
 ---
---- The answer to a prompt is "Answer to: " and the prompt. A request of more tokens than token_burst passes
---- when none are owed; one of more than tpm never does. Wrong options raise.
+--- The answer to a prompt is "Answer to: " and the prompt. A request that needs more tokens than
+--- token_burst passes when no tokens are owed. One that needs more than tpm never passes. Raises for
+--- wrong options.
 --- ```lua
 --- local mock = assert(require("leat.mock").start { latency = 0.01 })
 --- local res = assert(request {
@@ -223,7 +228,8 @@ function M.start(opts)
     return server, err
 end
 
---- The command `leat mock`: serves until it is interrupted. Ends the process with 2 for wrong arguments.
+--- The command `leat mock`: serves until it is interrupted. Ends the process with status 2 for wrong
+--- arguments.
 ---@param args table list of strings
 function M.main(args)
     local cli = require "leat.mock.cli"

@@ -1,4 +1,5 @@
--- OpenAI and what speaks like it: chat completions, whole and streamed, embeddings, models.
+-- Client of the OpenAI API and compatible servers: chat completions (whole or streamed), embeddings,
+-- models.
 local answers = require "leat.openai.reply"
 local check = require "leat.internal.check"
 local errors = require "leat.error"
@@ -16,12 +17,12 @@ local M = {}
 -- ---- settings
 
 local function env(name)
-    local value = not native.restricted and os.getenv(name) -- no secret of the host's
+    local value = not native.restricted and os.getenv(name) -- a sandboxed script gets no secrets
     return value ~= "" and value or nil
 end
 
--- What the environment says: NAME, or what is in the file that NAME_FILE names. nil if neither is set; or
--- nil, err.
+-- Returns a setting from the environment: the variable NAME, or the content of the file that NAME_FILE
+-- names. Returns nil if neither is set; nil, err if the file cannot be read.
 local function setting(name)
     local value, path = env(name), env(name .. "_FILE")
     if value or not path then
@@ -41,7 +42,7 @@ end
 
 -- ---- calls
 
--- What surrounds this call learns what it may have use for: the rate limits' headers, the tokens used.
+-- Tells the policies around this call the response's headers (for rate limits) and the tokens used.
 local function tell(headers, usage, url)
     local scope = policy.scope()
     while scope and not scope.tell do
@@ -52,8 +53,8 @@ local function tell(headers, usage, url)
     end
 end
 
--- One key for a call and all its attempts, also where what retries stands outside: there the n-th call with
--- the same body has the same key in each attempt.
+-- Returns one key for a call and all its attempts. If a policy outside the call retries, the n-th call with
+-- the same body gets the same key in each attempt.
 local function idempotency_key(scope, body)
     if not scope then
         return util.uuid()
@@ -75,7 +76,7 @@ local function retrying_scope()
     return scope
 end
 
--- Sends a request. The decoded answer and the response; or nil, err.
+-- Sends a request. Returns the decoded answer and the response; or nil, err.
 local function exchange(self, spec, judge, asked)
     local res, err = self._client:request(spec)
     if not res then
@@ -90,8 +91,8 @@ local function exchange(self, spec, judge, asked)
     return body, res
 end
 
--- Calls step(self, spec, judge, body), and again where nothing outside does that. A body is a table, or a
--- text of JSON that is sent as it is.
+-- Calls step(self, spec, judge, body). Retries it, unless a policy around this call retries. A body is a
+-- table, or a JSON text that is sent unchanged.
 local function call(self, step, path, body, options, judge)
     if self._query then
         path = path .. (path:find("?", 1, true) and "&" or "?") .. self._query
@@ -143,7 +144,7 @@ end
 
 local OURS = { timeout = true, headers = true }
 
--- The body of a request, and what is meant for us.
+-- Returns the body of a request, and the options that are for this client.
 local function compose(self, who, input, opts)
     local body, options = {}, {}
     for _, t in ipairs { input, opts or {} } do
@@ -160,7 +161,7 @@ end
 
 local function chat_body(self, who, prompt, opts)
     if opts ~= nil and type(opts) ~= "table" then
-        opts = nil -- the index that map and its like hand over
+        opts = nil -- the index that map and similar functions pass
     end
     local input = prompt
     if type(prompt) == "string" then
@@ -190,22 +191,24 @@ local function chat_once(self, spec, judge)
     return text_of(reply.choices[1].message), reply
 end
 
---- Asks for a chat completion.
+--- Requests a chat completion.
 ---@param prompt string|table a prompt, a list of messages, or {messages={...}, ...}
----@param opts? leat.chat_options timeout, headers; everything else (tools, response_format, temperature
----...) is sent as it is
----@return string|nil text of the first choice; "" if there is none, as where only tools are called
----@return leat.reply|leat.error reply the decoded answer; or the err. Kinds: http (the server's words in
----err.message; err.status, err.code, err.type, err.param, err.retry_after, err.retryable; err.body: the
----beginning of its answer), protocol (the answer is not a completion; err.reason "not_json", "html_page" or
----"bad_answer"), and those of request
+---@param opts? leat.chat_options timeout and headers; everything else (tools, response_format,
+---temperature ...) is sent to the server unchanged
+---@return string|nil text of the first choice; "" if it has no text, for example if the model only calls
+---tools
+---@return leat.reply|leat.error reply the decoded answer; or the err. Kinds: http (err.message has the
+---server's words; err.status, err.code, err.type, err.param, err.retry_after, err.retryable; err.body is
+---the beginning of the response), protocol (the answer is not a completion; err.reason is "not_json",
+---"html_page" or "bad_answer"), and those of request
 ---
---- An error in an answer with status 200 is an error too (err.reason "error_in_answer"). Its err.status is
---- the one that the answer states. Without one it is not retried. err.partial then holds the whole text of
---- the answer. Half of a surrogate pair (`\ud83d`) in an answer becomes U+FFFD.
+--- An answer with status 200 may contain an error. Then chat returns an err with err.reason
+--- "error_in_answer". Its err.status is the one that the answer states; without one it is not retried.
+--- err.partial has the whole text of the answer. Half of a surrogate pair (`\ud83d`) in an answer becomes
+--- U+FFFD.
 ---
---- All attempts of a call carry the same Idempotency-Key. Within leat.retry and leat.pipeline theirs is the
---- only retry. Raises for wrong arguments.
+--- All attempts of a call have the same Idempotency-Key. Inside leat.retry and leat.pipeline the client
+--- does not retry: only the policy does. Raises for wrong arguments.
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
@@ -224,27 +227,30 @@ function Client:chat(prompt, opts)
     return call(self, chat_once, "chat/completions", body, options, answers.chat)
 end
 
---- Asks for a chat completion that comes piece by piece. Returns when the first piece is in; until then a
---- failure is tried again as by `chat`, later never.
+--- Requests a chat completion that arrives piece by piece. Returns when the first piece has arrived. A
+--- failure before that is retried as by `chat`; later ones never.
 ---@param prompt string|table as for chat
 ---@param opts? leat.chat_options as for chat
----@return leat.chat_stream|nil stream iterator of strings; has close(), and at the end usage, finish_reason
----and reply (what `chat` would have returned: pieces are put together by field, tool calls by index and id)
+---@return leat.chat_stream|nil stream iterator of strings; has close(). At the end also usage,
+---finish_reason and reply (as from `chat`; the pieces are joined field by field, tool calls by index and
+---id)
 ---@return leat.error? err as from chat
 ---
---- The iterator raises where the stream breaks: err.kind "http" for an error that the server sends in it,
---- "protocol" for data that begins as JSON and is not (err.partial holds it), "closed" (reason "truncated")
---- where the stream ends with neither `[DONE]` nor a finish_reason. It skips what servers send to keep a
---- connection open: comments, empty data, pings, text that is not JSON, and whatever follows the finish.
+--- The iterator raises if the stream breaks. err.kind is "http" for an error that the server sends in the
+--- stream; "protocol" for data that begins like JSON but is not JSON (err.partial has it); "closed"
+--- (reason "truncated") if the stream ends without `[DONE]` and without a finish_reason. It skips what
+--- servers send to keep a connection open: comments, empty data, pings, text that is not JSON, and
+--- everything after the finish.
 ---
---- Limits: `timeout.first_byte` (and a `timeout` that is a number) limits the time to the response's headers.
---- No event has to come for that. `timeout.idle` (and that number again) limits the time without any byte:
---- each comment, ping or empty event begins it anew, so that a model may think for any time behind them. To
---- limit the time to the first piece of text, use `leat.wait_for(s, ai.stream, ai, prompt)`.
+--- Limits: `timeout.first_byte` (or a plain number as `timeout`) limits the time to the response's
+--- headers; no event needs to arrive by then. `timeout.idle` (or the same number) limits the time without
+--- any data. Each comment, ping or empty event starts it again, so a model may think for any time while
+--- the server sends them. To limit the time to the first piece of text, use `leat.wait_for(s, ai.stream,
+--- ai, prompt)`.
 ---
---- Left by `break` the stream stays open until close(), or until the task that reads it ends. In a pipeline,
---- read it to its end within the function: where it breaks off the function has failed, and leat.retry and a
---- pipeline call that anew, which asks for all of it again.
+--- After a `break`, the stream stays open until close(), or until the task that reads it ends. In a
+--- pipeline, read the stream to its end inside the function. If the stream breaks, the function fails,
+--- and leat.retry or the pipeline calls it again, which requests the whole text again.
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
@@ -284,18 +290,18 @@ local function post_once(self, spec, judge, body)
     return res_or_err, reply
 end
 
--- Internal: for `leat batch`: sends a body (a table or JSON text) to a path. The response and its reply.
+-- Internal: for `leat batch`. Sends a body (table or JSON text) to a path; returns the response and reply.
 function M.post(self, path, body, options)
     return call(self, post_once, path, body, options, answers.judge_of(path))
 end
 
---- Asks for embeddings.
+--- Requests embeddings.
 ---@param input string|string[] a text, or a list of texts
----@param opts? leat.chat_options as for chat; model is mostly another one here
----@return number[]|number[][]|nil vector a list of numbers, or for a list of texts a list of vectors in its
----order
----@return leat.reply|leat.error reply or the err, as from chat; "protocol" too if the answer does not have
----one vector for each text
+---@param opts? leat.chat_options as for chat; embeddings usually need another model
+---@return number[]|number[][]|nil vector a list of numbers; for a list of texts a list of vectors, in the
+---same order
+---@return leat.reply|leat.error reply or the err, as from chat; also kind "protocol" if the answer does
+---not have one vector for each text
 --- ```lua
 --- local mock = assert(require("leat.mock").start())
 --- local ai = leat.openai { base_url = mock.url .. "/v1", api_key = "test", model = "mock" }
@@ -323,7 +329,7 @@ function Client:embed(input, opts)
     return list and type(input[1]) ~= "number" and vectors or vectors[1], reply
 end
 
---- The models on offer.
+--- Returns the models that the server offers.
 ---@return string[]|nil ids
 ---@return leat.reply|leat.error reply or the err, as from chat
 --- ```lua
@@ -350,20 +356,20 @@ local ROWS = {
     retry = true, client = "table",
 }
 
---- A client of the OpenAI API, or of a server that speaks like it.
+--- Makes a client of the OpenAI API, or of a compatible server.
 ---@param opts? leat.openai_options
 ---
---- * `base_url` (OPENAI_BASE_URL, or https://api.openai.com/v1); a query in it is sent with each request.
----   `api_key` (OPENAI_API_KEY); without one no key is sent. `model` (OPENAI_MODEL). Of the first two the
----   environment may also name a file with the value: OPENAI_BASE_URL_FILE, OPENAI_API_KEY_FILE.
---- * `timeout`, `headers`, and in `client` any other option of leat.client (proxy, ca_file ...); what stands
----   there goes before the environment, too.
---- * `retry`: options of leat.retry, or one of its objects, or false. Unless said 3 attempts. It does not
----   hold within leat.retry and leat.pipeline: theirs is the only one there.
----@return leat.openai|nil ai with chat, stream, embed, models; nil only beside an err
+--- * `base_url` (default: OPENAI_BASE_URL, or https://api.openai.com/v1); its query is sent with each
+---   request. `api_key` (default: OPENAI_API_KEY); without a key none is sent. `model` (default:
+---   OPENAI_MODEL). OPENAI_BASE_URL_FILE and OPENAI_API_KEY_FILE may name a file that contains the value.
+--- * `timeout`, `headers`; and `client`, a table with any other option of leat.client (proxy, ca_file ...).
+---   These, too, override the environment.
+--- * `retry`: options of leat.retry, or one of its objects, or false. Default: 3 attempts. Inside
+---   leat.retry and leat.pipeline this option has no effect: only the policy retries.
+---@return leat.openai|nil ai with chat, stream, embed, models; nil only together with an err
 ---@return leat.error? err kind "io" (a file that the environment names), "invalid" (base_url)
 ---
---- The key appears in no error. Raises for an unknown option or one of a wrong type.
+--- No error contains the key. Raises for an unknown option or one of a wrong type.
 --- ```lua
 --- local ai = leat.openai { base_url = "http://127.0.0.1:8080/v1", api_key = "test", model = "mock" }
 --- assert(not tostring(ai):find "test")

@@ -1,4 +1,4 @@
--- Pipelines: many calls through all of the policies, counted and measured.
+-- Pipelines: many calls that go through several policies and are counted and measured.
 local check = require "leat.internal.check"
 local lazy_require = require "leat.internal.lazy_require"
 local graceful = require "leat.internal.graceful"
@@ -23,11 +23,12 @@ function Pipeline:__tostring()
     return ("pipeline (%d ok, %d failed, %d skipped, %d in flight)"):format(t.ok, t.failed, t.skipped, t.call)
 end
 
---- Calls `fn(...)` through all of the policies: deadline, retry, breaker, rate, a slot, timeout.
+--- Calls `fn(...)` through all policies of the pipeline: deadline, retry, breaker, rate, a slot, timeout.
 ---@param fn function
 ---@param ... any its arguments
----@return any ... fn's values, or nil, err: of fn, or of the policy that has refused it; also for a response
----that is not ok after all attempts, unless the pipeline accepts it (kind "http", with err.response)
+---@return any ... the values of fn; or nil, err from fn, or from the policy that refused the call. A
+---response that is still not ok after all attempts is a failure, too (kind "http", with err.response),
+---unless the pipeline accepts it
 --- ```lua
 --- local pipe = leat.pipeline { concurrency = 2, timeout = 5 }
 --- local res = assert(pipe:call(request, url .. "/ok"))
@@ -40,32 +41,33 @@ function Pipeline:call(fn, ...)
     return policy.run(function(ended, value, err)
         if ended then
             if value ~= nil then
-                err = nil -- no failure: a second value, such as a reply
+                err = nil -- success: a second value is not an error here, but for example the reply
             end
             item.book(job, err)
         end
-    end, policy.try, item.whole, self, job, fn, ...) -- a failure that was raised is one that was returned
+    end, policy.try, item.whole, self, job, fn, ...) -- policy.try: raising an error is like returning it
 end
 
---- What all runs and calls so far have come to.
+--- Returns the figures of all runs and calls of this pipeline so far.
 ---@return leat.stats stats
 ---
---- * items, and of these ok, failed, skipped (never called: the circuit was open, the time was up, or it was
----   interrupted); calls, and of these retried (not the first of their item); in_flight. An item may make
----   several requests, or none: --report and --stats count those.
---- * why_failed, why_skipped: lists of {reason=, count=}, such as {reason="status 503", count=430}, the most
+--- * items: how many; ok, failed and skipped: how many of them ended so (skipped: never called, because the
+---   circuit was open, the time was over, or the run was interrupted). calls: how many; retried: how many
+---   of them were not the first call of their item. in_flight: how many calls run now. A call may make
+---   several requests, or none: --report and --stats count requests.
+--- * why_failed, why_skipped: lists of {reason=, count=}, such as {reason="status 503", count=430}, most
 ---   frequent first.
---- * tokens, prompt_tokens, completion_tokens, where the calls tell (leat.openai does, and a `usage` in the
----   first two results).
---- * wall: seconds in which something was under way or an item waited for; serial: what the calls would have
----   taken one after the other; rate: items per second; p50, p95, p99 of the calls, within 2 %, without any
----   waiting here.
---- * bottleneck: which of `bounds` (seconds of the wall time by what held it up) was the longest: concurrency
----   (all slots were taken), rate, retry (waits between attempts), batch (waits for a batch to end, and
----   intervals), items (there was room, but the iterator had none yet), service (nothing here: the last calls
----   simply took so long).
+--- * tokens, prompt_tokens, completion_tokens: if the calls report them. leat.openai does; so does any call
+---   with a `usage` field in its first or second result.
+--- * wall: seconds in which the pipeline was busy. serial: seconds that the calls would have taken one
+---   after the other. rate: items per second. p50, p95, p99: percentiles of the duration of a call, within
+---   2 %, without waits in the pipeline.
+--- * bounds: the seconds of the wall time, by the cause that delayed the run; bottleneck: the cause with
+---   the most seconds. The causes: concurrency (all slots were in use), rate, retry (waits between
+---   attempts), batch (waits for the end of a batch, and its interval), items (a slot was free, but the
+---   iterator had no item yet), service (nothing in the pipeline: the last calls took that long).
 ---
---- tostring(stats) is a summary of a few lines.
+--- tostring(stats) gives a summary of a few lines.
 --- ```lua
 --- local pipe = leat.pipeline { concurrency = 2 }
 --- pipe:run({ 1, 2, 3, 4, 5, 6, 7 }, function(x) sleep(0.01) return x end)
@@ -91,23 +93,24 @@ local function start(self, who, items, fn, keep)
     end)
 end
 
---- Calls `fn(item, index)` for every item, through all of the policies. An item is drawn only when there is
---- a slot for it; one that waits for its next attempt holds none.
+--- Calls `fn(item, index)` for every item, through all policies. An item is drawn only when a slot is
+--- free for it. An item that waits for its next attempt does not hold a slot.
 ---@param items table|function a list, or an iterator function
 ---@param fn function
----@return leat.pipeline_results|nil results fn's first results by index, with n (the number of items); and
----`errors`: the err of each item that has none, by index too. So item i has succeeded if results.errors[i]
----is nil
----@return leat.stats|leat.error stats of this run, as from pipe:stats; and interrupted: Ctrl-C has ended it
----early
+---@return leat.pipeline_results|nil results the first result of each call, by index, with n (the number
+---of items); and `errors`: the err of each item that failed, by index. So item i succeeded if
+---results.errors[i] is nil
+---@return leat.stats|leat.error stats the figures of this run, as from pipe:stats; and `interrupted`:
+---Ctrl-C ended the run early
 ---
---- An item whose result is a response that is not ok after all attempts has failed, unless the pipeline's
---- `accept` allows it: its err has kind "http", status, response, and body (its beginning). If all results
---- are nil, a warning names fn: its `return` may be missing.
+--- If an item's result is a response that is not ok after all attempts, the item has failed, unless the
+--- pipeline's `accept` allows it. Its err has kind "http", status, response, and body (its beginning). If
+--- all results are nil, a warning names fn: perhaps its `return` is missing.
 ---
---- A failure stops nothing; what stands in the way of a whole service is for the breaker. A bug in fn is
---- raised, after the others have been cancelled and waited for. At the first Ctrl-C nothing more is started
---- and what runs may end. nil, err only for a journal that cannot be used or written.
+--- A failure does not stop the run; use the breaker for a service that fails as a whole. A bug in fn is
+--- raised, after all other calls have been cancelled and waited for. After the first Ctrl-C no new item
+--- starts, and running items may finish. The result is nil, err only if a journal cannot be used or
+--- written.
 --- ```lua
 --- local pipe = leat.pipeline { concurrency = 2, retry = { attempts = 2, base = 0.01 } }
 --- local results, stats = pipe:run({ 1, 2, 3 }, function(x)
@@ -122,8 +125,8 @@ function Pipeline:run(items, fn)
     return start(self, "pipeline:run", items, fn, true)
 end
 
---- The same without keeping the results: memory does not grow with the number of items (50 bytes each with a
---- journal). What becomes of them is for fn, and for the pipeline's `on_result`.
+--- Like run, but keeps no results. So memory does not grow with the number of items (with a journal, by
+--- 50 bytes each). fn itself, or the pipeline's `on_result`, must use the results.
 ---@param items table|function a list, or an iterator function
 ---@param fn function
 ---@return leat.stats|nil stats as from run
@@ -145,7 +148,8 @@ local EXAMPLES = {
     concurrency = "concurrency={max=20}",
 }
 
--- Options of a policy, one of its objects, true for its defaults; or nil.
+-- Makes a policy from an option: a table of options, an object of the policy, true for the defaults, or
+-- nil.
 local function policy_of(name, given, method, make)
     if given == true then
         return make()
@@ -169,7 +173,7 @@ end
 local function set_concurrency(self, given)
     if type(given) == "number" or given == nil then
         self.limit = check.count("pipeline", "option 'concurrency'", given or 5, 1)
-        -- No more than any memory holds is as good as no limit.
+        -- 2^30 slots are as good as no limit.
         self.sem = sync.semaphore(math.min(self.limit, 2 ^ 30))
     elseif given == "adaptive" then
         self.adaptive = lazy "adaptive"()
@@ -201,32 +205,35 @@ local ROWS = {
     batch = true, progress = true, on_result = "function", journal = true, price = "table", accept = true,
 }
 
---- A pipeline: policies that every item goes through, always in this order: deadline, retry, breaker, rate,
---- a slot, timeout, call. So a wait for the next attempt holds no slot, and what the breaker refuses costs
---- nothing of the rate.
+--- Makes a pipeline: every item goes through its policies, always in this order: deadline, retry,
+--- breaker, rate, a slot, timeout, call. So an item that waits for its next attempt holds no slot, and a
+--- call that the breaker refuses does not count for the rate.
 ---@param opts? leat.pipeline_options
 ---
---- * `concurrency`: slots, a number (5), "adaptive", {min, start, max}, or an object of leat.adaptive. Where
----   the service limits the rate, calls start evenly after the first refusals, with a number too.
---- * `rate`: options of leat.limiter ({rpm=, tpm=}), or one of its objects. What calls will use of `tpm` is
----   guessed by what they have used so far. Token counts of answers that cannot be right are not counted.
---- * `timeout` seconds for each attempt; `deadline` seconds for each item, with all attempts and waits.
---- * `retry`: options of leat.retry, or one of its objects; false: none. Unless said there are 3 attempts,
----   and 5 where the slots are adaptive: those find the limit by being refused.
---- * `breaker`: options of leat.breaker, one of its objects, or true; none unless said.
---- * `batch` {size=10, interval=0.5}: that many items are started, and no more until `interval` seconds after
----   the last of them has ended. Without it the next starts as soon as one has ended, which is faster.
---- * `progress` true: a live line on a terminal, a line now and then elsewhere, on stderr; a function of
----   text: there instead.
---- * `accept`: responses that are not ok and no failures either: "4xx", a status, a list of these, or a
----   function of the response. They are tried again like others, if `retry` says so.
---- * `on_result(index, value, err, item)` is told of each item as it ends.
---- * `journal`: what has ended is on the disk and is not called again, as for leat.map.
---- * `price` {prompt=, completion=} of a million tokens: stats then has the cost.
+--- * `concurrency`: how many calls run at once: a number (5), "adaptive", {min, start, max}, or an object
+---   of leat.adaptive. If the service limits the rate, calls start evenly after the first refusals, also
+---   with a fixed number.
+--- * `rate`: options of leat.limiter ({rpm=, tpm=}), or one of its objects. For `tpm` the pipeline
+---   estimates the tokens of a call from earlier calls. Impossible token counts in answers are ignored.
+--- * `timeout`: seconds for each attempt. `deadline`: seconds for each item, with all its attempts and
+---   waits.
+--- * `retry`: options of leat.retry, or one of its objects; false: no retry. Default: 3 attempts, or 5 with
+---   adaptive concurrency, which finds the limit by getting refusals.
+--- * `breaker`: options of leat.breaker, one of its objects, or true. Default: no breaker.
+--- * `batch` {size=10, interval=0.5}: starts `size` items; starts the next ones `interval` seconds after
+---   the last of them has ended. Without it the next item starts as soon as one has ended, which is faster.
+--- * `progress` true: shows the progress on standard error: a live line on a terminal, else a line now and
+---   then. A function: it is called with the text instead.
+--- * `accept`: responses that are not ok, but not failures either: "4xx", a status, a list of these, or a
+---   function of the response. They are retried like others if `retry` says so.
+--- * `on_result(index, value, err, item)` is called when an item ends.
+--- * `journal`: as for leat.map: items that have ended are on the disk and are not called again.
+--- * `price` {prompt=, completion=}: the price of a million tokens; then stats has the cost.
 ---@return leat.pipeline pipeline with run, each, call, stats
 ---
---- What retries by itself (leat.openai) does not within. Raises for an unknown option or a wrong one. If no
---- item of its runs has succeeded at the end of a script, the `leat` program says so, and ends with status 4.
+--- A client that retries by itself (leat.openai) does not do so inside a pipeline. Raises for an unknown
+--- option or one of a wrong type. If no item of its runs has succeeded when a script ends, the `leat`
+--- program says so and ends with status 4.
 --- ```lua
 --- local pipe = leat.pipeline {
 ---     concurrency = 5, timeout = 15, retry = { attempts = 3, base = 1 }, breaker = { threshold = 5 },
@@ -261,7 +268,7 @@ function M.pipeline(opts)
     }, Pipeline)
     set_concurrency(self, opts.concurrency)
     if self.adaptive and self.retry and self.retry ~= opts.retry then
-        self.retry.paced = true -- the slots themselves see to it that those who go on do so evenly
+        self.retry.paced = true -- the adaptive slots themselves start calls evenly after a refusal
         if type(retry) ~= "table" or retry.attempts == nil then
             self.retry.attempts = ADAPTIVE_ATTEMPTS
         end

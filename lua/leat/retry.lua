@@ -1,7 +1,8 @@
--- Retry: try again what may succeed then, later each time, and never in step with the others.
+-- Retry: calls again when that may succeed. Each wait is longer than the one before, and random, so that
+-- many callers do not retry at the same moment.
 --
--- Back-off is exponential with full jitter, as measured in M. Brooker, "Exponential Backoff And Jitter", AWS
--- Architecture Blog, 2015. What a server says about when to come back (RFC 9110, 10.2.3) comes first.
+-- Back-off is exponential with full jitter, as measured in M. Brooker, "Exponential Backoff And Jitter",
+-- AWS Architecture Blog, 2015. If a server says when to retry (RFC 9110, 10.2.3), that comes first.
 local budgets = require "leat.policy.retry_budget"
 local check = require "leat.internal.check"
 local errors = require "leat.error"
@@ -12,24 +13,24 @@ local task = require "leat.task"
 local unseen = require "leat.internal.unseen"
 
 local huge, max, min = math.huge, math.max, math.min
-local random = require("leat.native.runtime").random or math.random -- a host's own is left alone
+local random = require("leat.native.runtime").random or math.random -- a host's own generator is not changed
 local now = task.now
 
 local M = {}
 
 local function longest_backoff(self, attempt, limited)
-    limited = limited and not (self.paced or self.gated) -- there, the slots see to it that calls start evenly
+    limited = limited and not (self.paced or self.gated) -- then the slots start calls evenly
     return min(self.max, (limited and self.base_429 or self.base) * self.factor ^ (attempt - 1))
 end
 
--- Whether the outcome has the longer back-off of a refusal.
+-- Returns true if the outcome is a refusal that has the longer back-off (base_429).
 local function is_limited(value, err, status)
     return status == 429 or err and err.kind == "rate_limited"
         or status == 503 and not err and policy.header(value.headers, "retry-after") ~= nil
 end
 
--- The seconds until the next attempt. `hint`: what was asked for, which goes before the back-off; 0 asks for
--- nothing in particular.
+-- Returns the seconds until the next attempt. `hint`: the wait that the server asked for; it replaces the
+-- back-off, unless it is 0.
 local function delay_of(self, attempt, limited, hint)
     if hint and hint > 0 then
         return hint + pauses.own_spread_of(self, hint) * random()
@@ -44,7 +45,7 @@ local function pack(...)
     return { n = select("#", ...), ... }
 end
 
--- The last outcome, marked: `attempts`, and why there was no further one.
+-- Returns the last outcome, with `attempts`, and the reason why there was no further attempt.
 local function give_up(values, attempt, why)
     local value, err = values[1], values[2]
     if value == nil and err ~= nil then
@@ -55,7 +56,8 @@ local function give_up(values, attempt, why)
     return unpack(values, 1, values.n)
 end
 
--- The same for an outcome that is not worth another attempt, unless only the request itself forbids that.
+-- The same for an outcome that is not retried. If only the request itself forbids a retry, the error says
+-- so.
 local function refuse(self, values, attempt, status, hint)
     local value, err = values[1], values[1] == nil and values[2] or nil
     local why = not self.when and self.attempts > 1 and (err or status)
@@ -98,9 +100,8 @@ local function out_of_budget(values, attempt)
     return give_up(values, attempt, "retry_budget")
 end
 
--- In a storm: waits as long as the next attempt would have, at the longest, and for a second at least. So
--- what fails in the end does not make room for the next call at once. Returns whether the storm is over by
--- then.
+-- In a retry storm: waits at most as long as before a next attempt, but at least a second. So a call that
+-- fails in the end does not make room for the next call at once. Returns whether the storm is over then.
 local LEAST_IN_STORM = 1
 
 local function weather_storm(self, key, attempt, limited)
@@ -118,18 +119,19 @@ function Retry:__tostring()
         self.retries)
 end
 
---- Calls `fn(...)`, and again while that may help.
+--- Calls `fn(...)`, and calls it again while that may help.
 ---@param fn function
 ---@param ... any its arguments, given to each attempt
----@return any ... fn's values, of the last attempt. A response is a response to the end: three times status
----500 is that response, `res.ok` false, with `res.attempts` 3 and `res.gave_up` "attempts". A failure is
----`nil, err`, with err.attempts, and err.gave_up if it was one to try again: "attempts", "deadline",
----"retry_budget" (err.reason too; err.cause is the failure itself), "retry_after" (the wait that was asked
----for, err.retry_after, is longer than max_retry_after; a response is made an error of kind rate_limited),
----"not_idempotent" (sending it again may do harm; err.not_retried, or that of the response, says why)
+---@return any ... the values of fn's last attempt. A response is returned as a response: after three
+---times status 500 the result is that response, with `res.ok` false, `res.attempts` 3 and `res.gave_up`
+---"attempts". A failure is `nil, err` with err.attempts. If it could have been retried, err.gave_up says
+---why it was not: "attempts" (all were used), "deadline", "retry_budget" (err.reason, too; err.cause is
+---the failure itself), "retry_after" (the server asked for a wait of err.retry_after seconds, longer
+---than max_retry_after; a response then becomes an error of kind rate_limited), "not_idempotent"
+---(sending the request again may do harm; not_retried, of the err or of the response, says why)
 ---
---- A cancel and a bug are raised at once. What retries by itself (leat.openai) does not within fn: attempts
---- are not multiplied. Raises if fn is not a function.
+--- A cancel and a bug are raised at once. A client that retries by itself (leat.openai) does not do so
+--- inside fn, so attempts are not multiplied. Raises if fn is not a function.
 --- ```lua
 --- local retry = leat.retry { base = 0.01 }
 --- local n = 0
@@ -145,7 +147,7 @@ function Retry:call(fn, ...)
     check.callable("retry:call", "the first argument", fn)
     local key = self.key and self.key(...) or self
     if key ~= key then
-        check.fail "retry: option 'key' must return something to tell calls apart by, got nan"
+        check.fail "retry: option 'key' must return a value that can be a table key, got nan"
     end
     local budget = self.budget
     self.calls = self.calls + 1
@@ -158,7 +160,7 @@ function Retry:call(fn, ...)
     if paused or heeded and not pauses.wait(self, key, at, heeded, own) then
         return nil, errors.new { kind = "rate_limited", reason = "paused", attempts = 0, retryable = true,
             gave_up = "deadline", retry_after = max(0, (paused or heeded.at) - now()),
-            message = "the server has asked for a pause that lasts beyond the deadline" }
+            message = "the server asked for a pause that lasts beyond the deadline" }
     end
     local scope = { retries = true, outer = policy.scope() }
     for attempt = 1, huge do
@@ -180,10 +182,10 @@ function Retry:call(fn, ...)
         if self.when and not (err and err.kind == "cancelled") then
             again = self.when(value, err, again)
         end
-        local theirs = hint and hint > 0 and status -- the server's word, not that of something on this side
-        -- A kept connection was lost, or the peer has not looked at the request: no sign of trouble. Such an
-        -- attempt follows at once. A 429 that says when to come back is a limit, and no failure of the
-        -- service.
+        local theirs = hint and hint > 0 and status -- from the server, not from a policy on this side
+        -- at_once: a kept connection was lost, or the server has not processed the request. This is no sign
+        -- of trouble, so the next attempt follows at once. A 429 with a hint is a limit, and not a failure
+        -- of the service.
         local at_once = err and err.at_once
         local costs = not at_once and not (theirs and status == 429)
         if budget and costs then
@@ -226,7 +228,7 @@ function Retry:call(fn, ...)
         if not pauses.wait(self, key, at, heeded, own) then
             return give_up(values, attempt, "deadline")
         end
-        unseen.looked(value) -- this response never gets to the script
+        unseen.looked(value) -- the script never gets this response
         self.retries = self.retries + 1
     end
 end
@@ -237,41 +239,44 @@ local ROWS = {
     when = "function", idempotent = "boolean", key = "function",
 }
 
---- A policy that tries again. Works with any function; around others it is the outermost:
+--- A policy that retries failed calls. It works with any function. Around other policies it is the
+--- outermost:
 --- `retry:call(breaker.call, breaker, fn, ...)`.
 ---@param opts? leat.retry_options
 ---
---- * `attempts`: the calls in all (3).
---- * `base` (1 s), `factor` (2), `max` (60 s): after attempt n the wait is a random part of
----   min(max, base * factor^(n-1)), or all of it with `jitter="none"`. `base_429`: the base after a 429, or
----   after a 503 whose hint is not understood (2 * base).
---- * The hint of a server (retry-after-ms; retry-after in seconds, as "1m30s" or as a date; what the body of
----   a 429 or 503 says, such as "try again in 20s"; err.retry_after) goes before the back-off. It is a floor:
----   the call waits at least so long, and up to a quarter longer, or up to `base` longer where that is more.
----   A hint of 0 or a past date says nothing: the back-off decides.
----   `max_retry_after`: if the hint is longer (120 s), the call fails now.
---- * One refusal makes one call wait. Three refusals, if most calls since the first one are refused, are a
----   limit: it holds for all calls of this object, or of one `key(...)`, a function of the call's arguments.
----   They go on after the hint, spread over `base` seconds or a quarter of the hint. When it shows again, and
----   the calls let through tell the rate, calls start evenly at that rate.
---- * `idempotent` true: sending it twice does no harm; false: it does, so only what never reached the server
----   (not connected, 429, 503 with a hint) is tried again. Unless said, the request itself says it: a POST or
----   PATCH without an Idempotency-Key is not. A function that is no request is trusted to fail with
----   err.retryable only where it may be called again; and around a `wait_for` nobody can know what had been
----   sent when the time was up: there, say it.
---- * `when(value, err, default)` decides instead of the default, which is to try again after failures with
----   err.retryable and responses with status 408, 429 and 5xx (but 501 and 505), to obey x-should-retry,
----   and never after kinds invalid, denied, too_large, circuit_open and budget. Not asked after a cancel.
---- * `budget`: against retry storms. If so many attempts fail that most calls fail in the end, the retries of
----   all calls together are at most `ratio` (0.2) of the calls, and `floor` (10) more, at most `max` (20) at
----   a blow. A call that gets no further attempt then waits for its back-off, for a second at least, and
----   fails: err.reason is "retry_budget". It does not act while most calls succeed in the end. A 429 with a
----   hint costs nothing. false: no limit.
---- * `on_retry(attempt, err_or_response, delay)` is told before each wait.
+--- * `attempts`: the number of calls in all (3).
+--- * `base` (1 s), `factor` (2), `max` (60 s): after attempt n the wait is a random part of min(max, base *
+---   factor^(n-1)); with `jitter="none"` it is all of it. `base_429` (2 * base): replaces `base` after a
+---   429, and after a 503 with a Retry-After header that Leat cannot use.
+--- * A hint is a wait that the server asks for: the header retry-after-ms; the header retry-after (seconds,
+---   "1m30s" or a date); a text such as "try again in 20s" in the body of a 429 or 503; or err.retry_after.
+---   A hint replaces the back-off. The call waits at least that long, and at most a quarter longer (or
+---   `base` longer, if that is more). A hint of 0 or a date in the past is ignored. `max_retry_after` (120
+---   s): if the hint is longer, the call fails at once.
+--- * One refusal delays only its own call. Three refusals, if most calls since the first one were refused,
+---   are a limit. A limit delays all calls of this object, or all calls with the same `key(...)`, a
+---   function of the call's arguments. They continue after the hint, spread over `base` seconds or a
+---   quarter of the hint. If the limit shows again, calls start evenly, at the rate that the calls let
+---   through have shown.
+--- * `idempotent` true: sending the request twice does no harm. false: it may do harm, so only a call that
+---   did not reach the service (not connected, 429, 503 with a hint) is retried. Default: the request
+---   decides; a POST or PATCH without an Idempotency-Key is not idempotent. Another function must set
+---   err.retryable only if it may be called again. Around a `wait_for`, nobody knows what had been sent
+---   when the time was over, so set `idempotent` there.
+--- * `when(value, err, default)` decides whether to retry; `default` is what would happen without it. The
+---   default is to retry after failures with err.retryable and after responses with status 408, 429 and 5xx
+---   (but not 501 and 505); to obey the header x-should-retry; and never to retry after the kinds invalid,
+---   denied, too_large, circuit_open and budget. `when` is not called after a cancel.
+--- * `budget`: prevents retry storms. When most calls fail in the end, all calls together may retry at most
+---   `ratio` (0.2) times the number of calls, plus `floor` (10), and at most `max` (20) at once. A call
+---   that gets no further attempt waits for its back-off, at least a second, and then fails with err.reason
+---   "retry_budget". While most calls succeed in the end, the budget has no effect. A 429 with a hint does
+---   not count. false: no limit.
+--- * `on_retry(attempt, err_or_response, delay)` is called before each wait.
 ---@return leat.retry retry with call; fields calls, retries
 ---
---- No wait after the last attempt, and none that would end past the deadline of the task. Raises for an
---- unknown option or one of a wrong type.
+--- There is no wait after the last attempt, and none that would end after the deadline of the task.
+--- Raises for an unknown option or one of a wrong type.
 --- ```lua
 --- local retry = leat.retry { attempts = 5, base = 0.01, idempotent = true }
 --- local res = assert(retry:call(request, url .. "/ok"))

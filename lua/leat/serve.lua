@@ -1,4 +1,4 @@
--- An HTTP server: each request is a task. On libmicrohttpd (src/server/).
+-- An HTTP server on libmicrohttpd (src/server/). Each request is handled in its own task.
 local check = require "leat.internal.check"
 local await = require "leat.internal.await"
 local errors = require "leat.error"
@@ -14,17 +14,17 @@ local note = native_task.note
 
 local M = {}
 
--- Seconds that responses which are complete get to be sent before the connections are closed.
+-- How many seconds complete responses may take to be sent before their connections are closed.
 local FLUSH = 2
 
--- How often a server tries in vain to take up a request before it closes.
+-- How many times in a row a server may fail to take a request before it closes.
 local TRIES = 100
 
 -- ---- requests
 
 local Request = native_serve.request_methods
 
--- These are userdata, whose metatable is not to be had from here.
+-- Requests are userdata. Their metatable cannot be reached from here, so only the type is checked.
 local function own_request(self, name)
     if type(self) ~= "userdata" then
         check.fail(("request:%s: call it with a colon on the request that the handler was given, as in "
@@ -32,34 +32,35 @@ local function own_request(self, name)
     end
 end
 
---- The request's body as JSON.
----@return any value nil only beside an err
+--- Decodes the request's body as JSON.
+---@return any value nil only together with an err
 ---@return leat.error? err kind "invalid"
 function Request:json()
     own_request(self, "json")
     return json.decode(self.body)
 end
 
--- Writes a response's body; closed, or broken off, when its handler ends.
+-- Writes the body of a response. When its handler ends, it is closed, or broken off after a failure.
 local Stream = {}
 Stream.__index = Stream
 
---- Sends a piece of the body. Waits while more than 256 KiB are unsent, until the client has read on.
+--- Sends a piece of the body. While more than 256 KiB are unsent, it waits until the client has read more.
 ---@param chunk string
 ---@return true|nil
----@return leat.error? err kind "closed": the client went away; "too_large": a piece over 64 MiB
+---@return leat.error? err kind "closed": the client has disconnected; "too_large": the piece is over 64 MiB
 function Stream:write(chunk)
     check.own(self, Stream, "stream:write")
     return await(self.request:write_start(chunk))
 end
 
---- Ends the body properly. A handler that returns does it too; one that fails breaks the connection.
+--- Ends the body as complete. This happens by itself when the handler returns. If the handler fails, the
+--- connection is broken off instead.
 function Stream:close()
     check.own(self, Stream, "stream:close")
     self.request:finish()
 end
 
---- Breaks the connection, so that the client sees that the body was cut short.
+--- Breaks the connection off, so that the client sees that the body is incomplete.
 function Stream:abort()
     check.own(self, Stream, "stream:abort")
     self.request:abort()
@@ -102,14 +103,16 @@ local function answer(req, res)
     return req:answer(res.status or 200, headers, body)
 end
 
---- Answers now, before the handler returns; what it returns then is ignored.
----@param res leat.respond_options status (200), headers (name to value, or to a list of values), body or json
----@return true|leat.stream|nil answered true; without body and json a stream with write(chunk), close, abort
----@return leat.error? err kind "invalid" for a header with a line end; "too_large" where the headers, with
---- those of the request, are over 31 KiB; "closed": the client went away
+--- Sends the response now, before the handler returns. What the handler returns later is ignored.
+---@param res leat.respond_options status (200), headers (name to value, or to a list of values), body or
+---json
+---@return true|leat.stream|nil answered true; or, without body and json, a stream with write(chunk),
+---close, abort
+---@return leat.error? err kind "invalid": a header contains a line end; "too_large": the headers of
+---response and request together are over 31 KiB; "closed": the client has disconnected
 ---
---- Raises when the request has its response already. Content-Length and the other headers of framing are
---- the server's own: they are left out.
+--- Raises if the request already has a response. Content-Length and the other framing headers are
+--- ignored, because the server sets them itself.
 function Request:respond(res)
     own_request(self, "respond")
     check.options("respond", res, RESPONSE)
@@ -137,11 +140,11 @@ local function report(self, req, what)
     log.error(("%s: %s %s: %s"):format(self.name, req.method, req.path, what))
 end
 
--- What a handler's failure is to the client.
+-- Sends the client the response for a failed handler.
 local function failed(self, req, err)
     err = errors.wrap(err)
     if req:phase() == "gone" then
-        return -- nobody is there to be told
+        return -- the client has disconnected
     elseif err.kind == "cancelled" and self.closing then
         return fail(req, 503, "cancelled", "the server is closing")
     end
@@ -175,7 +178,7 @@ local function handle(self, req)
     finish(self, req, self.handler(req))
 end
 
--- A bug goes on to the end of the task, where the reaper finds it with its traceback.
+-- A bug is raised again at the end of the task, where the reaper finds it with its traceback.
 local function serve_one(self, req)
     local ok, raised = xpcall(handle, note, self, req)
     if ok then
@@ -200,7 +203,7 @@ local function observe(self, t, _, status, value)
     end
 end
 
--- The task is nil when no handler is left.
+-- Returns false if no handler is left: then the task is nil.
 local function observe_next(self, t, ...)
     if t then
         observe(self, t, ...)
@@ -215,13 +218,13 @@ local function reap_one(self)
     end
 end
 
--- Takes note of how handlers end, so that none of them can end the server.
+-- Collects the ends of the handlers, so that none of them can end the server.
 local function reap(self)
     while true do
         local ok, raised = pcall(reap_one, self)
         if errors.is(raised) then
             error(raised, 0) -- the cancel
-        elseif not ok then -- for want of memory
+        elseif not ok then -- out of memory
             await(native_task.sleep(0))
         end
     end
@@ -248,8 +251,8 @@ local function pause()
     await(native_task.sleep(0))
 end
 
--- Where there is no memory for a request, that is lost, not the server: one that is still in line, or was
--- taken and not bound. Whatever fails here may fail again.
+-- If there is no memory for a request, only that request is lost, and not the server. It may still be in
+-- the queue, or have been taken and not bound. Every call here may fail again.
 local function accept(self)
     local vain = 0
     while true do
@@ -262,11 +265,11 @@ local function accept(self)
                 pcall(take_up, self, req)
             end
         elseif errors.is(req) or vain == TRIES then
-            error(req, 0) -- the cancel; or it will not get better
+            error(req, 0) -- a cancel; or it failed too often
         else
             vain = vain + 1
             pcall(drop, self.native)
-            pcall(pause) -- garbage is collected then
+            pcall(pause) -- garbage is collected during this wait
         end
     end
 end
@@ -312,11 +315,11 @@ function Server:__tostring()
     return ("server %s (%s)"):format(self.url, self.closing and "closed" or "listening")
 end
 
---- Stops listening, cancels the handlers that still run, and waits for their end.
----@param grace? number seconds that running handlers get to end by themselves; default 0
+--- Stops listening, cancels the handlers that still run, and waits until they have ended.
+---@param grace? number seconds in which running handlers may end by themselves; default 0
 ---@return true
 ---
---- Called by a handler, it does not wait (the handler is one of those that are cancelled).
+--- If a handler calls it, it does not wait, because that handler is cancelled, too.
 function Server:close(grace)
     check.own(self, Server, "server:close")
     if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
@@ -330,13 +333,14 @@ function Server:close(grace)
     self.task:cancel "the server was closed"
     local ok, raised = pcall(self.task.await, self.task)
     if not ok and errors.is(raised) then
-        error(raised, 0) -- our own cancel; a string says that we are inside one of its handlers
+        error(raised, 0) -- this task was cancelled; a string says that this task is a handler of the server
     end
     return true
 end
 
---- Gauges and counters: connections, active and waiting requests; accepted connections, requests, and
---- gone (requests whose client went away before it had its response).
+--- Returns gauges and counters of the server: connections, active and waiting requests; and the totals of
+--- accepted connections, requests, and gone (requests whose client disconnected before it had the
+--- response).
 ---@return leat.server_stats
 function Server:stats()
     check.own(self, Server, "server:stats")
@@ -347,7 +351,7 @@ local function start(listener, opts)
     local self = setmetatable({ native = listener, handler = opts.handler, closing = false,
         name = opts.name or "serve" }, Server)
     local ok, raised = pcall(begin, self)
-    if not ok then -- for want of memory
+    if not ok then -- out of memory
         listener:close()
         error(raised, 0)
     end
@@ -357,22 +361,28 @@ end
 local SERVE = { port = "number", host = "string", handler = true, max_body = "number", timeout = "number",
     name = "string" }
 
---- Starts an HTTP/1.1 server; each request is a task of its own, below the running task.
----@param opts leat.serve_options handler(req) (required), port (0: a free one), host ("127.0.0.1"; an IP
---- address or "localhost"), max_body (bytes, default 64 MiB; more is answered with 413), timeout (s,
---- default 120: how long a client may take for the head of its next request, or move nothing else; in each
---- such time a body must bring at least 500 bytes a second), name (for messages). With all descriptors
---- taken, the connection that has been idle for longest makes room for a new one
+--- Starts an HTTP/1.1 server. Each request is a task of its own, and a child of the running task.
+---@param opts leat.serve_options handler(req) (required), port (default 0: a free one), host (default
+---"127.0.0.1"; an IP address or "localhost"), max_body (bytes, default 64 MiB; larger bodies get a 413),
+---timeout (seconds, default 120; see below), name (for messages)
 ---@return leat.server|nil server url, port, host; close([grace]), stats()
----@return leat.error? err kind "io" where it cannot listen (reason "in_use"), "invalid" for the host
+---@return leat.error? err kind "io" if it cannot listen (reason "in_use"), "invalid" for a wrong host
 ---
---- `req` has method, path (decoded), query (name to value), query_string, target, headers (any case), body,
---- remote, version; json(), header_values(name), respond(res). The handler may wait. It returns a table
---- with status, headers, and body or json; or a string; or nil and an error, which is answered with 500 and
---- logged like a bug. To stream, it calls req:respond without a body. When the client goes away the
---- handler's task is cancelled; closing only its sending side counts as that. The server, and so the task
---- that started it, runs until close() or a cancel. Under virtual time no socket is opened: only requests
---- of the same process find the server (see simulate). Wrong options raise.
+--- `req` has method, path (decoded), query (name to value), query_string, target, headers (names in any
+--- case), body, remote, version; json(), header_values(name), respond(res). The handler may wait. It
+--- returns a table with status, headers, and body or json; or a string; or nil and an error. After an
+--- error or a bug the client gets status 500, and the error is logged. To stream, the handler calls
+--- req:respond without a body.
+---
+--- `timeout` closes the connection if the client takes longer for the headers of its next request, or
+--- sends or reads nothing for that long. A body must bring at least 500 bytes per second in each such
+--- time. When the process has no file descriptors left, the connection that has been idle for longest is
+--- closed for a new one.
+---
+--- When the client disconnects, the handler's task is cancelled. A client that closes only its sending
+--- side counts as disconnected. The server, and so the task that started it, runs until close() or a
+--- cancel. With virtual time no socket is opened, and only requests of the same process reach the server
+--- (see simulate). Raises for wrong options.
 --- ```lua
 --- local server = assert(leat.serve {
 ---     handler = function(req)
@@ -409,20 +419,22 @@ end
 
 local SIMULATE = { handler = true, max_body = "number", name = "string" }
 
---- Answers the requests to an origin in this process, without a socket: they take the same way as any,
---- through queues, limits, redirects, decoding and streams, and end at a handler as `serve` takes it. With
---- `leat --virtual-time` an outage of half an hour is a test of milliseconds, and a seed repeats it exactly.
----@param base_url string "https://api.example.com": scheme and host, perhaps a port, and no path
----@param handler function|leat.simulate_options handler(req), as for serve; or options: handler, max_body,
----name
----@return leat.server|nil server url; close([grace]), stats(), as of serve
----@return leat.error? err kind "invalid" for a URL that cannot be, or that is simulated already (reason
----"in_use")
+--- Answers all requests to an origin inside this process, without a socket. The requests go through the
+--- same queues, limits, redirects, decoding and streams as others, and reach a handler like the one of
+--- `serve`. With `leat --virtual-time`, a test of an outage of half an hour takes milliseconds, and a
+--- seed repeats it exactly.
+---@param base_url string scheme and host, perhaps a port, and no path: "https://api.example.com"
+---@param handler function|leat.simulate_options handler(req), as for serve; or options: handler,
+---max_body, name
+---@return leat.server|nil server url; close([grace]), stats(), as from serve
+---@return leat.error? err kind "invalid" for a URL that is not allowed, or that is simulated already
+---(reason "in_use")
 ---
---- Requests only find it while it is open; after that they meet the network again, or, under virtual time,
---- fail with kind "denied". No name is looked up, no connection made, no certificate checked, no cookie
---- kept. A handler that fails or breaks off looks to the asker as on a socket. Left open it ends with the
---- script, once nobody is left who could ask. Wrong options raise.
+--- Requests reach the handler only until close(). After that they use the network again; with virtual
+--- time they fail with kind "denied". No name is looked up, no connection is made, no certificate is
+--- checked and no cookie is stored. A handler that fails or breaks off looks to the client as it would on
+--- a socket. A simulation that is not closed ends with the script, when no task is left that could send a
+--- request. Raises for wrong options.
 --- ```lua
 --- local api = assert(leat.simulate("https://api.example.com", function(req)
 ---     sleep(0.01)

@@ -1,5 +1,5 @@
--- Standard input without stopping the other tasks, which io.read and io.lines do. One task reads at a
--- time; what a cancelled read had taken is there for the next.
+-- Standard input that does not block the other tasks (io.read and io.lines do). One task reads at a time.
+-- If a read is cancelled, the next read gets the data that it had taken.
 local check = require "leat.internal.check"
 local native = require "leat.native.util"
 local await = require "leat.internal.await"
@@ -22,15 +22,15 @@ local function size(who, value, default)
     return math.min(check.count(who, "max_bytes", value, 1), MAX_ALL)
 end
 
---- Reads one line, or as much as is asked for.
----@param what? string|integer "l" (default) a line without its line end (LF or CRLF), "a" all that is
----left, n: up to n bytes as soon as there are any
----@param max_bytes? integer the longest line (16 MiB) or text (256 MiB) accepted
+--- Reads one line, all of the input, or a number of bytes.
+---@param what? string|integer "l" (default): a line without its line end (LF or CRLF); "a": all the rest;
+---n: up to n bytes, as soon as there are some
+---@param max_bytes? integer the longest line (default 16 MiB) or text (256 MiB) that is accepted
 ---@return string|nil data nil at the end; for "a" the empty string
----@return leat.error? err kind "too_large": the line was longer (it is skipped, the next read goes on behind
----it); kind "io"
+---@return leat.error? err kind "too_large": the line was longer; it is skipped, and the next read begins
+---after it; kind "io"
 ---
---- Raises if another task is reading. A last line without a line end counts as a line.
+--- Raises if another task is reading. A last line without a line end is a line, too.
 --- ```lua
 --- local first = leat.stdin:read()
 --- local rest = assert(leat.stdin:read "a")
@@ -48,9 +48,9 @@ function M:read(what, max_bytes)
     return await(native.stdin_read("n", size("stdin:read", what)))
 end
 
---- An iterator over the lines. Raises on a line that is too long and on a failed read, so that neither
---- looks like the end; `stdin:read` returns those as nil, err.
----@param max_bytes? integer the longest line accepted (16 MiB)
+--- Iterates over the lines. Raises for a line that is too long and for a failed read, so that neither
+--- looks like the end of the input. `stdin:read` returns these as nil, err.
+---@param max_bytes? integer the longest line that is accepted (16 MiB)
 ---@return fun(): string|nil
 --- ```lua
 --- local function longest_line()

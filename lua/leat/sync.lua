@@ -13,14 +13,14 @@ local Event = native_sync.event_methods
 setmetatable(Semaphore, { __index = check.foreign "semaphore" })
 setmetatable(Queue, { __index = check.foreign "queue" })
 setmetatable(Event, { __index = check.foreign("event", "an event") })
--- Called as functions, so that they can say what is wrong with `self`.
+-- These are called as functions, so that they can report a wrong `self`.
 local acquire_start, put_start, get_start = Semaphore._acquire_start, Queue._put_start, Queue._get_start
 local wait_start, close, give = Event._wait_start, Queue.close, Semaphore._give
 
---- A counting semaphore; those who wait are served first come, first served.
+--- Makes a counting semaphore. Waiting tasks get permits first come, first served.
 ---@param n integer permits, 0 or more
----@return leat.semaphore sem with `with`, acquire, try_acquire, release, resize; fields limit, available,
----waiting
+---@return leat.semaphore sem with `with`, acquire, try_acquire, release, resize; and the fields limit,
+---available, waiting
 --- ```lua
 --- local sem = semaphore(1)
 --- assert(sem:with(function() return sem.available end) == 0)
@@ -30,9 +30,10 @@ M.semaphore = native_sync.semaphore
 
 local function give_back(sem, stack, ok, ...)
     give(sem)
-    -- After that: where there is no memory for the call, the end of the task gives it back.
+    -- Only now is the entry removed: if the call above runs out of memory, the end of the task gives the
+    -- permit back.
     local i, n = #stack, #stack
-    while i > 1 and stack[i] ~= sem do -- where generators end in another order than they began
+    while i > 1 and stack[i] ~= sem do -- the last entry, unless generators end in another order
         i = i - 1
     end
     for k = i, n do
@@ -44,20 +45,21 @@ local function give_back(sem, stack, ok, ...)
     error((...), 0)
 end
 
---- Runs `fn(...)` holding a permit, which is given back however fn ends. The form to use.
+--- Takes a permit, runs `fn(...)` and gives the permit back, however fn ends. Prefer this to acquire and
+--- release.
 ---@param fn function
 ---@param ... any
----@return any ... what fn returns
+---@return any ... the values of fn
 function Semaphore:with(fn, ...)
     check.callable("with", "the first argument", fn)
-    local stack = native_task.cleanups() -- made before: with the permit taken nothing may fail
+    local stack = native_task.cleanups() -- made first: nothing may fail after the permit was taken
     await(acquire_start(self))
-    -- Should the task be abandoned, its clean-ups give the permit back.
+    -- If the task is abandoned, its clean-ups give the permit back.
     stack[#stack + 1] = self
     return give_back(self, stack, xpcall(fn, bug.note, ...))
 end
 
---- Takes a permit, waiting for it. It belongs to nobody: any task may release it.
+--- Waits for a permit and takes it. The permit belongs to no task: any task may release it.
 ---@param timeout? number seconds
 ---@return true|nil done
 ---@return leat.error? err kind "timeout"
@@ -76,7 +78,7 @@ function Semaphore:acquire(timeout)
     return ok, err
 end
 
---- Takes a permit if one is free and nobody waits for it.
+--- Takes a permit if one is free and no task waits for it. Does not wait.
 ---@return boolean taken
 --- ```lua
 --- local sem = semaphore(1)
@@ -85,7 +87,8 @@ end
 --- ```
 -- Semaphore:try_acquire is in C.
 
---- Gives a permit back; whoever has waited the longest gets it. Raises if all of them are back already.
+--- Gives a permit back. The task that has waited for longest gets it. Raises if all permits are back
+--- already.
 --- ```lua
 --- local sem = semaphore(1)
 --- sem:acquire()
@@ -94,7 +97,8 @@ end
 --- ```
 -- Semaphore:release is in C.
 
---- Changes how many permits there are. Those that are out stay so: fewer are handed out until it fits.
+--- Changes the number of permits. Permits that are in use stay valid. If there are too many of them, no
+--- new ones are given until enough are back.
 ---@param n integer permits, 0 or more
 --- ```lua
 --- local sem = semaphore(1)
@@ -103,8 +107,8 @@ end
 --- ```
 -- Semaphore:resize is in C.
 
---- A queue between tasks.
----@param capacity? integer how many items it holds before `put` waits; unbounded without
+--- Makes a queue that passes items between tasks.
+---@param capacity? integer how many items it holds before `put` waits; default: no limit
 ---@return leat.queue queue with put, get, try_put, try_get, close, iter; fields size, capacity, closed
 --- ```lua
 --- local q = leat.queue(2)
@@ -115,7 +119,7 @@ end
 --- ```
 M.queue = native_sync.queue
 
---- Adds an item at the end, waiting while the queue is full.
+--- Adds an item at the end. Waits while the queue is full.
 ---@param item any not nil
 ---@param timeout? number seconds
 ---@return true|nil done
@@ -124,16 +128,16 @@ function Queue:put(item, timeout)
     return await(put_start(self, item, timeout))
 end
 
---- Takes the first item, waiting for one.
+--- Takes the first item. Waits while the queue is empty.
 ---@param timeout? number seconds
----@return any item nil at the end of a closed and empty queue; nil, err if it was closed with an error,
---- or of kind "timeout"
+---@return any item nil if the queue is closed and empty; nil, err if it was closed with an error, or
+---after the timeout (kind "timeout")
 ---@return leat.error? err
 function Queue:get(timeout)
     return await(get_start(self, timeout))
 end
 
---- Adds an item if there is room; waits for nothing.
+--- Adds an item if there is room. Does not wait.
 ---@param item any not nil
 ---@return boolean added false: the queue is full or closed
 --- ```lua
@@ -142,7 +146,7 @@ end
 --- ```
 -- Queue:try_put is in C.
 
---- Takes the first item if there is one; waits for nothing.
+--- Takes the first item if there is one. Does not wait.
 ---@return any item or nil
 --- ```lua
 --- local q = leat.queue()
@@ -150,10 +154,10 @@ end
 --- ```
 -- Queue:try_get is in C.
 
---- Closes the queue: nothing more can be put, and what is in it can still be taken. A second time does
+--- Closes the queue. No more items can be put; the items in it can still be taken. Closing again does
 --- nothing.
----@param err? any what `get` returns behind nil, and `iter` raises, once the queue is empty; what is no error
----value becomes one of kind "script"
+---@param err? any the error that `get` returns after nil, and `iter` raises, once the queue is empty. A
+---value that is not an error value becomes one of kind "script"
 --- ```lua
 --- local q = leat.queue()
 --- q:put "last"
@@ -171,12 +175,14 @@ end
 
 local iterators = setmetatable({}, { __mode = "k" })
 
---- Iterates over the items until the queue is closed and empty. Raises the error it was closed with.
+--- Iterates over the items until the queue is closed and empty. If it was closed with an error, raises
+--- the error then.
 ---@return fun(): any iterator
 ---
---- A pipeline, map or each that draws from this iterator goes on after the first Ctrl-C until the queue is
---- closed and empty. So two pipelines that are joined by a queue end in order: the first one starts nothing
---- new and ends, the queue is closed, and the second one works off what is left.
+--- A pipeline, map or each that takes its items from this iterator does not stop at the first Ctrl-C. It
+--- goes on until the queue is closed and empty. So two pipelines that are connected by a queue end in
+--- order: the first one starts no new items and ends; then the queue is closed; and the second one
+--- handles the items that are left.
 --- ```lua
 --- local fetch, store, q = leat.pipeline {}, leat.pipeline {}, leat.queue(10)
 --- local _, stored = unpack(gather {
@@ -204,13 +210,13 @@ function Queue:iter()
     return iterator
 end
 
--- Internal: whether `items` is an iterator over a queue. Whoever puts the items in closes it after a Ctrl-C,
--- so who draws from it goes on until then.
+-- Internal: returns true if `items` is an iterator over a queue. After a Ctrl-C, the task that puts items
+-- in closes the queue; a consumer continues until then.
 function M._is_fed(items)
     return iterators[items] == true
 end
 
---- A flag to wait for.
+--- Makes an event: a flag that tasks can wait for.
 ---@return leat.event event with set, clear, wait([timeout]), is_set
 --- ```lua
 --- local e = leat.event()
@@ -219,7 +225,7 @@ end
 --- ```
 M.event = native_sync.event
 
---- Sets the flag: whoever waits for it goes on, and so does whoever comes later.
+--- Sets the flag. All tasks that wait for it continue, and later waits return at once.
 --- ```lua
 --- local e = leat.event()
 --- e:set()
@@ -227,7 +233,7 @@ M.event = native_sync.event
 --- ```
 -- Event:set is in C.
 
---- Takes the flag back: `wait` waits again.
+--- Clears the flag, so that `wait` waits again.
 --- ```lua
 --- local e = leat.event()
 --- e:set()
@@ -236,22 +242,23 @@ M.event = native_sync.event
 --- ```
 -- Event:clear is in C.
 
---- Whether the flag is set.
+--- Returns true if the flag is set.
 ---@return boolean
 --- ```lua
 --- assert(leat.event():is_set() == false)
 --- ```
 -- Event:is_set is in C.
 
---- An event that the first Ctrl-C sets. Long work waits for it, or asks `leat.is_stopping`, to start nothing
---- new and come to an end. As a condition it is always true, because it is an object.
+--- An event that the first Ctrl-C sets. A task with long work waits for it, or calls `leat.is_stopping`,
+--- and then starts nothing new and ends. Do not use the event itself as a condition: it is an object, so
+--- it is always true.
 --- ```lua
 --- local stopped, err = leat.stopping:wait(0.01) -- a sleep that the first Ctrl-C ends
 --- assert(stopped == nil and err.kind == "timeout")
 --- ```
 M.stopping = native_sync.event(true)
 
---- Whether the first Ctrl-C has come.
+--- Returns true after the first Ctrl-C.
 ---@return boolean
 --- ```lua
 --- local rounds = 0

@@ -1,4 +1,4 @@
--- Tasks: waiting, spawning, limits and clean-up.
+-- Tasks: waiting, spawning, time limits and clean-up.
 local await = require "leat.internal.await"
 local lazy_require = require "leat.internal.lazy_require"
 local native = require "leat.native.task"
@@ -12,12 +12,12 @@ local await_start = Task._await_start
 
 local M = {}
 
---- Waits. The other tasks run meanwhile.
+--- Waits for some time. Other tasks run meanwhile.
 ---@param seconds number 0 or more; 0 lets every other ready task run once
 ---@return true
 ---
---- Never returns early (monotonic clock). Raises for a negative or NaN time, and the cancel if the task is
---- cancelled.
+--- Never returns early (it uses the monotonic clock). Raises for a negative or NaN time. If the task is
+--- cancelled, raises the cancel.
 --- ```lua
 --- local before = leat.now()
 --- sleep(0.01)
@@ -27,9 +27,10 @@ function M.sleep(seconds)
     return await(native.sleep(seconds))
 end
 
---- Internal. Waits until the clock of `now` shows `at`; returns at once if it does already. The policies wait
---- by this only. `sleep(at - now())` is wrong wherever `at` was compared with an earlier reading of the
---- clock: time may pass between the two readings, and the difference is then negative.
+--- Internal. Waits until the clock of `now` shows `at`; returns at once if that time has passed. The
+--- policies use only this function to wait. `sleep(at - now())` is wrong if `at` was compared with an
+--- earlier reading of the clock: time may pass between the two readings, and the difference is then
+--- negative.
 ---@param at number
 function M.sleep_until(at)
     local left = at - native.now()
@@ -38,13 +39,14 @@ function M.sleep_until(at)
     end
 end
 
---- Starts `fn(...)` as a child of the running task. It begins when the running task next waits.
+--- Starts `fn(...)` as a child task of the running task. It begins when the running task next waits.
 ---@param fn function
 ---@param ... any its arguments
 ---@return leat.task task with await, cancel, status, name, id
 ---
---- A task ends only when its children have ended. A child's failure that nobody awaits becomes the
---- parent's result; a child's bug cancels the parent at once and is raised there.
+--- A task ends only when its children have ended. If nobody awaits a child, its failure becomes the
+--- result of the parent. If a child has a bug, the parent is cancelled at once and the bug is raised
+--- there.
 --- ```lua
 --- local t = spawn(function(a, b) sleep(0) return a + b end, 1, 2)
 --- assert(t:await() == 3)
@@ -54,7 +56,7 @@ function M.spawn(fn, ...)
 end
 
 --- Waits for the task to end.
----@return any ... its values; or nil, err if it failed or was cancelled; a bug is raised again here
+---@return any ... its values; or nil, err if it failed or was cancelled. A bug of the task is raised here
 --- ```lua
 --- local t = spawn(function() return nil, "no such thing" end)
 --- local v, err = t:await()
@@ -64,9 +66,10 @@ function Task:await()
     return await(await_start(self))
 end
 
---- Asks the task and all below it to stop: what they wait for is given up, and each of their waits raises the
---- cancel until they have ended. Returns at once; `await` waits for the end. Harmless if it has ended.
----@param reason? string a text for the error of kind "cancelled"
+--- Cancels the task and all tasks below it. Their current wait ends, and it and every further wait raises
+--- the cancel until they have ended. Returns at once; use `await` to wait for the end. Does nothing if
+--- the task has ended.
+---@param reason? string message of the error of kind "cancelled"
 --- ```lua
 --- local t = spawn(sleep, 100)
 --- t:cancel "no longer needed"
@@ -75,24 +78,25 @@ end
 --- ```
 -- Task:cancel is in C.
 
---- A word for how the task stands.
----@return leat.task_status status "new", "ready", "running", "waiting", "joining" (its function has ended,
---- its children have not); and once it has ended "ok", "failed", "raised" (a bug) or "cancelled"
+--- Returns the state of the task.
+---@return leat.task_status status "new", "ready", "running", "waiting", "joining" (its function has
+---ended, its children have not); after its end "ok", "failed", "raised" (a bug) or "cancelled"
 --- ```lua
 --- local t = spawn(sleep, 0)
 --- assert(t:status() == "new" and t:await() and t:status() == "ok")
 --- ```
 -- Task:status is in C.
 
---- Runs `fn(...)` (or awaits a task) with a limit of `seconds`.
+--- Runs `fn(...)`, or awaits a task, for at most `seconds`.
 ---@param seconds number
 ---@param fn function|leat.task a function, or a task
 ---@param ... any arguments for the function
 ---@return any ... its values; or nil, err of kind "timeout" (err.limit, err.at)
 ---
---- When the limit passes, the call is cancelled and its clean-up waited for. A result of the same tick
---- wins over the timeout; a cancel from outside wins over both. An earlier limit of an enclosing wait_for
---- holds too.
+--- After that time the call is cancelled, and wait_for waits for its clean-up. If the result arrives in
+--- the same step of the event loop as the timeout, the result is returned. If the task is cancelled from
+--- outside, the cancel is raised instead of both. An earlier limit of a wait_for around this one holds,
+--- too.
 --- ```lua
 --- local v, err = wait_for(0.01, sleep, 5)
 --- assert(v == nil and err.kind == "timeout" and err.limit == 0.01)
@@ -102,13 +106,14 @@ function M.wait_for(seconds, fn, ...)
     return await(native.wait_for(seconds, fn, ...))
 end
 
---- Runs `fn(...)` out of reach of any cancel, for at most `seconds`.
----@param seconds number delays an outer limit by at most this much
+--- Runs `fn(...)` protected from cancels, for at most `seconds`.
+---@param seconds number the longest time by which it can delay a cancel or a limit from outside
 ---@param fn function
 ---@param ... any
 ---@return any ... its values; or nil, err of kind "timeout"
 ---
---- Inside another shield the smaller limit holds. A cancel that came meanwhile is raised at the next wait.
+--- Inside another shield, the smaller limit holds. A cancel that arrives meanwhile is raised at the next
+--- wait after it.
 --- ```lua
 --- local done
 --- local t = spawn(function() leat.shield(1, function() sleep(0.01) done = true end) end)
@@ -135,14 +140,14 @@ local function pop(stack, entry)
 end
 
 local function begin(entry)
-    entry.begun = true -- before it waits: an abandoned task's are not run twice
+    entry.begun = true -- set before it waits, so that the clean-up of an abandoned task does not run twice
     return entry.fn()
 end
 
--- The outcome of a clean-up, as by pcall. It is out of reach of any cancel; without memory for that, and
--- where nothing can wait, it runs within their reach.
+-- Runs a clean-up; returns its outcome, as pcall does. It is protected from cancels. If there is no memory
+-- for that, or nothing can wait here, it runs without protection.
 local function clean_up(entry)
-    for _ = 1, 2 do -- what the task has left behind may have been collected in between
+    for _ = 1, 2 do -- the second time after a garbage collection
         local ok, value, err = pcall(M.shield, entry.grace, begin, entry)
         if ok or entry.begun then
             return ok, value, err
@@ -156,7 +161,7 @@ end
 
 local function conclude(entry, stack, n, ok, first, second, ...)
     local cleaned, value, err = clean_up(entry)
-    if entry.begun then -- else it is left to the end of the task
+    if entry.begun then -- else the end of the task runs it
         pop(stack, entry)
     end
     local bug = not cleaned and not errors.is(value)
@@ -176,7 +181,7 @@ local function conclude(entry, stack, n, ok, first, second, ...)
     if ok then
         first_error = second
     end
-    if clean_failure ~= nil and not rawequal(clean_failure, first_error) then -- it may come again
+    if clean_failure ~= nil and not rawequal(clean_failure, first_error) then -- may be the same error
         if errors.is(first_error) then
             first_error.cleanup = clean_failure
         else
@@ -193,13 +198,14 @@ local function count_and_conclude(entry, stack, ...)
     return conclude(entry, stack, select("#", ...), ...)
 end
 
---- Runs `fn()` and then `cleanup()`, however fn ends: a value, a failure, a bug or a cancel.
+--- Runs `fn()` and then `cleanup()`, however fn ends: by a value, a failure, a bug or a cancel.
 ---@param fn function
----@param cleanup function shielded from cancels for `grace` seconds: it may wait
+---@param cleanup function it may wait, and is protected from cancels for `grace` seconds
 ---@param grace? number seconds, default 5
----@return any ... what fn returned; what fn raised is raised again
+---@return any ... the values of fn; if fn raised, that is raised again
 ---
---- A failure of the clean-up is attached as err.cleanup to fn's own; if fn succeeded it is the result.
+--- If fn and the clean-up both fail, the clean-up's error is in err.cleanup. If only the clean-up fails,
+--- its error is the result.
 --- ```lua
 --- local log = {}
 --- leat.finally(function() log[#log + 1] = "work" end, function() log[#log + 1] = "clean" end)
@@ -217,8 +223,8 @@ function M.finally(fn, cleanup, grace)
     return count_and_conclude(entry, stack, xpcall(fn, native.note))
 end
 
--- What the scheduler runs for a task that was abandoned, or had no memory: what is left of its clean-ups,
--- last first.
+-- The scheduler calls this for a task that was abandoned or ran out of memory. It runs the remaining
+-- clean-ups, the last one first.
 native.set_cleanup_runner(function(stack)
     for i = #stack, 1, -1 do
         local entry = stack[i]
@@ -233,21 +239,23 @@ native.set_cleanup_runner(function(stack)
     end
 end)
 
---- Monotonic seconds; the zero point means nothing.
+--- Returns the monotonic clock in seconds. Only differences between two values have a meaning.
 ---@return number
 --- ```lua
 --- assert(leat.now() <= leat.now())
 --- ```
 M.now = native.now
 
---- Wall-clock seconds since 1970, with a fraction.
+--- Returns the wall-clock time: seconds since 1970, with a fraction.
 ---@return number
 --- ```lua
 --- assert(leat.time() > 1.7e9)
 --- ```
 M.time = native.time
 
---- The moment (on the clock of `leat.now`) at which the innermost enclosing limit passes.
+--- Returns when the nearest limit around the running code ends, on the clock of `leat.now`; nil without a
+--- limit.
+--- without a limit.
 ---@return number|nil
 --- ```lua
 --- assert(leat.deadline() == nil)
@@ -276,21 +284,21 @@ function Tasks:__tostring()
     return table.concat(lines, "\n")
 end
 
--- Internal: what the runtime tells of a run that cannot go on.
+-- Internal: the report of a run that cannot continue.
 function Tasks:_stuck()
     return lazy_require("leat.internal.deadlock").report(self, describe)
 end
 
--- Internal: with -v, now and then.
+-- Internal: called now and then with -v.
 function Tasks:_tell_waits(seconds)
     for _, line in ipairs(lazy_require("leat.internal.deadlock").long_waits(self, describe, seconds)) do
         lazy_require("leat.log").debug(line)
     end
 end
 
---- What every live task is doing: the answer to "why is it stuck?".
+--- Returns what every live task is doing. Use it to find out why a program hangs.
 ---@return leat.task_list list of {id, name, status, waiting, detail, since (s), at ("file:line"), parent,
----member (of a gather, a group or the like)}; printable
+---member (of a gather, a group or similar)}; print it or use tostring
 --- ```lua
 --- local t = spawn(sleep, 5)
 --- sleep(0)
@@ -302,7 +310,7 @@ function M.tasks()
     return setmetatable(native.tasks(), Tasks)
 end
 
---- Gauges and counters of this runtime: tasks, timers, memory, transfers. For tests and monitoring.
+--- Returns gauges and counters of this runtime: tasks, timers, memory, transfers. For tests and monitoring.
 ---@return leat.runtime_stats
 --- ```lua
 --- assert(leat.stats().tasks == 1)

@@ -1,4 +1,4 @@
--- Identifiers, encodings and digests that API clients need on day one.
+-- Identifiers, encodings and digests that clients of web APIs need.
 local check = require "leat.internal.check"
 local native = require "leat.native.util"
 
@@ -11,7 +11,7 @@ local function text_of(who, what, value)
     return value
 end
 
---- A random UUID (version 4). From the system's randomness; under --seed or --virtual-time from the
+--- Returns a random UUID (version 4). It uses the system's randomness; with --seed or --virtual-time the
 --- run's own generator, so that a run can be repeated exactly.
 ---@return string uuid 36 characters, lower case
 --- ```lua
@@ -23,7 +23,7 @@ end
 
 M.base64 = {}
 
---- Base64 of a string of bytes.
+--- Returns the Base64 text of a string of bytes.
 ---@param bytes string
 ---@param opts? leat.base64_encode_options url=true: the alphabet for URLs and file names; pad=false: no `=`
 ---at the end (the default with url=true)
@@ -45,8 +45,8 @@ function M.base64.encode(bytes, opts)
     return native.base64_encode(bytes, opts.url == true, pad)
 end
 
---- The bytes of a base64 text, strictly: no white space, nothing behind the end, no stray bits. Padding
---- may be left out as a whole.
+--- Returns the bytes of a Base64 text. The text must be exact: no white space, nothing after the end, no
+--- extra bits. The padding may be missing as a whole.
 ---@param text string
 ---@param opts? leat.base64_decode_options url=true: the alphabet for URLs and file names
 ---@return string|nil bytes
@@ -67,7 +67,7 @@ local function digest_options(who, opts, rows)
     return opts ~= nil and opts.raw == true
 end
 
---- SHA-256 of a string.
+--- Returns the SHA-256 digest of a string.
 ---@param bytes string
 ---@param opts? leat.sha256_options raw=true: 32 bytes instead of 64 hex digits
 ---@return string digest
@@ -81,7 +81,7 @@ end
 
 local ALGORITHMS = { sha1 = true, sha256 = true, sha384 = true, sha512 = true }
 
---- A keyed digest (HMAC), as request signatures use it.
+--- Returns a keyed digest (HMAC), for example to sign requests.
 ---@param key string
 ---@param bytes string
 ---@param opts? leat.hmac_options algorithm="sha256" (or sha1, sha384, sha512); raw=true: bytes instead of

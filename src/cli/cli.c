@@ -1,4 +1,4 @@
-/* The leat command: options in, exit status out. Everything else is behind leat.h. */
+/* The leat command: parses the options and returns the exit status. The rest is behind leat.h. */
 #include "cli/cli_alloc.h"
 #include "cli/cli_outputs.h"
 #include "cli/cli_signal.h"
@@ -27,30 +27,30 @@ enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_SIGPIPE = 141 };
 
 static const char usage_text[] =
     "usage: leat [options] script.lua [args]    run a script\n"
-    "       leat [options] -e 'code' [args]     run one line\n"
+    "       leat [options] -e 'code' [args]     run one line of Lua\n"
     "       leat [options] - [args]             run a script from standard input\n"
-    "       leat [options] [repl]               a prompt: an API, line by line\n"
-    "       leat [options] -i script.lua [args] run a script, then the prompt\n"
-    "       leat batch IN OUT [options]         rows through the API into answers, resumable\n"
-    "       leat mock [options]                 an OpenAI-compatible server on loopback\n"
-    "       leat help [name]                    what a function takes and returns: leat help "
+    "       leat [options] [repl]               open a prompt, to try an API line by line\n"
+    "       leat [options] -i script.lua [args] run a script, then open the prompt\n"
+    "       leat batch IN OUT [options]         send rows of a file to an API; can be resumed\n"
+    "       leat mock [options]                 run an OpenAI-compatible server on loopback\n"
+    "       leat help [name]                    describe a function, for example: leat help "
     "gather\n"
     "\n"
     "options:\n"
-    "  --virtual-time      the clock jumps from timer to timer; no sockets\n"
-    "  --allow-connect R   what may be connected to: public, 10.0.0.0/8, *.example.com\n"
-    "  --network-threads N threads for the network beside the script's; default 0\n"
-    "  --time-limit S      how long a task may compute between two waits\n"
-    "  --memory-limit N    how much Lua and Leat's buffers may take: 64M, 1G, or bytes\n"
-    "  --sandbox           the script gets no files, processes, ffi or C modules\n"
+    "  --virtual-time      the clock jumps to the next timer instead of waiting; no sockets\n"
+    "  --allow-connect R   allow connections only to R: public, 10.0.0.0/8, *.example.com\n"
+    "  --network-threads N use N more threads for the network; default 0, at most 16\n"
+    "  --time-limit S      stop a task that computes for S seconds without a wait\n"
+    "  --memory-limit N    limit the memory of Lua and Leat's buffers: 64M, 1G, or bytes\n"
+    "  --sandbox           run the script without files, processes, ffi and C modules\n"
     "  --seed N            make the random numbers repeatable\n"
-    "  --trace F.json      what ran when, for https://ui.perfetto.dev\n"
-    "  --report F.html     a page of the run: waterfall, latency, concurrency, errors\n"
-    "  --stats[=F]         figures of the run as JSON, on standard error or in F\n"
+    "  --trace F.json      write what ran when, for https://ui.perfetto.dev\n"
+    "  --report F.html     write a page about the run: waterfall, latency, concurrency, errors\n"
+    "  --stats[=F]         write figures of the run as JSON, to standard error or to F\n"
     "  -q, -v              fewer or more messages on standard error; -v also names tasks that\n"
     "                      have waited for long\n"
-    "  --version           this program's version and its libraries'\n"
-    "  -h, --help          this text; `leat batch --help` and `leat mock --help` for theirs\n"
+    "  --version           show the versions of this program and of its libraries\n"
+    "  -h, --help          show this text; see also `leat batch --help`, `leat mock --help`\n"
     "\n"
     "examples:\n"
     "  leat -e 'print(request(\"http://127.0.0.1:8080/\").status)'\n"
@@ -58,9 +58,9 @@ static const char usage_text[] =
     "  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 leat scripts/main_job.lua\n"
     "  leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500\n"
     "\n"
-    "exit status: 0 ok, 1 the script failed, 2 wrong usage, 3 a stated threshold was\n"
-    "             missed, 4 some rows of a batch or all items of a pipeline failed,\n"
-    "             129, 130 and 143 ended by a signal\n";
+    "exit status: 0 success; 1 the script failed; 2 wrong usage; 3 a threshold of\n"
+    "             stats:check was missed; 4 some rows of a batch, or all items of a pipeline,\n"
+    "             failed; 129, 130 and 143 ended by a signal\n";
 
 struct options {
     bool virtual_time, quiet, verbose, run_word;
@@ -68,16 +68,16 @@ struct options {
     const char *allow_connect; /* NULL: everything */
     const char *code;          /* -e */
     const char *script;        /* a path, or "-" */
-    char *text;                /* the script, where standard input was it */
+    char *text;                /* the script, if it was read from standard input */
     size_t text_len;
-    const char *const *args; /* the script's, ended by NULL */
+    const char *const *args; /* arguments of the script, ended by NULL */
     struct see see;
-    const char *command; /* a module of ours with a main */
-    const char *title;   /* of its report */
+    const char *command; /* a Lua module of Leat with a main function */
+    const char *title;   /* title of its report */
     unsigned time_limit_ms, network_threads;
     size_t memory_limit;
     bool sandbox;
-    bool repl, then_repl; /* the prompt; behind a script or -e */
+    bool repl, then_repl; /* open the prompt; the same after a script or -e */
 };
 
 static int complain(const char *what, const char *word)
@@ -109,7 +109,7 @@ static void write_line(void *arg, enum leat_log_level level, const char *line)
     fprintf(stderr, "leat: %s: %s\n", names[level], line);
 }
 
-/* "1048576", "64M", "1.5G"; 0: not such a text, or less than 1 MiB. */
+/* Parses "1048576", "64M" or "1.5G". Returns 0 for another text, and for less than 1 MiB. */
 static size_t bytes_of(const char *text)
 {
     char *end = NULL;
@@ -124,7 +124,7 @@ static size_t bytes_of(const char *text)
     return end && !*end && n >= 1 << 20 && n <= 1e15 ? (size_t)n : 0;
 }
 
-/* leat help [name ...]. */
+/* Parses `leat help [name ...]`. */
 static int parse_help(struct options *o, const char *const *names)
 {
     o->command = "cli.help";
@@ -137,7 +137,7 @@ static int parse_help(struct options *o, const char *const *names)
     return -1;
 }
 
-/* Fills *o. -1: go on; else the exit status. */
+/* Fills *o. Returns -1 to go on, else the exit status. */
 static int parse(int argc, const char *const *argv, struct options *o)
 {
     int i = 1, taken;
@@ -164,7 +164,7 @@ static int parse(int argc, const char *const *argv, struct options *o)
             o->allow_connect = argv[++i];
         } else if ((taken = cli_outputs_option(&o->see, argc, argv, &i)) != 0) {
             if (taken < 0)
-                return complain("a file is missing behind", a);
+                return complain("a file name is missing after", a);
         } else if (strcmp(a, "--network-threads") == 0) {
             char *end = NULL;
             const char *n = i + 1 < argc ? argv[++i] : "";
@@ -192,7 +192,7 @@ static int parse(int argc, const char *const *argv, struct options *o)
             o->verbose = true;
         } else if (strcmp(a, "-e") == 0) {
             if (i + 1 >= argc)
-                return complain("-e takes a line of Lua", NULL);
+                return complain("-e requires a line of Lua", NULL);
             o->code = argv[++i];
             i++;
             break;
@@ -220,31 +220,31 @@ static int parse(int argc, const char *const *argv, struct options *o)
             return parse_help(o, argv + i + 1);
         } else if (strcmp(argv[i], "version") == 0) {
             if (argv[i + 1])
-                return complain("version takes nothing, got", argv[i + 1]);
+                return complain("unexpected argument", argv[i + 1]);
             return print_version();
         } else {
             if (strcmp(argv[i], "run") == 0) {
                 if (++i >= argc)
-                    return complain("run takes a script", NULL);
+                    return complain("run requires a script", NULL);
             }
             o->script = argv[i++];
         }
     }
     o->args = argv + i;
     if (o->then_repl && !o->code && (!o->script || strcmp(o->script, "-") == 0))
-        return complain("-i takes a script, or -e and a line of Lua", NULL);
+        return complain("-i requires a script, or -e and a line of Lua", NULL);
     if (!o->code && !o->script && !o->command && !o->repl) {
         o->repl = isatty(STDIN_FILENO);
         o->script = o->repl ? NULL : "-";
     }
     if (o->time_limit_ms && (o->repl || o->then_repl))
-        return complain("--time-limit is for scripts; at the prompt there is Ctrl-C", NULL);
+        return complain("--time-limit does not work at the prompt: use Ctrl-C there", NULL);
     if (o->sandbox && (o->repl || o->then_repl || o->command))
-        return complain("--sandbox is for scripts", NULL);
+        return complain("--sandbox works only with a script or -e", NULL);
     return -1;
 }
 
-/* NULL: errno says why; EFBIG: it is too large. */
+/* Reads all of standard input. NULL: errno says why; EFBIG if it is too large. */
 static char *read_stdin(size_t *len)
 {
     char *text = NULL;
@@ -276,15 +276,15 @@ static char *read_stdin(size_t *len)
     }
 }
 
-/* The status, unless what was printed got lost. */
+/* Returns the status, or a failure if printed output could not be written. */
 static int flushed(int rc)
 {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return rc;
-    if (errno == EPIPE || cli_signal_got() == SIGPIPE) /* who read it has enough */
+    if (errno == EPIPE || cli_signal_got() == SIGPIPE) /* the reader has closed the pipe */
         return rc && rc != EXIT_SIGPIPE ? rc : EXIT_SIGPIPE;
-    fprintf(stderr, "leat: standard output could not be written\n");
+    fprintf(stderr, "leat: cannot write to standard output\n");
     return rc ? rc : EXIT_SCRIPT;
 }
 
@@ -299,7 +299,7 @@ static bool start(leat_runtime *rt, const struct options *o, struct leat_error *
         static const char code[] = "return require('leat.repl.repl').main({...})";
         return leat_start_string(rt, "=repl", code, sizeof code - 1, o->args, err);
     }
-    if (o->then_repl) { /* what is to run first stands before its arguments */
+    if (o->then_repl) { /* the script or code stands before its arguments */
         const char *code = o->code ? "return require('leat.repl.repl').main({...}, 'code')"
                                    : "return require('leat.repl.repl').main({...}, 'script')";
         return leat_start_string(rt, "=repl", code, strlen(code), o->args - 1, err);
@@ -329,7 +329,7 @@ static int finish(leat_runtime *rt, enum leat_status status)
         }
         break;
     case LEAT_FAILED:
-        if (sig == SIGPIPE) /* by its write to the one who has gone */
+        if (sig == SIGPIPE) /* the reader of its output has gone */
             return EXIT_SIGPIPE;
         break;
     default:
@@ -339,23 +339,24 @@ static int finish(leat_runtime *rt, enum leat_status status)
     return sig ? 128 + sig : EXIT_SCRIPT;
 }
 
-/* Behind the message for a script that is not there: it may have been meant as a command. */
+/* The end of the message for a script that does not exist: it may be a misspelt command. */
 static const char *no_command(const char *word)
 {
     if (strpbrk(word, "./") || access(word, F_OK) == 0)
         return "";
-    return ", and there is no command of that name: batch, help, mock, repl, run, version (see "
+    return ", and there is no such command: batch, help, mock, repl, run, version (see "
            "leat --help)";
 }
 
-/* A descriptor 0, 1 or 2 that the caller closed would go to the first socket or timer we open. What
- * stands in fails where it is used, as a closed one does, but for messages. */
+/* If the caller closed descriptor 0, 1 or 2, the first socket or timer that we open would get its
+ * number. So we open /dev/null in its place, in the wrong direction: its use fails, as it would for
+ * a closed descriptor. Only messages to descriptor 2 succeed, and are lost. */
 static void open_standard_files(void)
 {
     static const int modes[] = {O_WRONLY, O_RDONLY, O_RDWR};
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0)
-            (void)!open("/dev/null", modes[fd]); /* the lowest that is free: fd */
+            (void)!open("/dev/null", modes[fd]); /* open takes the lowest free number: fd */
 }
 
 int main(int argc, char **argv)
@@ -385,7 +386,7 @@ int main(int argc, char **argv)
                                      : LEAT_LOG_INFO,
     };
     struct leat_error err = {{0}, {0}};
-    if (o.script && strcmp(o.script, "-") == 0) { /* by now an interrupt still ends the process */
+    if (o.script && strcmp(o.script, "-") == 0) { /* an interrupt still ends the process here */
         o.text = read_stdin(&o.text_len);
         if (!o.text) {
             fprintf(stderr, "leat: cannot read a script from standard input: %s\n",

@@ -288,7 +288,7 @@ status=0
 ) >out 2>err || status=$?
 expect_status 1
 expect_err "cannot write full.out"
-expect_err "the same command goes on"
+expect_err "run the same command again to continue"
 try "$LEAT" batch many full.out -q
 expect_status 0
 expect_equal "$(ids full.out | sort -u | wc -l)" 200
@@ -430,7 +430,7 @@ try "$LEAT" batch many gone.out -q --concurrency 5 --patience 1 --base-url "$gon
 expect_status 1
 expect_err "$gone_url has been away since"
 expect_err "Connection refused"
-expect_err "the same command goes on"
+expect_err "run the same command again to continue"
 [ "$(wc -l <gone.out)" -ge 20 ] || fail "$(wc -l <gone.out) answers are kept"
 try "$LEAT" batch many gone.out -q
 expect_status 0
@@ -447,7 +447,7 @@ expect_equal "$(grep -c '"status_code":400' refused.out.errors)" 70
 start_mock --latency 0.02-0.2 --seed 5
 slow_url=$mock_url/v1
 
-begin "Ctrl-C: nothing more is started, what is under way ends, and the same command goes on"
+begin "Ctrl-C: nothing more is started, what is under way ends, and run the same command again to continue"
 for sig in INT TERM; do
     rm -f stopped.out
     OPENAI_BASE_URL=$slow_url "$LEAT" batch many stopped.out -q --concurrency 5 2>err &
@@ -458,7 +458,7 @@ for sig in INT TERM; do
     wait $pid || status=$?
     expect_status "$([ $sig = INT ] && echo 130 || echo 143)"
     expect_err "stopping: what is under way has 10 s to end"
-    expect_err "interrupted: run the same command again to go on"
+    expect_err "interrupted: run the same command again to continue"
     n=$(wc -l <stopped.out)
     { [ "$n" -ge 20 ] && [ "$n" -lt 60 ]; } || fail "$n rows after the interrupt"
     [ ! -e stopped.out.errors ] || fail "rows count as failed: $(head -n 2 stopped.out.errors)"
@@ -475,7 +475,7 @@ kill -s INT $pid
 status=0
 wait $pid || status=$?
 expect_status 130
-grep -q "run the same command again to go on" cut.err || fail "the second interrupt does not say how to go on"
+grep -q "run the same command again to continue" cut.err || fail "the second interrupt does not say how to go on"
 try "$LEAT" batch many stopped.out -q
 expect_equal "$(ids stopped.out | sort -u | wc -l)" 200
 expect_equal "$(wc -l <stopped.out)" 200
@@ -531,7 +531,7 @@ row leat: warning: line 2: neither 'body' nor 'messages' nor a text in 'prompt'
 send \x03
 expect stopping: what is under way has 10 s to end
 send \x03
-row leat: interrupted: run the same command again to go on
+row leat: interrupted: run the same command again to continue
 status 130
 STEPS
 TERM=xterm OPENAI_BASE_URL=$mute_url/v1 "$pty" steps "$LEAT" batch typed typed.out >played 2>&1 || fail "$(cat played)"

@@ -449,7 +449,7 @@ begin "what goes to a closed standard output is no success, and what comes from 
 status=0
 "$LEAT" -e 'print(1)' >&- 2>err || status=$?
 expect_status 1
-expect_equal "$(cat err)" "leat: standard output could not be written"
+expect_equal "$(cat err)" "leat: cannot write to standard output"
 status=0
 "$LEAT" -e 'local x = 1' >&- 2>err || status=$?
 expect_status 0

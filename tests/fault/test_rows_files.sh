@@ -264,7 +264,7 @@ begin "output that is closed from the beginning is no other file's, and what is 
 try bash -c '"$0" -e "$1" >&-' "$LEAT" \
     'print "lost" io.stdout:flush() local f = io.open("kept", "w") print "lost" f:write "mine" f:close()'
 expect_status 1
-expect_err "standard output could not be written"
+expect_err "cannot write to standard output"
 expect_equal "$(cat kept)" mine
 
 begin "a slow reader makes the writer wait, the others go on, and memory stays bounded"
@@ -338,16 +338,16 @@ for tail in 'my notes' '[1]\n5\nnull\n"x"' '{"a":1}' '{"key":5}\n\377\n\n{"key":
     for calls in 1 0; do
         try "$LEAT" take_up.lua foreign.jsonl
         expect_equal "$(cat out)" "9	$calls	nil"
-        expect_err "no records of a journal"
+        expect_err "that are not records of a journal"
     done
     cmp -s -n "$(wc -c <before)" before foreign.jsonl || fail "after '$tail' it is changed"
 done
 
-begin "a file that is no journal and has no line end is left as it is"
+begin "a file that is not a journal and has no line end is left as it is"
 for text in 'dear diary' '{"a":1}' '[]' '<html>' "{'leat"; do
     printf %s "$text" >diary
     try "$LEAT" take_up.lua diary
-    expect_out "is no journal"
+    expect_out "is not a journal"
     expect_equal "$(cat diary)" "$text"
 done
 
@@ -444,7 +444,7 @@ try "$LEAT" -e 'print(leat.map({1}, tostring, {journal = "shared.jsonl"})[1])'
 expect_equal "$(cat out)" 1
 exec 7<&-
 
-begin "rows of input: empty, blank, no last line end, CRLF, a mark, what is no JSON, each by its line"
+begin "rows of input: empty, blank, no last line end, CRLF, a mark, what is not JSON, each by its line"
 cat >read.lua <<'LUA'
 for row, line in assert(leat.jsonl.read(..., { on_error = function(err, text)
     print("bad", err.line, err.kind, text and #text)

@@ -217,7 +217,7 @@ test("journal: another configuration is refused, and a file that is none is left
     fill "dear diary\n"
     none, err = leat.each({ 1 }, fn, { journal = path })
     t.eq(none, nil)
-    contains(err.message, "is no journal")
+    contains(err.message, "is not a journal")
     t.eq(content(), "dear diary\n")
 end)
 

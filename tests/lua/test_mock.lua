@@ -397,7 +397,7 @@ t.test("wrong options raise, and the command line names what it does not know", 
         { "--prt", "unknown option '--prt' (did you mean '--port'?)" }, { "--port", "--port needs a value" },
         { "--port=x", "--port takes a number" }, { "--port=70000", "from 0 to 65535" },
         { "--errors=2", "a share from 0 to 1" }, { "--latency=slow", "--latency takes seconds" },
-        { "--rpm=0", "over 0" }, { "--tpm=0", "over 0" },
+        { "--rpm=0", "above 0" }, { "--tpm=0", "above 0" },
         { "--token-burst=1.5", "takes a number" }, { "words", "unknown option 'words'" },
     } do
         local opts, wrong = parse(case[1])

@@ -1,4 +1,4 @@
--- The command `leat batch`: a file of rows through the API into a file of answers, resumable. Internal.
+-- The command `leat batch`: sends the rows of a file to an API; a run can be resumed. Internal.
 local batch_out = require "leat.cli.batch_output"
 local batch_rows = require "leat.cli.batch_rows"
 local check = require "leat.internal.check"
@@ -15,57 +15,60 @@ local task = require "leat.task"
 local M = {}
 
 M.USAGE = [[
-usage: leat batch IN OUT [options]     rows in, answers out; the same command again goes on
+usage: leat batch IN OUT [options]     send each row of IN to the API and write the answers to OUT
 
-  IN     a row a line: {"prompt": "..."}, {"messages": [...]}, plain text, or lines of OpenAI's
-         batch API {"custom_id", "method", "url", "body"}; - is standard input
-  OUT    lines of OpenAI's batch output, one for each row answered; - is standard output,
-         which cannot be resumed
+  IN     one row per line: {"prompt": "..."}, {"messages": [...]}, plain text, or the format of
+         OpenAI's batch API {"custom_id", "method", "url", "body"}; - is standard input
+  OUT    the answers, in the output format of OpenAI's batch API; - is standard output. The same
+         command continues a run that was interrupted (not with - as OUT)
 
-  --model M           for rows without one (OPENAI_MODEL)
-  --system TEXT       a system message before each prompt
-  --prompt-field F    where the prompt stands; default prompt
-  --key F             the field that names a row; default custom_id, or else row-LINE
-  --concurrency N     at once; default auto: as many as the server bears
-  --rpm N --tpm N     requests and tokens per minute; the run waits, it does not fail
-  --timeout S         for each attempt, default 120
-  --retries N         attempts after the first, default 4; up to ten times as many where a
-                      limit of the rate is all that is in the way (status 429)
-  --patience S        how long the run waits for a server that has answered before and cannot be
-                      reached now (connection refused, no address, connect time-out); default
-                      300. Such attempts do not count for --retries, nor do up to ten lost
-                      connections of a row. After that time the run fails; OUT keeps its answers
-  --limit N           the first N rows only
-  --price IN,OUT      of a million tokens, for the cost in the summary, such as 0.15,0.60
-  --ordered           answers in the order of the rows
-  --errors FILE       rows that failed; default OUT.errors
-  --base-url URL      OPENAI_BASE_URL, or https://api.openai.com/v1; the key: OPENAI_API_KEY
-  --dry-run           says what would be done, and sends nothing
-  -q                  no progress
-  -h, --help          this text
+  --model M           model for rows that do not name one (default OPENAI_MODEL)
+  --system TEXT       put this system message before each prompt
+  --prompt-field F    field of a row that has the prompt; default prompt
+  --key F             field that identifies a row; default custom_id, or else row-LINE
+  --concurrency N     how many requests run at once; default auto: as many as the server can serve
+  --rpm N --tpm N     limits of requests and tokens per minute; rows wait for them, and do not fail
+  --timeout S         seconds for each attempt, default 120
+  --retries N         attempts after the first, default 4; up to ten times as many if the server
+                      only limits the rate (status 429)
+  --patience S        how many seconds the run waits for a server that has answered before and
+                      cannot be reached now (connection refused, no address, connect time-out);
+                      default 300. Such attempts do not count for --retries, nor do up to ten
+                      lost connections per row. After that time the run fails; OUT keeps its
+                      answers
+  --limit N           send only the first N rows
+  --price IN,OUT      prices of a million input and output tokens, such as 0.15,0.60; the summary
+                      then shows the cost
+  --ordered           write the answers in the order of the rows
+  --errors FILE       file for rows that failed; default OUT.errors
+  --base-url URL      default OPENAI_BASE_URL, or https://api.openai.com/v1; the key is read from
+                      OPENAI_API_KEY
+  --dry-run           show what would be sent, and send nothing
+  -q                  show no progress and no summary
+  -h, --help          show this text
 
-Rows that failed are tried again by the next run. Exit status: 0 all answered, 4 some failed,
+The next run tries failed rows again. Exit status: 0 all rows were answered, 4 some failed,
 1 the run failed, 2 wrong usage, 130 interrupted.
 
 example: leat batch questions.jsonl answers.jsonl --model gpt-4o-mini --rpm 500
 ]]
 
--- Seconds to wait for a service that was there and is not.
+-- Seconds to wait for a server that has answered before and cannot be reached now.
 local PATIENCE = 300
--- Seconds for an attempt, and of these for its connection.
+-- Seconds for an attempt, and for its connection alone.
 local TIMEOUT, CONNECT = 120, 10
 
 local SAME_FILE = "IN, OUT and the file of errors must be different files"
 
--- "0.15,0.60"; nil: it is no such text.
+-- Parses a text such as "0.15,0.60". Returns nil for any other text.
 local function price_of(words)
     local input, output = words:match "^%s*([%d.]+)%s*,%s*([%d.]+)%s*$"
     input, output = tonumber(input), tonumber(output)
     return input and output and { prompt = input, completion = output }
 end
 
--- The limits within an attempt of so many seconds. That for the connection is below the whole, so that it is
--- known that nothing was sent.
+-- Returns the time limits inside an attempt of `seconds`. The limit for the connection is shorter than the
+-- whole, so that a connect time-out shows that nothing was sent.
 local function timeouts_of(seconds)
     return { connect = math.min(CONNECT, 0.9 * seconds), first_byte = seconds, idle = seconds }
 end
@@ -104,8 +107,7 @@ local function usage_error(message)
     os.exit(2)
 end
 
--- The rows of the file, for the progress line; nil where that cannot be known: what is read from a pipe is
--- gone.
+-- Counts the rows of the file, for the progress line. Returns nil for a pipe, which can be read only once.
 local function count_lines(path, limit)
     local f = path ~= "-" and file.identity(path) and file.open(path, "r")
     if not f then
@@ -125,7 +127,7 @@ local function count_lines(path, limit)
     return limit and math.min(n, limit) or n
 end
 
--- The path of a request below the base address.
+-- Returns the path of a request relative to the base URL.
 local function below(base, url)
     local prefix = (base:gsub("[?#].*$", ""):gsub("/+$", ""):match "^%a[%w+.-]*://[^/]*(/.*)$") or ""
     if prefix ~= "" and url:sub(1, #prefix + 1) == prefix .. "/" then
@@ -134,7 +136,7 @@ local function below(base, url)
     return url:match "^/v1/(.*)$" or url:sub(2)
 end
 
--- The same rows; where the run is stopped, the wait for the next one ends.
+-- Returns the same rows. When the run stops, the wait for the next row ends.
 local function until_stopped(out, next_row)
     return function()
         local row, done
@@ -177,7 +179,7 @@ local function run_rows(ai, out, next_row, opts, total)
         concurrency = concurrency, timeout = opts.timeout,
         retry = { attempts = math.huge, when = function(res, err, again)
             return out:try_again(res, err, again)
-        end, budget = false }, -- the rows are not to fail for each other; out sees to the rest
+        end, budget = false }, -- one row's failures must not fail others; out:try_again does the rest
         rate = (opts.rpm or opts.tpm) and { rpm = opts.rpm, tpm = opts.tpm } or nil,
         progress = not opts.quiet and progress_of(out, total) or nil,
         journal = out, price = opts.price,
@@ -217,7 +219,7 @@ local function dry_run(out, next_row, ai)
 end
 
 local function say_interrupted(out)
-    say(out.path == "-" and "interrupted" or "interrupted: run the same command again to go on")
+    say(out.path == "-" and "interrupted" or "interrupted: run the same command again to continue")
 end
 
 -- 1234567 -> "1,234,567"
@@ -267,7 +269,7 @@ local function conclude(out, stats, opts)
     return true
 end
 
--- Where the run ends before its rows do.
+-- Tells about a run that ends before all rows were sent.
 local function say_stopped(out)
     local parts = { plural(out.answered, "row") .. " answered" }
     if out.failed > 0 then
@@ -277,10 +279,10 @@ local function say_stopped(out)
         parts[#parts + 1] = ("%d bad"):format(out.bad)
     end
     say(("stopped: %s%s"):format(table.concat(parts, ", "),
-        out.path ~= "-" and "; the same command goes on" or ""))
+        out.path ~= "-" and "; run the same command again to continue" or ""))
 end
 
--- Whether two of the files are one, by whatever names and links. A nil is none.
+-- Returns true if two of the paths lead to the same file, also through links. nil is not a file.
 local function any_same(...)
     local seen = {}
     for i = 1, 3 do
@@ -314,7 +316,7 @@ local function run(input, output, opts)
         return nil, err
     end
     local out
-    -- The rows first: a wrong IN must leave no OUT behind.
+    -- IN is opened first, so that a wrong IN does not create OUT.
     local next_row
     next_row, err = batch_rows.read(input, opts, function(line, message, custom_id)
         out:bad_row(line, message, custom_id)
@@ -336,7 +338,7 @@ local function run(input, output, opts)
     end
     local stats, over
     stats, err = task.finally(function()
-        if not file.identity(input) then -- a pipe, from which nothing may come for long
+        if not file.identity(input) then -- a pipe, where the next row may take long
             next_row = until_stopped(out, next_row)
         end
         stats, err = run_rows(ai, out, next_row, opts,
@@ -346,7 +348,7 @@ local function run(input, output, opts)
     end, function()
         local ok, why = out:close()
         if out.broken then
-            ok = true -- why the run has ended says that already, or something that came before
+            ok = true -- the error of the run already says this, or an earlier cause
         end
         if not over and sync.stopping:is_set() then
             say_interrupted(out)
@@ -362,7 +364,7 @@ local function run(input, output, opts)
     return conclude(out, stats, opts)
 end
 
--- Internal: what the program calls.
+-- Internal: the program calls this.
 function M.main(args)
     local opts, rest = flags.parse(args, FLAGS)
     if not opts then
@@ -371,7 +373,7 @@ function M.main(args)
         io.stdout:write(M.USAGE)
         return true
     elseif #rest ~= 2 then
-        usage_error(#rest < 2 and "takes IN and OUT" or ("unexpected argument '%s'"):format(
+        usage_error(#rest < 2 and "requires IN and OUT" or ("unexpected argument '%s'"):format(
             check.hidden(rest[3])))
     end
     return run(rest[1], rest[2], opts)

@@ -5,30 +5,31 @@ local draw = require "leat.mock.random"
 local M = {}
 
 M.USAGE = [[
-usage: leat mock [options]     an OpenAI-compatible server, on loopback unless told otherwise
+usage: leat mock [options]     run an OpenAI-compatible server, by default on loopback
 
-  --port N          default 8080; 0 takes a free one, which is printed
-  --host ADDRESS    default 127.0.0.1
-  --latency L       seconds to the answer, or to a stream's first token: 1.5, a range 0.5-2,
-                    or a long tail tail:1.5 (lognormal, that median); default 0
+  --port N          port; default 8080; 0 takes a free one, which is printed
+  --host ADDRESS    address; default 127.0.0.1
+  --latency L       seconds until the answer, or until the first token of a stream: 1.5, a
+                    range 0.5-2, or tail:1.5 (lognormal, with this median); default 0
   --token-delay S   seconds between the tokens of a stream
-  --tokens N        length of each answer
+  --tokens N        number of tokens in each answer
   --rpm N           requests per minute; more are answered with 429 and Retry-After
-  --burst N         how many may come at once under --rpm; default a second's worth
-  --tpm N           tokens per minute: a request costs its prompt's, about one for four
-                    bytes, and its max_tokens
-  --token-burst N   how many tokens may come at once under --tpm; default a second's
-                    worth. A larger request passes when nothing is owed, unless it is
-                    more than --tpm: then never
-  --errors SHARE    share of requests answered with 500, such as 0.05
-  --broken SHARE    share of answers whose connection breaks, streams half-way
-  --key KEY         requests must carry it as a bearer token
-  --seed N          the same seed draws the same latencies and faults
-  -h, --help        this text
+  --burst N         how many requests may come at once under --rpm; default: the number
+                    for one second
+  --tpm N           tokens per minute; a request costs the tokens of its prompt (about one
+                    for four bytes) plus its max_tokens
+  --token-burst N   how many tokens may come at once under --tpm; default: the number for
+                    one second. A larger request passes when no tokens are owed. A request
+                    larger than --tpm never passes
+  --errors SHARE    share of requests that are answered with 500, such as 0.05
+  --broken SHARE    share of answers whose connection breaks, for streams in the middle
+  --key KEY         accept only requests with this bearer token
+  --seed N          the same seed gives the same latencies and faults
+  -h, --help        show this text
 
-It answers POST /v1/chat/completions (plain and stream), POST /v1/embeddings and GET
-/v1/models. GET /mock/stats counts: requests by status, peak in flight, tokens charged.
-POST /mock/reset sets the counters to zero.
+It answers POST /v1/chat/completions (whole and streamed), POST /v1/embeddings and GET
+/v1/models. GET /mock/stats shows counters: requests by status, the most in flight at
+once, tokens charged. POST /mock/reset sets the counters to zero.
 
 example: leat mock --port 8080 --latency 0.5-2 --rpm 600 --errors 0.05
 ]]
@@ -42,7 +43,7 @@ local FLAGS = {
 local WHOLE = { port = true, burst = true, token_burst = true, seed = true, tokens = true }
 local POSITIVE = { rpm = true, burst = true, tpm = true, token_burst = true, tokens = true }
 
--- The options that the arguments name; or nil and what is wrong with them.
+-- Returns the options that the arguments set; or nil and a message about a wrong argument.
 function M.parse(args, types)
     local opts = { port = 8080 }
     local i = 1
@@ -71,7 +72,7 @@ function M.parse(args, types)
             elseif (name == "errors" or name == "broken") and n > 1 then
                 return nil, ("%s takes a share from 0 to 1, got '%s'"):format(flag, value)
             elseif POSITIVE[name] and n == 0 then
-                return nil, ("%s takes a number over 0"):format(flag)
+                return nil, ("%s takes a number above 0"):format(flag)
             end
             value = n
         elseif name == "latency" and not draw.latency(value, draw.generator(1)) then

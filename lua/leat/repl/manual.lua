@@ -1,5 +1,5 @@
--- The manual pages, made when the program is built: leat(1) of its own help texts, leat(3) of the comments
--- above the public functions. Internal.
+-- Makes the manual pages when the program is built: leat(1) from the program's help texts, leat(3) from the
+-- comments above the public functions. Internal.
 local help = require "leat.repl.help"
 local version = require("leat.native.version").leat
 
@@ -28,16 +28,16 @@ function M.command(main, batch, mock)
     return head(1, "User Commands", "runs concurrent HTTP pipelines written in Lua")
         .. section("SYNOPSIS", verbatim(main:match "^usage: (.-)\n\n" and main:match "^(.-)\n\n"))
         .. section("DESCRIPTION", escaped [[
-A script reads as if it did one thing after the other; thousands of calls run at once under it. Without a
-script and on a terminal there is a prompt, where help() tells what there is.
+A script is written as if each call finished before the next one begins. Thousands of such calls run at the
+same time. Without a script, and on a terminal, leat opens a prompt; help() there lists all functions.
 ]])
         .. section("OPTIONS", verbatim(main:match "\n\n(.*)$"))
         .. section("LEAT BATCH", verbatim(batch))
         .. section("LEAT MOCK", verbatim(mock))
         .. section("ENVIRONMENT", escaped [[
-OPENAI_BASE_URL, OPENAI_API_KEY (or OPENAI_BASE_URL_FILE and OPENAI_API_KEY_FILE, which name files with them)
-and OPENAI_MODEL are what leat.openai and leat batch use unless told otherwise. http_proxy, https_proxy and
-no_proxy are honoured, and NO_COLOR.
+leat.openai and leat batch use OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL as defaults.
+OPENAI_BASE_URL_FILE and OPENAI_API_KEY_FILE may name files that contain the values. leat also uses
+http_proxy, https_proxy, no_proxy and NO_COLOR.
 ]])
         .. section("SEE ALSO", "\\fBleat\\fR(3)\n")
 end
@@ -47,9 +47,9 @@ function M.reference()
     local out = {
         head(3, "Lua Functions", "what scripts can call"),
         section("DESCRIPTION", escaped [[
-All of these are fields of the table that require "leat" returns, and of the global leat. request, gather,
-semaphore, wait_for, sleep, spawn and json are globals, too. What can fail returns its value, or nil and an
-error with a kind and a message. Times are seconds.
+These functions are fields of the table that require "leat" returns, which is also the global leat. request,
+gather, semaphore, wait_for, sleep, spawn and json are globals, too. A function that can fail returns its
+value, or nil and an error with a kind and a message. Times are in seconds.
 ]]),
         ".SH FUNCTIONS\n",
     }
