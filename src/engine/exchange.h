@@ -73,29 +73,30 @@ struct exchange {
     struct inflate inflate;
     /* Stream: our side is full, so the socket is not read. */
     bool paused;
-    uint64_t kick_ns; /* HTTP/2: when to push libcurl once more; 0: not */
+    uint64_t kick_ns; /* HTTP/2: when to make libcurl check for data once more; 0: never */
     unsigned kicks;
-    bool ended; /* curl is done, with end_code, while bytes wait in `held` */
+    bool ended; /* libcurl has finished with end_code, but bytes wait in `held` */
     CURLcode end_code;
     struct buf held; /* compressed bytes for which there was no room */
     uint64_t decoded;
-    bool starved;      /* upload: nothing to send at present, by our side's doing */
+    bool starved;      /* upload: our side has nothing to send at present */
     bool after_status; /* the line that comes next is the first behind a status line */
     struct err stop;   /* why one of our callbacks stopped the hop; ERR_NONE: none did */
     bool resend_refused;
-    bool refused; /* HTTP/2: the peer said that it has not touched the request: it may go again */
+    bool refused; /* HTTP/2: the peer said that it did not process the request: it may be sent again
+                   */
     bool multiplexes; /* HTTP/2 is possible */
     bool alone;       /* and if so, with no other request on the connection */
-    bool shares;      /* http://, HTTP/2: only good on a connection that is there already */
-    bool relaunch;    /* not sent, as the connection is not the right one: once more */
+    bool shares;      /* http://, HTTP/2: it may only use a connection that is already open */
+    bool relaunch;    /* it was not sent, because the connection is the wrong one: start it again */
     bool fresh;       /* on a connection of its own */
     long connects_seen;
-    uint64_t connection; /* HTTP/2: the number of the one that it is on; 0: none, or not known */
+    uint64_t connection; /* HTTP/2: the number of its connection; 0: none, or unknown */
     uint32_t stream_id;  /* on that; 0: none yet */
     unsigned relaunches;
-    bool easy_spent;    /* the easy handle keeps what a next request must not meet */
+    bool easy_spent;    /* the easy handle has state that the next request must not use */
     int socket_error;   /* errno of the last socket that could not be opened; 0: none */
-    bool target_denied; /* an address was not tried because it may not be connected to */
+    bool target_denied; /* an address was not tried, because connecting to it is not allowed */
 
     /* What curl reads while the hop runs. */
     struct buf text; /* header lines */
@@ -112,7 +113,7 @@ struct engine {
     struct mem *mem;
     struct log *log;
     struct engine_config config;
-    bool few_places;           /* because of the limit of files: nobody has asked for that */
+    bool few_places;           /* because of the limit of open files: it is not a setting */
     bool proxied[2];           /* the environment names a proxy for http, https */
     bool guards_folds;         /* libcurl's version needs it: see stop_fold */
     char *ca_file, *ca_folder; /* whom to trust where a request does not say; either may be NULL */
@@ -140,23 +141,23 @@ void exchange_free(struct exchange *x);
 void exchange_enter(struct exchange *x, const char *url);
 /* A place has been given to its ticket. */
 void exchange_admitted(struct exchange *x);
-/* curl is done with the easy handle. Not beneath a callback. */
+/* libcurl has finished with the easy handle. Not beneath a callback. */
 void exchange_curl_done(struct exchange *x, CURLcode code);
-/* Gives back everything the exchange holds and queues the transfer's event: a failure if `err` has
- * one, else the response as it stands. Not beneath a curl callback. */
+/* Releases everything that the exchange holds and queues the transfer's event: a failure if `err`
+ * is set, otherwise the response as it is. Not beneath a libcurl callback. */
 void exchange_finish(struct exchange *x, const struct err *err);
-/* Starts whoever may go on now. */
+/* Starts every exchange that may start now. */
 void engine_pump(struct engine *e);
-/* Something new that the asker is to be told. */
+/* Queues events for the caller. */
 void exchange_tell(struct exchange *x, unsigned events);
-/* The asker has made room: what was held up goes on. Not beneath a curl callback. */
+/* The caller has made room: continues what had to wait. Not beneath a libcurl callback. */
 void exchange_go_on(struct exchange *x);
-/* Lets curl go on in both directions as far as our side allows. False: that ended the transfer, and
- * `x` is no more. Not beneath a callback. */
+/* Lets libcurl continue in both directions as far as our side has room. False: that ended the
+ * transfer, and `x` must not be used any more. Not beneath a callback. */
 bool exchange_unpause(struct exchange *x);
-/* Something came over a shared connection: it may have been the last. */
+/* Bytes arrived over a shared connection: they may have been the last. */
 void exchange_expect_end(struct exchange *x);
-/* The limit that holds now may be nearer than the one its timer is set for. */
+/* The limit that applies now may be earlier than the one that its timer is set to. */
 void exchange_rearm(struct exchange *x, uint64_t now_ns);
 void exchange_on_timer(struct timer *t);
 void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err);
@@ -213,11 +214,11 @@ uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *
 
 /* "the proxy http://host:port"; NULL: none makes the connection. */
 const char *failure_proxy_text(const struct exchange *x, char out[static 160]);
-/* Whoever answers is the proxy, in the target's name. */
+/* True if the proxy answers in place of the target. */
 bool failure_proxy_is_peer(const struct exchange *x);
-/* TLS was being spoken with the proxy, and not yet with who is behind it. */
+/* True if the TLS handshake was with the proxy, and not yet with the target behind it. */
 bool failure_tls_to_proxy(const struct exchange *x);
-/* False: it did not go wrong on the way through a proxy. */
+/* False: the failure was not caused by a proxy. */
 bool failure_from_proxy(const struct exchange *x, CURLcode code, struct err *err);
 
 /* h2.c: connections that requests share. */
@@ -229,16 +230,16 @@ struct h2_ends {
     int local_port, remote_port;
 };
 void h2_note_connection(struct exchange *x, const struct h2_ends *ends, bool is_new);
-/* libcurl takes it off its connection, to send it on another one. */
+/* libcurl takes the request off its connection, to send it on another one. */
 void h2_note_leave(struct exchange *x);
-/* The exchange's connection was told to go elsewhere with new requests, those above `last_stream`
- * included. */
+/* The exchange's connection received a GOAWAY: it takes no new requests, and does not process those
+ * above `last_stream`. */
 void h2_note_goaway(struct exchange *x, uint32_t last_stream);
-/* The connection that this request is about to go out on was told to go elsewhere. */
+/* True if the connection that this request will use has received a GOAWAY. */
 bool h2_is_going(const struct exchange *x);
-/* Head and body leave together, a turn of the loop later. The answer of a server that answers at
- * the head, and resets the stream because it wants no body, gets lost in libcurl (7.88) if the
- * body is still to be sent; and half the packets are half the work. */
+/* Sends head and body together, one turn of the loop later. A server that does not want the body
+ * may answer after the head and reset the stream. libcurl (7.88) loses that answer if the body is
+ * still to be sent. Half as many packets are also half the work. */
 void h2_cork(struct exchange *x);
 void h2_on_cork_timer(struct timer *t);
 
