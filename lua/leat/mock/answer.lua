@@ -1,4 +1,4 @@
--- How the mock sends a completion: whole, or as a stream. Internal.
+-- Sends a completion of the mock, either whole or as a stream.
 local encode = require("leat.json").encode
 local tasks = require "leat.task"
 
@@ -19,7 +19,7 @@ function M.whole(self, req, a, headers)
     return req:answer(200, headers, body)
 end
 
--- Sends the answer token by token; `broken`: only half of it, and then the connection breaks.
+-- Sends the answer token by token. `broken`: sends only half of it and then breaks the connection.
 function M.stream(self, req, a, headers, with_usage, broken)
     headers["Content-Type"] = "text/event-stream; charset=utf-8"
     headers["Cache-Control"] = "no-cache"

@@ -1,4 +1,4 @@
--- The chat completions of the mock: what the API refuses, and what it answers. Internal.
+-- The chat completions of the mock: which requests it refuses, and how it answers the others.
 local json = require "leat.json"
 local tasks = require "leat.task"
 local util = require "leat.util"
@@ -31,7 +31,7 @@ local function is_list(v)
     return type(v) == "table" and (#v > 0 or next(v) == nil)
 end
 
--- The text of a message's content: a string, or parts of which some are text.
+-- The text of a message's content, which is a string or a list of parts. Only some parts are text.
 local function text_of(content)
     if type(content) ~= "table" then
         return type(content) == "string" and content or ""
@@ -73,7 +73,7 @@ local function whole(v)
     return type(v) == "number" and v % 1 == 0 and v >= 1
 end
 
--- What the API refuses: a response, or nil.
+-- Returns the response that refuses the request, or nil if the request is valid.
 function M.check(body)
     if type(body) ~= "table" or #body > 0 then
         return invalid(nil, "We could not parse the JSON body of your request. (HINT: This likely means you "
@@ -117,7 +117,7 @@ end
 
 local FILLER = { "water", "runs", "down", "the", "leat", "and", "turns", "the", "wheel" }
 
--- The answer in pieces, one a token: it names the prompt, so that a test can see whose answer it is.
+-- The answer as a list of tokens. It repeats the prompt, so that a test can see which request it answers.
 local function answer_tokens(prompt, wanted, limit)
     local tokens = {}
     local text = "Answer to: " .. prompt
@@ -138,13 +138,13 @@ local function answer_tokens(prompt, wanted, limit)
     return tokens, cut and "length" or "stop"
 end
 
--- The API counts about one token for four bytes of English.
+-- Estimates tokens as the API does: about one for four bytes of English.
 local function estimate(bytes)
     return max(1, ceil(bytes / 4))
 end
 
--- What is to be read of a request that was checked: model, prompt, prompt_tokens, limit (of the answer's
--- tokens, or nil) and cost, what it is charged under a limit of tokens.
+-- Reads a request that `check` has accepted. Returns model, prompt, prompt_tokens, limit (the maximum of
+-- answer tokens, or nil) and cost (the tokens that the token limit charges).
 function M.read(body)
     local prompt, bytes = "", 0
     for _, m in ipairs(body.messages) do
@@ -160,7 +160,7 @@ function M.read(body)
     return { model = body.model, prompt = prompt, prompt_tokens = n, limit = limit, cost = n + (limit or 0) }
 end
 
--- Everything that the answer needs.
+-- Collects everything that is needed to send the answer.
 function M.answer(self, asked, streamed)
     self.answers = self.answers + 1
     local tokens, reason = answer_tokens(asked.prompt, self.tokens, asked.limit)
@@ -175,7 +175,7 @@ function M.answer(self, asked, streamed)
     }
 end
 
--- ---- embeddings: the same text has the same vector, of length 1
+-- ---- embeddings: the same text always gets the same vector, of length 1
 
 local DIMENSIONS = 8
 
@@ -191,7 +191,7 @@ local function vector_of(text)
     return v
 end
 
--- What is to be read of a request for embeddings: model, texts, cost (tokens); or nil and the refusal.
+-- Reads a request for embeddings. Returns model, texts and cost (in tokens); or nil and the refusal.
 function M.read_embeddings(body)
     if type(body) ~= "table" or type(body.model) ~= "string" then
         return nil, invalid(nil, "you must provide a model parameter")
@@ -210,7 +210,7 @@ function M.read_embeddings(body)
     return { model = body.model, texts = texts, cost = estimate(bytes) }
 end
 
--- The response to it.
+-- Makes the response to a request for embeddings.
 function M.embeddings(asked, headers)
     local data = {}
     for i, text in ipairs(asked.texts) do

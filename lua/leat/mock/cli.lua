@@ -1,4 +1,4 @@
--- The command line of `leat mock`. Internal.
+-- The command line of `leat mock`.
 local check = require "leat.internal.check"
 local draw = require "leat.mock.random"
 

@@ -1,4 +1,4 @@
--- What the mock draws: repeatable random numbers, and latencies. Internal.
+-- The random values of the mock: repeatable random numbers, and latencies.
 local M = {}
 
 -- ---- randomness: the "minimal standard" generator with its revised multiplier (Park and Miller, "Random
@@ -10,19 +10,19 @@ function M.generator(seed)
         state = state * 48271 % 2147483647
         return state / 2147483647
     end
-    for _ = 1, 8 do -- neighbouring seeds begin alike
+    for _ = 1, 8 do -- similar seeds give similar first numbers
         random()
     end
     return random
 end
 
--- ---- latency: a function that draws seconds
+-- ---- latency: a function that returns random seconds
 
--- The long tail is lognormal: half of the answers take longer than the median, one in twenty 3.7 times as
--- long, one in a hundred 6.4 times.
+-- The long tail is a lognormal distribution: half of the answers take longer than the median, one in twenty
+-- takes 3.7 times as long, and one in a hundred takes 6.4 times as long.
 local TAIL_SIGMA = 0.8
 
--- nil if the text is not a latency.
+-- Returns nil if the text is not a valid latency.
 function M.latency(text, random)
     local fixed = tonumber(text)
     local low, high = tostring(text):match "^([%d.]+)%-([%d.]+)$"
@@ -38,7 +38,7 @@ function M.latency(text, random)
             return low + (high - low) * random()
         end
     elseif median then
-        return function() -- Box and Muller, one of the two
+        return function() -- Box and Muller; only one of the two values is used
             local radius = math.sqrt(-2 * math.log(random()))
             return median * math.exp(TAIL_SIGMA * radius * math.cos(2 * math.pi * random()))
         end

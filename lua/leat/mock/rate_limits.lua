@@ -1,5 +1,4 @@
--- The rate limits of the mock: requests and tokens per minute, and how the API refuses what is above them.
--- Internal.
+-- The rate limits of the mock (requests and tokens per minute), and its refusals of requests above a limit.
 local chat = require "leat.mock.chat"
 local check = require "leat.internal.check"
 local tasks = require "leat.task"
@@ -22,12 +21,12 @@ function M.bucket(per_minute, burst)
     }, Bucket)
 end
 
--- The seconds until all is back.
+-- The seconds until the bucket is full again.
 function Bucket:owed()
     return max(0, self.due - tasks.now())
 end
 
--- The seconds until `n` units may pass. More than the burst pass when nothing is owed.
+-- The seconds until `n` units may pass. A request for more than the burst may pass when nothing is owed.
 function Bucket:wait(n)
     local wait = self:owed() - max(0, self.burst - n) * self.interval
     return wait > 1e-9 and wait or 0
@@ -54,7 +53,7 @@ local function bucket_of(opts, name, burst_name)
     return M.bucket(rate, burst or max(1, floor(rate / 60)))
 end
 
--- From the options of mock.start.
+-- Makes the limits from the options of mock.start.
 function M.new(opts)
     return {
         requests = bucket_of(opts, "rpm", "burst"),
@@ -64,10 +63,10 @@ function M.new(opts)
 end
 
 local function whole_ms(seconds)
-    return ceil(seconds * 1000 - 1e-6) -- 0.05 s, reckoned, may be a little more
+    return ceil(seconds * 1000 - 1e-6) -- a computed 0.05 s may be slightly more
 end
 
--- The way the API writes a time: 120ms, 1.5s, 6m0s.
+-- A duration in the API's format: 120ms, 1.5s, 6m0s.
 local function duration(seconds)
     if seconds < 1 then
         return ("%dms"):format(whole_ms(seconds))
@@ -93,7 +92,7 @@ end
 
 local UNITS = { requests = "requests per min (RPM)", tokens = "tokens per min (TPM)" }
 
--- The headers that the answer is to carry, and the answer.
+-- Returns the headers for the answer, and the answer itself.
 local function refusal(self, what, wrong, model, n, advice, wait)
     local headers = headers_of(self)
     if wait then
@@ -105,8 +104,8 @@ local function refusal(self, what, wrong, model, n, advice, wait)
     return headers, chat.failure(429, message, what, nil, "rate_limit_exceeded", headers)
 end
 
--- Charges a request of so many tokens. Returns the headers that its answer is to carry; and, if it is above a
--- limit, and so charged to none, the answer.
+-- Charges a request of `n` tokens. Returns the headers for its answer. If the request is above a limit, it is
+-- charged to neither limit, and the refusing answer is returned too.
 function M.admit(self, model, n)
     local requests, tokens = self.requests, self.tokens
     if tokens and n > tokens.per_minute then

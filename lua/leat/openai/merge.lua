@@ -1,7 +1,7 @@
--- How the pieces of a streamed answer become the answer that would have come whole. Internal.
+-- Merges the pieces of a streamed answer into the answer that a request without streaming returns.
 --
--- RULES says for each field how a further piece of it joins what is there. In none of them does "" or null
--- replace a value.
+-- RULES says for each field how a new piece is merged with the value so far. No rule lets "" or null replace
+-- a value.
 local json = require "leat.json"
 
 local null = json.null
@@ -13,9 +13,9 @@ local function is_empty(v)
     return v == nil or v == null or v == ""
 end
 
--- ---- rules: each takes what is there (or nil) and a piece, and returns what is there then
+-- ---- rules: each takes the value so far (or nil) and a piece, and returns the new value
 
--- The first value that says something counts: ids, names, roles. A `created` of 0 says nothing.
+-- Keeps the first meaningful value: ids, names, roles. A `created` of 0 is not meaningful.
 local function first(old, new)
     if not is_empty(old) and old ~= 0 or is_empty(new) and old ~= nil then
         return old
@@ -30,7 +30,7 @@ local function last(old, new)
     return new
 end
 
--- Text is added to text.
+-- Appends text to text.
 local function append(old, new)
     if type(old) == "string" and type(new) == "string" then
         return old .. new
@@ -38,7 +38,7 @@ local function append(old, new)
     return last(old, new)
 end
 
--- The entries of lists are whole: they are added to the list.
+-- The entries of a list are complete, so they are appended to the list.
 local function entries(old, new)
     if type(old) ~= "table" or type(new) ~= "table" or new[1] == nil then
         return type(new) == "table" and old or last(old, new)
@@ -49,7 +49,7 @@ local function entries(old, new)
     return old
 end
 
--- A list that may be added to later: the caller's own is left alone.
+-- The same, but it makes a new list first, so that the list of the caller is not changed.
 local function list_of(old, new)
     if type(new) == "table" and type(old) ~= "table" then
         return entries(json.array(), new)
@@ -57,7 +57,7 @@ local function list_of(old, new)
     return entries(old, new)
 end
 
--- Adds the fields of `piece` to `into` by their rules; other fields by rules.other.
+-- Merges each field of `piece` into `into` by its rule; rules.other applies to all other fields.
 local function add(rules, into, piece)
     for name, value in pairs(piece) do
         into[name] = (rules[name] or rules.other)(into[name], value)
@@ -74,7 +74,7 @@ local function object(rules)
     end
 end
 
--- A field that only some providers have, in a message: text in pieces, lists in pieces.
+-- A message field that only some providers use. Its text or its list comes in pieces.
 local function unknown(old, new)
     if type(new) == "table" and (new[1] ~= nil or type(old) == "table" and old[1] ~= nil) then
         return list_of(old, new)
@@ -84,7 +84,7 @@ end
 
 -- ---- content: a text, or a list of parts
 
--- The text of those parts that have any.
+-- The text of all parts that have text.
 function M.text_of(content)
     local texts = { type(content) == "string" and content or nil }
     for _, part in ipairs(type(content) == "table" and content or {}) do
@@ -93,7 +93,7 @@ function M.text_of(content)
     return concat(texts)
 end
 
--- Whether a part holds something beside text, such as reasoning.
+-- Whether a part has something besides text, such as reasoning.
 local function holds_more(part)
     if type(part) ~= "table" or type(part.text) == "string" then
         return false
@@ -117,7 +117,7 @@ end
 
 local add_parts
 
--- A part continues the one before it if they are of one type.
+-- A part continues the part before it if both have the same type.
 local PART = { type = first, text = append, thinking = function(old, new)
     if type(new) == "table" then
         return add_parts(type(old) == "table" and old or json.array(), new)
@@ -164,7 +164,7 @@ end
 local CALLED = { name = first, arguments = append, other = last }
 local CALL = { id = first, type = first, index = first, ["function"] = object(CALLED), other = last }
 
--- An id that tells calls apart. Some servers write "null" for none.
+-- The id of a call. Some servers write "null" if there is none.
 local function id_of(call)
     return type(call.id) == "string" and call.id ~= "" and call.id ~= "null" and call.id or nil
 end
@@ -178,7 +178,7 @@ local function is_whole(arguments)
         or type(arguments) == "string" and type(json.decode(arguments)) == "table"
 end
 
--- Whether a piece with the same index as `call`, or without one, begins another call.
+-- Whether a piece that has the same index as `call`, or no index, begins another call.
 local function begins_another(call, piece)
     local id, old_id = id_of(piece), id_of(call)
     if id and old_id then
@@ -191,7 +191,7 @@ local function begins_another(call, piece)
     return name ~= was.name or is_whole(was.arguments)
 end
 
--- Opens a call. Calls stand by their index, whichever came first.
+-- Opens a call. Calls are sorted by index, in whatever order they arrive.
 local function open(calls, index)
     local at = #calls + 1
     while at > 1 and calls[at - 1].index > index do
@@ -263,7 +263,7 @@ local function is_complete(usage)
     return type(usage.prompt_tokens) == "number" and type(usage.completion_tokens) == "number"
 end
 
--- The last complete one counts: some servers send one with each piece.
+-- The last complete usage counts: some servers send one with each piece.
 local function usage_of(old, new)
     if type(new) ~= "table" or next(new) == nil
         or type(old) == "table" and is_complete(old) and not is_complete(new) then
@@ -283,7 +283,7 @@ M.RULES = {
 
 -- ---- the answer
 
--- The choice that `piece`, the i-th of an event, has more of.
+-- The choice that `piece` belongs to. `piece` is the i-th choice of an event.
 local function choice_of(choices, piece, i)
     local index = tonumber(piece.index) or i - 1
     local at = #choices + 1
@@ -312,7 +312,7 @@ function M.new()
     return { choices = json.array() }
 end
 
--- Adds a decoded event to the answer. Returns the text that it adds to the first choice, "" if none.
+-- Merges a decoded event into the answer. Returns the text that it appends to the first choice; "" if none.
 function M.take(reply, event)
     local delta = ""
     for name, value in pairs(event) do
@@ -336,7 +336,7 @@ function M.take(reply, event)
                     delta = delta .. M.text_of(text)
                 end
             end
-            if piece.usage ~= nil then -- Moonshot's place for it
+            if piece.usage ~= nil then -- Moonshot puts it here
                 reply.usage = usage_of(reply.usage, piece.usage)
             end
         end
@@ -348,7 +348,7 @@ function M.take(reply, event)
     return delta
 end
 
--- Whether every choice that has begun has ended.
+-- Whether every choice that has begun is complete.
 function M.is_finished(reply)
     for i = 1, #reply.choices do
         if is_empty(reply.choices[i].finish_reason) then
@@ -358,7 +358,7 @@ function M.is_finished(reply)
     return #reply.choices > 0
 end
 
--- The answer as it would have come whole.
+-- The complete answer, in the form of an answer without streaming.
 function M.finish(reply)
     reply.object = "chat.completion"
     for _, choice in ipairs(reply.choices) do
@@ -367,7 +367,7 @@ function M.finish(reply)
             message.role = "assistant"
         end
         for _, call in ipairs(type(message.tool_calls) == "table" and message.tool_calls or {}) do
-            call.index = nil -- where pieces belong: a whole answer has no use for it
+            call.index = nil -- only pieces need the index; a complete answer has none
         end
     end
     return reply

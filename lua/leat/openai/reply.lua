@@ -1,5 +1,5 @@
--- Judges the answers of OpenAI-compatible servers: whether one holds what was asked for, and the failure that
--- any other one is. A status of 200 proves nothing: some servers send their failures with it. Internal.
+-- Checks the answers of OpenAI-compatible servers: whether an answer contains what the request asked for. If
+-- not, it makes the error. A status of 200 is not enough, because some servers send their errors with it.
 local errors = require "leat.error"
 local json = require "leat.json"
 local policy = require "leat.policy.common"
@@ -15,28 +15,29 @@ local M = {}
 
 -- ---- failures
 
--- The wait that the server asks for. Headers go before the body.
+-- The wait that the server asks for. Headers take precedence over the body.
 local function wait_of(res, said)
     local hint = rules.hint(res)
     return hint and hint > 0 and hint or said.retry_after or hint
 end
 
--- The failure that an answer is. `said`: what reply_error found in it; `fields`: kind, message, and others.
+-- Makes the error for an answer. `said` is what reply_error found in it; `fields` has kind, message and
+-- others.
 local function failure(res, said, fields)
     local status = res.ok and said.status or res.status
     fields.status, fields.retry_after = status, wait_of(res, said)
-    fields.retryable = not said.final and rules.asked(res, status) -- no wait helps against a spent quota
+    fields.retryable = not said.final and rules.asked(res, status) -- waiting does not refill a quota
     fields.type, fields.code, fields.param, fields.body = said.type, said.code, said.param, said.body
     fields.request_id, fields.url = policy.header(res.headers, "x-request-id"), redact("url", res.url)
     return errors.new(fields)
 end
 
--- Whether a text, such as `error: {...}` or `{"error": ...}`, is an error. Of other text nobody knows.
+-- Whether a text is an error, such as `error: {...}` or `{"error": ...}`. For any other text it is unknown.
 function M.is_error_text(text)
     return reply_error.read(text).names_error
 end
 
--- Takes the secrets of the client and of this request out of a text.
+-- A function that removes the secrets of the client and of this request from a text.
 local function redactor_of(self, spec)
     local of_request = redactor.new("", { spec }, 1)
     return function(text)
@@ -44,7 +45,7 @@ local function redactor_of(self, spec)
     end
 end
 
--- The failure that a response to the request `spec` is whose status is not 2xx.
+-- The error for a response to the request `spec` whose status is not 2xx.
 function M.refused(self, spec, res)
     local said = reply_error.read(res.body, { redact = redactor_of(self, spec), url = res.url })
     local message = said.message or ("the server answered with status %d%s"):format(res.status,
@@ -53,9 +54,9 @@ function M.refused(self, spec, res)
     return failure(res, said, { kind = "http", message = message })
 end
 
--- The failure that an answer with a good status is. `text` is the answer, `value` the part of it that says
--- what failed, `what` says in our words what is wrong with it. The whole answer was paid for: it is in
--- err.partial.
+-- The error for an answer whose status is good. `text` is the answer, `value` is the part that says what
+-- failed, and `what` is our description of the problem. The user has paid for the answer, so err.partial has
+-- all of it.
 function M.failed(self, spec, res, text, value, what)
     local redacted = redactor_of(self, spec)
     local said = reply_error.read(text, { value = value, redact = redacted, url = res.url })
@@ -73,15 +74,15 @@ function M.failed(self, spec, res, text, value, what)
     return failure(res, said, fields)
 end
 
--- ---- judges: each returns nothing if an answer is what was asked for; or what is wrong, and the part of the
--- answer that says so
+-- ---- judges: each returns nothing if the answer contains what the request asked for. Otherwise it returns
+-- what is wrong, and the part of the answer that shows it.
 
--- Whether a field "error" says something. Some servers send it empty with each good answer.
+-- Whether a field "error" means an error. Some servers send an empty one with each good answer.
 local function is_error(v)
     return v ~= nil and v ~= null and v ~= false and v ~= "" and (type(v) ~= "table" or next(v) ~= nil)
 end
 
--- Of an answer without what was asked for: whether it is an error in one of the forms without "error".
+-- For an answer without the expected content: whether it is an error in one of the forms without "error".
 local function is_failure(t)
     local code = tonumber(t.code) or tonumber(t.status) or tonumber(t.status_code)
     return is_error(t.error) or t.object == "error" or t.type == "error" or is_error(t.errors)
@@ -89,7 +90,7 @@ local function is_failure(t)
 end
 M.is_failure = is_failure
 
--- Of one choice.
+-- Judges one choice.
 local function judge_choice(choice)
     if type(choice) ~= "table" then
         return "a choice of the answer is no object"
@@ -134,7 +135,7 @@ local function completion(reply)
     return judge_choices(reply, "a completion")
 end
 
--- The number of texts in the input of a request for embeddings. A list of numbers is one text, in tokens.
+-- The number of texts in the input of an embeddings request. A list of numbers is one text, as tokens.
 local function texts_in(input)
     return type(input) == "table" and type(input[1]) ~= "number" and #input or 1
 end
@@ -157,7 +158,7 @@ local function embeddings(reply, asked)
         local kind = type(row) == "table" and type(row.embedding)
         if type(index) ~= "number" or index < 0 or index >= wanted or index % 1 ~= 0 or seen[index] then
             return "the answer does not have one embedding for each text", reply
-        elseif kind ~= "table" and kind ~= "string" then -- a text: base64, where that was asked for
+        elseif kind ~= "table" and kind ~= "string" then -- a text is base64, if the request asked for that
             return ("the answer has no embedding of text %d"):format(index + 1), reply
         end
         seen[index] = true
@@ -177,7 +178,7 @@ function M.models(reply)
     end
 end
 
--- Of an endpoint whose answers are not known here.
+-- Judges answers of an endpoint that this module does not know.
 local function any(reply)
     if is_error(reply.error) or reply.object == nil and reply.id == nil and is_failure(reply)
         or reply.object == "error" or reply.type == "error" then
@@ -185,7 +186,7 @@ local function any(reply)
     end
 end
 
--- Of the Responses API: "failed" comes with an error, "incomplete" is an answer.
+-- Judges answers of the Responses API: "failed" comes with an error; "incomplete" is an answer.
 local function responses(reply)
     if reply.status == "failed" or reply.status == "cancelled" then
         return ("the response has the status \"%s\""):format(reply.status), reply
@@ -197,19 +198,19 @@ local JUDGES = {
     ["chat/completions"] = M.chat, completions = completion, embeddings = embeddings, responses = responses,
 }
 
--- The judge of the answers of an endpoint, by its path.
+-- The judge for the answers of an endpoint, by its path.
 function M.judge_of(path)
     path = path:gsub("[?#].*$", ""):gsub("/+$", "")
     return JUDGES[path:match "[^/]+/[^/]+$"] or JUDGES[path:match "[^/]*$"] or any
 end
 
--- ---- the whole
+-- ---- the whole answer
 
 local LENIENT = { surrogates = "replace", big = "string" }
 
--- The value of an answer's text; nil, err if it is not JSON. A half of a surrogate pair that stands alone
--- becomes U+FFFD; beside one, or a number beyond a double's range, large numbers are text. The rest of the
--- answer is worth having.
+-- Decodes the text of an answer; nil, err if it is not JSON. Half of a surrogate pair that stands alone
+-- becomes U+FFFD. If the text has one, or has a number beyond the range of a double, large numbers are
+-- decoded as text. So the rest of the answer can still be used.
 function M.decode(text)
     local value, bad = json.decode(text)
     if value == nil then
@@ -221,7 +222,7 @@ function M.decode(text)
     return value, bad
 end
 
--- The decoded answer, or nil, err; and what was decoded in both cases. `judge` may be left out.
+-- Returns the decoded answer; or nil, err, and the decoded value if there is one.
 function M.open(self, spec, res, judge, asked)
     if not res.ok then
         return nil, M.refused(self, spec, res)

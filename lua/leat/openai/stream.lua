@@ -1,4 +1,4 @@
--- The streamed answers of leat.openai: their events are read, noise is skipped, failures are found. Internal.
+-- The streamed answers of leat.openai. This module reads their events, skips noise and finds errors.
 local answers = require "leat.openai.reply"
 local errors = require "leat.error"
 local json = require "leat.json"
@@ -19,10 +19,10 @@ Stream.__index = Stream
 
 -- ---- what an event is
 
--- Events of these names are there to keep the connection open, whatever they hold.
+-- Events with these names only keep the connection open. Their data is ignored.
 local NOISE = { ping = true, heartbeat = true, keepalive = true, ["keep-alive"] = true }
 
--- A half of a surrogate pair is kept: its other half may come with the next piece.
+-- Half of a surrogate pair is kept, because the other half may come with the next piece.
 local KEEP = { surrogates = "keep" }
 
 local function decode(self, text)
@@ -39,13 +39,13 @@ end
 
 local function failed(self, text, value, what)
     if merge.is_finished(self.reply) then
-        return nil -- all of the answer was there, whatever came then
+        return nil -- the answer was complete, so what comes later does not matter
     end
     return answers.failed(self.ai, self.spec, self.res, text, value, what)
 end
 
--- Of an event that is no piece of an answer: the failure that it tells, or nil. Unnamed words are kept:
--- they say what was wrong if no piece comes at all.
+-- For an event that is not a piece of an answer: the error that it reports, or nil. Other text is kept: if no
+-- piece comes at all, it explains what was wrong.
 local function other_event(self, event, value)
     if event.event == "error" then
         local said = type(value) == "table" and (value.error ~= nil and value or { error = value })
@@ -62,7 +62,7 @@ local function other_event(self, event, value)
     return nil
 end
 
--- Of a piece of an answer: the failure that one of its choices tells, or nil.
+-- For a piece of an answer: the error that one of its choices reports, or nil.
 local function failed_choice(self, event, choices)
     for i = 1, #choices do
         local choice = choices[i]
@@ -75,8 +75,8 @@ local function failed_choice(self, event, choices)
     end
 end
 
--- What an event holds: a piece of the answer; or nil, and "done" or the failure that it tells. nil alone is
--- noise.
+-- Reads an event. Returns a piece of the answer; or nil and "done"; or nil and the error that the event
+-- reports. nil alone means that the event is noise.
 local function piece_of(self, event)
     local data, name = event.data, event.event
     if NOISE[name] then
@@ -109,9 +109,9 @@ local function piece_of(self, event)
     return value
 end
 
--- ---- texts that were cut within a surrogate pair
+-- ---- texts that were cut inside a surrogate pair
 
--- Halves that meet are joined. One that ends a piece waits for the next piece.
+-- Joins halves that meet. A half at the end of a piece is kept for the next piece.
 local function mended(self, delta)
     local surrogates = require "leat.internal.surrogates"
     delta = (self.half or "") .. delta
@@ -150,7 +150,7 @@ local function finish(self)
     return rest
 end
 
--- The failure that the server has told outside its events, or nil.
+-- The error that the server reported outside its events, or nil.
 local function told_at_end(self)
     local stray = rawget(self.res, "_stream") and self.res._stray
     local alone = #self.reply.choices == 0
@@ -162,14 +162,14 @@ local function told_at_end(self)
     end
 end
 
--- What the end of the events means: a last piece; or nil, and "done" or a failure.
+-- Handles the end of the events. Returns a last piece; or nil and "done"; or nil and an error.
 local function ended(self, err)
-    if merge.is_finished(self.reply) then -- all of the text was there, whatever came then
+    if merge.is_finished(self.reply) then -- all of the text was received, so what comes later does not matter
         return nil, "done"
     elseif err then
         return nil, err
     end
-    -- The line end behind the last event may be missing.
+    -- The line end after the last event may be missing.
     local event = rawget(self.res, "_stream") and self.res.incomplete
     if event and not self.last then
         self.last = true
@@ -249,7 +249,7 @@ function Stream:__tostring()
     return "stream of a chat completion (" .. (self.done and "ended" or "under way") .. ")"
 end
 
--- Internal: ends the transfer. Harmless when it has ended.
+-- Ends the transfer. Does nothing if it has ended already.
 function Stream:close()
     self.first = nil
     if not self.done then
@@ -260,11 +260,11 @@ function Stream:close()
     end
 end
 
--- ---- answers whose content-type does not say that they are events
+-- ---- answers whose content-type does not say that they are event streams
 
 local MOST_OTHER = 64 * 1024 * 1024 -- bytes of lines that belong to no event
 
--- An iterator of events over lines. Lines that belong to none are added to `other`.
+-- An iterator over the events in lines. Lines that belong to no event are added to `other`.
 local function events_in(next_line, other)
     local bytes = 0
     return function()
@@ -297,7 +297,7 @@ local function lines_of(text)
     end
 end
 
--- All of an answer that came whole: the server does not stream.
+-- Handles a complete answer from a server that does not stream.
 local function whole(self, text)
     local res = self.res
     local body, bad = answers.decode(text)
@@ -329,7 +329,7 @@ local function open_events(self)
     return self
 end
 
--- An answer of another type: whole, or events that are called something else.
+-- Handles an answer with another content-type: a complete answer, or events under another name.
 local function open_other(self, kind)
     local other = {}
     if kind:find("json", 1, true) or kind:find("html", 1, true) then
@@ -354,10 +354,10 @@ local function open_other(self, kind)
     return whole(again, table.concat(other, "\n"))
 end
 
--- Of an answer with another status than 2xx so much is read, for at most so long.
+-- If the status is not 2xx, at most this many bytes of the answer are read, for at most this many seconds.
 local HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 5
 
--- Opens a stream and reads up to its first piece, or nil, err.
+-- Opens a stream and reads until its first piece. Returns nil, err on failure.
 function M.open(ai, spec, tell)
     local res, err = ai._client:request(spec)
     if not res then

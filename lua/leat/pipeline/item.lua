@@ -1,5 +1,5 @@
--- One item of a pipeline on its way through the policies, from the call outwards. `self` is the pipeline,
--- `job` says where the item stands. Internal.
+-- Takes one item of a pipeline through the policies, from the innermost (the call) to the outermost. `self`
+-- is the pipeline; `job` holds the state of the item.
 local expected = require "leat.internal.expected"
 local outside = require "leat.internal.outside"
 local policy = require "leat.policy.common"
@@ -34,8 +34,8 @@ local function usage_in(value)
     return type(usage) == "table" and usage or nil
 end
 
--- fn(...) within the pipeline's option `name`, in seconds. Its err says which limit it was, and where that
--- was set: an item's own task has no line of the script that could.
+-- Calls fn(...) with the time limit that the pipeline's option `name` sets, in seconds. The error says which
+-- limit was reached and where it was set, because the item's own task shows no line of the script for it.
 local function within(self, name, fn, ...)
     local seconds = self[name]
     if not seconds then
@@ -114,13 +114,13 @@ local function with_rate(self, job, fn, ...)
     if type(tokens) == "function" then
         tokens = tokens(...)
     elseif tokens == 0 then
-        tokens = math.ceil(self.mean_tokens) -- the best guess there is; whole, so that sums of them are exact
+        tokens = math.ceil(self.mean_tokens) -- the best estimate; a whole number, so that sums are exact
     end
     local calls = job.calls
     local place, refusal
     local function finished(ended, value, second)
         if job.calls == calls then
-            return place:cancel() -- no call came of it: as where the wait for a slot was cancelled
+            return place:cancel() -- no call was made, for example because the wait for a slot was cancelled
         end
         place:_close()
         if ended then
@@ -147,7 +147,7 @@ local function with_breaker(self, job, fn, ...)
     return with_rate(self, job, fn, ...)
 end
 
--- One attempt, which is what retry repeats.
+-- One attempt. This is what retry repeats.
 local function once(self, job, fn, ...)
     local run = job.run
     if job.state == "between" then
@@ -159,9 +159,9 @@ local function once(self, job, fn, ...)
         move(job, "between")
         job.stage = ended and "between" or job.stage
         local status = policy.status(value)
-        unseen.looked(value) -- the pipeline judges it
+        unseen.looked(value) -- the pipeline itself checks it
         if run.nudge and (value == nil and err ~= nil or status and status >= 400) then
-            run:nudge() -- its place is free for another item while it waits
+            run:nudge() -- while this item waits, another one may use its place
         end
     end, with_breaker, self, job, fn, ...)
 end
@@ -188,14 +188,15 @@ local function sum(a, b)
     return total
 end
 
--- What has come of all attempts, as the item's result.
+-- The result of the item, after all attempts.
 local function judged(self, job, fn, ...)
     return expected.judged(self.accept, job, within(self, "deadline", with_retry, self, job, fn, ...))
 end
 
 function M.whole(self, job, fn, ...)
     job.calls = 0
-    -- What is called within, from whatever task: it neither retries by itself, and tells what it learns.
+    -- Calls inside, from any task, use this scope. They do not retry by themselves, and they report what they
+    -- learn.
     local scope = { retries = true, item = self.at, outer = policy.scope() }
     scope.tell = function(headers, usage, url)
         job.usage = usage and sum(job.usage, outside.usage(usage, url)) or job.usage
@@ -221,7 +222,7 @@ function M.whole(self, job, fn, ...)
     return policy.run(finished, policy.within, scope, judged, self, job, fn, ...)
 end
 
--- Counts an item that has ended, or `n` of them: "ok", "failed", or "skipped" if it was not called at all.
+-- Counts an item that has ended, or `n` of them, as "ok" or "failed", or as "skipped" if it was not called.
 function M.book(job, err, n)
     local name = err == nil and "ok" or job.calls > 0 and "failed" or "skipped"
     local reason = err ~= nil and reasons.of(err) or nil

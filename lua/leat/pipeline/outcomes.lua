@@ -1,12 +1,12 @@
--- What has become of the items of all pipelines, for the end of a program: --stats, --report, and a line for
--- each pipeline of which no item has succeeded. Internal.
+-- Counts the outcomes of the items of all pipelines, for the end of a program: for --stats, for --report, and
+-- for a warning about each pipeline without a successful item.
 local logger = require "leat.log"
 local reasons = require "leat.internal.reasons"
 local unseen = require "leat.internal.unseen"
 
 local M = {}
 
-local places = {} -- by where the pipeline was made: the outcomes of its items
+local places = {} -- outcomes by the place where the pipeline was made
 
 local Outcomes = {}
 Outcomes.__index = Outcomes
@@ -16,7 +16,8 @@ local function new()
         why_skipped = reasons.new() }, Outcomes)
 end
 
--- Internal: also for tallies. An item has ended as `name`, for `reason` (a text) unless ok; or `n` of them.
+-- Counts an item that has ended as `name`, or `n` of them. `reason` is a text, or nil for "ok". Also used by
+-- stats.
 function M.ended(self, name, reason, n)
     self[name] = self[name] + (n or 1)
     if reason then
@@ -33,7 +34,7 @@ function M.at(at)
     return outcomes
 end
 
--- "436 failed: 430 × status 503, 6 × timeout (first_byte)", and the like for "skipped"; nil if there is none.
+-- "436 failed: 430 × status 503, 6 × timeout (first_byte)"; the same for "skipped". nil if there is none.
 function M.text(self, name)
     if self[name] > 0 then
         return ("%d %s: %s"):format(self[name], name, self["why_" .. name]:text())
@@ -44,7 +45,7 @@ local function all_failed(self)
     return self.runs > 0 and self.ok + self.resumed == 0 and self.failed > 0
 end
 
--- Says what the program's user should know at its end. The number of pipelines without a success.
+-- Warns about pipelines without a successful item. Returns how many there are.
 function M.conclude()
     local list = {}
     for at, self in pairs(places) do
@@ -63,7 +64,7 @@ function M.conclude()
     return #list
 end
 
--- The items of all pipelines: their sums, and the reasons as {reason=, count=} each.
+-- The sums over all pipelines; the reasons are lists of {reason=, count=}.
 function M.sums()
     local sums = new()
     for _, self in pairs(places) do

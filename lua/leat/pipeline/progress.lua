@@ -1,5 +1,5 @@
--- How far a pipeline has come: a live line on a terminal, a line now and then elsewhere. On
--- stderr, or in the log of a host that has one. Internal.
+-- Shows the progress of a pipeline: a live line on a terminal, otherwise a line from time to time. It is
+-- written to stderr, or to the log of the host if the host has one.
 local check = require "leat.internal.check"
 local native = require "leat.native.util"
 local policy = require "leat.policy.common"
@@ -21,7 +21,7 @@ local ROWS = {
     others = "function", waiting = "function", attach = "function",
 }
 
--- A table of ROWS, of what a pipeline was given: that, true, or a function that the text goes to.
+-- Makes a table of ROWS from the option `progress`: such a table, true, or a function that receives the text.
 function M.options(given)
     if given == true then
         return {}
@@ -39,9 +39,10 @@ local function log_text(text)
     native.log(INFO, (text:gsub("\n$", "")))
 end
 
--- given: as M.options takes it. `counts` is a tally, `total` the number of items, or nil where that is not
--- known; others() is how many of these are no items of the pipeline; waiting() says what the run waits for,
--- or nil; attach(progress) is called once, for who wants to poke it.
+-- given: the option `progress`, as M.options takes it. `counts` are the stats of the run; `total` is the
+-- number of items, or nil if it is not known. others() returns how many of these are not items of the
+-- pipeline. waiting() returns a text about what the run waits for, or nil. attach(progress) is called once,
+-- so that others can call poke.
 function M.new(given, counts, total)
     given = M.options(given)
     local terminal = given.terminal
@@ -99,7 +100,7 @@ local function line_of(self)
     local waiting = self.waiting and not self.ended and self.waiting()
     if waiting then
         parts[#parts + 1] = waiting
-    elseif self.ended or left == 0 then -- it may end before the last: interrupted, or rows that are none
+    elseif self.ended or left == 0 then -- also if it ends before the last item
         parts[#parts + 1] = "in " .. seconds(elapsed)
     elseif left and left > 0 and rate > 0 then
         parts[#parts + 1] = "ETA " .. seconds(left / rate)
@@ -124,7 +125,8 @@ local function show(self)
     end
 end
 
--- Something has changed. What comes too soon after the last line is shown when its time has come.
+-- Something has changed. If this comes too soon after the last line, the next line is shown when the interval
+-- has passed.
 function Progress:poke()
     local due = self.last + self.interval
     if task.now() >= due then
@@ -139,7 +141,7 @@ function Progress:poke()
     end
 end
 
--- The first line, before anything has ended.
+-- Shows the first line, before any item has ended.
 function Progress:begin()
     if self.terminal then
         self.last = task.now()
@@ -147,7 +149,7 @@ function Progress:begin()
     end
 end
 
--- The last line, which stays. whole: the run has come to its end, so that the total is known.
+-- Shows the last line, which stays on the screen. `whole`: the run has ended normally, so the total is known.
 function Progress:finish(whole)
     self.over, self.whole = true, whole and self.total ~= nil
     if self.timer then
@@ -158,7 +160,7 @@ function Progress:finish(whole)
     if self.terminal then
         show(self)
         self.sink "\n"
-        if self.counts.failed > 0 then -- the line itself is too short for that
+        if self.counts.failed > 0 then -- the line itself has no room for the reasons
             self.sink(("%d failed: %s\n"):format(self.counts.failed, self.counts.why_failed:text()))
         end
     elseif self.shown ~= line_of(self) then

@@ -1,4 +1,4 @@
--- A run of a pipeline over many items: what is started when, and what becomes of it. Internal.
+-- A run of a pipeline over many items: it decides when items start, and collects their results.
 local check = require "leat.internal.check"
 local await = require "leat.internal.await"
 local draw = require "leat.internal.producer"
@@ -16,7 +16,7 @@ local task = require "leat.task"
 
 local group = require("leat.native.task").group
 
--- Items between two attempts hold no place; but not without end.
+-- Items that wait between two attempts hold no place. But there may be at most this many of them.
 local MOST_BETWEEN = 1000
 
 local M = {}
@@ -24,12 +24,12 @@ local M = {}
 local Run = {}
 Run.__index = Run
 
--- Internal: wakes the drawing, so that it looks again whether there is room.
+-- Wakes the drawing task, so that it checks again whether another item may start.
 function Run:nudge()
     self.room:set()
 end
 
--- An iterator over a list or an iterator, and how many there are, where that is known.
+-- Returns an iterator over `list` (a list or an iterator function), and the number of items if it is known.
 function M.draw_from(who, list)
     if check.is_list(who, list) then
         local i, n = 0, #list
@@ -41,7 +41,7 @@ function M.draw_from(who, list)
     return list
 end
 
--- Whether another item may begin: true, or what is in the way.
+-- Returns true if another item may start; otherwise false and the reason.
 local function room(self)
     local pipe = self.pipe
     local active = self.running - self.between
@@ -77,7 +77,7 @@ local function tell(self, index, ok, value, item)
     end
 end
 
--- The index of the next item that is to be called, the item and its key in the journal; nil: there is none.
+-- Returns the index of the next item to call, the item, and its key in the journal; nil if there is none.
 local function next_item(self)
     local journal = self.journal
     while self.drawn ~= self.total do
@@ -86,7 +86,7 @@ local function next_item(self)
             return nil
         end
         local item = self.draw()
-        if item == nil and not self.total then -- a hole in a list is an item
+        if item == nil and not self.total then -- a hole in a list counts as an item
             return nil
         end
         local index = self.drawn + 1
@@ -128,7 +128,7 @@ local function draw_all(self)
         local free, why = room(self)
         if free or self.drawn == self.total then
             if not self.total then
-                block(self, "items") -- should the next one have to be waited for
+                block(self, "items") -- because the next item may have to be waited for
             end
             local index, item, key = next_item(self)
             if index == nil then
@@ -148,13 +148,14 @@ local function draw_all(self)
     end
 end
 
--- Where an item was whose task raised, unless that was in the script's own function.
+-- The policy that an item was in when its task raised an error outside of the script's own function.
 local POLICY = {
     pending = "retry or the breaker", rate = "rate limiter", slot = "concurrency limit",
     answered = "policies, after the answer,", between = "retry",
 }
 
--- A bug ends the run. Its traceback shows only lines of the script: this says the row and the policy.
+-- A bug ends the run. Its traceback shows only lines of the script. This warning names the item and the
+-- policy.
 local function warn_of_bug(self, index)
     local job = self.jobs[index]
     local where = job and POLICY[job.stage]
@@ -171,7 +172,7 @@ local function item_ended(self, index, status, value)
     local journal = self.journal
     if not (journal and journal.broken and status ~= "ok" and job.calls == 0 and not self.total) then
         items.book(job, status ~= "ok" and value or nil)
-    end -- else it counts no more than the items of the iterator that were never drawn
+    end -- otherwise it is not counted, like items of an iterator that were never drawn
     tell(self, index, status == "ok", value, job.item)
     if self.progress then
         self.progress:poke()
@@ -199,7 +200,7 @@ local function loop(g, self)
     end
 end
 
--- What an interrupt has left of a list.
+-- Ends the items of a list that were not started because of an interrupt.
 local function skip_rest(self)
     local rest = (self.total or 0) - self.drawn
     if rest <= 0 then
@@ -216,8 +217,8 @@ local function skip_rest(self)
     self.drawn = self.total
 end
 
--- Runs fn over what next_one() gives. Results and stats, or stats alone unless they are to be kept; or
--- nil, err.
+-- Calls fn for everything that next_one() returns. Returns the results and the stats, or only the stats if
+-- `keep` is not set. Returns nil, err on failure.
 function M.execute(self, journal, next_one, total, fn, keep)
     local own, on_result = tally.new(self.price), self.on_result
     if journal and on_result then

@@ -1,4 +1,4 @@
--- What a pipeline counts and measures, and the summary made of it. Internal.
+-- The counters and measurements of a pipeline, and the summary that is made from them.
 local check = require "leat.internal.check"
 local logger = require "leat.log"
 local outcomes = require "leat.pipeline.outcomes"
@@ -12,7 +12,7 @@ local now = task.now
 
 local M = {}
 
--- What may be checked.
+-- The names that `check` accepts.
 local CHECKED = {}
 for _, name in ipairs { "items", "ok", "failed", "skipped", "resumed", "retried", "calls", "tokens", "cost",
     "prompt_tokens", "completion_tokens", "wall", "serial", "rate", "success_rate", "p50", "p95", "p99" } do
@@ -22,20 +22,21 @@ end
 local Tally = {}
 Tally.__index = Tally
 
--- Times go into buckets each 2 % wider than the one before: quantiles are that exact, in constant memory.
+-- Times are counted in buckets. Each bucket is 2 % wider than the one before, so quantiles are exact to 2 %
+-- and need constant memory.
 local WIDTH = log(1.02)
 
--- What an item may be doing. "between": after an attempt, before the next.
+-- The states of an item. "between" is the time after an attempt and before the next one.
 local STATES = { "pending", "rate", "slot", "call", "between" }
 
--- price: {prompt=, completion=} of a million tokens, or nil.
+-- price: {prompt=, completion=} for a million tokens, or nil.
 function M.new(price)
     local self = {
         ok = 0, failed = 0, skipped = 0, resumed = 0, retried = 0, calls = 0, price = price,
         tokens = 0, prompt_tokens = 0, completion_tokens = 0,
         why_failed = reasons.new(), why_skipped = reasons.new(),
         call_seconds = 0, wall = 0, buckets = {}, live = 0, at = now(),
-        -- Seconds of the wall time by what held it up.
+        -- The seconds of the run, by what limited it at that time.
         bounds = { concurrency = 0, rate = 0, retry = 0, batch = 0, items = 0, service = 0 },
     }
     for _, state in ipairs(STATES) do
@@ -44,8 +45,8 @@ function M.new(price)
     return setmetatable(self, Tally)
 end
 
--- Books the time since the last change. While items wait to be started, the bound is what those under way
--- are held by; after that, what is still to come is.
+-- Adds the time since the last change to `bounds`. While items wait to start, the running items decide what
+-- limits the run. Afterwards the items that have not ended decide.
 local function account(self)
     local t = now()
     local dt = t - self.at
@@ -69,7 +70,7 @@ local function account(self)
     bounds[calling] = bounds[calling] + dt * self.call
 end
 
--- An item goes from one state to another; nil: it begins, or is at its end.
+-- An item changes its state. `from` is nil when it begins, and `to` is nil when it ends.
 function Tally:move(from, to)
     account(self)
     if from then
@@ -109,7 +110,7 @@ function Tally:used(usage)
     self.tokens = self.tokens + (type(total) == "number" and total or input + output)
 end
 
--- The times that shares of the calls were within; nil before the first call.
+-- For each share, the time within which that share of the calls ended; nil before the first call.
 function Tally:quantiles(...)
     local order, total = {}, 0
     for b, count in pairs(self.buckets) do
@@ -137,7 +138,7 @@ local function plural(n, word)
     return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
 end
 
--- A number of three digits, or more where it is large.
+-- A number with three digits, or more if it is large.
 function M.figure(n)
     return (n < 999.5 and "%.3g" or n < 1e6 and "%.0f" or "%.3gM"):format(n < 1e6 and n or n / 1e6)
 end
@@ -169,7 +170,7 @@ function Stats:__tostring()
             lines[#lines + 1] = ("%d %s: %s"):format(self[name], name, reasons.text(self["why_" .. name]))
         end
     end
-    if self.calls > 0 then -- what was done side by side; where waits came between, that says nothing
+    if self.calls > 0 then -- how much work ran at once; with waits between the calls it would mean nothing
         local times = self.wall > 0 and self.serial / self.wall or 0
         lines[#lines + 1] = ("%s, %s items/s%s"):format(seconds(self.wall), M.figure(self.rate), times >= 1.05
             and ("; one after the other %s (%s times as long)"):format(seconds(self.serial), M.figure(times))
@@ -186,7 +187,7 @@ function Stats:__tostring()
     return table.concat(lines, "\n")
 end
 
--- What is good when it is large; the rest is when it is small.
+-- The figures for which more is better. For all others less is better.
 local LEAST = { ok = true, items = true, rate = true, success_rate = true }
 local TIMES = { p50 = true, p95 = true, p99 = true, wall = true, serial = true }
 
@@ -194,15 +195,15 @@ local function shown(name, value)
     return TIMES[name] and M.seconds(value) or ("%.4g"):format(value)
 end
 
---- Compares the figures with what they should be. A threshold that is missed is told on standard error, and
---- the `leat` program then ends with status 3 (if the script itself does well).
+--- Compares the figures with thresholds. Each threshold that is missed is reported on standard error. Then
+--- the `leat` program ends with status 3, unless the script itself fails.
 ---@param thresholds leat.thresholds by name: the least ok, items, rate and success_rate (ok of those that
 ---were called), the most of any other figure: failed, skipped, retried, calls, tokens, cost, wall, p50,
 ---p95, p99 ...
 ---@return boolean met
 ---@return string[] missed a text for each that is missed
 ---
---- A figure that there is none of (p95 without a call) counts as missed. Raises for an unknown name.
+--- A figure that does not exist (p95 without a call) counts as missed. Raises an error for an unknown name.
 --- ```lua
 --- local pipe = leat.pipeline {}
 --- local _, stats = pipe:run({ 1, 2 }, function(x) return x end)
@@ -234,7 +235,7 @@ function Stats:check(thresholds)
     return #missed == 0, missed
 end
 
--- The figures as they stand.
+-- The current figures.
 function Tally:stats()
     account(self)
     local called = self.ok + self.failed + self.skipped
