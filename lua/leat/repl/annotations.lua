@@ -1,10 +1,10 @@
--- Takes the comment above a public function apart (LuaCATS): help(), the manual pages, the reference and the
--- definitions for editors are all made from these parts. Internal.
+-- Parses the comment above a public function (LuaCATS). help(), the manual pages, the reference and the
+-- definitions for editors are all made from the result.
 local M = {}
 
 local type_end
 
--- Where the alternative of a type that begins at `at` ends, or nil.
+-- The end of the alternative of a type that begins at `at`, or nil.
 local function atom_end(text, at)
     local to = select(2, text:find("^fun%s*%b()", at))
     if to then
@@ -20,7 +20,7 @@ local function atom_end(text, at)
         or select(2, text:find("^[%w_.]+", at))
 end
 
--- Where the type that begins at `at` ends, such as "fun(err: string): true|nil" or "leat.task[]|nil".
+-- The end of the type that begins at `at`, such as "fun(err: string): true|nil" or "leat.task[]|nil".
 function type_end(text, at)
     local to = atom_end(text, at)
     while to do
@@ -34,7 +34,7 @@ function type_end(text, at)
     return to
 end
 
--- "string|nil what is left" is the type and the rest.
+-- Splits "string|nil what is left" into the type and the rest.
 local function typed(text)
     local to = type_end(text, 1) or 0
     return text:sub(1, to), (text:sub(to + 1):gsub("^%s+", ""))
@@ -65,9 +65,9 @@ function TAGS.class(rest)
     return { what = "class", name = name, parent = parent ~= "" and parent or nil, lines = {} }
 end
 
--- The parts of a comment (a list of lines) in their order. Each has `what`: "text", "param" (name, optional,
--- kind), "return" (kind, label: its first word), "field" (as param), "class" (name, parent) or "example"; and
--- `lines`. Of a parameter and a result these are the text behind the type.
+-- The parts of a comment (a list of lines), in order. Each has `what`: "text", "param" (name, optional,
+-- kind), "return" (kind, label: its first word), "field" (as param), "class" (name, parent) or "example".
+-- Each also has `lines`; for a parameter and a result these are the text after the type.
 function M.parts(doc)
     local parts, part, code = {}, nil, false
     local function open(new)
@@ -97,7 +97,7 @@ function M.parts(doc)
     return parts
 end
 
--- "request(target) -> res, err" of the parts of the comment above `name`.
+-- Makes "request(target) -> res, err" from the parts of the comment above `name`.
 function M.signature(name, parts)
     local params, returns = {}, {}
     for _, part in ipairs(parts) do

@@ -1,17 +1,16 @@
--- The chunks of a REPL: whether a text is whole, and its top-level locals kept for the lines that follow.
--- Internal.
+-- The chunks of a REPL. Decides whether a text is complete, and keeps its top-level locals for later lines.
 --
--- `local n = 0` is a variable of its chunk alone. So that later lines see it, a statement is added behind
--- the chunk that hands out a function over the chunk's locals; a later chunk that mentions `n` is compiled
--- with an outer `local n`, and debug.upvaluejoin makes that the same variable. Closures of either line share
--- it, then. Not kept are the locals of a chunk that is left before its end: by an
--- error, or a `return` inside a block.
+-- `local n = 0` is a variable of its own chunk only. So that later lines can use it, a statement is added at
+-- the end of the chunk. It stores a function that has access to the chunk's locals. A later chunk that
+-- mentions `n` is compiled with an outer `local n`, and debug.upvaluejoin makes both the same variable. So
+-- closures of both lines share it. Locals are not kept if a chunk does not run to its end: because of an
+-- error, or of a `return` inside a block.
 local M = {}
 
 local loadstring = loadstring
 
--- An iterator over the tokens of a text that compiles: "name", "string" or the character itself; its
--- position; the name.
+-- An iterator over the tokens of a text that compiles. It returns "name", "string" or the character itself;
+-- its position; and the name.
 local function tokens(text)
     local at = 1
     return function()
@@ -43,7 +42,7 @@ local function tokens(text)
                 elseif quote then
                     at = at + 1
                     while at <= #text and text:sub(at, at) ~= quote do
-                        -- \z skips all white space, quotes stay quotes
+                        -- \z skips all white space, and quotes stay quotes
                         at = at + (text:sub(at, at) == "\\" and 2 or 1)
                     end
                     at = at + 1
@@ -59,7 +58,8 @@ end
 
 local OPENS = { ["function"] = 1, ["do"] = 1, ["if"] = 1, ["repeat"] = 1, ["end"] = -1, ["until"] = -1 }
 
--- The names of the top-level locals in order, every name that occurs, and where a top-level `return` is.
+-- Returns the names of the top-level locals in order, every name that occurs, and the position of a top-level
+-- `return`.
 local function scan(text)
     local found = { locals = {}, names = {} }
     local depth, state, previous = 0, nil, nil
@@ -91,8 +91,8 @@ local function scan(text)
     return found
 end
 
--- The statement that hands out the chunk's locals. The assignment never runs: a local that is assigned to
--- nowhere would be taken for a constant by LuaJIT, though a later line may change it.
+-- The statement that stores the chunk's locals. Its assignment never runs, but it is necessary: LuaJIT treats
+-- a local without any assignment as a constant, although a later line may change it.
 local function keeping(locals)
     local seen, names = {}, {}
     for i = #locals, 1, -1 do
@@ -153,7 +153,7 @@ local function build(text, name, found, kept, keep)
     end
 end
 
--- Compiles a text whose last lines are an expression, as pasted ones may be: "x = 1\nx + 1".
+-- Compiles a text whose last lines are an expression, such as the pasted text "x = 1\nx + 1".
 local function split_expression(text)
     local lines, ends = 0, #text
     while lines < 20 do
@@ -176,19 +176,20 @@ local function split_expression(text)
     end
 end
 
--- The function of a text: an expression returns its values. `kept` is the table of earlier locals, which
--- the chunk may add to. Otherwise nil, the message, and true if the text is merely not at its end.
+-- Compiles a text. If it is an expression, the function returns its values. `kept` is the table of earlier
+-- locals; the chunk may add to it. On failure it returns nil, the message, and true if the text is only
+-- incomplete.
 function M.compile(text, name, kept)
     local source = "return " .. text
     if loadstring(source, name) then
-        -- Not a tail call, which would take the line out of tracebacks.
+        -- No tail call here: it would remove the line from tracebacks.
         local called = "return __leat_all(" .. text .. "\n)"
         source = loadstring(called) and called or source
     else
         local whole, err = loadstring(text, name)
         source = whole and text or split_expression(text)
         if not source then
-            -- A string of one line ends at its line's end, unless that is escaped.
+            -- A short string ends at the end of its line, unless the line end is escaped.
             local closed = err:find("unfinished string", 1, true) and not text:find "\\$"
             return nil, err, err:find("near '<eof>'", 1, true) ~= nil and not closed
         end

@@ -1,4 +1,4 @@
--- Completion at the prompt: what may stand where the cursor is. No code of the user's runs. Internal.
+-- Completion at the prompt: finds what may follow at the cursor. It runs no code of the user.
 local chunk = require "leat.repl.chunk"
 
 local M = {}
@@ -9,7 +9,8 @@ for word in ([[and break do else elseif end false for function goto if in local 
     KEYWORDS[#KEYWORDS + 1] = word
 end
 
--- Options that C checks, or nobody: what is checked in Lua is asked there.
+-- Options that Lua does not check: C checks them, or nothing does. All other options are read from the tables
+-- of the checks.
 local OPTIONS = {
     request = [[auth body ca_file cert compressed expect follow form headers http_version idempotent insecure
         json key max_body max_per_host max_redirects method multipart proxy query resolve sink stream timeout
@@ -24,11 +25,11 @@ local OPTIONS = {
     ["base64.encode"] = "pad url",
     ["base64.decode"] = "url",
 }
--- Of client:get(path, options) and its like.
+-- The options of client:get(path, options) and similar methods.
 OPTIONS.verb = OPTIONS.request:gsub("%f[%w_]url%f[^%w_]", ""):gsub("%f[%w_]method%f[^%w_]", "")
 
 local VERBS = { get = true, post = true, put = true, patch = true, delete = true, head = true }
--- Tables of functions with options that hold something else.
+-- Tables whose names look like tables of options, but that contain something else.
 local NO_OPTIONS = { KINDS = true, ALGORITHMS = true }
 
 local function words_of(text)
@@ -39,7 +40,7 @@ local function words_of(text)
     return words
 end
 
--- An __index of leat's own may be asked: it makes a field on first use, and never waits.
+-- An __index function of leat may be called: it creates a field on first use, and it never waits.
 local function is_ours(fn)
     local info = debug.getinfo(fn, "S")
     return info.what == "C" or info.source:find "^@leat/" ~= nil
@@ -69,7 +70,7 @@ local function field(value, key)
     end
 end
 
--- Adds the names of the value's fields and methods; `of`: the value that was asked about.
+-- Adds the names of the value's fields and methods. `of` is the value whose fields are asked for.
 local function collect(value, names, depth, of)
     if type(value) == "table" then
         local n = 0
@@ -103,7 +104,7 @@ local function collect(value, names, depth, of)
     end
 end
 
--- The value of "a.b[1].c" without any call; found, value.
+-- Evaluates "a.b[1].c" without calling any function. Returns found, value.
 local function evaluate(path, kept)
     local first, rest = path:match "^([%a_][%w_]*)(.*)$"
     if not first then
@@ -132,7 +133,7 @@ local function evaluate(path, kept)
     return value ~= nil, value
 end
 
--- The call that an opening brace at the end of the text belongs to: name{ or name(..., {
+-- The function that is called with the brace that is open at the end of the text: name{ or name(..., {
 local function called(text)
     local depth = 0
     local path = text:match "([%a_][%w_.:]*)%s*$"
@@ -150,7 +151,7 @@ local function called(text)
     return path
 end
 
--- The options of the function whose table is open at the end of the text, or nil.
+-- The options of the function whose table of options is open at the end of the text, or nil.
 local function options_for(text, kept)
     local depth = 0
     for i = #text, 1, -1 do
@@ -218,7 +219,8 @@ local function columns(list, width)
     return table.concat(out, "\n") .. "\n"
 end
 
--- `names` (a set) that begin with `start`: what to insert, and the list to show.
+-- From `names` (a set), takes those that begin with `start`. Returns the text to insert, and the list to
+-- show.
 local function choose(names, start, ending, width)
     local fit = {}
     for name in pairs(names) do
@@ -247,7 +249,7 @@ local function choose(names, start, ending, width)
     return "", columns(fit, width)
 end
 
--- For the text before the cursor: what to insert, and the lines to show above the prompt.
+-- `text` is the text before the cursor. Returns the text to insert, and the lines to show above the prompt.
 function M.complete(text, kept, width)
     if not text:match "[^\n]*$":find "%S" then
         return "    ", ""

@@ -1,5 +1,5 @@
--- help() at the prompt and `leat help`: the comments above leat's public functions, read from its own
--- sources. Internal.
+-- help() at the prompt and `leat help`. They show the comments above leat's public functions, which are read
+-- from leat's own sources.
 local annotations = require "leat.repl.annotations"
 local check = require "leat.internal.check"
 local native = require "leat.native.runtime"
@@ -9,7 +9,7 @@ local M = {}
 
 local sources, entries, public
 
--- What a class is called here, where that is not the name that its module has for it.
+-- The name of a class in help, if it differs from the name in its module.
 local SHOWN = {
     ["leat.http methods"] = "response", ["leat.http.stream M"] = "response",
     ["leat.openai Client"] = "openai",
@@ -17,7 +17,7 @@ local SHOWN = {
     ["leat.serve Request"] = "req", ["leat.jsonl Writer"] = "writer",
 }
 
--- "M.request" is request, "Client:get" is client:get.
+-- "M.request" becomes request, and "Client:get" becomes client:get.
 local function shown_name(name, module)
     local class, method = name:match "^(.*)[:.]([%w_]+)$"
     class = class and SHOWN[module .. " " .. class]
@@ -25,7 +25,7 @@ local function shown_name(name, module)
     return (name:gsub("^%u", string.lower))
 end
 
--- Fills `entries`: {name, module, doc (lines), first and last line of the definition}.
+-- Fills `entries` with {name, module, doc (lines), first and last line of the definition}.
 local function read_module(module, text)
     local block, number = {}, 0
     for line in (text .. "\n"):gmatch "(.-)\n" do
@@ -46,7 +46,7 @@ local function read_module(module, text)
                     source = class and "class " .. class or name, line = number,
                 }
             end
-            block = elsewhere and block or {} -- one text may stand above several such lines
+            block = elsewhere and block or {} -- one text may apply to several such lines
         end
     end
 end
@@ -96,7 +96,7 @@ local function load_all()
             end
         end
     end
-    add("mock.start", "mock", "start") -- of a module that scripts require
+    add("mock.start", "mock", "start") -- scripts require this module
     for _, entry in ipairs(entries) do
         entry.public = entry.public or entry.name:find ":" and entry.name
             or entry.source:find "^M%.[%w_]+%." and entry.name or nil
@@ -112,7 +112,7 @@ local function parts_of(entry)
     return entry.parts
 end
 
--- The options of a function are told by its text.
+-- Shows a type of options as "table": the text describes the options.
 local function shown_kind(part)
     return (part.kind:gsub("leat%.[%l%d_]+_options", "table"))
 end
@@ -173,12 +173,12 @@ local function overview()
         .. all_names()
 end
 
--- What such things are mostly called.
+-- Usual variable names for these objects.
 local ALIASES = {
     res = "response", sem = "semaphore", q = "queue", t = "task", ai = "openai", pipe = "pipeline",
 }
 
--- The text about a name; and whether it is known.
+-- Returns the text about a name, and whether the name is known.
 local function by_name(word)
     local name = word:lower():gsub("^leat[.:]", ""):gsub("^%w+", ALIASES)
     local entry = public[name] or public[name:gsub("%.", ":")]
@@ -253,7 +253,7 @@ local function by_table(t)
             return by_name(word)
         end
     end
-    -- An object of a class without a name of its own: by one of its methods.
+    -- The class has no name of its own: one of its methods identifies it.
     local methods = type(mt) == "table" and rawget(mt, "__index")
     for _, method in pairs(type(methods) == "table" and methods or {}) do
         local entry = type(method) == "function" and entry_of(method)
@@ -282,7 +282,8 @@ function M.help(...)
     io.stdout:write(text)
 end
 
--- For `leat help`: the text about a name, and whether it is known; without a name the list of names.
+-- For `leat help`: returns the text about a name, and whether the name is known. Without a name, it returns
+-- the list of names.
 function M.about(name)
     load_all()
     if name then
@@ -302,19 +303,19 @@ function M.names()
     return names
 end
 
--- The text about one of them: its signature is the first line.
+-- The text about one function. Its first line is the signature.
 function M.describe(name)
     return text_of(public[name], name)
 end
 
--- What is known about one of them: {module, doc, parts}.
+-- The entry of one function: {module, doc, parts}.
 function M.entry(name)
     load_all()
     local entry = public[name]
     return entry and { module = entry.module, doc = entry.doc, parts = parts_of(entry) }
 end
 
--- The names in backticks in the comment of a public function: the options that it takes, for completion.
+-- The names in backticks in the comment of a public function. These are its options; completion uses them.
 function M.option_names(name)
     load_all()
     local names = {}

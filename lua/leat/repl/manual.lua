@@ -1,5 +1,5 @@
--- Makes the manual pages when the program is built: leat(1) from the program's help texts, leat(3) from the
--- comments above the public functions. Internal.
+-- Makes the manual pages when the program is built: leat(1) from the help texts of the program, and leat(3)
+-- from the comments above the public functions.
 local help = require "leat.repl.help"
 local version = require("leat.native.version").leat
 
@@ -9,7 +9,7 @@ local function escaped(text)
     return (text:gsub("\\", "\\e"):gsub("%-", "\\-"):gsub("^([.'])", "\\&%1"):gsub("\n([.'])", "\n\\&%1"))
 end
 
--- Lines as they stand.
+-- Shows lines unchanged.
 local function verbatim(text)
     return ".PP\n.nf\n" .. escaped(text:gsub("%s+$", "")) .. "\n.fi\n"
 end
@@ -23,7 +23,7 @@ local function head(number, what, says)
         .. section("NAME", escaped("leat - " .. says) .. "\n")
 end
 
--- leat(1). The help texts of the program and its commands.
+-- Makes leat(1) from the help texts of the program and of its commands.
 function M.command(main, batch, mock)
     return head(1, "User Commands", "runs concurrent HTTP pipelines written in Lua")
         .. section("SYNOPSIS", verbatim(main:match "^usage: (.-)\n\n" and main:match "^(.-)\n\n"))
@@ -42,7 +42,7 @@ http_proxy, https_proxy, no_proxy and NO_COLOR.
         .. section("SEE ALSO", "\\fBleat\\fR(3)\n")
 end
 
--- leat(3).
+-- Makes leat(3).
 function M.reference()
     local out = {
         head(3, "Lua Functions", "what scripts can call"),

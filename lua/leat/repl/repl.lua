@@ -1,6 +1,6 @@
--- The prompt. Its root task reads lines and prints; the lines run one after the other in a task of their own,
--- which lives until a Ctrl-C ends it, so that what one line opened the next can go on with. What the lines
--- spawn belongs to the root: it goes on while one types, and a failure of it is printed once. Internal.
+-- The prompt. Its root task reads lines and prints. A second task runs the lines one after the other. It
+-- lives until a Ctrl-C ends it, so that a line can use what an earlier line has opened. Tasks that the lines
+-- spawn belong to the root: they run while the user types, and the failure of such a task is printed once.
 local await = require "leat.internal.await"
 local check = require "leat.internal.check"
 local chunk = require "leat.repl.chunk"
@@ -17,7 +17,7 @@ local M = {}
 
 local repl = { number = 1, kept = {}, hidden = {}, failed = false }
 
--- ---- printing: values to standard output, what went wrong beside them, or on standard error of a pipe
+-- ---- printing: values go to standard output; errors too, or to standard error if the input is a pipe
 
 local function paint(code, text)
     return repl.colors and "\27[" .. code .. "m" .. text .. "\27[0m" or text
@@ -42,7 +42,7 @@ local function text_of(value)
     return type(value) == "string" and value or inspect(value)
 end
 
--- The traceback without the REPL's own frames: a chunk is a function within one of ours.
+-- The traceback without the REPL's own frames. A chunk is a function inside a function of the REPL.
 local function traceback(trace)
     trace = trace:gsub("^in task %d+ %([^\n]*%):\n", ""):gsub("\n?in task %d+ %([^\n]*%):$", "")
     return (trace:gsub("in function '__line'", "in the line"):gsub("^\n", ""))
@@ -69,13 +69,14 @@ local function show_values(values)
     rawset(_G, "_" .. repl.number, values[1])
 end
 
--- ---- the lines' task
+-- ---- the task that runs the lines
 
 local function pack(...)
     return { n = select("#", ...), ... }
 end
 
--- The protected call ends before anything is printed: a __tostring that fails is a bug of the line too.
+-- The protected call ends before anything is printed, because a __tostring that fails is a bug of the line
+-- too.
 local function run(__line, ...)
     local function body(...)
         local values = pack(__line(...))
@@ -87,7 +88,7 @@ local function run(__line, ...)
     elseif errors.is(value) then
         rawset(_G, "_err", value)
         if value.kind == "cancelled" and native_repl.cancelled() then
-            return -- the root says so when this task has ended
+            return -- the root reports it when this task has ended
         end
         return complain("error: " .. text_of(value))
     end
@@ -98,7 +99,7 @@ local function line_runner(id, jobs)
     while true do
         local job = jobs:get()
         run(job.fn, unpack(job, 1, job.n))
-        if not native_repl.cancelled() then -- else this task comes to its end
+        if not native_repl.cancelled() then -- otherwise this task ends
             native_repl.post("done", id)
         end
     end
@@ -120,7 +121,7 @@ end
 
 -- ---- background tasks
 
--- In place of the core's: what the lines start belongs to the root.
+-- Replaces leat's spawn: tasks that the lines start belong to the root.
 local function spawn(fn, ...)
     if native_task.current() ~= repl.foreground then
         return raw_spawn(fn, ...)
@@ -251,7 +252,7 @@ function on.interrupt()
         if repl.mode == "edit" then
             return
         end
-        -- the terminal has dropped the line itself
+        -- The terminal has deleted the line itself
         repl.pending, repl.leaving = nil, false
         say ""
         return prompt()
@@ -312,7 +313,7 @@ local function add_commands()
             local list = shown_tasks()
             for i = #list, 1, -1 do
                 if list[i].id == repl.foreground.id then
-                    table.remove(list, i) -- this very line
+                    table.remove(list, i) -- the current line
                 end
             end
             say(#list > 0 and tostring(list) or "no task is running")
@@ -378,7 +379,7 @@ local function loop(what, args)
         local kind, number, text = await(native_repl.next_start())
         local handle = on[kind]
         local ok, err = xpcall(handle or tostring, native_task.note, number, text)
-        if not ok then -- memory, mostly: the prompt stays
+        if not ok then -- mostly not enough memory; the prompt continues
             complain("error: " .. text_of(err))
             if not repl.reading and not repl.running and not repl.left then
                 prompt()
@@ -387,7 +388,7 @@ local function loop(what, args)
     end
 end
 
--- Called by the command line: the arguments, and what their first one is ("script", "code" or nothing).
+-- The command line calls this with the arguments and the kind of the first one ("script", "code" or nil).
 function M.main(args, what)
     local me = native_task.current()
     me.name = "the prompt"
@@ -411,7 +412,7 @@ function M.main(args, what)
         error(err, 0)
     end
     if repl.mode == "pipe" then
-        repl.idle:wait() -- as a script's tasks they come to their end
+        repl.idle:wait() -- waits until they end, like the tasks of a script
     else
         repl.group:cancel("the prompt was left")
     end

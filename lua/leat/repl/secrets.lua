@@ -1,4 +1,4 @@
--- Whether a line of code holds what looks like a secret, and so must not be written to a file. Internal.
+-- Detects lines of code that seem to contain a secret. Such a line must not be written to a file.
 local native = require "leat.native.util"
 
 local M = {}
@@ -25,7 +25,7 @@ function M.found(text)
     return false
 end
 
--- The text with *** for each word that looks like a secret; control characters are left as they are.
+-- Replaces each word that looks like a secret by ***. Control characters are not changed.
 function M.scrubbed(text)
     return (text:gsub("[^%z\1-\8\10-\31\127]+", native.scrubbed))
 end

@@ -1,7 +1,7 @@
--- Lua's own functions that hold all tasks up: os.execute, the output and input of io.popen, and opening and
--- reading what is no regular file, such as a terminal or a pipe. What takes long while others are ready is
--- told, once for each place in the script; and an interrupt that comes meanwhile is heeded when they return.
--- Internal.
+-- Lua functions that block all tasks: os.execute, reading and writing of io.popen, and opening and reading
+-- anything that is not a regular file, such as a terminal or a pipe. If such a call takes long while other
+-- tasks are ready, a warning is written, once for each place in the script. An interrupt during the call
+-- takes effect when the call returns.
 local native_block = require "leat.native.block"
 local check = require "leat.internal.check"
 local await = require "leat.internal.await"
@@ -27,7 +27,8 @@ local function warn(name, advice)
     end
 end
 
--- Beneath pcall a function has no name, and a method counts its object as an argument.
+-- Beneath pcall, Lua's error message does not know the function's name, and it counts the object of a method
+-- as an argument. This corrects both.
 local function named(err, name)
     local before, number, behind = tostring(err):match "^(bad argument #)(%d+)( to ')%?'"
     if not number then
@@ -43,10 +44,10 @@ local function finished(name, advice, ok, ...)
         warn(name, advice)
     end
     if interrupted and native_task.current() and yieldable() then
-        await(native_task.sleep(1e-4)) -- a turn of the loop: it raises the cancel
+        await(native_task.sleep(1e-4)) -- one turn of the loop, which raises the cancel
     end
     if not ok then
-        error(named(..., name), 2) -- its callers are tail calls
+        error(named(..., name), 2) -- level 2, because the callers are tail calls
     end
     return ...
 end
@@ -70,14 +71,14 @@ local function advice_for(file)
     return advice
 end
 
--- An iterator over lines. What calls it is the script's loop.
+-- An iterator over lines. The script's loop calls it.
 local function watched_lines(name, advice, lines)
     return function()
         return call(name, advice, lines)
     end
 end
 
--- Replaces them, in a state of leat's own.
+-- Replaces these functions. Only called in states that leat has created.
 return function()
     local raw_open, raw_popen, raw_read, raw_lines = io.open, io.popen, io.read, io.lines
     local methods = getinfo and debug.getmetatable(io.stdin).__index

@@ -1,6 +1,6 @@
--- string.gsub for a replacement that may run Lua code: a function, or a table with a metatable. LuaJIT's
--- own calls it from C, where nothing can wait, and where a replacement that uses gsub in its turn overflows
--- the C stack, which no pcall survives. Here it is called from Lua. Internal.
+-- string.gsub for a replacement that may run Lua code: a function, or a table with a metatable. LuaJIT calls
+-- such a replacement from C, where nothing can wait. Also, nested calls of gsub in a replacement overflow the
+-- C stack, which pcall cannot catch. Here the replacement is called from Lua.
 local check = require "leat.internal.check"
 
 local byte, find, raw_gsub, sub = string.byte, string.find, string.gsub, string.sub
@@ -8,7 +8,7 @@ local concat, floor = table.concat, math.floor
 
 local CARET = byte "^"
 
--- A replacement text with its %0 to %9.
+-- Replaces %0 to %9 in a replacement text.
 local function expand(repl, whole, ...)
     local captures = { ... }
     return (raw_gsub(repl, "%%(.)", function(c)
@@ -43,7 +43,7 @@ local function value_of(repl, is_function, whole, capture, ...)
     return value
 end
 
--- As Lua's own does: a number does for a string, and the text of one for a number.
+-- Checks an argument as Lua does: a number is accepted as a string, and a numeric text as a number.
 local function check_argument(i, v, want, convert)
     local kind = type(v)
     if kind ~= "string" and kind ~= "number" or convert(v) == nil then
@@ -60,7 +60,7 @@ local function found(ok, message, ...)
     return message, ...
 end
 
--- The loop of Lua 5.1's gsub: an empty match is replaced too, and then one character passed over.
+-- The loop of gsub in Lua 5.1: an empty match is replaced too, and then the loop skips one character.
 local function replace(find_in, s, pattern, repl, limit)
     local is_function = type(repl) == "function"
     local parts, n = {}, 0
@@ -71,7 +71,7 @@ local function replace(find_in, s, pattern, repl, limit)
         parts[n] = part
     end
 
-    -- Takes what find returned; false: there is no more to find.
+    -- Takes the results of `find`. Returns false if there are no more matches.
     local function step(first, last, ...)
         if not first then
             return false
@@ -87,7 +87,7 @@ local function replace(find_in, s, pattern, repl, limit)
         return from <= #s + 1
     end
 
-    -- The first search is protected, so that what is wrong with it is raised at the script's line.
+    -- The first search is protected, so that its errors are raised at the script's line.
     if limit > 0 and step(found(pcall(find_in, s, pattern, 1))) and byte(pattern) ~= CARET then
         while count < limit and step(find_in(s, pattern, from)) do
         end
@@ -98,7 +98,7 @@ end
 
 local M = {}
 
--- gsub for replacements that run code, over a `find` such as string.find.
+-- Makes a gsub for replacements that run code. `find_in` is a function such as string.find.
 function M.of(find_in)
     return function(s, pattern, repl, limit)
         check_argument(1, s, "string", tostring)
@@ -110,7 +110,7 @@ end
 
 M.gsub = M.of(string.find)
 
--- The whole of string.gsub over such a `find`.
+-- Makes a complete string.gsub from such a `find`.
 function M.with(find_in)
     local gsub = M.of(find_in)
     return function(s, pattern, repl, limit)

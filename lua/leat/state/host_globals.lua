@@ -1,5 +1,5 @@
--- What the scripts have for globals that a C host starts in a Lua state of its own: the host's, and behind
--- them those that a state of leat's own has. Internal.
+-- The globals of scripts that a C host starts in its own Lua state: first the host's globals, then those of a
+-- state that leat creates.
 local names = {
     leat = true, request = true, gather = true, semaphore = true, wait_for = true, sleep = true, spawn = true,
     json = true,

@@ -1,5 +1,5 @@
--- `require` for the states that leat owns: in Lua, so that a module's top level may wait, and looking
--- beside the script first. Internal.
+-- `require` for the states that leat creates. It is written in Lua, so that the top level of a module may
+-- wait. It looks in the folder of the script first.
 local check = require "leat.internal.check"
 local lazy_require = require "leat.internal.lazy_require"
 local native_runtime = require "leat.native.runtime"
@@ -28,7 +28,7 @@ local function search(name, templates, tried)
     end
 end
 
--- The function that the file makes, text only.
+-- Compiles the text of a file to a function. Bytecode is refused.
 local function compile(path, text)
     if text:byte() == 27 then
         return nil, "'" .. path .. "' is bytecode; only text is loaded"
@@ -38,7 +38,7 @@ local function compile(path, text)
     return loadstring((text:gsub("^#[^\n]*", "")), "@" .. path)
 end
 
--- lua-cjson is linked with leat. It stands in where none is installed for the script's Lua.
+-- lua-cjson is linked with leat. It is used if none is installed for the script's Lua.
 local LINKED = { cjson = native_runtime.cjson, ["cjson.safe"] = native_runtime.cjson_safe }
 
 local function not_found(name, tried)
@@ -47,7 +47,8 @@ local function not_found(name, tried)
         .. ":" .. table.concat(tried))
 end
 
--- The function that makes module `name`, or raises with the places where it was looked for.
+-- Returns the function that makes module `name`. Otherwise it raises an error with the places that were
+-- searched.
 local function find(name, beside)
     if package.preload[name] then
         return package.preload[name]
@@ -74,7 +75,8 @@ local function find(name, beside)
     not_found(name, tried)
 end
 
--- The function of module `name`'s text, which gets the globals `env`; raises if there is none.
+-- Returns the function of the text of module `name`, with `env` as its globals. Raises an error if there is
+-- no such module.
 function M.find_text(name, templates, env)
     local tried = {}
     local path, text = search(name, templates, tried)
@@ -88,7 +90,7 @@ function M.find_text(name, templates, env)
     return setfenv(chunk, env)
 end
 
--- Replaces the global dofile: what it runs may wait.
+-- Replaces the global dofile, so that the file that it runs may wait.
 local function dofile_waiting(path)
     if type(path) ~= "string" then
         check.fail("dofile: the file's name must be a string, got " .. check.picture(path, "path"))
@@ -104,7 +106,7 @@ local function dofile_waiting(path)
     return chunk()
 end
 
--- Damaged bytecode crashes LuaJIT, so scripts load text only, whatever mode they ask for.
+-- Damaged bytecode crashes LuaJIT. So scripts can load only text, whatever mode they ask for.
 local function text_mode(mode)
     return ((mode or "t"):gsub("b", ""))
 end
@@ -129,7 +131,8 @@ local function text_only(raw, who)
     end
 end
 
--- A `require` that keeps what it loaded in `loaded`; `find(name)` gives a module's function or raises.
+-- Makes a `require` that stores modules in `loaded`. `find_module(name)` returns the function of a module or
+-- raises an error.
 function M.requirer(loaded, find_module)
     local loading = {}
     local function require_module(name)
@@ -145,7 +148,7 @@ function M.requirer(loaded, find_module)
                 check.fail("require: module '" .. name .. "' requires itself, directly or through others")
             end
             other.event = other.event or lazy_require("leat.sync").event()
-            other.event:wait() -- another task is at it
+            other.event:wait() -- another task is loading it
             return require_module(name)
         end
         local chunk = find_module(name)
@@ -169,7 +172,8 @@ function M.requirer(loaded, find_module)
     return require_module
 end
 
--- Replaces the globals require, dofile, load, loadstring and loadfile. `directory`: the script's, or nil.
+-- Replaces the globals require, dofile, load, loadstring and loadfile. `directory` is the folder of the
+-- script, or nil.
 function M.install(directory)
     local beside = directory and directory .. "/?.lua;" .. directory .. "/?/init.lua;" or ""
 

@@ -1,7 +1,7 @@
--- For a host that wants what its scripts write to standard output: print, io.write and io.stdout:write hand
--- it over. Internal; for states of leat's own.
+-- For a host that handles the standard output of its scripts: print, io.write and io.stdout:write call the
+-- host. Only used in states that leat creates.
 
---- What print(...) writes, without the end of the line.
+--- The text that print(...) writes, without the line end.
 local function line_of(...)
     local parts = { ... }
     for i = 1, select("#", ...) do
@@ -26,7 +26,7 @@ return function(sink)
         if not rawequal(file, stdout) then
             return raw_write(file, ...)
         end
-        local ok = raw_write(file) -- nothing: raises where it is closed
+        local ok = raw_write(file) -- writes nothing, but raises an error if the file is closed
         for i = 1, select("#", ...) do
             local kind = type((select(i, ...)))
             if kind ~= "string" and kind ~= "number" then

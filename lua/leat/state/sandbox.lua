@@ -1,5 +1,5 @@
--- What a restricted script sees instead of the globals: a table of what is allowed, so that what nobody
--- thought of is not there. Leat's own modules keep the real globals. Internal.
+-- The globals of a restricted script: a table of everything that is allowed, so anything that is not listed
+-- is missing. leat's own modules keep the real globals.
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 local loader = require "leat.state.loader"
@@ -38,7 +38,8 @@ local function text_of(i, v, who)
     return tostring(v)
 end
 
--- Lua's rule for where a search begins: negative from the end, 0 as 1. Nil behind the end.
+-- Lua's rule for the start of a search: a negative number counts from the end, and 0 means 1. Returns nil if
+-- it is after the end.
 local function start_of(s, init)
     init = init == nil and 1 or math.floor(init)
     if init < 0 then
@@ -76,8 +77,8 @@ end
 
 local function gmatch(s, p)
     s, p = text_of(1, s, "gmatch"), text_of(2, p, "gmatch")
-    if raw.byte(p) == 94 then -- "^", told without an allocation: in LuaJIT's own sub a failing one may crash
-        p = "%" .. p -- as in Lua 5.1: no anchor in gmatch
+    if raw.byte(p) == 94 then -- "^"; no sub here: it may crash in LuaJIT without memory
+        p = "%" .. p -- in Lua 5.1, gmatch has no anchor
     end
     local from = 1
     local function step(first, last, ...)
@@ -105,7 +106,8 @@ end
 
 -- ---- tables
 
--- LuaJIT's own moves everything from the position on, be that a thousand million before the list.
+-- LuaJIT's own insert moves everything from the position on, even if the position is a billion before the
+-- list.
 local function insert(t, ...)
     if select("#", ...) == 2 and type(t) == "table" then
         local position = tonumber((...))
@@ -145,7 +147,7 @@ local function loaders(env, directory, allow_modules)
         end
         if name ~= nil then
             name = tostring(name)
-            if name:find("^@leat/") then -- messages and limits leave leat's own frames out
+            if name:find("^@leat/") then -- messages and limits skip leat's own frames
                 name = "=" .. name
             end
         end
@@ -180,7 +182,7 @@ local PUBLIC = "sleep spawn wait_for shield finally now time deadline tasks stat
     .. " as_completed merge race group semaphore queue event stopping is_stopping request client retry"
     .. " breaker limiter adaptive batch openai pipeline json uuid base64 sha256 hmac inspect log version"
 
--- A copy of leat's table, filled as it is used: without stdin and serve.
+-- A copy of leat's table without stdin and serve. Fields are added when they are first used.
 local function public(leat)
     local names = {}
     for name in PUBLIC:gmatch "%S+" do
@@ -203,7 +205,8 @@ local function public(leat)
     })
 end
 
--- The globals of a restricted script. `allow_modules`: names that it may require, divided by commas.
+-- Makes the globals of a restricted script. `allow_modules`: the names that it may require, separated by
+-- commas.
 function M.globals(leat, directory, allow_modules)
     require("leat.native.runtime").restricted = true
     local env = copy(_G, "assert error ipairs next pairs pcall print rawequal rawget rawset select tonumber"
@@ -218,7 +221,8 @@ function M.globals(leat, directory, allow_modules)
     env.collectgarbage = collect
     env.string = strings()
     local meta = raw_getmetatable ""
-    -- Not the script's own table, which it may fill anew: leat's modules call methods too.
+    -- This is not the script's own table, which the script may change: leat's modules call string methods
+    -- too.
     meta.__index, meta.__metatable = strings(), "string"
     env.leat = public(leat)
     for name in ("sleep spawn wait_for"):gmatch "%S+" do

@@ -1,8 +1,8 @@
 local lazy_require = require "leat.internal.lazy_require"
 local leat = require "leat"
 
--- A replacement that may run Lua code is called from Lua (leat.state.gsub says why); the rest is
--- LuaJIT's own.
+-- A replacement that may run Lua code is called from Lua (leat.state.gsub explains why). Everything else uses
+-- LuaJIT's own gsub.
 local function install_gsub(lib)
     local raw_gsub = lib.gsub
     function lib.gsub(s, pattern, repl, limit)
@@ -14,7 +14,7 @@ local function install_gsub(lib)
     end
 end
 
--- Called by the runtime for states of its own: the script's globals and its coroutines.
+-- The runtime calls this for the states that it creates. It sets up the script's globals and coroutines.
 return function(directory, limited, restricted, allow_modules)
     require "leat.internal.coroutines"(coroutine, limited)
     if limited then
@@ -26,7 +26,7 @@ return function(directory, limited, restricted, allow_modules)
     end
     require("leat.state.loader").install(directory)
     _G.leat, _G.sleep, _G.spawn, _G.wait_for = leat, leat.sleep, leat.spawn, leat.wait_for
-    -- The rest of the globals are made on first use, like the fields that they name.
+    -- The other globals are created on first use, like the fields of the same name.
     local names = { gather = true, semaphore = true, request = true, json = true }
     setmetatable(_G, {
         __index = function(_, name)
@@ -41,8 +41,8 @@ return function(directory, limited, restricted, allow_modules)
     if runtime.print then
         require "leat.state.print_redirect"(runtime.print)
     end
-    -- LuaJIT begins every process with the same numbers, which would bring the jitter of two of them in
-    -- step.
+    -- In every process, LuaJIT starts with the same random numbers. Without a seed, the jitter of two
+    -- processes would be the same.
     math.randomseed(runtime.seed)
     function os.exit(code)
         if code == nil or code == true then
@@ -51,7 +51,7 @@ return function(directory, limited, restricted, allow_modules)
             code = 1
         end
         runtime.exit(code)
-        leat.sleep(0) -- raises the cancel: clean-ups run on the way out
+        leat.sleep(0) -- raises the cancel, so that clean-ups run
     end
     if restricted then
         return require("leat.state.sandbox").globals(leat, directory, allow_modules)

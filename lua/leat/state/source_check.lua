@@ -1,5 +1,5 @@
--- Looks at a script's source for leat.stopping as a condition. It is an event, so it counts as true whatever
--- has happened, and a loop `while not leat.stopping do` would never run. Internal.
+-- Searches a script's source for leat.stopping used as a condition. leat.stopping is an event, which always
+-- counts as true, so a loop `while not leat.stopping do` would never run.
 local M = {}
 
 local CALLS = { ["."] = true, [":"] = true, ["["] = true, ["("] = true, ["{"] = true }
@@ -9,13 +9,13 @@ local JOINS = { ["and"] = true, ["or"] = true }
 local EQUALS = { ["=="] = true, ["~="] = true }
 local TRUTH = { ["true"] = true, ["false"] = true }
 
--- The words of the text and the line of each. Comments are left out; of texts only "leat" is kept.
+-- Returns the words of the text and the line of each. Comments are left out. Of strings only "leat" is kept.
 local function tokens(text)
     local words, lines, i, line = {}, {}, 1, 1
     local function add(word)
         words[#words + 1], lines[#words + 1] = word, line
     end
-    local function pass(last) -- the lines up to there
+    local function pass(last) -- counts the lines up to `last`
         for _ in text:sub(i, last):gmatch "\n" do
             line = line + 1
         end
@@ -60,7 +60,7 @@ local function tokens(text)
     return words, lines
 end
 
--- require "leat" is one word: leat.
+-- Replaces require "leat" by one word: leat.
 local function without_requires(words, lines)
     local out, at, i = {}, {}, 1
     while words[i] do
@@ -79,13 +79,13 @@ end
 
 local NO_CALLS = { ["not"] = true, ["return"] = true }
 
--- Whether a "(" behind the word begins the arguments of a call.
+-- Whether a "(" after the word begins the arguments of a call.
 local function is_called(word)
     return word ~= nil and word:find "^[%w_%)%]\"]" ~= nil
         and not (BEGINS[word] or ENDS[word] or JOINS[word] or NO_CALLS[word])
 end
 
--- Whether the words from `first` to `last`, which stand for leat.stopping, are a condition.
+-- Whether the words from `first` to `last`, which mean leat.stopping, are used as a condition.
 local function is_condition(words, first, last)
     while words[first - 1] == "(" and words[last + 1] == ")" and not is_called(words[first - 2]) do
         first, last = first - 1, last + 1
@@ -101,7 +101,7 @@ local function is_condition(words, first, last)
         or JOINS[before] and ENDS[behind]
 end
 
--- The lines of the text where leat.stopping is a condition.
+-- The lines of the text in which leat.stopping is used as a condition.
 function M.conditions(text)
     local words, lines = without_requires(tokens(text))
     local leats, aliases, found = { leat = true }, {}, {}
@@ -126,7 +126,7 @@ function M.conditions(text)
     return found
 end
 
--- Warns of each. `name`: the file's, as messages have it.
+-- Warns about each of them. `name` is the name of the file for messages.
 function M.look(text, name)
     for _, line in ipairs(M.conditions(text)) do
         require("leat.log").warn(("%s:%d: leat.stopping is an event and always counts as true: "

@@ -1,12 +1,12 @@
--- What a state with a time limit goes without: what would put the limit's own means out of action. Internal.
+-- Removes or changes functions in a state with a time limit that could disable the limit.
 local function refuse(name)
     return function()
         error(name .. ": not available when a time limit is set", 2)
     end
 end
 
--- LuaJIT runs a message handler with hooks off when the error came from a hook, so a handler that loops
--- would never end. Past the limit none is asked.
+-- If an error came from a hook, LuaJIT runs the message handler with hooks switched off, so a handler with an
+-- endless loop would never end. So after the limit no handler is called.
 local function guard_xpcall()
     local raw_xpcall = xpcall
     local out_of_time = require("leat.native.task").out_of_time
@@ -20,11 +20,11 @@ local function guard_xpcall()
     end
 end
 
--- The work of a sort is C's, where no limit reaches it; a comparison in Lua is looked at.
+-- table.sort works in C, where the time limit has no effect. A comparison in Lua is checked.
 local function guard_sort()
     local raw_sort, getinfo = table.sort, debug.getinfo
     local chunk, why = loadstring("return function(a, b) return a < b end", "@leat/table.sort")
-    if not chunk then -- for want of memory
+    if not chunk then -- not enough memory
         error(why, 0)
     end
     local less = chunk()
