@@ -1,4 +1,4 @@
-/* Tasks that the host starts, and what it is told of their ends. */
+/* Tasks that the host starts, and the report of their ends to the host. */
 #include "host/host_call.h"
 
 #include "ground/redact.h"
@@ -11,7 +11,7 @@
 struct starting {
     struct host *host;
     struct started *s;
-    const char *name, *source; /* source NULL: the function of that name */
+    const char *name, *source; /* source NULL: call the global function of that name */
     size_t len;
     const leat_value *const *args;
     size_t count;
@@ -53,7 +53,7 @@ struct started *host_call_new(struct host *e, const char *name, leat_done done, 
     struct mem *mem = &e->rt->mem;
     struct started *s = mem_calloc(mem, sizeof *s);
     if (!s) {
-        /* What the script before has left may be all that is in the way. */
+        /* Garbage of an earlier script may be the only obstacle. */
         sched_make_room(&e->rt->sched, e->rt->L);
         s = mem_calloc(mem, sizeof *s);
     }
@@ -79,7 +79,7 @@ void host_call_drop(struct started *s)
 void host_call_prepare(lua_State *L, struct started *s)
 {
     if (s->ref != LUA_NOREF)
-        return; /* the second try, after one that ran out of memory */
+        return; /* a second try, after one that ran out of memory */
     lua_pushboolean(L, 0);
     s->ref = sched_keep(L);
 }
@@ -123,7 +123,8 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
         runtime_set_error(err, "invalid", why);
         return 0;
     }
-    if (e->closing) { /* a host that starts the next as one ends would never get out of leat_free */
+    if (e->closing) { /* otherwise a host that starts a new task at each end would never return from
+                         leat_free */
         runtime_set_error(err, "invalid", "the runtime is being closed");
         return 0;
     }
@@ -216,7 +217,7 @@ enum leat_status leat_status_of(leat_runtime *r, uint64_t id)
     LIST_FOR(node, &e->ended)
     {
         if (CONTAINER_OF(node, struct started, node)->id == id)
-            return LEAT_RUNNING; /* its callback is still to come */
+            return LEAT_RUNNING; /* its callback has not been called yet */
     }
     return LEAT_MISUSE;
 }
@@ -235,7 +236,7 @@ static void text_field(lua_State *L, int index, const char *field, char *out, si
     lua_rawget(L, index);
     const char *text = lua_tostring(L, -1);
     if (text)
-        redact_words(out, size, text); /* a host logs it */
+        redact_words(out, size, text); /* because a host may log it */
     lua_pop(L, 1);
 }
 
@@ -246,7 +247,7 @@ static int take_outcome(lua_State *L)
     int base = lua_gettop(L);
     int n = task_push_outcome(L, t);
     if (t->outcome == OUTCOME_OK && !o->s->done)
-        return 0; /* nobody asks for them */
+        return 0; /* the host does not want the results */
     if (t->outcome == OUTCOME_OK) {
         struct taking c = host_value_taking(L, o->s->host->rt);
         if (n > HOST_ARGUMENTS)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A function of the host's; a userdata that the Lua function holds. */
+/* A host function: a userdata that its Lua function keeps alive. */
 struct host_function {
     leat_function fn;
     leat_start start;
@@ -16,8 +16,8 @@ struct host_function {
     char name[HOST_NAME];
 };
 
-/* A call of an asynchronous one, from its start to its take or cancel: the mailbox's lock guards
- * what other threads see. */
+/* A call of an asynchronous host function, from its start to its take or cancel. The mailbox's lock
+ * guards what other threads access. */
 struct host_call {
     struct list node; /* mailbox->completed */
     uint64_t id;
@@ -28,13 +28,13 @@ struct host_call {
     struct leat_error error;
 };
 
-/* Outlives the runtime where a thread has retained it. */
+/* Lives longer than the runtime if a thread has retained it. */
 struct leat_mailbox {
     pthread_mutex_t lock;
     atomic_uint refs;
     struct host *host; /* NULL: the runtime is gone */
     struct host_ids calls;
-    struct list completed; /* those whose tasks are still to be woken */
+    struct list completed; /* completed calls whose tasks must still be woken */
 };
 
 /* ---- life ---- */
@@ -74,14 +74,14 @@ void host_function_close(struct host *e)
 {
     if (!e)
         return;
-    struct list *node; /* there are some where a host's state closed before its runtime */
+    struct list *node; /* calls remain if a host's state was closed before its runtime */
     while ((node = list_pop_front(&e->running)) || (node = list_pop_front(&e->ended))) {
         struct started *s = CONTAINER_OF(node, struct started, node);
         task_hook_remove(&s->hook);
         mem_free(&e->rt->mem, s);
     }
     pthread_mutex_lock(&e->box->lock);
-    e->box->host = NULL; /* completions that come now are refused */
+    e->box->host = NULL; /* from now on, completions are refused */
     pthread_mutex_unlock(&e->box->lock);
     loop_hook_remove(&e->hook);
     host_ids_fini(&e->ids);
@@ -113,8 +113,8 @@ leat_mailbox *leat_mailbox_of(leat_runtime *r)
 
 /* ---- calls of the host ---- */
 
-/* Lives on the C stack, as the collector would not see how large it is: nothing may raise while it
- * holds something. */
+/* Lives on the C stack, because the collector would not know its size. Nothing may raise while it
+ * holds memory. */
 struct crossed {
     leat_value *values[HOST_ARGUMENTS];
     int count;
@@ -127,7 +127,7 @@ static void crossed_free(struct crossed *x)
     x->count = 0;
 }
 
-/* Raises where one cannot cross; then `x` holds nothing. */
+/* Raises if an argument cannot be passed to the host; `x` holds nothing then. */
 static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct crossed *x)
 {
     int n = lua_gettop(L);
@@ -144,7 +144,7 @@ static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct
     }
 }
 
-/* A host's strncpy may have filled them to the last byte. */
+/* a host's strncpy may have filled them without a final NUL */
 static void end_texts(struct leat_error *error)
 {
     error->kind[sizeof error->kind - 1] = '\0';
@@ -158,7 +158,7 @@ static int push_error(lua_State *L, const struct leat_error *error)
                      error->message);
 }
 
-/* What a call came to, on its way to the script. */
+/* The result of a call, on its way to the script. */
 struct given {
     const leat_value *result;
     const struct leat_error *error;
@@ -175,8 +175,8 @@ static int finish_host(lua_State *L)
     return 1;
 }
 
-/* Pushes it, and returns how many values; below 0: that raised (memory), and the error is on top.
- * What raises must not lose the call, so the function is made beforehand. */
+/* Pushes the result and returns the number of values; below 0: pushing raised (memory), and the
+ * error is on top. The call must not be lost then, so finish_host is created in advance. */
 static int give(lua_State *L, struct host *e, const leat_value *result,
                 const struct leat_error *error)
 {
@@ -217,7 +217,7 @@ static void call_free(struct host_call *c)
     free(c);
 }
 
-/* A new call in the mailbox, with its number; NULL: no memory. */
+/* Adds a new call with its number to the mailbox; NULL: out of memory. */
 static struct host_call *call_new(struct leat_mailbox *box, struct host_function *f)
 {
     struct host_call *c = calloc(1, sizeof *c);
@@ -234,7 +234,7 @@ static struct host_call *call_new(struct leat_mailbox *box, struct host_function
     return NULL;
 }
 
-/* Nobody waits for it any more; whether the host is to be told. */
+/* Removes a call that no task waits for any more. Returns whether the host must be told. */
 static bool forget(struct leat_mailbox *box, struct host_call *c)
 {
     pthread_mutex_lock(&box->lock);
@@ -245,8 +245,8 @@ static bool forget(struct leat_mailbox *box, struct host_call *c)
     return !told;
 }
 
-/* Cancelled: the host is told, as it may otherwise work on for nobody. It may not wait, so it may
- * be told from here. */
+/* On a cancel the host is told, because it might work on in vain. Its cancel callback must not
+ * wait, so it can be called here. */
 static bool cancel_host(struct task *t)
 {
     struct host_call *c = t->wait.obj;
@@ -294,7 +294,7 @@ static void begin_host(struct task *t, void *arg)
     struct host *e = b->host;
     struct host_call *c = b->call;
     t->wait.obj = c;
-    c->task = t; /* before the host learns of the call */
+    c->task = t; /* set before the host gets the call */
     e->rt->sched.external++;
     b->call = NULL;
     e->inside++;
@@ -316,7 +316,7 @@ static int start_host(lua_State *L)
         crossed_free(&x);
         return task_park(L, &rt->sched, &host_ops, NULL, NULL, NULL);
     }
-    lua_pushvalue(L, lua_upvalueindex(2)); /* the function outlives the call */
+    lua_pushvalue(L, lua_upvalueindex(2)); /* keeps the function alive during the call */
     task_set_slot(L, t, SLOT_KEEP);
     struct beginning b = {rt->host, call_new(rt->host->box, f), &x};
     if (!b.call) {
@@ -348,7 +348,7 @@ bool leat_complete(leat_mailbox *box, uint64_t id, leat_value *result, const str
         end_texts(&found->error);
         if (found->result == result)
             result = NULL;
-        loop_wake(&box->host->rt->loop); /* under the lock: the loop lives */
+        loop_wake(&box->host->rt->loop); /* under the lock, so the loop still exists */
     }
     pthread_mutex_unlock(&box->lock);
     leat_value_free(result);
@@ -392,7 +392,7 @@ static int do_register(lua_State *L)
                                    "return function(...) return await(start(...)) end";
         if (luaL_loadbuffer(L, code, sizeof code - 1, "=host") != 0)
             lua_error(L);
-        lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
+        lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* the script may have removed `require` */
         lua_getfield(L, -1, "leat.internal.await");
         lua_replace(L, -2);
     }

@@ -1,11 +1,11 @@
-/* Host functions: C functions of the host's that scripts call. */
+/* Host functions: C functions of the host that scripts call. */
 #pragma once
 
 #include "host/runtime_private.h"
 
-/* A word, or two with a dot between them. */
+/* Whether it is a valid name: one word, or two words with a dot between them. */
 bool host_function_good_name(const char *name);
-/* NULL: no memory. */
+/* NULL: out of memory. */
 struct host *host_function_open(leat_runtime *r, struct rt *rt);
-/* All tasks have ended and the Lua state is closed. NULL is allowed. */
+/* Call it when all tasks have ended and the Lua state is closed. NULL is allowed. */
 void host_function_close(struct host *e);

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* The lower bits of a number are its place; so many things may be numbered at once. */
+/* The lower bits of a number are its index. So this many items may exist at once. */
 enum { PLACE_BITS = 24 };
 
 static size_t place_of(uint64_t number)
@@ -10,7 +10,7 @@ static size_t place_of(uint64_t number)
     return (size_t)(number & (((uint64_t)1 << PLACE_BITS) - 1));
 }
 
-/* Arrays that have grown while another could not are kept: only `room` says how far they are used.
+/* If one array cannot grow, those that have grown stay: only `room` says how much of them is used.
  */
 static bool grow(struct host_ids *ids)
 {

@@ -1,4 +1,4 @@
-/* Values of leat.h: plain trees, and their way into Lua and out of it. */
+/* The values of leat.h are plain trees. This file also converts them from and to Lua values. */
 #include "host/host_value.h"
 
 #include "ground/secret.h"
@@ -6,12 +6,12 @@
 #include <limits.h>
 #include <string.h>
 
-/* Deeper than any message that is meant to be read; a table that holds itself ends here. */
+/* Deeper than any sensible message; a table that contains itself stops here. */
 enum { MAX_DEPTH = 32 };
-/* Of the Lua stack, for a table on its way to the host. */
+/* Lua stack slots needed to convert one level of a table. */
 enum { TAKE_SLOTS = 3 };
 
-/* Tables with more fields than this find them by an index. */
+/* Tables with more fields than this find them by a hash index. */
 enum { FEW_FIELDS = 16 };
 
 struct field {
@@ -21,7 +21,7 @@ struct field {
 
 struct leat_value {
     enum leat_type type;
-    leat_value *parent; /* the table that it belongs to; NULL: it is the caller's */
+    leat_value *parent; /* the table that owns it; NULL: the caller owns it */
     union {
         bool boolean;
         double number;
@@ -33,13 +33,13 @@ struct leat_value {
             leat_value **items;
             struct field *fields;
             size_t count, field_count, field_room;
-            /* By the hash of their names, open addressing: 1 + the position in `fields`; 0: free.
-             * NULL where there are few fields. */
+            /* Hash index of the field names with open addressing: 1 + the position in `fields`; 0:
+             * free. NULL if there are few fields. */
             uint32_t *index;
             size_t index_room; /* a power of two */
             union {
                 size_t room;
-                leat_value *next; /* in line to be freed */
+                leat_value *next; /* queue of values to free */
             };
         } table;
     } as;
@@ -106,7 +106,7 @@ static bool grow(void **array, size_t count, size_t *room, size_t size)
     return true;
 }
 
-/* It belongs to a table already, or `table` is in it: it stays where it is, as it would be freed
+/* A table owns it already, or it contains `table`: it stays where it is, as it would be freed
  * twice. */
 static bool is_taken(const leat_value *table, const leat_value *item)
 {
@@ -135,8 +135,8 @@ bool leat_append(leat_value *table, leat_value *item)
     return true;
 }
 
-/* FNV-1a, begun differently in each table: what a server sends must not be able to choose names
- * that all fall together. */
+/* FNV-1a with a different start in each table, so that data from a server cannot force hash
+ * collisions. */
 static size_t hash_of(const leat_value *table, const char *name)
 {
     uint64_t h = 14695981039346656037u ^ ((uintptr_t)table * 0x9e3779b97f4a7c15u);
@@ -153,7 +153,7 @@ static void index_put(const leat_value *table, uint32_t *index, size_t room, siz
     index[i] = (uint32_t)position + 1;
 }
 
-/* Makes room in the index for one more field, at most half full. False: no memory. */
+/* Grows the index for one more field; it stays at most half full. False: out of memory. */
 static bool index_grow(leat_value *table)
 {
     size_t count = table->as.table.field_count + 1;
@@ -190,7 +190,7 @@ static struct field *find_field(const leat_value *table, const char *name)
     return NULL;
 }
 
-/* One that is not there yet; `item` is freed where this fails. */
+/* Adds a field whose name is new. Frees `item` on failure. */
 static bool add_field(leat_value *table, const char *field, leat_value *item)
 {
     void *fields = table->as.table.fields;
@@ -233,7 +233,8 @@ bool leat_set(leat_value *table, const char *field, leat_value *item)
     return true;
 }
 
-/* Frees what is no table; those wait in line, as they may be nested deeper than the C stack is. */
+/* Frees a value that is not a table. Tables go to a queue instead of a recursion, because they may
+ * be nested deeper than the C stack allows. */
 static void drop(leat_value *v, leat_value **tables)
 {
     if (!v)
@@ -251,7 +252,7 @@ static void drop(leat_value *v, leat_value **tables)
 void leat_value_free(leat_value *value)
 {
     leat_value *tables = NULL;
-    if (value && value->parent) /* it goes with its table */
+    if (value && value->parent) /* its table frees it */
         return;
     drop(value, &tables);
     while (tables) {
@@ -366,7 +367,8 @@ struct taking host_value_taking(lua_State *L, const struct rt *rt)
     return (struct taking){.left = rt->mem.limit_bytes ? rt->mem.limit_bytes : SIZE_MAX};
 }
 
-/* On the way out of what cannot cross: where it stands, the innermost part last. */
+/* Adds to the path of a value that cannot be converted, while the recursion returns: the innermost
+ * part last. */
 static void came_from_item(struct taking *c, size_t i)
 {
     char inner[sizeof c->path];
@@ -388,7 +390,8 @@ const char *host_value_why(struct taking *c)
     return c->text;
 }
 
-/* A table that is in another one twice crosses twice, so a small one may become a huge tree. */
+/* A table that occurs twice in another one is copied twice, so a small table may become a huge
+ * tree. */
 static bool charge(struct taking *c, size_t bytes)
 {
     bytes += sizeof(leat_value) + sizeof(leat_value *);
@@ -402,14 +405,14 @@ static bool charge(struct taking *c, size_t bytes)
 
 static bool take(lua_State *L, int index, int depth, struct taking *c, leat_value **out);
 
-/* In a metatable: a function that is called with the table before it crosses. */
+/* A metatable field: a function that is called with the table before the table is converted. */
 #define CROSSES_FIELD "__leat_crosses"
 
-/* What our own metatables say of a table that crosses. */
+/* What our own metatables say about a table. */
 struct crossing_form {
-    bool holes;    /* results: an item may be missing */
-    bool numbered; /* json.object: whole numbers are names */
-    bool is_error; /* its response stays behind */
+    bool holes;    /* results of tasks: an item may be missing */
+    bool numbered; /* json.object: whole numbers are field names */
+    bool is_error; /* its response is left out */
 };
 
 static struct crossing_form form_of(lua_State *L, int index)
@@ -438,7 +441,7 @@ static struct crossing_form form_of(lua_State *L, int index)
     return form;
 }
 
-/* The items from 1 to n. */
+/* Converts the items from 1 to n. */
 static bool take_items(lua_State *L, int index, int depth, struct taking *c, leat_value *table,
                        size_t n, bool holes)
 {
@@ -463,7 +466,7 @@ static bool take_items(lua_State *L, int index, int depth, struct taking *c, lea
     return true;
 }
 
-/* The value on top of the stack, as a field of that name. */
+/* Adds the value on top of the stack as a field of that name. */
 static void take_field(lua_State *L, const char *name, size_t len, int depth, struct taking *c,
                        leat_value *table)
 {

@@ -1,5 +1,5 @@
-/* leat.so: `require "leat"` in a host's LuaJIT state. The runtime lives in a userdata that the
- * registry keeps, so its memory outlives every finalizer of a closing state. */
+/* leat.so: `require "leat"` in a host's LuaJIT state. The runtime lives in a userdata in the
+ * registry, so its memory outlives every finalizer of a closing state. */
 #include "host/runtime.h"
 #include "host/runtime_guard.h"
 #include "host/runtime_hosted.h"
@@ -13,14 +13,14 @@
 struct root {
     struct list node; /* module->roots, then module->bugs */
     struct task *task;
-    int ref; /* keeps the task, for its bug */
+    int ref; /* keeps the task alive, for its bug */
     struct task_hook hook;
 };
 
 struct module {
-    struct leat_runtime r; /* first: the userdata is a runtime, too */
+    struct leat_runtime r; /* must come first: the userdata is also a leat_runtime */
     struct list roots;
-    struct list bugs; /* ended by a bug that nobody awaits: leat.step raises it */
+    struct list bugs; /* roots that ended with an unawaited bug: leat.step raises it */
     bool open;
     bool turning;
     struct timer look; /* see l_run */
@@ -44,7 +44,7 @@ static struct module *usable(lua_State *L, const char *who)
     return m;
 }
 
-/* For what turns the crank. */
+/* Checks for the functions that run the tasks: leat.run and leat.step. */
 static struct module *usable_outside(lua_State *L, const char *who)
 {
     struct module *m = usable(L, who);
@@ -72,7 +72,7 @@ static void leave(struct module *m)
     m->r.rt.sched.outside = true;
 }
 
-/* Raises the bug of an ended task; a text gets the traceback behind it. */
+/* Raises the bug of an ended task. A text gets the traceback appended. */
 static int raise_bug(lua_State *L, struct task *t)
 {
     task_push_outcome(L, t);
@@ -100,7 +100,7 @@ static int push_stuck(lua_State *L, struct module *m)
     err_set(&e, ERR_INTERNAL, "stuck");
     err_reason(&e, "stuck");
     aux_fail(L, &e);
-    if (m->r.report.data) { /* longer than an error's own text may be */
+    if (m->r.report.data) { /* may be longer than an error's own text */
         lua_pushstring(L, m->r.report.data);
         lua_setfield(L, -2, "message");
     }
@@ -114,8 +114,8 @@ static void look_again(struct timer *t)
     loop_timer_start(loop, t, loop_now_ns(loop) + LOOK_NS);
 }
 
-/* Ctrl-C in luajit sets a debug hook, which raises where Lua runs next: so that this is soon, a
- * wait is looked up from now and then. True: it has raised; what, is on top of L. */
+/* Ctrl-C in luajit sets a debug hook, which raises when Lua runs next. So that this happens soon, a
+ * wait is interrupted now and then. True: the hook has raised; its value is on top of L. */
 static bool interrupted(lua_State *L, lua_Hook *seen)
 {
     lua_Hook hook = lua_gethook(L);
@@ -191,7 +191,7 @@ static int l_start(lua_State *L)
     root->ref = ref;
     list_init(&root->node);
     list_init(&root->hook.node);
-    list_push_back(&m->roots, &root->node); /* should the spawn raise, it goes with the runtime */
+    list_push_back(&m->roots, &root->node); /* freed with the runtime if the spawn raises */
     root->task = sched_spawn(L, &rt->sched, NULL, lua_gettop(L) - 1); // task
     lua_pushvalue(L, -1);
     sched_set_kept(L, ref);
@@ -209,7 +209,7 @@ static int l_step(lua_State *L)
     double budget = aux_opt_seconds(L, 1, "step: the budget", 0.002);
     enter(m);
     enum leat_next next = leat_step(&m->r, budget < 1e6 ? (uint64_t)(budget * 1e6) : UINT64_MAX);
-    /* A connection that was kept may have ended; nobody else would empty its descriptor. */
+    /* An idle connection may have ended, and only this empties its descriptor. */
     if (next == LEAT_DONE)
         loop_turn(&m->r.rt.loop, false);
     leave(m);
@@ -225,7 +225,7 @@ static int l_step(lua_State *L)
     return 1;
 }
 
-/* result(task): what it came to, where it has ended. */
+/* result(task): the results of a task that has ended. */
 static int l_result(lua_State *L)
 {
     struct task *t = aux_check_self(L, "leat.task");
@@ -286,7 +286,7 @@ __attribute__((visibility("default"))) int luaopen_leat(lua_State *L);
 int luaopen_leat(lua_State *L)
 {
     luaL_checkstack(L, LUA_MINSTACK, "leat");
-    if (runtime_state_taken(L)) { /* required before; or the runtime is of another kind */
+    if (runtime_state_taken(L)) { /* leat is loaded already, or by another kind of runtime */
         lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
         return 1;
     }
@@ -308,9 +308,9 @@ int luaopen_leat(lua_State *L)
     lua_pushlightuserdata(L, &m->r.rt);
     lua_pushcclosure(L, open_host, 1);
     lua_setfield(L, -2, "leat.native.host");
-    lua_pushcfunction(L, luaopen_leat); /* for a require behind a cleared package.loaded */
+    lua_pushcfunction(L, luaopen_leat); /* for a require after package.loaded was cleared */
     lua_setfield(L, -2, "leat");
-    /* The descriptor shows what it waits for only after a first turn. */
+    /* The descriptor reports events only after a first turn. */
     loop_turn(&m->r.rt.loop, false);
     lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_LEAT);
     return 1;

@@ -10,8 +10,7 @@
 #include <time.h>
 #include <ucontext.h>
 
-/* A signal handler has nothing but globals to speak to. These are set before the signal can come.
- */
+/* A signal handler can use only globals. They are set before the first signal can arrive. */
 static pthread_t runtime_thread;
 static lua_State *profiled;
 static luaJIT_profile_callback sample_fn;
@@ -19,8 +18,8 @@ static void (*tick_fn)(void *arg);
 static void *callback_arg;
 static struct sigaction luajit_action;
 static volatile sig_atomic_t is_setting_hook;
-/* What LuaJIT itself runs in, and memcpy, which it calls: all else that runs Lua is compiled code.
- */
+/* The code of LuaJIT itself, and of memcpy, which it calls. Any other code that runs Lua is
+ * compiled code. */
 enum { RANGES = 8 };
 static struct range {
     uintptr_t from, to;
@@ -31,7 +30,7 @@ void profiler_set_hook(lua_State *L, lua_Hook hook, int mask, int count)
 {
     sig_atomic_t before = is_setting_hook;
     is_setting_hook = 1;
-    /* First without one: LuaJIT then writes its table anew, whatever a signal has made of it. */
+    /* Removing the hook first makes LuaJIT rewrite its table, whatever a signal has done to it. */
     lua_sethook(L, NULL, 0, 0);
     if (hook)
         lua_sethook(L, hook, mask, count);
@@ -68,7 +67,7 @@ static bool is_in_compiled_code(const void *context)
     return true;
 }
 
-/* In the interpreter, in place of LuaJIT's own sample. */
+/* Takes a sample in the interpreter, instead of LuaJIT's own sample. */
 static void on_instruction(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
@@ -79,7 +78,8 @@ static void on_instruction(lua_State *L, lua_Debug *ar)
 
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
-    /* It may come to any thread that does not block it, but the state is one thread's alone. */
+    /* The signal may arrive on any thread that does not block it, but the state belongs to one
+     * thread. */
     if (!pthread_equal(pthread_self(), runtime_thread)) {
         pthread_kill(runtime_thread, sig);
         return;
@@ -109,7 +109,8 @@ static void no_sample(void *arg, lua_State *L, int samples, int vmstate)
 void profiler_begin(lua_State *L, luaJIT_profile_callback sample, void (*tick)(void *arg),
                     void *arg)
 {
-    /* What LuaJIT puts back at its end: a signal that is late must not end the process. */
+    /* LuaJIT restores this action when the profiler stops, so that a late signal does not end the
+     * process. */
     signal(SIGPROF, SIG_IGN);
     runtime_thread = pthread_self();
     profiled = L;
@@ -122,7 +123,7 @@ void profiler_begin(lua_State *L, luaJIT_profile_callback sample, void (*tick)(v
         dl_iterate_phdr(note_code, &code[i]);
     luaJIT_profile_start(L, "li10", sample ? sample : no_sample, arg);
     sigaction(SIGPROF, NULL, &luajit_action);
-    if (luajit_action.sa_handler == SIG_IGN) /* the profiler has not begun */
+    if (luajit_action.sa_handler == SIG_IGN) /* the profiler has not started */
         return;
     struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
     sigemptyset(&sa.sa_mask);

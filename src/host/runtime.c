@@ -1,4 +1,4 @@
-/* The public library: puts the floors together and turns the crank. */
+/* The runtime behind leat.h: connects the parts of leat and runs the loop. */
 #include "host/runtime.h"
 
 #include "host/host_call.h"
@@ -22,16 +22,17 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* Seconds that a pipeline, a batch or a journalled map has to end what it began. */
+/* Seconds that a pipeline, a batch or a journalled map has to finish started items after an
+ * interrupt. */
 #define DRAIN_GRACE_S 10
-/* Of leat_free: from then on no shield and no clean-up holds it up, whatever grace it asked for. */
+/* Seconds before leat_free ends shields and clean-ups, whatever grace they asked for. */
 #define CLOSE_GRACE_S 5
 
-/* Of an HTTP/2 connection under leat_step: an event of one with 100 takes libcurl longer than a
- * usual budget. */
+/* Maximum of streams per HTTP/2 connection under leat_step: with 100 streams, libcurl needs longer
+ * for one event than a usual budget. */
 #define STEP_STREAMS 20
 
-/* How long Lua may run in a turn of the host's loop, before and behind its wait. */
+/* How long Lua may run in one turn of the host's loop: before the loop waits, and after. */
 #define ATTACHED_RUN_US 2000
 
 static void on_grace_over(struct timer *t)
@@ -52,12 +53,12 @@ static void forward_log(void *arg, enum log_level level, const char *line)
         e->inside--;
 }
 
-/* The host's allocator. It is called in the midst of everything, so what calls the runtime from in
- * there is refused. */
+/* Calls the host's allocator. That happens at any point, so calls into the runtime from the
+ * allocator are refused. */
 static void *host_alloc(void *arg, void *block, size_t old_size, size_t new_size)
 {
     struct leat_runtime *r = arg;
-    if (!pthread_equal(r->thread, pthread_self())) /* a network thread's */
+    if (!pthread_equal(r->thread, pthread_self())) /* called on a network thread */
         return r->config.alloc(r->config.alloc_arg, block, old_size, new_size);
     bool before = r->rt.in_alloc;
     r->rt.in_alloc = true;
@@ -80,8 +81,8 @@ static bool transfers_pending(void *arg)
     return pending > 0 && pending > stream_count_unread(rt);
 }
 
-/* Compiled code of a LuaJIT that is older than its rolling releases (2.1.0-beta3 and before)
- * crashes where an allocation is refused: it then reads a frame that may be gone. */
+/* In a LuaJIT older than its rolling releases (2.1.0-beta3 and before), compiled code crashes when
+ * an allocation is refused: it then reads a frame that may be gone. */
 static bool survives_refusals(lua_State *L)
 {
     lua_getglobal(L, "jit");
@@ -135,8 +136,8 @@ static uint64_t system_seed(void)
     return seed;
 }
 
-/* luaL_newstate's own allocator refuses nothing; ours counts, and the cap is applied from here on.
- */
+/* The allocator of luaL_newstate never refuses. Ours counts, and the memory limit applies from here
+ * on. */
 static lua_State *new_state(struct rt *rt)
 {
     if (!mem_open_reserve(&rt->mem))
@@ -152,7 +153,7 @@ static lua_State *new_state(struct rt *rt)
     return L;
 }
 
-/* There is something to do at once. */
+/* Whether there is work to do at once. */
 static bool is_ready(const struct leat_runtime *r)
 {
     const struct sched *s = &r->rt.sched;
@@ -208,7 +209,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
         goto fail_engine;
     }
     rt->mem.limit_bytes = r->config.memory_limit;
-    /* A collection that waits until memory has doubled would come after the cap. */
+    /* By default, a collection starts when memory has doubled: the limit would be reached first. */
     if (r->config.memory_limit && !r->hosted)
         lua_gc(rt->L, LUA_GCSETPAUSE, 130);
     if (!runtime_protected(r, set_up, r)) {
@@ -301,7 +302,8 @@ static int list_tasks(lua_State *L)
     return 0;
 }
 
-/* A shield holds a cancel off while there is something to wait for, not for ever. */
+/* A shield must not delay a cancel for ever: cancels shielded tasks when nothing can wake them, or
+ * at the close. */
 static void cancel_shielded(struct rt *rt, const char *reason)
 {
     LIST_FOR(node, &rt->sched.tasks)
@@ -312,7 +314,7 @@ static void cancel_shielded(struct rt *rt, const char *reason)
     }
 }
 
-/* No silent hang: the run ends with the list of who waits for what. */
+/* Never hangs silently: the run ends with a list of the waiting tasks and what they wait for. */
 static void give_up_stuck(struct leat_runtime *r)
 {
 #ifdef LEAT_SERVE
@@ -330,7 +332,7 @@ static void give_up_stuck(struct leat_runtime *r)
         runtime_protected(r, list_tasks, r);
     if (!r->module)
         cancel_roots(&r->rt, "nothing could ever wake it");
-    else /* a leat.run; what else waits may wait for the host */
+    else /* ends a leat.run; other tasks may wait for the host */
         task_cancel(r->main, "nothing could ever wake it");
 }
 
@@ -365,7 +367,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     bool ready = !list_empty(&rt->sched.ready) || !list_empty(&rt->sched.late);
     if (!ready)
         slot_deadlock_break(rt);
-    /* A host that steps may still wake what waits. */
+    /* A host that calls leat_step may still wake a task. */
     if (!ready && (!r->hosted || block) && sched_is_stuck(&rt->sched)) {
         give_up_stuck(r);
         ready = true;
@@ -377,7 +379,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     return true;
 }
 
-/* Turns begin: whether they may. */
+/* Whether turns may begin; if so, marks the runtime as inside. */
 static bool go_in(struct leat_runtime *r)
 {
     const char *why;
@@ -419,7 +421,8 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
     if (!rt->virtual_time)
         loop_until(&rt->loop, until);
     do {
-        /* Half of the time that one event leaves: what Lua starts is libcurl's to send. */
+        /* Lua gets half of the time that one event leaves: libcurl must then send what Lua has
+         * started. */
         uint64_t left = until - now, event = MIN(rt->loop.event_ns, left);
         uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (left - event) / 2;
         time_limit_step(&r->limit, lua_until);
@@ -501,7 +504,7 @@ void runtime_close(struct leat_runtime *r)
     rt->closed = true;
 }
 
-/* Gives back the memory of a closed runtime that leat_new has made. */
+/* Frees the memory of a closed runtime that leat_new has made. */
 static void dispose(struct leat_runtime *r)
 {
     struct mem boot;
@@ -529,7 +532,7 @@ void leat_free(leat_runtime *r)
     time_limit_hurry(&r->limit);
     uint64_t patient_until_ns = loop_deadline_ns(&rt->loop, CLOSE_GRACE_S);
     loop_timer_start(&rt->loop, &r->grace, patient_until_ns);
-    /* Tasks that ignore their cancel are abandoned after a while, so this ends. */
+    /* Tasks that ignore their cancel are abandoned after some time, so this loop ends. */
     while (rt->sched.live > 0) {
         cancel_roots(rt, "the runtime is closing");
         rt->sched.closing = loop_now_ns(&rt->loop) >= patient_until_ns;
@@ -540,12 +543,12 @@ void leat_free(leat_runtime *r)
     if (rt->deferred > 0)
         runtime_protected(r, run_deferred, rt);
     runtime_tell_unasked(r);
-    if (!r->hosted) /* whose state may be closing */
+    if (!r->hosted) /* a hosted state may be closing */
         runtime_conclude(rt);
     runtime_close(r);
     runtime_bury(r);
     if (r->hosted) {
-        rt->log.min_level = LOG_ERROR + 1; /* the host's log may be gone when the state is closed */
+        rt->log.min_level = LOG_ERROR + 1; /* the host's log function may be gone by then */
         runtime_leave_state(rt->L);
     } else {
         dispose(r);

@@ -1,14 +1,15 @@
-/* A runtime on the host's uv loop: what is ready runs before the loop waits and behind it. */
+/* A runtime on the host's libuv loop: ready tasks run before the loop waits, and after it has
+ * waited. */
 #include "host/runtime_attach.h"
 
 static void on_idle(uv_idle_t *handle)
 {
-    UNUSED(handle); /* it only keeps the loop from waiting */
+    UNUSED(handle); /* this idle handle only keeps the loop from waiting */
 }
 
 static void run_ready(struct leat_runtime *r)
 {
-    if (r->rt.loop.in_turn) /* leat_free runs the loop, and the tasks */
+    if (r->rt.loop.in_turn) /* inside leat_free, which runs the loop and the tasks itself */
         return;
     if (r->attached.step(r))
         uv_idle_start(&r->attached.idle, on_idle);
@@ -48,7 +49,7 @@ void runtime_attach(struct leat_runtime *r, bool (*step)(struct leat_runtime *r)
     l->open_handles += 3;
     uv_prepare_start(&a->prepare, on_prepare);
     uv_check_start(&a->check, on_check);
-    /* The tasks hold the loop: see loop_hold. */
+    /* Tasks keep the loop alive: see loop_hold. */
     uv_unref((uv_handle_t *)&a->prepare);
     uv_unref((uv_handle_t *)&a->check);
     uv_unref((uv_handle_t *)&l->uv_timer);

@@ -1,9 +1,9 @@
-/* A runtime on the host's uv loop. */
+/* A runtime on the host's libuv loop. */
 #pragma once
 
 #include "host/runtime_private.h"
 
-/* The runtime goes on by `step` whenever the host runs its loop, until it is detached. */
+/* Calls `step` whenever the host's loop runs, until the runtime is detached. */
 void runtime_attach(struct leat_runtime *r, bool (*step)(struct leat_runtime *r));
-/* The handles are closing; loop_fini waits for them. */
+/* Starts closing the handles; loop_fini waits for them. */
 void runtime_detach(struct leat_runtime *r);

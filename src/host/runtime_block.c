@@ -1,4 +1,4 @@
-/* leat.native.block: calls that hold the whole runtime up, such as os.execute and a read from a
+/* leat.native.block: calls that block the whole runtime, such as os.execute and a read from a
  * terminal. They are timed, and an interrupt ends those that can be ended. */
 #include "host/runtime_block.h"
 
@@ -12,12 +12,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-/* What such a call may take while others are ready, before that is said. */
+/* How long such a call may block other ready tasks before a warning. */
 #define BLOCKED_NS (100 * NS_PER_MS)
 
 extern char **environ;
 
-/* begin(name): the call begins. */
+/* begin(name): a blocking call begins. */
 static int l_begin(lua_State *L)
 {
     struct leat_runtime *r = CONTAINER_OF(rt_of(L), struct leat_runtime, rt);
@@ -27,8 +27,8 @@ static int l_begin(lua_State *L)
     return 0;
 }
 
-/* finish() -> whether it took long while others were ready, and whether the loop is to be gone back
- * to: an interrupt has come. */
+/* finish() -> whether the call took long while others were ready, and whether the script must
+ * return to the loop because of an interrupt. */
 static int l_finish(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -40,7 +40,8 @@ static int l_finish(lua_State *L)
     return 2;
 }
 
-/* may_block(value): it is an open file that is no regular one: a terminal, a pipe, a socket. */
+/* may_block(value): whether it is an open file that may block, that is, not a regular file: a
+ * terminal, a pipe, a socket. */
 static int l_may_block(lua_State *L)
 {
     bool is_file = false;
@@ -55,8 +56,8 @@ static int l_may_block(lua_State *L)
     return 1;
 }
 
-/* execute([command]): os.execute. That of the C library has the process ignore SIGINT meanwhile, so
- * a Ctrl-C would end the command alone. */
+/* execute([command]): os.execute. The C library's system() ignores SIGINT in this process
+ * meanwhile, so Ctrl-C would end only the command. */
 static int l_execute(lua_State *L)
 {
     const char *command = luaL_optstring(L, 1, NULL);
@@ -69,7 +70,8 @@ static int l_execute(lua_State *L)
     pid_t pid;
     int rc = posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ), status = -1;
     if (rc == 0) {
-        /* SA_RESTART, unless the call is to be given up: the command then goes on alone. */
+        /* Fails with EINTR only if an interrupt gives up the call: the command then runs on alone.
+         */
         if (waitpid(pid, &status, 0) < 0)
             status = -1;
     } else {

@@ -1,4 +1,4 @@
-/* leat.native.block, for the states that leat owns. */
+/* leat.native.block, for Lua states that leat owns. */
 #pragma once
 
 #include "lua/lua_rt.h"

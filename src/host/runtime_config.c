@@ -1,4 +1,4 @@
-/* What a host brings to a runtime, and what it may ask of it. */
+/* The configuration of a runtime by its host, and simple queries. */
 #include "host/runtime.h"
 #include "host/runtime_guard.h"
 #include "host/runtime_hosted.h"
@@ -8,11 +8,12 @@
 #define LEAT_VERSION "0.0.0"
 #endif
 
-/* The sizes that a leat_config may have: that of the first version, and beyond all reason. */
+/* Valid sizes of a leat_config: at least that of the first version, at most a generous maximum. */
 #define CONFIG_FIRST (offsetof(struct leat_config, user) + sizeof(void *))
 #define CONFIG_MAX 4096
 
-/* What stands in padding is left to chance, and would be taken for the field that is added next. */
+/* Padding at the end would hold random bytes, which a later version would read as its next field.
+ */
 _Static_assert(sizeof(struct leat_config) ==
                    offsetof(struct leat_config, lua_state) + sizeof(void *),
                "leat_config ends with its last field");

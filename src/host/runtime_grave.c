@@ -1,6 +1,6 @@
-/* Debug builds only: the addresses of runtimes that leat_free has freed, so that a call with one of
- * them ends with words and not in somebody else's memory. Process-wide, as a freed runtime has no
- * place of its own to remember anything. */
+/* Debug builds only: remembers the addresses of runtimes that leat_free has freed. A call with one
+ * of them then ends with a message instead of undefined behaviour. The list is process-wide,
+ * because a freed runtime cannot store anything. */
 #include "host/runtime_grave.h"
 
 #include "ground/base.h"

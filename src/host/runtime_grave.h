@@ -3,8 +3,8 @@
 
 struct leat_runtime;
 
-/* Debug builds abort with words where a host goes on with a runtime that it has freed; in others
- * that is undefined, as with any freed memory. */
+/* Debug builds abort with a message if a host uses a runtime after freeing it. In other builds that
+ * is undefined behaviour, as for any freed memory. */
 #ifdef LEAT_DEBUG
 void runtime_bury(const struct leat_runtime *r);
 void runtime_unearth(const struct leat_runtime *r);

@@ -44,8 +44,8 @@ void runtime_set_error(struct leat_error *err, const char *kind, const char *mes
     snprintf(err->message, sizeof err->message, "%s", message);
 }
 
-/* A __tostring of a script's may run in there, and in a host's state call what the host gave it:
- * that is inside a callback, too. */
+/* A script's __tostring may run in here. In a host's state it may call the host's functions: that
+ * counts as inside a callback, too. */
 bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
 {
     lua_State *L = r->rt.L;
@@ -59,14 +59,15 @@ bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
     if (rc == 0)
         return true;
     const char *text = lua_tostring(L, -1);
-    /* Where a compiler or a module ran out of it, Lua raises its message again as a plain error. */
+    /* If the Lua compiler or a module runs out of memory, Lua raises the message again as a plain
+     * error. */
     bool memory = rc == LUA_ERRMEM || (text && strcmp(text, "not enough memory") == 0);
     r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
-    /* A line that does not compile is quoted, and a key may stand in it. */
+    /* Lua quotes a line that does not compile, and the line may contain a key. */
     redact_words(r->error_text, sizeof r->error_text, text ? text : "an error without a text");
     lua_pop(L, 1);
     if (memory && r->rt.sched.loop)
-        sched_make_room(&r->rt.sched, L); /* what scripts have left may be all that is in the way */
+        sched_make_room(&r->rt.sched, L); /* garbage of scripts may be the only obstacle */
     return false;
 }
 

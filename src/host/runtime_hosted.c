@@ -1,4 +1,4 @@
-/* A runtime in a Lua state of the host's, which may close it at any time. */
+/* A runtime in a Lua state of the host, which may close the state at any time. */
 #include "host/runtime_hosted.h"
 
 #include "host/runtime.h"
@@ -10,9 +10,9 @@
 void runtime_state_closes(lua_State *L, struct leat_runtime *r)
 {
     struct rt *rt = &r->rt;
-    rt->sched.running = NULL; /* where a task has called os.exit(code, true) */
+    rt->sched.running = NULL; /* a task may have called os.exit(code, true) */
     rt->sched.outside = false;
-    rt->log.min_level = LOG_ERROR + 1; /* what is left over is no longer worth a message */
+    rt->log.min_level = LOG_ERROR + 1; /* leaks are no longer worth a message */
     LIST_FOR(node, &rt->sched.tasks)
     task_cancel(CONTAINER_OF(node, struct task, all), "the Lua state is being closed");
     runtime_close(r);
@@ -26,11 +26,11 @@ struct sitting {
     lua_State *own;
 };
 
-/* The host has closed its state without leat_free. */
+/* The host closed its state without calling leat_free. */
 static int seat_gc(lua_State *L)
 {
     struct leat_runtime *r = lua_touserdata(L, 1);
-    /* A forked child shares its sockets and epoll sets with its parent: hands off. */
+    /* A forked child shares sockets and epoll sets with its parent, so it must not close them. */
     if (r->rt.host && r->rt.host->process == getpid())
         runtime_state_closes(L, r);
     return 0;
@@ -41,7 +41,7 @@ static int sit_down(lua_State *L)
     struct sitting *s = lua_touserdata(L, 1);
     if (runtime_state_taken(L))
         return luaL_error(L, "this Lua state has a runtime already");
-    runtime_forget(L); /* what is left of one that had no memory to tidy up */
+    runtime_forget(L); /* removes the rest of a runtime that had no memory to clean up */
     static const char *const needed[] = {"string", "table", "math"};
     for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
         lua_getglobal(L, needed[i]);

@@ -28,10 +28,10 @@
 #define LEAT_VERSION "0.0.0"
 #endif
 
-/* Of lua-cjson, whose header does not have it. */
+/* From lua-cjson, whose header does not declare it. */
 int luaopen_cjson_safe(lua_State *L);
 
-/* The globals of leat's own modules, in the registry; nil: the state's. */
+/* Registry key: the globals of leat's own modules; nil: those of the state. */
 #define OWN_GLOBALS "leat.own_globals"
 
 typedef int (*open_fn)(lua_State *L, struct rt *rt);
@@ -53,7 +53,7 @@ static void preload_core(lua_State *L, struct rt *rt, const char *name, open_fn 
     lua_setfield(L, -2, name);
 }
 
-/* Embedded source, or the file of that name where LEAT_LUA_DIR says so (for developing leat
+/* The embedded source of a module, or the file of that name in LEAT_LUA_DIR (for developing leat
  * itself). */
 static int load_embedded(lua_State *L)
 {
@@ -95,8 +95,8 @@ static int load_embedded(lua_State *L)
 
 /* ---- globals of leat's own, in a host's state that has hidden what its modules need */
 
-/* Pushes package.loaded or package.preload as LuaJIT itself knows them: the global `package` may be
- * another table, or none. */
+/* Pushes package.loaded or package.preload from the registry: the global `package` may be another
+ * table, or missing. */
 static void push_registered(lua_State *L, const char *name)
 {
     lua_getfield(L, LUA_REGISTRYINDEX, name);
@@ -144,10 +144,11 @@ static bool is_registered(lua_State *L, const char *field, const char *name)
         lua_getfield(L, -1, field);
     push_registered(L, name);
     bool same = lua_rawequal(L, -1, -2) != 0;
-    return same; /* what was pushed is the caller's to pop */
+    return same; /* the caller pops the pushed values */
 }
 
-/* Such as Minetest's for mods. */
+/* Makes globals for leat's modules if the host has hidden `require` or `package`, as Minetest does
+ * for mods. */
 static void make_own_globals(lua_State *L)
 {
     int top = lua_gettop(L);
@@ -212,14 +213,14 @@ static int open_runtime(lua_State *L, struct rt *rt)
     lua_pushboolean(L, rt->virtual_time);
     lua_setfield(L, -2, "virtual_time");
     lua_pushnumber(L, (double)(rt_random_u64(rt) >> 11));
-    lua_setfield(L, -2, "seed"); /* for math.random */
+    lua_setfield(L, -2, "seed"); /* a seed for math.random */
     runtime_push_print(L, rt);
     lua_setfield(L, -2, "print");
     lua_pushcfunction(L, luaopen_cjson);
     lua_setfield(L, -2, "cjson");
     lua_pushcfunction(L, luaopen_cjson_safe);
     lua_setfield(L, -2, "cjson_safe");
-    if (!rt->sched.own_state) { /* the host's math.random has a seed of the host's, or none */
+    if (!rt->sched.own_state) { /* math.random belongs to the host, and so does its seed */
         lua_pushlightuserdata(L, rt);
         lua_pushcclosure(L, l_random, 1);
         lua_setfield(L, -2, "random");
@@ -276,7 +277,7 @@ static const struct {
                     {"leat.native.json_span", lua_open_json_span},
                     {"leat.native.block", runtime_open_block}};
 
-/* Into package.preload; `hosted`: without "leat" itself, which leat.so is. */
+/* Fills package.preload; `hosted`: without "leat" itself, which leat.so provides. */
 static void preload(lua_State *L, struct rt *rt, bool hosted)
 {
     runtime_push_preload(L);
@@ -296,9 +297,10 @@ static void preload(lua_State *L, struct rt *rt, bool hosted)
 void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, bool limited,
                           const char *allow_modules)
 {
-    lua_gc(L, LUA_GCSTOP, 0); /* what is made here stays: a collection would only take time */
+    lua_gc(L, LUA_GCSTOP, 0); /* all of this stays: a collection would only cost time */
     luaL_openlibs(L);
-    /* Nothing here is worth a trace, and one would go on to run where a limit is set. */
+    /* Compiling traces is not worth it here, and a compiled trace would ignore a time limit that is
+     * set later. */
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     sched_init(&rt->sched, &rt->loop, &rt->log, L, true);
     preload(L, rt, false);

@@ -1,4 +1,4 @@
-/* How a runtime's script ended, and what is said of it. */
+/* Reports how a runtime's script ended. */
 #include "host/runtime_report.h"
 
 #include "ground/log.h"
@@ -42,16 +42,16 @@ enum leat_status leat_result(leat_runtime *r)
     }
 }
 
-enum { MAX_MESSAGE_BYTES = 16 * 1024 }; /* of what was raised, in a report */
+enum { MAX_MESSAGE_BYTES = 16 * 1024 }; /* of an error value, in a report */
 
-/* A task that has ended, and what keeps it. */
+/* A task that has ended, and the reference that keeps it. */
 struct reporting {
     struct leat_runtime *r;
     struct task *task;
     int ref;
 };
 
-/* Where a failure was raised (of one that was returned nobody knows), and whose it was. */
+/* Where a failure was raised (unknown if it was returned), and by which task. */
 static void write_place(lua_State *L, const struct reporting *of)
 {
     char where[128] = "?";
@@ -78,7 +78,7 @@ static void write_place(lua_State *L, const struct reporting *of)
     }
 }
 
-/* What may be meant by the text of a bug, if lua/leat/internal/check.lua knows. */
+/* A suggestion for the text of a bug, if lua/leat/internal/check.lua has one. */
 static void write_hint(lua_State *L, const char *text, char *out, size_t size)
 {
     int top = lua_gettop(L);
@@ -93,7 +93,7 @@ static void write_hint(lua_State *L, const char *text, char *out, size_t size)
     lua_settop(L, top);
 }
 
-/* The text as it may be shown; where nothing in it is to be hidden, that takes no memory. */
+/* The text with secrets hidden. If nothing must be hidden, this allocates no memory. */
 static const char *without_secrets(lua_State *L, const char *text)
 {
     if (!strstr(text, "://") && !secret_shape(text, strlen(text)))
@@ -111,7 +111,7 @@ static int write_report(lua_State *L)
     struct task *t = of->task;
     buf_clear(&r->report);
     luaL_checkstack(L, 16, "report");
-    sched_push_kept(L, of->ref); /* holds it while it is looked at */
+    sched_push_kept(L, of->ref); /* keeps it alive while it is examined */
     lua_getglobal(L, "tostring");
     task_push_outcome(L, t);
     if (t->outcome != OUTCOME_BUG)
@@ -127,7 +127,7 @@ static int write_report(lua_State *L)
     if (ok && t->outcome == OUTCOME_BUG)
         write_hint(L, text, hint, sizeof hint);
     bool cut = strlen(text) > MAX_MESSAGE_BYTES;
-    if (cut) { /* somewhat behind what is shown, so that no half of a secret is */
+    if (cut) { /* cuts a bit after the shown part, so that a secret is not shown in part */
         lua_pushlstring(L, text, MIN(strlen(text), (size_t)MAX_MESSAGE_BYTES + 1024));
         text = lua_tostring(L, -1);
     }
@@ -194,7 +194,7 @@ void runtime_set_main(lua_State *L, leat_runtime *r, struct started *s, bool scr
     r->main = s->task;
     r->main_is_script = script;
     r->main_ended = r->stuck = r->rt.exit_requested = false;
-    r->main_asked = s->done != NULL; /* the callback tells how it ended */
+    r->main_asked = s->done != NULL; /* the callback reports how it ended */
     r->rt.exit_code = 0;
     snprintf(r->main_name, sizeof r->main_name, "%s", s->name);
     r->main_hook.fn = main_ended;
@@ -238,12 +238,12 @@ void runtime_tell_unasked(struct leat_runtime *r)
     log_end(&(struct reporting){r, r->main, r->main_ref}, r->main_name);
 }
 
-/* Fills the number of pipelines of which every item has failed. */
+/* Sets the number of pipelines in which every item failed. */
 static int conclude(lua_State *L)
 {
     size_t *all_failed = lua_touserdata(L, 1);
-    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* `require` may be gone */
-    lua_getfield(L, -1, "leat.pipeline.outcomes"); /* there is none without a pipeline */
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* the script may have removed `require` */
+    lua_getfield(L, -1, "leat.pipeline.outcomes"); /* not loaded if there was no pipeline */
     if (!lua_istable(L, -1))
         return 0;
     lua_getfield(L, -1, "conclude");
@@ -259,6 +259,6 @@ size_t runtime_conclude(struct rt *rt)
         return 0;
     rt->concluded = true;
     if (lua_cpcall(rt->L, conclude, &all_failed) != 0)
-        lua_pop(rt->L, 1); /* for want of memory: nothing is said */
+        lua_pop(rt->L, 1); /* out of memory: no report */
     return all_failed;
 }

@@ -1,13 +1,14 @@
-/* The place of a runtime in a Lua state of the host's. Its memory is a userdata that the registry
- * keeps for as long as the state lives: what scripts hold of the runtime may come to it at any
- * time, after its end too. */
+/* The place of a runtime in a Lua state of the host. Its memory is a userdata that the registry
+ * keeps as long as the state lives, because scripts may use objects of the runtime at any time,
+ * even after its end. */
 #include "host/runtime_seat.h"
 
 #include <luajit.h>
 #include <string.h>
 
-/* It knows no such mode, and says so by its result; but in a finalizer it raises whatever it is
- * asked. In the registry, as lua_cpcall would need memory each time. */
+/* luaJIT_setmode does not know this mode and returns an error. But inside a finalizer it raises for
+ * any mode. This function is kept in the registry, because lua_cpcall would need memory each time.
+ */
 static int probe(lua_State *L)
 {
     luaJIT_setmode(L, 0, LUAJIT_MODE_MASK);
@@ -15,7 +16,7 @@ static int probe(lua_State *L)
 }
 
 static const char probe_key;
-static const char seat_key; /* the last runtime of the state, for as long as that lives */
+static const char seat_key; /* the last runtime of the state, as long as the state lives */
 
 void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own)
 {
@@ -23,7 +24,7 @@ void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own)
     void *seat = lua_newuserdata(L, size);
     memset(seat, 0, size);
     lua_createtable(L, 1, 0);
-    *own = lua_newthread(L); /* L may be a coroutine that ends */
+    *own = lua_newthread(L); /* L may be a coroutine that ends earlier */
     lua_rawseti(L, -2, 1);
     lua_setfenv(L, -2);
     lua_createtable(L, 0, 1);
@@ -35,7 +36,7 @@ void *runtime_seat(lua_State *L, size_t size, lua_CFunction gc, lua_State **own)
     lua_rawset(L, LUA_REGISTRYINDEX);
     lua_pushlightuserdata(L, seat);
     lua_insert(L, -2);
-    lua_rawset(L, LUA_REGISTRYINDEX); /* for good: should the rest fail, parts may live on */
+    lua_rawset(L, LUA_REGISTRYINDEX); /* permanent: if the rest fails, parts may live on */
     lua_pushlightuserdata(L, (void *)(uintptr_t)&seat_key);
     lua_pushlightuserdata(L, seat);
     lua_rawset(L, LUA_REGISTRYINDEX);
@@ -63,7 +64,7 @@ bool runtime_in_finalizer(lua_State *L)
     return true;
 }
 
-/* Sets the fields of the table on top to nil that are called "leat" or "leat.*". */
+/* Removes the fields named "leat" or "leat.*" from the table on top. */
 static void forget_fields(lua_State *L)
 {
     if (lua_istable(L, -1)) {
@@ -83,7 +84,7 @@ static void forget_fields(lua_State *L)
 
 void runtime_forget(lua_State *L)
 {
-    lua_pushvalue(L, LUA_REGISTRYINDEX); /* the metatables: methods do not know old objects */
+    lua_pushvalue(L, LUA_REGISTRYINDEX); /* the metatables, so that methods reject old objects */
     forget_fields(L);
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     forget_fields(L);

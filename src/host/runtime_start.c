@@ -1,4 +1,4 @@
-/* Scripts: from a file or a string to a task. */
+/* Starts scripts: turns a file or a string into a task. */
 #include "ground/redact.h"
 #include "host/host_call.h"
 #include "host/runtime_guard.h"
@@ -31,7 +31,7 @@ struct start {
     bool compiled;
 };
 
-/* Without the mark that tells Lua how to show it. */
+/* The chunk name without the leading mark ('@' or '=') that tells Lua how to show it. */
 static const char *shown_name(const char *name)
 {
     return name + (name[0] == '@' || name[0] == '=');
@@ -58,7 +58,7 @@ static int start(lua_State *L)
     if (luaL_loadbuffer(L, s->source, s->len, s->name) != 0)
         return lua_error(L);
     s->compiled = true;
-    /* Only a warning may come of it: a lack of memory shows soon enough. */
+    /* This can only lead to a warning. A lack of memory is ignored: it will show later. */
     if (memmem(s->source, s->len, "stopping", strlen("stopping")) &&
         lua_cpcall(L, look_at_source, s) != 0)
         lua_pop(L, 1);
@@ -74,14 +74,14 @@ static int start(lua_State *L)
         lua_rawseti(L, -2, n + 1);
     }
     if (r->hosted)
-        lua_pop(L, 1); /* the host may have an `arg` of its own */
+        lua_pop(L, 1); /* the host may have its own `arg` */
     else
         lua_setfield(L, -2, "arg");
     lua_pop(L, 1);
     luaL_checkstack(L, n + 1, "too many arguments");
     for (int i = 0; i < n; i++)
         lua_pushstring(L, s->args[i]);
-    host_call_prepare(L, s->s); /* from the spawn on nothing may fail */
+    host_call_prepare(L, s->s); /* after the spawn nothing may fail */
     runtime_prepare_main(L, r);
     struct task *t = sched_spawn(L, &r->rt.sched, NULL, n); // task
     lua_pushvalue(L, -1);
@@ -90,7 +90,8 @@ static int start(lua_State *L)
     return 0;
 }
 
-/* How the one before ended is logged now, unless the host has asked: soon nobody can. */
+/* Logs the end of the previous script now, unless the host has asked: soon it cannot be asked for.
+ */
 static bool start_script(struct start *s, leat_done done, void *arg, uint64_t *id)
 {
     struct leat_runtime *r = s->r;
@@ -106,7 +107,7 @@ static bool start_script(struct start *s, leat_done done, void *arg, uint64_t *i
         return false;
     }
     if (!r->rt.loop.owns_uv)
-        loop_wake(&r->rt.loop); /* it may be about to wait */
+        loop_wake(&r->rt.loop); /* the loop may be about to wait */
     *id = s->s->id;
     return true;
 }
@@ -120,7 +121,7 @@ static uint64_t start_source(leat_runtime *r, const char *name, const char *sour
         set_error(err, "invalid", "%s: is bytecode; only text scripts are run", shown_name(name));
         return 0;
     }
-    /* "#!" on the first line; its end is kept, so that line numbers stay right. */
+    /* Skips "#!" on the first line, but keeps the line end, so that line numbers stay right. */
     if (len > 0 && source[0] == '#') {
         const char *eol = memchr(source, '\n', len);
         size_t skip = eol ? (size_t)(eol - source) : len;
@@ -148,7 +149,7 @@ static uint64_t start_file(leat_runtime *r, const struct leat_script *script, le
     while (f && rc == ERR_NONE && (n = fread(part, 1, sizeof part, f)) > 0)
         rc = buf_append(&text, part, n);
     if (f && ferror(f))
-        code = errno; /* a directory opens, but does not read */
+        code = errno; /* a directory can be opened, but not read */
     if (f)
         fclose(f);
     uint64_t id = 0;

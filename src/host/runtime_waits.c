@@ -1,18 +1,19 @@
-/* With -v: what has waited for long, and for whom. */
+/* With -v: reports tasks that have waited for a long time, and for what. */
 #include "host/runtime_waits.h"
 
 #include "host/runtime_guard.h"
 
-/* The first time after 5 s, then at twice the distance each time. */
+/* The first report comes after 5 s; the interval then doubles each time. */
 #define FIRST_NS (5 * NS_PER_S)
-/* What has waited for so long is told: a bit less, as the script begins after the timer was set. */
+/* Reports tasks that have waited at least this long: slightly less than the interval, because the
+ * script starts after the timer was set. */
 #define LONG_S 4
 #define LAST_NS (300 * NS_PER_S)
 
 static void on_due(struct timer *t)
 {
     struct leat_runtime *r = CONTAINER_OF(t, struct leat_runtime, waits);
-    r->waits_due = true; /* told in the turn, where Lua may run */
+    r->waits_due = true; /* reported during the turn, where Lua may run */
 }
 
 static void set_timer(struct leat_runtime *r)
@@ -43,7 +44,7 @@ void runtime_watch_waits(struct leat_runtime *r)
 void runtime_tell_waits(struct leat_runtime *r)
 {
     r->waits_due = false;
-    (void)runtime_protected(r, tell, NULL); /* without memory there are no messages either */
+    (void)runtime_protected(r, tell, NULL); /* out of memory: no messages */
     r->waits_every_ns = MIN(2 * r->waits_every_ns, LAST_NS);
     set_timer(r);
 }

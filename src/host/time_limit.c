@@ -10,16 +10,15 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-/* Between two looks at the clock: some ten microseconds of interpreted code. */
+/* Instructions between two reads of the clock: some ten microseconds of interpreted code. */
 #define LOOK_INSTRUCTIONS 100
 #define HURRY_NS (100 * NS_PER_MS)
-/* The signal again, where Lua could not be interrupted when it came. */
+/* Repeats the signal after this time, if Lua could not be interrupted when it came. */
 #define AGAIN_NS NS_PER_MS
 
 static const char limit_key;
 
-/* The one limit whose compiled code a signal looks after: LuaJIT's profiler serves one state only.
- */
+/* The only limit that uses a signal for compiled code: LuaJIT's profiler serves one state only. */
 static _Atomic(struct time_limit *) watched;
 
 static uint64_t clock_ns(clockid_t clock)
@@ -29,7 +28,7 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-/* The clock alone answers mostly, and costs no system call. */
+/* Mostly the first comparison decides, and reading that clock costs no system call. */
 static bool over(const struct time_limit *l, uint64_t now_ns)
 {
     return l->spent_ns + (now_ns - l->began_ns) > l->limit_ns &&
@@ -78,16 +77,16 @@ static void on_count(lua_State *L, lua_Debug *ar)
     if (!t) {
         if (l->outside_ns == 0 || clock_ns(CLOCK_MONOTONIC) - l->outside_ns < l->limit_ns)
             return;
-        look_at_each(
-            l, L); /* whatever catches it: until time_limit_outside, or the next resume's end */
+        look_at_each(l, L); /* look at each instruction even if the error is caught: until
+                               time_limit_outside, or the end of the next resume */
         luaL_error(L, "time limit");
     }
-    /* In a wait that has begun it is on its way out, as it is in a slice. */
+    /* The task is about to yield: for a wait, or because its slice has ended. */
     if (t->state != TASK_RUNNING || t->sliced)
         return;
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
     if (!t->stopped && over(l, now)) {
-        t->stopped = true; /* first: whatever is raised from here on ends the task */
+        t->stopped = true; /* set first: any error raised from here on ends the task */
         look_at_each(l, L);
         note_stop(L, l);
     }
@@ -100,7 +99,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
         t->sliced = true;
     } else {
         if (l->watchdog)
-            look_seldom(l, L); /* until the signal that comes next */
+            look_seldom(l, L); /* until the next signal */
         return;
     }
     s->preempted = L != t->co;
@@ -154,8 +153,8 @@ static void after_resume(struct sched *s, struct task *t)
         look_seldom(l, s->L);
 }
 
-/* In the signal handler: LuaJIT makes compiled code come to the interpreter, which finds this hook.
- */
+/* Runs in the signal handler: LuaJIT makes compiled code return to the interpreter, which finds
+ * this hook. */
 static void on_tick(void *arg)
 {
     struct time_limit *l = arg;
@@ -169,7 +168,7 @@ static void start_watchdog(lua_State *L, struct time_limit *l)
     if (!atomic_compare_exchange_strong(&watched, &none, l))
         luaL_error(L, "jit_watchdog: another runtime of this process has it");
     profiler_begin(L, NULL, on_tick, l);
-    /* The profiler's signal comes every 10 ms, which is many times the budget of a step. */
+    /* The profiler's signal comes every 10 ms, many times the budget of a step. */
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
     event.sigev_notify_thread_id = gettid();
     l->armed_ns = NEVER_NS;

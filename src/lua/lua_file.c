@@ -472,8 +472,7 @@ static int file_gc(lua_State *L)
 
 void lua_file_close(struct rt *rt)
 {
-    while (rt->file_calls >
-           0) /* a disk always answers; until then libuv's threads write into our memory */
+    while (rt->file_calls > 0) /* a disk always answers; until then threads write into our memory */
         uv_run(rt->loop.uv, UV_RUN_ONCE);
 }
 

@@ -15,8 +15,7 @@ struct builder {
     int array_mark;
     struct json_scan scan;
     const char *text;
-    int counts[JSON_MAX_DEPTH +
-               1]; /* number of elements so far of the array at each depth; -1: it is an object */
+    int counts[JSON_MAX_DEPTH + 1]; /* array elements so far at each depth; -1: an object */
 };
 
 /* Powers of ten that a double holds exactly. */

@@ -108,8 +108,7 @@ double rt_random(struct rt *rt)
 
 void rt_seed(struct rt *rt, uint64_t seed)
 {
-    for (int i = 0; i < 4;
-         i++) { /* splitmix64 fills the state, as the generator's authors recommend */
+    for (int i = 0; i < 4; i++) { /* splitmix64 fills the state, as its authors recommend */
         seed += UINT64_C(0x9e3779b97f4a7c15);
         uint64_t z = seed;
         z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);

@@ -362,8 +362,7 @@ static enum err_kind add_headers(lua_State *L, struct server_request *r, int ind
                 lua_pop(L, 1);
             }
         } else {
-            lua_pushvalue(
-                L, -1); /* converts the copy of a number, not the value in the script's table */
+            lua_pushvalue(L, -1); /* converts a copy: the script's table keeps its number */
             rc = add_header(L, r, name, len, err);
             lua_pop(L, 1);
         }

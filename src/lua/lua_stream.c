@@ -325,9 +325,7 @@ static int fail_piece(lua_State *L, struct stream *s, int self, const struct err
     s->err = *err;
     s->complete = STREAM_BROKEN_OFF;
     if (!s->done)
-        engine_cancel(
-            s->rt->engine,
-            s->t); /* s->t stays valid: its event does not free it until the stream is closed */
+        engine_cancel(s->rt->engine, s->t); /* s->t stays valid until the stream is closed */
     return push_failed(L, s, self);
 }
 

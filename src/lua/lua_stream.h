@@ -25,8 +25,7 @@ struct stream {
     struct task_hook owner_hook;
     struct task_hook feeding_hook; /* of the task that sends the body */
     bool fed;                      /* that task has reported its result */
-    const void
-        *response; /* the table that represents the stream, to find it among a task's results */
+    const void *response;          /* the table that represents the stream in results */
     enum stream_form form;
     size_t asked; /* size of the parked read; 0: all available bytes */
     union {

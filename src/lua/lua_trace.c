@@ -54,7 +54,7 @@ struct record {
     uint64_t bytes_in, bytes_out;
     uint64_t statuses[STATUSES];
     struct reason
-        reasons[ERR_KIND_COUNT + REASONS]; /* first those without a detail, indexed by kind */
+        reasons[ERR_KIND_COUNT + REASONS]; /* first by kind without a detail, then the others */
     size_t details;
     uint64_t latencies[LATENCIES], measured;
     double piece_s;
