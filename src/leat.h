@@ -44,7 +44,7 @@ enum leat_log_level { LEAT_LOG_DEBUG, LEAT_LOG_INFO, LEAT_LOG_WARN, LEAT_LOG_ERR
 /* What scripts may use of the process that runs them. */
 enum leat_sandbox {
     LEAT_SANDBOX_FULL,      /* everything: io, os, ffi, C modules */
-    LEAT_SANDBOX_RESTRICTED /* no files, processes, ffi, debug, bytecode: see docs/embedding.md */
+    LEAT_SANDBOX_RESTRICTED /* no files, processes, ffi, debug, bytecode */
 };
 
 struct uv_loop_s;
@@ -70,9 +70,10 @@ struct leat_config {
     bool virtual_time; /* the clock jumps to the next timer; no socket is opened */
     bool env_proxy;    /* use http_proxy and the other proxy variables of the environment */
     /* What scripts may connect to: words such as "public", "10.0.0.0/8", "api.example.com",
-     * "*.example.com", "any" (see docs/command-line.md). NULL: everything. Every request and every
-     * redirect is checked, against the address that is really used. A proxy from the environment
-     * looks names up itself, so behind such a proxy a rule for addresses does not allow any name.
+     * "*.example.com", "any" (the reference's page on the command line has all). NULL: everything.
+     * Every request and every redirect is checked, against the address that is really used. A proxy
+     * from the environment looks names up itself, so behind such a proxy a rule for addresses does
+     * not allow any name.
      */
     const char *allow_connect;
     enum leat_sandbox sandbox;

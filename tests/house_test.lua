@@ -701,7 +701,7 @@ tests["the pages for newcomers name files that exist"] = function(complain)
             for before, path in line:gmatch("(.?)%f[%w_]([%l_]+/[%w_/.-]*)") do
                 local top = path:match("^%l+")
                 path = path:gsub("[./]+$", "")
-                if words("src lua tests scripts docs")[top] and not before:find("[/.]") then
+                if words("src lua tests scripts")[top] and not before:find("[/.]") then
                     local file = io.open(root .. "/" .. path) -- opens a folder, too
                     if file then file:close() end
                     if not file then complain(page, number, path .. ": there is no such file") end

@@ -53,7 +53,7 @@ end
 local function written(files, title)
     local section = { title = title }
     for _, file in ipairs(files) do
-        local text = sources.read(root .. "/docs/" .. file .. ".md")
+        local text = sources.read(root .. "/scripts/docs/pages/" .. file .. ".md")
         section[#section + 1] = page(file:match "[^/]*$", with_help(text))
     end
     return section
@@ -77,7 +77,7 @@ end
 
 -- The first page lists all others with the first sentence of each.
 local function overview(sections)
-    local out = { (sources.read(root .. "/docs/index.md")) }
+    local out = { (sources.read(root .. "/scripts/docs/pages/index.md")) }
     for _, section in ipairs(sections) do
         out[#out + 1] = "## " .. section.title .. "\n"
         for _, p in ipairs(section) do

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs every example of the pages in docs/, and compares what it prints with the block "output" behind it.
+# Runs every example of the pages in scripts/docs/pages/, and compares what it prints with the block "output" behind it.
 # Blocks: lua (a script), lua luajit (a program with leat.so), lua love (a main.lua), sh, c (a program); json and
 # text are not run. In examples https://example.com is simulated, and the AI service is `leat mock`.
 # shellcheck source=tests/lib.sh
@@ -22,7 +22,7 @@ extract() { # extract FILE NAME
         open && /^```$/ { close(out); open = 0; next }
         open { print >out }' "$1"
 }
-for file in "$root"/docs/*.md "$root"/docs/recipes/*.md; do
+for file in "$root"/scripts/docs/pages/*.md "$root"/scripts/docs/pages/recipes/*.md; do
     extract "$file" "$(basename "$file" .md)"
 done
 
@@ -86,7 +86,7 @@ done
 
 for file in $(printf '%s\n' pages/* | grep -v -e '\.out$' -e '\.text$' | sort -t. -k1,1 -k2,2n); do
     name=${file#pages/} kind=${file##*.}
-    begin "the example at docs/${name%.*}, $kind"
+    begin "the example at scripts/docs/pages/${name%.*}, $kind"
     case $kind in
     lua-luajit | lua-love)
         [ -z "$sanitize" ] || { echo "  skipped: the plain build shows it" && continue; }

@@ -97,8 +97,8 @@ grep -o '<a href="[a-z-]*\.html"' "$pages/index.html" | sed -n 1,2p >out
 expect_equal "$(cat out)" '<a href="fetch-many.html"
 <a href="try-again.html"'
 
-begin "every page in docs/ is in the table of contents, and every function of leat.h has a place"
-for file in "$root"/docs/*.md "$root"/docs/recipes/*.md; do
+begin "every page in scripts/docs/pages/ is in the table of contents, and every function of leat.h has a place"
+for file in "$root"/scripts/docs/pages/*.md "$root"/scripts/docs/pages/recipes/*.md; do
     name=$(basename "$file" .md)
     grep -q "href=\"$name.html\"" "$pages/index.html" || fail "$name is not in it"
 done
@@ -106,8 +106,8 @@ for name in $(grep -oE '\bleat_[a-z_]+\(' "$root/src/leat.h" | tr -d '(' | sort 
     grep -q "id=\"$name\"" "$pages/c.html" || fail "no place for $name"
 done
 
-begin "links between the pages in docs/ lead somewhere on the disk, too"
-for file in "$root"/docs/*.md "$root"/docs/recipes/*.md; do
+begin "links between the pages in scripts/docs/pages/ lead somewhere on the disk, too"
+for file in "$root"/scripts/docs/pages/*.md "$root"/scripts/docs/pages/recipes/*.md; do
     for to in $(grep -oE '\]\([^):# ]+\.md' "$file" | cut -c3-); do
         [ -e "$(dirname "$file")/$to" ] || fail "$file: $to"
     done

@@ -38,7 +38,7 @@ local function failures_of(data)
     return kinds, why
 end
 
--- What --stats writes: see docs/command-line.md.
+-- What --stats writes: see scripts/docs/pages/command-line.md.
 function M.stats(data, status)
     local kinds, why = failures_of(data)
     local items = outcomes.sums()
