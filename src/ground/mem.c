@@ -17,7 +17,7 @@ void mem_init(struct mem *m, size_t limit_bytes)
     atomic_init(&m->blocks, 0);
     atomic_init(&m->fail_in, -1);
     atomic_init(&m->fail_more, 0);
-    m->limit_bytes = limit_bytes;
+    atomic_init(&m->limit_bytes, limit_bytes);
     atomic_init(&m->lua_bytes, 0);
     m->host = NULL;
     m->reserve = NULL;
@@ -60,6 +60,11 @@ static bool told_to_fail(struct mem *m)
     return false;
 }
 
+static size_t lua_bytes(struct mem *m)
+{
+    return atomic_load_explicit(&m->lua_bytes, memory_order_relaxed);
+}
+
 static void raise_peak(struct mem *m, size_t used)
 {
     size_t peak = atomic_load_explicit(&m->peak_bytes, memory_order_relaxed);
@@ -75,13 +80,14 @@ static bool claim(struct mem *m, size_t size)
 {
     if (told_to_fail(m))
         return false;
-    size_t before = atomic_fetch_add(&m->used_bytes, size);
-    if (m->limit_bytes != 0 &&
-        (before + m->lua_bytes > m->limit_bytes || size > m->limit_bytes - before - m->lua_bytes)) {
+    /* Each is read once: the script's thread may change it meanwhile. */
+    size_t limit = mem_limit(m);
+    size_t before = atomic_fetch_add(&m->used_bytes, size) + lua_bytes(m);
+    if (limit != 0 && (before > limit || size > limit - before)) {
         atomic_fetch_sub(&m->used_bytes, size);
         return false;
     }
-    raise_peak(m, before + size + m->lua_bytes);
+    raise_peak(m, before + size);
     return true;
 }
 
@@ -225,11 +231,6 @@ static void lua_put(struct mem *m, void *block, size_t size)
     m->lua_kept_count[c]++;
 }
 
-static size_t lua_bytes(struct mem *m)
-{
-    return atomic_load_explicit(&m->lua_bytes, memory_order_relaxed);
-}
-
 size_t mem_in_use(struct mem *m)
 {
     return atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
@@ -246,7 +247,8 @@ static bool claim_lua(struct mem *m, size_t more)
     if (told_to_fail(m))
         return false;
     size_t used = atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
-    if (m->limit_bytes != 0 && (used > m->limit_bytes || more > m->limit_bytes - used))
+    size_t limit = mem_limit(m);
+    if (limit != 0 && (used > limit || more > limit - used))
         return false;
     set_lua_bytes(m, lua_bytes(m) + more);
     raise_peak(m, used + more);

@@ -22,8 +22,9 @@ struct mem {
     void *lua_kept[MEM_CLASSES];
     unsigned lua_kept_count[MEM_CLASSES];
     _Atomic size_t blocks; /* the number of our live blocks, without Lua's: 0 after a clean close */
-    size_t limit_bytes;    /* 0: none */
-    bool lua_refused;      /* an allocation for Lua failed since this was last reset */
+    /* 0: none. Use mem_limit and mem_set_limit. */
+    _Atomic size_t limit_bytes;
+    bool lua_refused; /* an allocation for Lua failed since this was last reset */
     /* For tests: this many allocations succeed, then one fails, and the value becomes -1. Negative:
      * none fails. Lua's allocations count too. A test that tries all n can stop when the value is
      * still >= 0 after a run. */
@@ -40,6 +41,18 @@ void mem_init(struct mem *m, size_t limit_bytes);
 void mem_set_host(struct mem *m, mem_host_fn host, void *arg);
 /* Frees the kept blocks. Call it only after the Lua state is closed. */
 void mem_fini(struct mem *m);
+
+/* The cap; 0: none. The script's thread changes it while network threads allocate. Nothing depends
+ * on the moment at which they see the new value. */
+static inline size_t mem_limit(const struct mem *m)
+{
+    return atomic_load_explicit(&m->limit_bytes, memory_order_relaxed);
+}
+
+static inline void mem_set_limit(struct mem *m, size_t limit_bytes)
+{
+    atomic_store_explicit(&m->limit_bytes, limit_bytes, memory_order_relaxed);
+}
 
 /* The bytes in use, ours and Lua's together. */
 size_t mem_in_use(struct mem *m);

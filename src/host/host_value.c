@@ -364,7 +364,8 @@ void host_value_push(lua_State *L, const leat_value *v)
 struct taking host_value_taking(lua_State *L, const struct rt *rt)
 {
     luaL_checkstack(L, (MAX_DEPTH + 1) * TAKE_SLOTS, "values");
-    return (struct taking){.left = rt->mem.limit_bytes ? rt->mem.limit_bytes : SIZE_MAX};
+    size_t limit = mem_limit(&rt->mem);
+    return (struct taking){.left = limit ? limit : SIZE_MAX};
 }
 
 /* Adds to the path of a value that cannot be converted, while the recursion returns: the innermost

@@ -208,7 +208,7 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
         err_set(e, ERR_MEMORY, "not enough memory for a Lua state");
         goto fail_engine;
     }
-    rt->mem.limit_bytes = r->config.memory_limit;
+    mem_set_limit(&rt->mem, r->config.memory_limit);
     /* By default, a collection starts when memory has doubled: the limit would be reached first. */
     if (r->config.memory_limit && !r->hosted)
         lua_gc(rt->L, LUA_GCSETPAUSE, 130);

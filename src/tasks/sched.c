@@ -232,10 +232,10 @@ static void collect_now(struct sched *s, lua_State *L, size_t sixteenth)
 static void make_room(struct sched *s, lua_State *L, struct task *t, bool caught)
 {
     struct mem *m = s->loop->mem;
-    size_t cap = m->limit_bytes;
+    size_t cap = mem_limit(m);
     size_t sixteenth = (cap != 0 ? cap : mem_in_use(m)) / 16;
     if (cap != 0)
-        m->limit_bytes = cap + 2 * spare(cap); /* the spare memory may be used up */
+        mem_set_limit(m, cap + 2 * spare(cap)); /* the spare memory may be used up */
     if (t && lua_cpcall(s->L, release, t) != 0) {
         lua_pop(s->L, 1);
         put_away(t);
@@ -244,7 +244,7 @@ static void make_room(struct sched *s, lua_State *L, struct task *t, bool caught
     s->left_behind = s->left_behind || t;
     if (pays_to_collect(s, caught, sixteenth))
         collect_now(s, L, sixteenth);
-    m->limit_bytes = cap;
+    mem_set_limit(m, cap);
     m->lua_refused = false;
 }
 
@@ -452,14 +452,14 @@ static void run_cleanups(struct task *t)
 {
     struct sched *s = t->sched;
     struct mem *m = s->loop->mem;
-    size_t cap = m->limit_bytes;
+    size_t cap = mem_limit(m);
     if (!has_cleanups(t))
         return;
     for (int tries = 2; tries > 0; tries--) {
         if (cap != 0)
-            m->limit_bytes = MAX(cap, mem_in_use(m)) + spare(cap);
+            mem_set_limit(m, MAX(cap, mem_in_use(m)) + spare(cap));
         bool started = lua_cpcall(s->L, start_cleanup, t) == 0;
-        m->limit_bytes = cap;
+        mem_set_limit(m, cap);
         if (started)
             return;
         lua_pop(s->L, 1);
@@ -512,15 +512,15 @@ static void next_turn(struct sched *s)
 static int resume_within(struct sched *s, struct task *t, int nargs)
 {
     struct mem *m = s->loop->mem;
-    size_t cap = m->limit_bytes;
+    size_t cap = mem_limit(m);
     if (t->shielded || !list_empty(&t->children)) {
         if (cap != 0)
-            m->limit_bytes = cap + spare(cap);
+            mem_set_limit(m, cap + spare(cap));
         else if (s->left_behind)
             collect_now(s, s->L, mem_in_use(m) / 16);
     }
     int rc = lua_resume(t->co, nargs);
-    m->limit_bytes = cap;
+    mem_set_limit(m, cap);
     return rc;
 }
 
