@@ -2,7 +2,7 @@
 
 #ifdef __SANITIZE_ADDRESS__
 
-/* The sanitizer must see each block come and go. */
+/* The address sanitizer must see each allocation and each free. */
 void cli_alloc_install(void)
 {
 }
@@ -14,9 +14,9 @@ void cli_alloc_install(void)
 #include <malloc.h>
 #include <string.h>
 
-/* Each block is malloc's own, so one that was freed elsewhere, or resized, is no special case: the
- * lists only keep it from going back at once. One set of lists per thread, so that no lock is
- * needed. */
+/* Each block comes from malloc, so a block that is freed elsewhere, or resized, needs no special
+ * case: the lists only delay its return. Each thread has its own lists, so that no lock is needed.
+ */
 enum { CLASSES = 64, CLASS_BYTES = 16, KEPT = 256 };
 
 struct kept {
@@ -43,7 +43,7 @@ static void put(void *block)
 {
     if (!block)
         return;
-    size_t c = malloc_usable_size(block) / CLASS_BYTES - 1; /* what it surely holds */
+    size_t c = malloc_usable_size(block) / CLASS_BYTES - 1; /* the class that it surely fits */
     if (c >= CLASSES || kept.count[c] == KEPT) {
         free(block);
         return;

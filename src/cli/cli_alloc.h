@@ -1,5 +1,5 @@
-/* A faster allocator for libcurl, which asks for some fifty small blocks per request. For the leat
- * program alone: a library must not decide such a thing for its whole process. */
+/* A faster allocator for libcurl, which allocates some fifty small blocks per request. Only for the
+ * leat program: a library must not decide this for its whole process. */
 #pragma once
 
 /* Call once, before anything else touches libcurl. */

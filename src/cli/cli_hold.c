@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-/* What a task may compute while others are ready, before that is said. */
+/* How long a task may compute while others are ready, before a warning. */
 #define HELD_NS (100 * NS_PER_MS)
 
 static const char hold_key;
@@ -38,11 +38,11 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
     struct hold *h = find(L);
     struct sched *s = &h->rt->sched;
     struct task *t = s->running;
-    if (!t || sched_turn(s) != atomic_load(&h->turn)) { /* it has given way meanwhile */
+    if (!t || sched_turn(s) != atomic_load(&h->turn)) { /* the task has waited or ended meanwhile */
         stand_aside(h, L);
         return;
     }
-    if (t->state != TASK_RUNNING || t->sliced) /* in a wait that has begun it is on its way out */
+    if (t->state != TASK_RUNNING || t->sliced) /* the task is about to yield */
         return;
     char where[100];
     switch (atomic_load(&h->order)) {
@@ -60,7 +60,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
         task_cancel(t, "interrupted");
         task_raise_cancel(L, t);
         return;
-    case HOLD_ABANDON: /* within coroutines of its own one yield or error a level is needed */
+    case HOLD_ABANDON: /* inside coroutines of the task, each level needs a yield or an error */
         if (!lua_isyieldable(L))
             luaL_error(L, "interrupted");
         t->abandoned = true;
@@ -72,7 +72,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
     }
 }
 
-/* Whether the place is named for the first time. */
+/* Whether the place is reported for the first time. */
 static bool is_new_place(struct hold *h, const char *where)
 {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
@@ -87,8 +87,8 @@ static bool is_new_place(struct hold *h, const char *where)
     return true;
 }
 
-/* Every 10 ms of computing, between two instructions of L. May look at the stack, and must not set
- * hooks: LuaJIT puts back those that it found. */
+/* Called after every 10 ms of computing, between two instructions of L. May look at the stack, and
+ * must not set hooks: LuaJIT restores the hooks that it found. */
 static void on_sample(void *data, lua_State *L, int samples, int vmstate)
 {
     UNUSED(samples);
@@ -149,7 +149,7 @@ void cli_hold_give(struct hold *h, enum hold_order order, uint64_t turn)
     atomic_store(&h->order, order);
 }
 
-/* The profiler's next sample makes compiled code come to it. */
+/* The profiler's next sample makes compiled code run this hook. */
 void cli_hold_obey(struct hold *h)
 {
     profiler_set_hook(h->rt->L, on_instructions, LUA_MASKCOUNT, 1);

@@ -43,7 +43,8 @@ int cli_outputs_option(struct see *s, int argc, const char *const *argv, int *i)
     return 0;
 }
 
-/* A long run must not end with what it was to show lost. What stands in the file is kept. */
+/* Checks the files before the run: a long run must not lose its output at the end. Existing
+ * contents are kept. */
 static bool can_write(const char *what, const char *path)
 {
     if (!path || !path[0])
@@ -96,14 +97,14 @@ static int finish(lua_State *L)
 int cli_outputs_end(struct see *s, leat_runtime *rt, int status)
 {
     struct rt *inside = runtime_inside(rt);
-    inside->concluded = s->repl; /* whose user has seen what came of each line */
+    inside->concluded = s->repl; /* a REPL's user has seen the result of each line */
     size_t all_failed = runtime_conclude(inside);
     if (status == 0 && inside->lost > 0)
         status = 1;
     if (status == 0 && inside->missed > 0)
         status = 3;
     else if (status == 0 && all_failed > 0 && !inside->exit_requested)
-        status = 4; /* a script that calls os.exit has chosen its status */
+        status = 4; /* a script that calls os.exit chooses its status */
     if (!s->record)
         return status;
     struct finish f = {.see = s, .status = status};

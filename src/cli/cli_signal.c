@@ -11,34 +11,34 @@
 #include <string.h>
 #include <unistd.h>
 
-/* After the first signal, of a task that does not give way: */
-#define WARN_NS (300 * NS_PER_MS)  /* it is named, */
-#define WARN_C_NS (1 * NS_PER_S)   /* or said to be in a call of C, where it cannot be; */
-#define CANCEL_NS (2 * NS_PER_S)   /* it is cancelled, after a second signal at once; */
-#define ABANDON_NS (1 * NS_PER_S)  /* so much later it is abandoned; */
-#define PATIENCE_NS (5 * NS_PER_S) /* the process is ended. */
-/* Of that time, what has gone by at the most when it begins to close. */
+/* Times after the first signal, for a task that does not wait: */
+#define WARN_NS (300 * NS_PER_MS)  /* a warning names its place, */
+#define WARN_C_NS (1 * NS_PER_S)   /* or says that it is in a C call; */
+#define CANCEL_NS (2 * NS_PER_S)   /* it is cancelled (at once after a second signal); */
+#define ABANDON_NS (1 * NS_PER_S)  /* this long after the cancel it is abandoned; */
+#define PATIENCE_NS (5 * NS_PER_S) /* the process ends. */
+/* At most this much of PATIENCE_NS is counted as used when the runtime begins to close. */
 #define CLOSING_NS (3 * NS_PER_S)
-/* Clean-ups have so long after the second signal. */
+/* The time that clean-ups have after the second signal. */
 #define LAST_GRACE_NS (5 * NS_PER_S)
 #define LOOK_NS (50 * NS_PER_MS)
-/* For what was printed and is not written yet. */
+/* The time to flush printed output. */
 #define FLUSH_NS (300 * NS_PER_MS)
-/* For what writers of lines were given. */
+/* The time to write the lines that the writers have accepted. */
 #define RESCUE_NS (3 * NS_PER_S)
 
-/* A signal handler has nothing but these to speak to. */
+/* A signal handler can use only globals. */
 static _Atomic(leat_runtime *) signalled_runtime;
 static _Atomic(struct repl *) signalled_repl;
 static _Atomic(struct hold *) signalled_hold;
 static atomic_uint signal_count;
 static atomic_int first_signal;
 static atomic_bool watched, closing, flushed;
-static _Atomic(const char *) last_words; /* set: the process ends */
+static _Atomic(const char *) last_words; /* not NULL: the process is ending */
 static struct hold the_hold;
 static pthread_t runtime_thread;
 static sem_t news;
-/* Held by who uses the runtime on the watching thread, or takes it away. */
+/* Held while the watching thread uses the runtime, and while the runtime is taken away. */
 static pthread_mutex_t runtime_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint64_t now_ns(void)
@@ -55,7 +55,7 @@ static void say(const char *text)
 
 /* ---- ending by force */
 
-/* May wait for ever: for a file that is being read, or that nobody takes anything from. */
+/* May block for ever: on a file that another thread is reading, or on a pipe that nobody reads. */
 static void *flush_all(void *arg)
 {
     fflush(NULL);
@@ -69,8 +69,8 @@ static void sleep_ns(uint64_t ns)
     nanosleep(&ts, NULL);
 }
 
-/* On the runtime's thread, in a handler; or on the watching one, where that thread does not come.
- */
+/* Runs in a handler on the runtime's thread, or on the watching thread if the former does not get
+ * there. */
 static void leave(leat_runtime *rt)
 {
     struct repl *repl = atomic_load(&signalled_repl);
@@ -84,7 +84,7 @@ static void leave(leat_runtime *rt)
     _exit(128 + atomic_load(&first_signal));
 }
 
-/* What was printed is written out, and what writers were given. */
+/* Writes out printed output, and the lines that the writers have accepted. */
 static void end_process(const char *why)
 {
     pthread_t thread;
@@ -103,17 +103,17 @@ static void end_process(const char *why)
 
 struct watch {
     uint64_t first_ns;  /* when the first signal came */
-    uint64_t second_ns; /* ... and the second; 0: it has not */
-    uint64_t since_ns;  /* since when the same task runs, or the runtime closes */
-    uint64_t turn;      /* which task: see sched_turn */
-    uint64_t cancel_ns; /* when it was cancelled; 0: it was not */
+    uint64_t second_ns; /* ... and the second; 0: not yet */
+    uint64_t since_ns;  /* start of the running task's turn, or of the close */
+    uint64_t turn;      /* the turn of that task: see sched_turn */
+    uint64_t cancel_ns; /* when the task was cancelled; 0: it was not */
     bool closing;
 };
 
-/* HOLD_NONE: only to come back from a read or a wait for a command. */
+/* HOLD_NONE: only interrupts a read, or a wait for a command. */
 static void order(struct hold *h, enum hold_order what, uint64_t turn)
 {
-    /* What is told once must not break a read off. */
+    /* A mere warning must not interrupt a read. */
     struct sigaction sa;
     sigaction(SIGALRM, NULL, &sa);
     sa.sa_flags = what == HOLD_WARN ? SA_RESTART : 0;
@@ -122,12 +122,12 @@ static void order(struct hold *h, enum hold_order what, uint64_t turn)
     pthread_kill(runtime_thread, SIGALRM);
 }
 
-/* A task has not given way for `held_ns`. */
+/* A task has run for `held_ns` without a wait. */
 static void press(struct watch *w, struct hold *h, leat_runtime *rt, uint64_t now)
 {
     uint64_t held_ns = now - w->since_ns;
     bool cancels = rt->rt.graceful_runs == 0 || w->second_ns != 0;
-    if (rt->blocked && cancels && held_ns < WARN_C_NS) { /* it looks itself if it is cancelled */
+    if (rt->blocked && cancels && held_ns < WARN_C_NS) { /* the call checks for a cancel itself */
         order(h, HOLD_NONE, w->turn);
         return;
     }
@@ -207,7 +207,7 @@ static bool start_watching(void)
         return false;
     pthread_attr_setstacksize(&attr, 128u << 10);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all); /* signals are for the runtime's thread */
+    sigfillset(&all); /* signals go to the runtime's thread */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     bool started = pthread_create(&thread, &attr, keep_watch, NULL) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -232,7 +232,7 @@ static void ask_to_stop(int sig, unsigned times)
         leave(rt);
 }
 
-/* The first asks, the second asks again, the third ends the process. */
+/* The first signal asks for a stop, the second asks again, the third ends the process. */
 static void on_interrupt(int sig)
 {
     int saved = errno;
@@ -252,8 +252,8 @@ static void on_order(int sig)
         cli_hold_obey(h);
 }
 
-/* A socket that broke is the engine's business. Behind a broken standard output there is nobody to
- * finish work for: everything is cancelled at once, and quietly. */
+/* The engine handles broken sockets. If standard output is broken, nobody reads the results:
+ * everything is cancelled at once, without messages. */
 static void on_sigpipe(int sig)
 {
     int saved = errno;
@@ -280,7 +280,7 @@ void cli_signal_begin(void)
     sa.sa_handler = on_interrupt;
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
-    if (sigaction(SIGHUP, NULL, &found) == 0 && found.sa_handler != SIG_IGN) /* not under nohup */
+    if (sigaction(SIGHUP, NULL, &found) == 0 && found.sa_handler != SIG_IGN) /* nohup ignores it */
         sigaction(SIGHUP, &sa, NULL);
     sa.sa_handler = on_order;
     sigaction(SIGALRM, &sa, NULL);
@@ -303,7 +303,7 @@ bool cli_signal_watch(leat_runtime *rt, struct repl *repl, bool hold)
     atomic_store(&signalled_hold, hold ? &the_hold : NULL);
     atomic_store(&signalled_repl, repl);
     atomic_store(&signalled_runtime, rt);
-    /* They may have come when there was no runtime to tell. */
+    /* Signals may have come before there was a runtime to inform. */
     for (unsigned i = atomic_load(&signal_count); i > 0; i--)
         leat_interrupt(rt);
     if (atomic_load(&signal_count) > 0)

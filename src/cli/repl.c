@@ -13,7 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* What the REPL's task waits for. */
+/* An event that the REPL's task waits for. */
 struct event {
     struct list node;
     const char *kind;
@@ -24,18 +24,18 @@ struct event {
 
 struct repl {
     struct rt *rt;
-    struct editor *editor; /* NULL: lines come as they are */
+    struct editor *editor; /* NULL: lines are read without an editor */
     struct loop_hook hook;
     pthread_mutex_t lock;
     struct list events; /* under the lock */
     struct task *waiter;
-    atomic_bool open;        /* on a terminal */
-    bool reading;            /* the prompt is shown: a Ctrl-C is the editor's */
+    atomic_bool open;        /* the prompt is open on a terminal */
+    bool reading;            /* the prompt is shown: the editor handles Ctrl-C */
     struct flusher *flusher; /* NULL: none */
     struct stopper stopper;
     unsigned interrupts_handled;
     bool has_modes;
-    struct termios modes; /* the terminal's, as they were found */
+    struct termios modes; /* the terminal's original modes */
 };
 
 static const char repl_key;
@@ -51,7 +51,7 @@ static struct repl *find(lua_State *L)
 
 /* ---- events ---- */
 
-/* Any thread. Without memory for it the event is lost. */
+/* Any thread may call it. Out of memory: the event is lost. */
 static void post(struct repl *r, const char *kind, const char *text, size_t len, unsigned number)
 {
     struct event *ev = mem_alloc(&r->rt->mem, sizeof *ev + len + 1);
@@ -109,7 +109,7 @@ static void handle_interrupts(struct repl *r)
     post(r, "interrupt", "", 0, 0);
 }
 
-/* On the loop's thread, after a wake. */
+/* Runs on the loop's thread, after a wake. */
 static void on_wake(struct loop_hook *hook)
 {
     struct repl *r = CONTAINER_OF(hook, struct repl, hook);
@@ -162,8 +162,8 @@ static void begin_next(struct task *t, void *arg)
     ((struct repl *)arg)->waiter = t;
 }
 
-/* next() -> kind, number, text: "line", "eof", "dropped", "complete", "interrupt", or what post
- * was given. Parks. */
+/* next() -> kind, number, text: the kind is "line", "eof", "dropped", "complete", "interrupt", or
+ * one given to post. Parks. */
 static int l_next(lua_State *L)
 {
     struct repl *r = find(L);
@@ -172,7 +172,7 @@ static int l_next(lua_State *L)
     return task_park(L, &r->rt->sched, &next_ops, r, begin_next, r);
 }
 
-/* post(kind, number, text): an event from a task of the REPL's own. */
+/* post(kind, number, text): posts an event from one of the REPL's own tasks. */
 static int l_post(lua_State *L)
 {
     static const char *const kinds[] = {"line", "eof", "done", "ended", NULL};
@@ -189,7 +189,8 @@ static int l_post(lua_State *L)
 
 /* ---- output without a line end ---- */
 
-/* Shows it before the loop waits: a question to the user, dots of progress. */
+/* Shows output without a line end before the loop waits: a question to the user, or dots of
+ * progress. */
 struct flusher {
     uv_prepare_t prepare;
     struct rt *rt;
@@ -212,7 +213,7 @@ static void flusher_start(struct repl *r)
 {
     struct flusher *f = mem_alloc(&r->rt->mem, sizeof *f);
     if (!f)
-        return; /* only a comfort */
+        return; /* the REPL works without it */
     f->rt = r->rt;
     uv_prepare_init(r->rt->loop.uv, &f->prepare);
     f->prepare.data = f;
@@ -224,7 +225,8 @@ static void flusher_start(struct repl *r)
 
 /* ---- the rest of the module ---- */
 
-/* open() -> "edit" with a line editor; "plain" on a terminal without; "pipe". */
+/* open() -> "edit": with a line editor; "plain": on a terminal without one; "pipe": not a terminal.
+ */
 static int l_open(lua_State *L)
 {
     struct repl *r = find(L);
@@ -233,7 +235,7 @@ static int l_open(lua_State *L)
     if (!r->editor && repl_edit_possible()) {
         struct err err;
         err_clear(&err);
-        setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* even while it is a pipe */
+        setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* line-buffered, even while it is a pipe */
         if (repl_edit_new(&r->editor, &r->rt->mem, on_editor_event, r, &err) != ERR_NONE)
             return aux_fail(L, &err);
     }
@@ -241,7 +243,7 @@ static int l_open(lua_State *L)
 #endif
     if (!r->open && strcmp(mode, "pipe") != 0) {
         r->open = true;
-        r->rt->sched.external++; /* whoever types can always wake a task */
+        r->rt->sched.external++; /* the user can always wake a task */
         repl_stop_prepare(&r->stopper, L);
         flusher_start(r);
     }
@@ -331,7 +333,7 @@ static int l_isatty(lua_State *L)
     return 1;
 }
 
-/* awaited(task): someone was there to take its outcome when it ended. */
+/* awaited(task): whether another task took its outcome when it ended. */
 static int l_awaited(lua_State *L)
 {
     struct task *t = luaL_checkudata(L, 1, "leat.task");
@@ -339,7 +341,7 @@ static int l_awaited(lua_State *L)
     return 1;
 }
 
-/* cancelled(): the running task is to end. */
+/* cancelled(): whether the running task was cancelled. */
 static int l_cancelled(lua_State *L)
 {
     lua_pushboolean(L, rt_of(L)->sched.running->cancel_requested);
@@ -361,7 +363,7 @@ static int l_find(lua_State *L)
     return 0;
 }
 
-/* noted(value): the traceback that task.note kept for it in the running task, or nil. */
+/* noted(value): the traceback that task.note stored for the value in the running task, or nil. */
 static int l_noted(lua_State *L)
 {
     struct task *t = rt_of(L)->sched.running;

@@ -26,12 +26,12 @@
 
 enum command_kind { PROMPT, DROP, ANSWER, REMEMBER, STORE, QUIT };
 
-/* From the loop's thread to the editor's. */
+/* A command from the loop's thread to the editor's. */
 struct command {
     struct list node;
     enum command_kind kind;
     unsigned number;
-    size_t len; /* of the first text, which is followed by a NUL and the second */
+    size_t len; /* length of the first text, which is followed by a NUL and the second text */
     char *more; /* the second text */
     char text[];
 };
@@ -46,20 +46,20 @@ struct editor {
     pthread_mutex_t lock;
     struct list commands; /* under the lock */
 
-    /* The rest is the editor's thread's. */
+    /* Only the editor's thread uses the rest. */
     EditLine *el;
     History *history;
     FILE *out;
     int history_fd;
-    bool redirected[2]; /* descriptors 1 and 2 */
+    bool redirected[2]; /* whether descriptors 1 and 2 are redirected */
     bool editing, dropped, quit, eof;
     char prompt[32];
     struct command *next_prompt;
-    unsigned completion; /* the number of the answer that is awaited; 0: none */
+    unsigned completion; /* the number of the awaited answer; 0: none */
     unsigned completions;
     struct command *answer;
     mbstate_t decoding;
-    struct buf tail; /* output above the line that has no line end yet */
+    struct buf tail; /* output above the line, without a line end so far */
 };
 
 /* ---- commands ---- */
@@ -139,13 +139,13 @@ static void show_tail(struct editor *e)
     buf_clear(&e->tail);
 }
 
-/* Draws the whole lines that have come; what has no end yet waits a moment for it. */
+/* Draws complete lines of output. An incomplete line waits a moment for its end. */
 static void show_output(struct editor *e)
 {
     char part[65536];
     ssize_t n;
     while ((n = read(e->pipe_read, part, sizeof part)) > 0) {
-        if (!e->editing) { /* the end of a write that had begun while a line was edited */
+        if (!e->editing) { /* the end of a write that began while a line was edited */
             fwrite(part, 1, (size_t)n, e->out);
             fflush(e->out);
             continue;
@@ -193,8 +193,8 @@ static void restore(struct editor *e)
 
 /* ---- waiting ---- */
 
-/* Waits for the terminal (if `keys`), a command or output, for at most that long, and sees to the
- * latter two. True: there are keys to read. */
+/* Waits at most that long for keys (if `keys`), a command or output, and handles commands and
+ * output. True: there are keys to read. */
 static bool wait_for_keys(struct editor *e, bool keys, int timeout_ms)
 {
     struct pollfd fds[] = {{.fd = e->event_fd, .events = POLLIN},
@@ -222,7 +222,7 @@ static bool wait_for_keys(struct editor *e, bool keys, int timeout_ms)
     return fds[2].revents != 0;
 }
 
-/* libedit's source of characters. 0 ends the edit. */
+/* Gives libedit the next character; 0 ends the edit. */
 static int read_char(EditLine *el, wchar_t *out)
 {
     struct editor *e;
@@ -230,7 +230,7 @@ static int read_char(EditLine *el, wchar_t *out)
     while (!e->quit && !e->dropped && !e->eof) {
         if (!wait_for_keys(e, true, -1))
             continue;
-        char byte; /* one by one: what is behind the line's end may be another reader's */
+        char byte; /* one by one: bytes after the line's end may be for another reader */
         ssize_t n = read(STDIN_FILENO, &byte, 1);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
@@ -240,7 +240,7 @@ static int read_char(EditLine *el, wchar_t *out)
         }
         size_t rc = mbrtowc(out, &byte, 1, &e->decoding);
         if (rc == (size_t)-1)
-            memset(&e->decoding, 0, sizeof e->decoding); /* no character: left out */
+            memset(&e->decoding, 0, sizeof e->decoding); /* an invalid character is skipped */
         else if (rc != (size_t)-2)
             return 1;
     }
@@ -277,7 +277,7 @@ static unsigned char complete(EditLine *el, int key)
 static const wchar_t paste_end[] = L"\033[201~";
 enum { PASTE_END_LEN = 6 };
 
-/* What the terminal sends between its marks is text, whatever keys it looks like. */
+/* Text between the terminal's paste marks is inserted as text, even if it looks like keys. */
 static unsigned char paste(EditLine *el, int key)
 {
     UNUSED(key);
@@ -339,7 +339,7 @@ static void set_up_keys(EditLine *el)
         {"^W", "ed-delete-prev-word"},
     };
     el_set(el, EL_EDITOR, "emacs");
-    /* Wide, because the narrow call copies the names and never frees them. */
+    /* Uses the wide call, because the narrow one copies the names and never frees them. */
     el_wset(el, EL_ADDFN, L"leat-complete", L"Complete the name before the cursor", complete);
     el_wset(el, EL_ADDFN, L"leat-paste", L"Insert what the terminal pastes", paste);
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)
@@ -401,8 +401,8 @@ static void edit(struct editor *e)
     }
 }
 
-/* Characters and their widths are the terminal's business: UTF-8 unless the user's locale says
- * another set. For this thread only; the script's own locale is left alone. */
+/* Characters and their widths follow the user's locale if it names a character set, else UTF-8.
+ * Only for this thread: the script's locale does not change. */
 static locale_t use_characters(void)
 {
     locale_t locale = newlocale(LC_CTYPE_MASK, "", (locale_t)0);
@@ -425,7 +425,7 @@ static void *run(void *arg)
     while (!e->quit) {
         if (e->next_prompt && ok)
             edit(e);
-        else if (e->next_prompt) { /* no memory for libedit: as if the user had left */
+        else if (e->next_prompt) { /* no memory for libedit: treat it as the end of input */
             mem_free(e->mem, e->next_prompt);
             e->next_prompt = NULL;
             e->fn(e->arg, EDITOR_EOF, "", 0, 0);
@@ -469,7 +469,7 @@ static void close_all(struct editor *e)
 
 static bool start_thread(struct editor *e)
 {
-    sigset_t all, before; /* signals are the main thread's */
+    sigset_t all, before; /* signals go to the main thread */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = pthread_create(&e->thread, NULL, run, e);

@@ -9,9 +9,9 @@
 
 #define MAX_FILE_BYTES ((size_t)8 << 20)
 #define MAX_ENTRIES 5000
-#define KEPT_ENTRIES 2500 /* after the file has grown past MAX_ENTRIES */
+#define KEPT_ENTRIES 2500 /* entries that are kept when the file has more than MAX_ENTRIES */
 
-/* Writes the file's path to `out` and makes its folders. */
+/* Writes the file's path to `out` and creates its folders. */
 static bool make_path(char *out, size_t size)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -41,7 +41,8 @@ static bool read_all(int fd, struct buf *text)
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         return false;
-    /* Of a file beyond the cap the end is what counts; its first, torn line does no harm. */
+    /* Reads only the end of a too large file. The first line is then incomplete, which does no
+     * harm. */
     off_t skip = (size_t)st.st_size > MAX_FILE_BYTES ? st.st_size - (off_t)MAX_FILE_BYTES : 0;
     if (lseek(fd, skip, SEEK_SET) < 0)
         return false;
@@ -60,7 +61,8 @@ static bool read_all(int fd, struct buf *text)
     }
 }
 
-/* Replaces the file by its last entries. The new descriptor, or the old one if that failed. */
+/* Replaces the file by one with its last entries. Returns the new descriptor, or the old one on
+ * failure. */
 static int shorten(int fd, const char *path, const char *text, size_t len)
 {
     char temporary[4200];

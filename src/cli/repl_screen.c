@@ -6,7 +6,7 @@
 #include <wchar.h>
 
 struct place {
-    unsigned row, col; /* from the start of the prompt */
+    unsigned row, col; /* position relative to the start of the prompt */
 };
 
 static void window_size(FILE *out, unsigned *cols, unsigned *rows)
@@ -31,7 +31,7 @@ static void step(struct place *p, unsigned width, unsigned cols)
     }
 }
 
-/* As libedit shows a character. */
+/* Counts columns as libedit shows the character. */
 static void advance(struct place *p, wchar_t c, unsigned cols)
 {
     if (c == L'\n') {
@@ -54,7 +54,7 @@ static void advance(struct place *p, wchar_t c, unsigned cols)
     }
 }
 
-/* Where the cursor is, and where the text ends. */
+/* Finds the positions of the cursor and of the end of the text. */
 static void find_places(EditLine *el, FILE *out, const char *prompt, struct place *cursor,
                         struct place *end)
 {
@@ -73,7 +73,7 @@ static void find_places(EditLine *el, FILE *out, const char *prompt, struct plac
     if (line->cursor >= line->lastchar)
         *cursor = at;
     *end = at;
-    cursor->row = MIN(cursor->row, rows - 1); /* the rest has scrolled away */
+    cursor->row = MIN(cursor->row, rows - 1); /* the other rows have scrolled away */
     end->row = MIN(end->row, rows - 1);
 }
 
@@ -95,10 +95,10 @@ void repl_screen_begin(EditLine *el, FILE *out)
 {
     unsigned cols, rows;
     window_size(out, &cols, &rows);
-    /* libedit itself does that behind the prompt: what is typed in between would be echoed twice.
+    /* libedit itself does this only after the prompt: text typed before that would be echoed twice.
      */
     el_set(el, EL_PREP_TERM, 1);
-    /* A row of blanks runs over into the next row unless it begins at the start of its own. */
+    /* A full row of blanks wraps into the next row, unless it starts at the first column. */
     fprintf(out, "%*s\r\033[K\033[?2004h", (int)cols, "");
     fflush(out);
 }
@@ -119,7 +119,7 @@ void repl_screen_end(EditLine *el, FILE *out, const char *prompt, const char *gi
 void repl_screen_changed(EditLine *el, FILE *out, const char *prompt, bool resized)
 {
     struct place cursor = {0, 0}, end;
-    if (resized) /* else someone else had the terminal, and left the cursor on a row of its own */
+    if (resized) /* else another process used the terminal and left the cursor on its own row */
         find_places(el, out, prompt, &cursor, &end);
     if (cursor.row > 0)
         fprintf(out, "\033[%uA", cursor.row);

@@ -5,7 +5,7 @@
 #include <time.h>
 
 #define PATIENCE_NS (200 * NS_PER_MS)
-/* Compiled code comes back to the interpreter for an instruction or two per sample only. */
+/* Compiled code returns to the interpreter for only an instruction or two per sample. */
 #define HOOK_INSTRUCTIONS 1
 
 static const char stopper_key;
@@ -19,7 +19,7 @@ static struct stopper *find(lua_State *L)
     return s;
 }
 
-/* What this thread has computed, not what it has waited for a processor. */
+/* The CPU time of this thread, without the time it waited for a processor. */
 static uint64_t thread_time_ns(void)
 {
     struct timespec ts;
@@ -36,7 +36,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
     uint64_t now = thread_time_ns();
     if (!t)
         return;
-    if (s->turn != sched_turn(sched) || s->since_ns == 0) { /* another task's: from the start */
+    if (s->turn != sched_turn(sched) || s->since_ns == 0) { /* another task's turn: start again */
         s->turn = sched_turn(sched);
         s->since_ns = now;
         s->stage = 0;
@@ -52,7 +52,8 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
         task_raise_cancel(L, t);
         return;
     }
-    /* It caught that. A yield nothing can catch; within coroutines one a level is needed. */
+    /* The code caught the error. Nothing can catch a yield; inside coroutines, each level needs
+     * one. */
     s->stage = 2;
     if (lua_isyieldable(L)) {
         t->abandoned = true;

@@ -157,8 +157,7 @@ static void begin_await_all(struct task *t, void *arg)
     LIST_FOR(node, &g->waiters)
     {
         struct task *w = CONTAINER_OF(node, struct task, wait.node);
-        if (w->wait.ops ==
-            &group_ops) /* it gets a finished task or nothing: await_all takes over */
+        if (w->wait.ops == &group_ops) /* it gets a task or nothing: await_all takes over */
             task_wake(w);
     }
     begin_group_next(t, g);

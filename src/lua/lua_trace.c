@@ -53,8 +53,7 @@ struct record {
     uint64_t tasks, requests, ok, cancelled, attempts;
     uint64_t bytes_in, bytes_out;
     uint64_t statuses[STATUSES];
-    struct reason
-        reasons[ERR_KIND_COUNT + REASONS]; /* first by kind without a detail, then the others */
+    struct reason reasons[ERR_KIND_COUNT + REASONS]; /* by kind without a detail, then the others */
     size_t details;
     uint64_t latencies[LATENCIES], measured;
     double piece_s;
