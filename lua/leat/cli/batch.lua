@@ -1,4 +1,4 @@
--- The command `leat batch`: sends the rows of a file to an API; a run can be resumed. Internal.
+-- The command `leat batch`: sends the rows of a file to an API; a run can be resumed.
 local batch_out = require "leat.cli.batch_output"
 local batch_rows = require "leat.cli.batch_rows"
 local check = require "leat.internal.check"
@@ -364,7 +364,7 @@ local function run(input, output, opts)
     return conclude(out, stats, opts)
 end
 
--- Internal: the program calls this.
+-- The program calls this.
 function M.main(args)
     local opts, rest = flags.parse(args, FLAGS)
     if not opts then

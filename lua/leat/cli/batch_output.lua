@@ -1,5 +1,5 @@
--- What `leat batch` writes. OUT itself says what is done, so that a run which was killed goes on; it has the
--- rows that were answered, each once, and a file beside it those that failed. Internal.
+-- Writes the results of `leat batch`. OUT has the rows that were answered, each once. So OUT itself shows
+-- what is done, and a run that was killed can continue. A second file has the rows that failed.
 local bug = require "leat.internal.bug"
 local errors = require "leat.error"
 local file = require "leat.internal.file"
@@ -24,10 +24,10 @@ local M = {}
 local Out = {}
 Out.__index = Out
 
--- Bad rows that are told one by one where the file of errors has them all.
+-- The maximum number of bad rows that are reported one by one, if the file of errors has them all.
 local MOST_TOLD = 20
 
--- ---- OUT as it is
+-- ---- the contents of OUT at the start
 
 local function scan(self)
     local next_line, err = lines.read(self.path, self.path)
@@ -89,7 +89,8 @@ local function open_file(self)
     return f
 end
 
--- path: "-" or a file; errors_path: nil for none; opts.patience: seconds to wait for a service that is away.
+-- path: "-" or a file; errors_path: nil means no file; opts.patience: how many seconds to wait for a service
+-- that cannot be reached.
 function M.open(path, errors_path, opts)
     local self = setmetatable({ path = path, errors_path = errors_path, done = keyset.new(),
         names = keyset.new(), failed = 0, bad = 0, first = 1, last = 0, waiting = {}, turn = sync.event(),
@@ -119,10 +120,10 @@ function M.open(path, errors_path, opts)
         return nil, err
     end
     local old = errors_path and file.identity(errors_path)
-    if old and old == file.identity(path) then -- two ways to write the name of one new file
+    if old and old == file.identity(path) then -- both paths name the same new file
         return nil, errors.new { kind = "invalid", reason = "same_file",
             message = "OUT is the file of errors" }
-    elseif old then -- of the run before: what failed there is tried again
+    elseif old then -- from the last run; its rows are tried again
         local _, gone = file.unlink(errors_path)
         if gone and gone.reason ~= "not_found" then
             return nil, gone
@@ -131,7 +132,7 @@ function M.open(path, errors_path, opts)
     return self
 end
 
--- ---- as the journal of a pipeline (leat.gather says what that is)
+-- ---- Out is also the journal of a pipeline (leat.gather describes journals)
 
 function Out:key(row)
     return row
@@ -151,7 +152,8 @@ function Out:known(row)
     return false
 end
 
--- A line end in JSON stands between two tokens, never within one: without them the answer is as it was sent.
+-- In JSON, a line end is only allowed between two tokens. So the answer without line ends is still what was
+-- sent.
 local function answer_line(row, res)
     return ('{"id":%s,"custom_id":%s,"response":{"status_code":%d,"request_id":%s,"body":%s},"error":null}')
         :format(encode(row.id), encode(row.custom_id), res.status,
@@ -170,7 +172,7 @@ local function write_failure(self, record)
     if not self.errors_path or self.dry_run then
         return true
     end
-    local ok, err = self.one:with(function() -- opening waits: a second one would empty the file
+    local ok, err = self.one:with(function() -- one at a time: a second open would empty the file
         if not self.errors_writer then
             local why
             self.errors_writer, why = open_errors(self.errors_path)
@@ -184,7 +186,7 @@ local function write_failure(self, record)
     return self.errors_writer:line(record)
 end
 
--- A text as JSON, whatever its bytes.
+-- Adds a text as JSON. The text may contain any bytes.
 local function said(fields, name, text)
     if type(text) ~= "string" then
         return
@@ -195,7 +197,7 @@ local function said(fields, name, text)
     end
 end
 
--- What the server said is in `body`; an answer that cannot be used, but was paid for, is whole in `answer`.
+-- `body` has what the server said. An answer that cannot be used was paid for, so `answer` has all of it.
 local function failure_line(row, err)
     local response = "null"
     if err.status then
@@ -211,7 +213,7 @@ local function failure_line(row, err)
         encode(row.custom_id or json.null), row.line, response, encode(fields, { sorted = true }))
 end
 
--- A row that could not be read as one.
+-- Handles a line that is not a valid row.
 function Out:bad_row(line, message, custom_id)
     self.bad = self.bad + 1
     if not self.errors_path or self.bad <= MOST_TOLD then
@@ -228,7 +230,8 @@ function Out:bad_row(line, message, custom_id)
     end
 end
 
--- In the order of the rows: what came early waits here, but no more than a window of it.
+-- Writes answers in the order of the rows. Early answers wait here; there are at most as many as the window
+-- allows.
 local function in_order(self, row, text)
     self.waiting[row.place] = text or false
     while self.waiting[self.first] ~= nil do
@@ -258,13 +261,13 @@ local function put(self, row, text)
     if not text then
         return true
     end
-    return self.writer:line(text) -- both of its values
+    return self.writer:line(text) -- returns both of its values
 end
 
--- The attempts of a row are counted in tenths. Refusals for the rate are no fault of the row: such an attempt
--- counts as a tenth. An attempt that found no connection to a service which has answered before does not
--- count at all. Nor does one whose connection was lost, as the row has an idempotency key; but not without
--- end, as it may be the row that brings the service down.
+-- Attempts are counted in tenths. If the server refuses an attempt because of a rate limit, it counts as one
+-- tenth, because the row is not the cause. An attempt that could not connect to a service that has answered
+-- before does not count. Nor does an attempt whose connection was lost, because the row has an idempotency
+-- key. But that is limited, because the row itself may crash the service.
 local WHOLE, TENTH, LOST_FREE = 10, 1, 10
 
 local function cost_of(row, err)
@@ -277,7 +280,7 @@ local function cost_of(row, err)
     return WHOLE
 end
 
--- Of an attempt: whether there is to be another one.
+-- Called after an attempt. Returns whether there will be another one.
 function Out:try_again(res, err, again)
     local row = self.rows[native.current().id]
     row.calling, row.err = false, err
@@ -285,7 +288,7 @@ function Out:try_again(res, err, again)
     local why = service:attempted(row, res, err)
     if not why and err and not self.broken and service:is_away(err) then
         why = service:wait(row, err)
-        err.at_once, again = true, true -- it has waited already
+        err.at_once, again = true, true -- the wait is over already
     elseif err then
         row.spent = (row.spent or 0) + cost_of(row, err)
         again = again and row.spent <= self.retries * WHOLE
@@ -296,8 +299,8 @@ function Out:try_again(res, err, again)
     return again and not self.broken
 end
 
--- Ends the run: no row is started from now on, and no attempt. What has been sent may end, and is kept; rows
--- that wait for another attempt, or for their turn, are given up.
+-- Ends the run: no row and no attempt starts from now on. Requests that are already sent may finish, and
+-- their answers are kept. Rows that wait for another attempt or for their turn are cancelled.
 function Out:stop(err)
     if self.broken then
         return
@@ -317,18 +320,18 @@ local function not_sent()
     return errors.new { kind = "cancelled", reason = "stopping", message = "the run has ended" }
 end
 
--- Sends a row: send() gives its answer, or nil, err. Where the run is over it is not sent.
+-- Sends a row, unless the run is over. send() returns the answer, or nil, err.
 function Out:send(row, send)
     if self.broken then
         return nil, not_sent()
     end
     row.calling = true
     local res, err = send()
-    row.answer = res -- was paid for, whatever becomes of the row on its way back
+    row.answer = res -- it was paid for, so it is kept even if the row is cancelled
     return res, err
 end
 
--- Why a row failed.
+-- Counts and writes the failure of a row.
 local function note_failure(self, row, failure)
     self.failed = self.failed + 1
     self.why_failed:add(failure)
@@ -339,13 +342,14 @@ local function note_failure(self, row, failure)
     return ok, err
 end
 
--- The policies, by the modules in which a bug may come up.
+-- The names of the policies, by the module in which a bug may occur.
 local POLICIES = { ["policy/pacer"] = "the adaptive slots", adaptive = "the adaptive slots",
     limiter = "the rate limiter",
     retry = "retry", ["policy/retry_rules"] = "retry", ["policy/retry_pause"] = "retry",
     breaker = "the breaker", ["pipeline/item"] = "the pipeline" }
 
--- A bug in what the rows go through is no failure of this row alone, and not a reason to lose the others.
+-- A bug in a policy is not the fault of this row, and it must not lose the other rows. Returns the error that
+-- reports it.
 local function told_bug(row, raised)
     local trace, policy_name = bug.trace(raised), nil
     for module in trace:gmatch "leat/([%w_/]+)%.lua" do
@@ -356,7 +360,8 @@ local function told_bug(row, raised)
         policy_name or "leat batch", row.custom_id, row.line, tostring(raised)) }
 end
 
--- What became of a row. `over`: the failure says nothing of the service, as the run is over or had a bug.
+-- Writes the result of a row. `over`: the failure says nothing about the service, because the run is over or
+-- had a bug.
 local function note(self, row, res, failure, over)
     local ok, err
     if res ~= nil then
@@ -375,11 +380,11 @@ local function note(self, row, res, failure, over)
     end
 end
 
--- Seconds that the files have for a row that was cancelled.
+-- The time in seconds to write the result of a row that was cancelled.
 local GRACE = 60
 
--- A row that was cancelled. Where the run is over, it counts for what its last attempt came to. If there was
--- none, the row counts nowhere: the next run takes it as it takes those that this run never came to.
+-- Handles a row that was cancelled. If the run is over, the result of its last attempt counts. Without such a
+-- result the row is not counted, and the next run treats it like a row that this run did not reach.
 local function cut_off(self, row, cancel)
     local failure = self.broken and row.err
     if row.answer or failure then
@@ -415,9 +420,9 @@ local function kept(self, row, id, ok, ...)
     return nil, failure
 end
 
--- Calls fn(...) for a row, and writes down what comes of it.
+-- Calls fn(...) for a row, and writes the result.
 function Out:keep(row, fn, ...)
-    if self.broken then -- meanwhile
+    if self.broken then -- it has broken meanwhile
         self.under_way = self.under_way - 1
         return nil, not_sent()
     end
@@ -427,7 +432,7 @@ function Out:keep(row, fn, ...)
     return kept(self, row, id, xpcall(fn, bug.note, ...))
 end
 
--- Answers that there is no room for beside OUT are kept where temporary files are.
+-- Writes answers that do not fit on the disk of OUT to the folder for temporary files.
 local function rescue(self, lost)
     local _, n = lost:gsub("\n", "")
     local path = ("%s/leat-batch-%s.jsonl"):format(os.getenv "TMPDIR" or "/tmp", util.uuid():sub(1, 8))
@@ -450,13 +455,13 @@ local function rescue(self, lost)
     end
 end
 
--- Answers that wait for those of rows before them, which will not come in this run.
+-- Writes answers that wait for earlier rows. Those rows will not be answered in this run.
 local function write_waiting(self)
     for place = self.first, self.last do
         local line = self.waiting[place]
         if line then
             self.waiting[place] = nil
-            self.writer:line(line) -- its failure is that of the close, too
+            self.writer:line(line) -- if it fails, the close fails too
         end
     end
 end

@@ -1,9 +1,9 @@
--- The rows that `leat batch` reads, and the requests that they stand for. Internal.
+-- Reads the rows of `leat batch`, and makes their requests.
 --
--- What a row says is sent as it is written: the body of a request is made of the text of the row, piece by
--- piece. Decoded and encoded again, numbers would change (seeds over 2^53), names that are repeated would be
--- lost, and so would halves of surrogate pairs. What is decoded serves to understand the row, and to tell it
--- from another one.
+-- A row is sent exactly as it is written: the body of the request is copied from the text of the row, piece
+-- by piece. If it were decoded and encoded again, some numbers would change (seeds over 2^53), and repeated
+-- names and halves of surrogate pairs would be lost. The decoded value is only used to understand the row and
+-- to compare it with other rows.
 local check = require "leat.internal.check"
 local errors = require "leat.error"
 local json = require "leat.json"
@@ -20,7 +20,7 @@ local SORTED = { sorted = true }
 local EXACT = { big = "string", surrogates = "replace" }
 local CHAT = "/v1/chat/completions"
 
--- What a row with a prompt may say beside it; the rest of it is the user's own.
+-- The settings that a row with a prompt may have. All its other fields are the user's own data.
 local SETTINGS = {
     "model", "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "n", "user",
     "tools", "tool_choice", "response_format", "presence_penalty", "frequency_penalty", "reasoning_effort",
@@ -39,14 +39,14 @@ local function chat_of(prompt, opts)
     return { messages = json.array(messages) }
 end
 
--- The same as text; `prompt` is the text of a JSON string. `settings`: texts such as '"seed":1'.
+-- The same as text. `prompt` is the text of a JSON string; `settings` are texts such as '"seed":1'.
 local function chat_text(prompt, opts, settings)
     local system = opts.system and '{"role":"system","content":' .. encode(opts.system) .. "}," or ""
     local messages = ('"messages":[%s{"role":"user","content":%s}]'):format(system, prompt)
     return "{" .. table.concat({ messages, unpack(settings or {}) }, ",") .. "}"
 end
 
--- A path below the base address, as the client wants it; nil if it is none.
+-- The path relative to the base URL, in the form that the client wants; nil if it is not such a path.
 local function path_of(url)
     if type(url) ~= "string" or not url:find "^/[^/]" or url:find "[%z\1-\32\127\\]" then
         return nil
@@ -63,8 +63,8 @@ local function is_list(t)
     return #t > 0 or json.encode(t) == "[]"
 end
 
--- The texts of an object's values by name, of a repeated one the last; and a list of '"name":value' without
--- the names in `but`, as they stand.
+-- Returns the texts of an object's values by name (the last one of a repeated name), and a list of
+-- '"name":value' texts, unchanged, without the names in `but`.
 local function texts_of(text, but)
     local members, err = members_of(text)
     if not members then
@@ -81,7 +81,8 @@ local function texts_of(text, but)
     return values, rest
 end
 
--- The body of a row that is an object, as a value and as text, and its url; or nil and what is wrong with it.
+-- For a row that is an object, returns the body as a value and as text, and its url; or nil and what is wrong
+-- with it.
 local function of_object(row, text, opts)
     local values, rest = texts_of(text, { custom_id = true, [opts.key or "custom_id"] = true })
     if not values then
@@ -108,7 +109,7 @@ local function of_object(row, text, opts)
         return body, "{" .. table.concat(rest, ",") .. "}", CHAT
     end
     local prompt = row[opts.prompt_field]
-    if type(prompt) ~= "string" or values[opts.prompt_field]:byte() ~= 34 then -- a large number is no text
+    if type(prompt) ~= "string" or values[opts.prompt_field]:byte() ~= 34 then -- it may be a large number
         return bad(("neither 'body' nor 'messages' nor a text in '%s'"):format(opts.prompt_field))
     end
     local body, settings = chat_of(prompt, opts), {}
@@ -121,7 +122,7 @@ local function of_object(row, text, opts)
     return body, chat_text(values[opts.prompt_field], opts, settings), CHAT
 end
 
--- What the row is called: its own word for it, or its line.
+-- The name of a row: its own name if it has one, otherwise its line.
 local function name_of(row, opts, line)
     local name = type(row) == "table" and row[opts.key or "custom_id"]
     if type(name) == "number" then
@@ -135,7 +136,7 @@ local function name_of(row, opts, line)
     return "row-" .. line, false
 end
 
--- The text with a member more at its end.
+-- Adds the model as the last member of the object in the text.
 local function with_model(text, model)
     local head = text:match "^(.*)}%s*$"
     return ("%s%s\"model\":%s}"):format(head, head:find "^%s*{%s*$" and "" or ",", encode(model))
@@ -143,8 +144,8 @@ end
 
 local JSON_KINDS = { number = "a number", boolean = "true or false", table = "a list", userdata = "null" }
 
--- The value of a line: a table for an object, else the text of a prompt; or nil and what is wrong with it.
--- Where it is not JSON it is a prompt as it stands.
+-- The value of a line: a table if it is an object, otherwise the text of a prompt; or nil and what is wrong
+-- with it. A line that is not JSON is itself the prompt.
 local function value_of(text)
     local first = text:match "^%s*(.)"
     if not first:find '[%[{"%-%dtfn]' then
@@ -168,13 +169,14 @@ local function value_of(text)
     return row
 end
 
--- The id that tells a request from another one of the same name.
+-- The id of a request. Different requests with the same name have different ids.
 local function id_of(name, url, body)
     local packed, why = encode({ name, url, body }, SORTED)
     return packed and "batch_req_" .. sha256(packed):sub(1, 24), why
 end
 
--- The id that such a row had as long as large numbers were rounded; nil if that is the same.
+-- The id that older versions gave to such a row, when they still rounded large numbers; nil if it is the
+-- same.
 local function rounded_id(row, text, opts)
     if not text:find "%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d" then
         return nil
@@ -190,7 +192,7 @@ local function rounded_id(row, text, opts)
     return id ~= row.id and id or nil
 end
 
--- The row that a line stands for; or nil, what is wrong with it, and what it is called if it says that.
+-- Makes a row from a line; or returns nil, what is wrong with the line, and its name if it has one.
 local function parse(text, line, opts)
     local value, why = value_of(text)
     local name, own = name_of(value, opts, line)
@@ -235,8 +237,8 @@ local function parse(text, line, opts)
     return row
 end
 
--- An iterator over the rows of a file: {custom_id, id, url, body (as text), line}. It calls
--- on_bad(line, message, custom_id) for each line that is no row. nil, err if the file cannot be opened.
+-- An iterator over the rows of a file: {custom_id, id, url, body (as text), line}. It calls on_bad(line,
+-- message, custom_id) for each line that is not a valid row. Returns nil, err if the file cannot be opened.
 function M.read(path, opts, on_bad)
     local name = path == "-" and "standard input" or path
     local next_line, err = lines.read(path, name)
@@ -268,7 +270,7 @@ function M.read(path, opts, on_bad)
     end
 end
 
--- Why a row of a known name is another one than before.
+-- The error for a row that has the name of an earlier answer but is a different request.
 function M.changed(row)
     return errors.new { kind = "invalid", reason = "changed", line = row.line, message = (
         "line %d: '%s' is in OUT, but as the answer to another request: the row, --model or --system has "

@@ -1,5 +1,5 @@
--- Whether the service of a batch is there. A service that has answered before and cannot be reached now is
--- waited for: it may be being restarted. A service that has never answered ends the run. Internal.
+-- Decides whether the service of a batch can be reached. If it has answered before and cannot be reached now,
+-- the run waits, because the service may be restarting. If it has never answered, the run ends.
 local errors = require "leat.error"
 local log = require "leat.log"
 local policy = require "leat.policy.common"
@@ -14,34 +14,37 @@ local M = {}
 local Service = {}
 Service.__index = Service
 
--- Attempts without a good answer after which new rows are held back; the seconds between two rows then.
+-- MISSES: after this many attempts without a good answer, new rows are delayed. SLOW_PACE: then the seconds
+-- between two rows.
 local MISSES, SLOW_PACE = 20, 0.1
--- Rows that fail one after the other because of the service before the run gives up, and the seconds since
--- the last good answer that must have passed.
+-- The run gives up when this many rows in a row have failed because of the service, and the last good answer
+-- is at least this many seconds ago.
 local MOST_IN_A_ROW, PATIENCE = 50, 30
--- A service that has never answered: attempts that reached nobody before the run gives up, or two of them
--- that are so many seconds apart; and attempts of any kind.
+-- Limits for a service that has never answered. The run gives up after NOBODY attempts that reached no
+-- server, after two such attempts NOBODY_TIME seconds apart, or after NOTHING attempts of any kind.
 local NOBODY, NOBODY_TIME, NOTHING = 5, 0.5, 20
--- Seconds between two attempts to find a service that is away: at first, factor, at most.
+-- Seconds between two attempts to reach the service again: the first pause, the factor, and the longest
+-- pause.
 local PROBE, PROBE_FACTOR, LONGEST_PROBE = 0.25, 1.5, 5
--- Seconds between two rows that go on when it is back.
+-- Seconds between two waiting rows that continue when the service can be reached again.
 local RESUME_PACE = 0.02
--- Seconds after which the wait is first reported, and then after each time as long again, or a minute.
+-- The wait is first reported after FIRST_REPORT seconds. The time until the next report doubles, up to
+-- LONGEST_REPORT.
 local FIRST_REPORT, LONGEST_REPORT = 1, 60
 
--- url: for messages; patience: seconds to wait for a service that is away; moved: the event that is set when
--- anything changes in the batch.
+-- url: for messages. patience: how many seconds to wait for a service that cannot be reached. moved: an event
+-- that is set when anything changes in the batch.
 function M.new(url, patience, moved)
     return setmetatable({ url = url, patience = patience, moved = moved, misses = 0, in_a_row = 0,
         unanswered = 0, waiting = 0, next_start = 0 }, Service)
 end
 
--- ---- what the outcomes of attempts and rows say about it
+-- ---- what the outcomes of attempts and rows show about the service
 
--- What the next row meets as well: a wrong address, a model or an account that is not there.
+-- Statuses that the next row will get too: the address is wrong, or the model or the account does not exist.
 local OF_THE_SERVICE = { [402] = true, [404] = true, [405] = true, [429] = true }
 
--- What never reached anybody.
+-- Kinds of errors whose request reached no server.
 local NOBODY_THERE = { connect = true, dns = true, tls = true, denied = true }
 
 local function of_the_service(err)
@@ -51,7 +54,7 @@ local function of_the_service(err)
     return err.kind ~= "invalid" and err.kind ~= "script"
 end
 
--- Lets everyone who waits for the service look again.
+-- Wakes all rows that wait for the service, so that they check again.
 local function wake(away)
     local event = away.changed
     away.changed = sync.event()
@@ -65,7 +68,7 @@ local function changed(self)
     end
 end
 
--- It has answered, whatever the answer is.
+-- The service has answered; the answer may be an error.
 local function answered(self)
     self.reached = true
     local away = self.away
@@ -80,12 +83,12 @@ local function answered(self)
     end
 end
 
--- A row has a good answer.
+-- A row has got a good answer.
 function Service:served()
     self.in_a_row, self.misses, self.served_at = 0, 0, task.now()
 end
 
--- The outcome of one attempt of a row. Returns why the run has to end, or nil.
+-- Handles the outcome of one attempt. Returns the reason why the run has to end, or nil.
 function Service:attempted(row, res, err)
     if res ~= nil or err.status then
         answered(self)
@@ -111,7 +114,7 @@ function Service:attempted(row, res, err)
     end
 end
 
--- A row has failed in the end. Returns why the run has to end, or nil.
+-- A row has failed after all its attempts. Returns the reason why the run has to end, or nil.
 function Service:lost(err)
     if err.status == 401 or err.status == 403 then
         return err
@@ -125,9 +128,9 @@ function Service:lost(err)
     end
 end
 
--- ---- waiting for it
+-- ---- waiting for the service
 
--- Whether a failed attempt says that a service which has answered before is away.
+-- Whether a failed attempt shows that a service that has answered before cannot be reached now.
 function Service:is_away(err)
     return self.reached and rules.never_connected(err)
 end
@@ -147,12 +150,12 @@ local function given_up(self, away, elapsed)
             .. "the last attempt: %s"):format(self.url, away.since, elapsed, self.patience, err.message) }
 end
 
--- Waits until it is time to look for the service again. Returns why the run has to end, or nil.
+-- Waits until the next attempt to reach the service. Returns the reason why the run has to end, or nil.
 local function next_probe(self, away)
     local now = task.now()
     local elapsed = now - away.began
     local left = self.patience - elapsed
-    if left < 0.001 then -- less may be no time at all to the clock
+    if left < 0.001 then -- the clock may count less as no time
         return given_up(self, away, elapsed)
     end
     report(self, away, elapsed)
@@ -161,7 +164,8 @@ local function next_probe(self, away)
     away.changed:wait(min(pause, left))
 end
 
--- Waits until a row may be sent again: as the one that looks for the service, or when it is back.
+-- Waits until a row may be sent again: when it is the row that tests the service, or when the service can be
+-- reached again.
 local function turn(self, row)
     while true do
         local away = self.away
@@ -182,15 +186,15 @@ local function turn(self, row)
     end
 end
 
--- When the next row may go on while rows are still waiting, so that they do not all come at once.
+-- The time when the next row may go on while other rows wait, so that not all of them start at once.
 function Service:next_turn()
     local at = max(task.now(), self.next_start)
     self.next_start = at + RESUME_PACE
     return at
 end
 
--- After an attempt of `row` that is_away: waits until the row may be sent again. Returns why the run has to
--- end, or nil.
+-- Called after an attempt of `row` for which is_away is true. Waits until the row may be sent again. Returns
+-- the reason why the run has to end, or nil.
 function Service:wait(row, err)
     local away = self.away
     if not away then
@@ -209,7 +213,7 @@ function Service:wait(row, err)
     end, turn, self, row)
 end
 
--- The row no longer looks for the service: another one may.
+-- The row no longer tests the service, so another row may.
 function Service:release(row)
     if self.probe == row then
         self.probe = nil
@@ -219,7 +223,7 @@ function Service:release(row)
     end
 end
 
--- Before a new row is started: waits while it is of no use to start one.
+-- Called before a new row starts. Waits while it makes no sense to start one.
 function Service:hold(out)
     while not out.broken and (self.away
         or self.misses >= MISSES and out.under_way >= MOST_IN_A_ROW) do

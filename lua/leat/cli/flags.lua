@@ -1,4 +1,4 @@
--- The options of a command, read by a table of them. Internal.
+-- Parses the options of a command. A table describes the options.
 local check = require "leat.internal.check"
 
 local M = {}
@@ -15,8 +15,9 @@ local function number_of(flag, row, text)
     return n
 end
 
--- Reads `args` by `rows`: flag -> {name, kind="switch"|"text"|"number", whole=, least=, most=, says=, word=}.
--- Gives the options by name and the list of what is none; or nil and what is wrong. `--` ends the options.
+-- Parses `args`. `rows` maps each flag to {name, kind="switch"|"text"|"number", whole=, least=, most=, says=,
+-- word=}. Returns the options by name and the list of other arguments; or nil and a message. `--` ends the
+-- options.
 function M.parse(args, rows)
     local opts, rest = {}, {}
     local i = 1

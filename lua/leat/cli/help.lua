@@ -1,4 +1,4 @@
--- The command `leat help`: shows in a shell what help() shows at the prompt. Internal.
+-- The command `leat help`: shows in a shell what help() shows at the prompt.
 local help = require "leat.repl.help"
 
 local M = {}

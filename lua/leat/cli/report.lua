@@ -1,4 +1,4 @@
--- What --report and --stats write at the end of a run, from what was recorded. Internal.
+-- Writes --report and --stats at the end of a run, from the recorded data.
 local native = require "leat.native.record"
 local json = require "leat.json"
 local outcomes = require "leat.pipeline.outcomes"
@@ -8,7 +8,7 @@ local M = {}
 
 -- ---- figures
 
--- The time that a share of the answered requests was within, 2 % exact; nil without any.
+-- The time within which a share of the requests was answered, exact to 2 %; nil if none was answered.
 local function quantile(data, share)
     local seen = 0
     for _, bucket in ipairs(data.latencies) do
@@ -23,7 +23,7 @@ local function rounded(v)
     return v and tonumber(("%.6g"):format(v))
 end
 
--- The requests that have failed, by kind, and as {reason=, count=} each.
+-- The failed requests by kind, and their reasons as a list of {reason=, count=}.
 local function failures_of(data)
     local kinds, why = {}, reasons.new()
     for _, f in ipairs(data.failures) do
@@ -38,7 +38,7 @@ local function failures_of(data)
     return kinds, why
 end
 
--- What --stats writes: see scripts/docs/pages/command-line.md.
+-- The contents of --stats: see scripts/docs/pages/command-line.md.
 function M.stats(data, status)
     local kinds, why = failures_of(data)
     local items = outcomes.sums()
@@ -73,8 +73,8 @@ local function write(path, text)
     return not (ok and closed) and path .. ": " .. tostring(why_not or too_late) or nil
 end
 
--- Called by the program when the run is over. Either path may be nil; "" is standard error. A text where
--- something could not be written.
+-- The program calls this when the run is over. Either path may be nil; "" is standard error. Returns a text
+-- if something could not be written.
 function M.finish(report, stats, title, status)
     local data = native.data()
     local problem

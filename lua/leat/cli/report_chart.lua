@@ -1,4 +1,4 @@
--- What the pages of --report are drawn with: SVG in the page's own colours. Internal.
+-- Draws the charts of --report as SVG, in the colours of the page.
 local tally = require "leat.pipeline.stats"
 
 local floor, max, min = math.floor, math.max, math.min
@@ -21,7 +21,7 @@ function M.label(x, y, text, anchor)
         M.escaped(text))
 end
 
--- The least of 1, 2, 3, 4, 5, 6, 8, 10, 20 ... that is not below n.
+-- The smallest of 1, 2, 3, 4, 5, 6, 8, 10, 20 ... that is at least n.
 local function round_up(n)
     local unit = 10 ^ floor(math.log10(n))
     for _, factor in ipairs { 1, 2, 3, 4, 5, 6, 8, 10 } do
@@ -34,8 +34,8 @@ end
 
 local W, H, LEFT, HEAD, FOOT = 440, 150, 40, 16, 18
 
--- Columns of {height, bad part, title}. axis: the texts at its left end, its right end and beneath; marks, a
--- list of {0 to 1, text}, stand on it.
+-- Draws columns of {height, bad part, title}. axis: the texts at its left end, at its right end and below it;
+-- marks, a list of {0 to 1, text}, are drawn on it.
 function M.columns(cols, axis)
     local most = 0
     for _, c in ipairs(cols) do
@@ -64,7 +64,7 @@ function M.columns(cols, axis)
     for _, mark in ipairs(axis.marks or {}) do
         local x, text = LEFT + min(1, max(0, mark[1])) * (W - LEFT - 1), mark[2]
         out[#out + 1] = M.rect(x, HEAD - 4, 1, tall + 4, "ink")
-        while #texts > 0 and x - 6.5 * #text < texts[#texts].x do -- they would run into each other
+        while #texts > 0 and x - 6.5 * #text < texts[#texts].x do -- they would overlap
             text = table.remove(texts).text .. ", " .. text
         end
         texts[#texts + 1] = { x = x, text = text }

@@ -1,4 +1,4 @@
--- The page that --report writes: one file, which needs nothing but a browser. Internal.
+-- The page that --report writes: a single file. A browser can show it without any other file.
 local chart = require "leat.cli.report_chart"
 local tally = require "leat.pipeline.stats"
 
@@ -70,7 +70,7 @@ local function over_time(data)
             used = i
         end
     end
-    -- No more columns than can be told apart.
+    -- At most as many columns as can be seen separately.
     local step = max(1, ceil(used / 120))
     local rate, busy, width = {}, {}, series.width * step
     for i = 1, used, step do
@@ -124,7 +124,7 @@ local function outcome_of(x)
     return x.kind or "status " .. x.status
 end
 
--- A table of rows {outcome, count, bad}, the most frequent first.
+-- A table of rows {outcome, count, bad}, with the most frequent first.
 local function shares(rows, what, total)
     table.sort(rows, function(a, b)
         return a[2] > b[2] or a[2] == b[2] and a[1] < b[1]
@@ -153,7 +153,7 @@ local function request_outcomes(data, stats)
     return shares(rows, "requests", data.requests)
 end
 
--- The items of the pipelines; nothing without any.
+-- The outcomes of the items of pipelines; "" if there are none.
 local function item_outcomes(stats)
     if stats.items == 0 then
         return ""
@@ -171,7 +171,7 @@ local function item_outcomes(stats)
     return "<h2>Items of pipelines</h2>" .. shares(rows, "items", stats.items)
 end
 
--- ---- requests one by one
+-- ---- single requests
 
 local PHASES = {
     { "dns", "dns", "look-up" }, { "connect", "connect", "connect" }, { "tls", "tls", "TLS" },
@@ -180,7 +180,7 @@ local PHASES = {
 local ROWS, ROW, TOP = 200, 16, 20
 local OUTCOME, BARS, TOTAL = 355, 367, 1030
 
--- The origin that all of the requests share, and their names without it.
+-- The origin that all requests have in common, and their names without it.
 local function short_names(list)
     local shared
     for _, x in ipairs(list) do
@@ -299,7 +299,7 @@ local function requests_table(title, list)
     return table.concat(out)
 end
 
--- The page, complete in itself. stats: what --stats writes.
+-- The whole page. `stats` is what --stats writes.
 function M.page(data, stats, title, status)
     local tiles = {}
     local failed = data.requests - data.ok - data.cancelled

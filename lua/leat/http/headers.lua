@@ -38,7 +38,7 @@ function M.from(rows)
         local first = t[name]
         if first == nil then
             t[name] = value
-        elseif name ~= "set-cookie" then -- a comma may stand inside a cookie
+        elseif name ~= "set-cookie" then -- a comma may be part of a cookie
             t[name] = first .. ", " .. value
         end
     end

@@ -122,7 +122,7 @@ local function parts_of(form)
         parts[#parts + 1] = part
         return part, err
     end
-    for i = 1, #form do -- {{name, value}, ...} keeps an order
+    for i = 1, #form do -- {{name, value}, ...} keeps its order
         local pair = form[i]
         if type(pair) ~= "table" or type(pair[1]) ~= "string" or pair[2] == nil then
             check.fail(("request: multipart field %d must be a pair such as {\"name\", value}, got %s")
@@ -268,7 +268,7 @@ local function feeder(handle, source, trouble)
     local ok, done, wrong_use = xpcall(feed_all, native_task.note, handle, source)
     source.close()
     if not ok and errors.is(done) then
-        native_request.give_up(handle, done) -- no harm if this task was cancelled: so was the request
+        native_request.give_up(handle, done) -- if this task was cancelled, so was the request
     elseif done == "not enough memory" then
         give_up(handle, "memory", "not enough memory in the body's function")
     elseif not ok or not done then

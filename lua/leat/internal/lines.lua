@@ -10,7 +10,7 @@ local M = {}
 
 local PIECE = 64 * 1024
 local MAX_LINE = 16 * 1024 * 1024
-local DISK_TIME = 60 -- seconds that a cancel waits for the disk
+local DISK_TIME = 60 -- seconds that a cancel waits for a write
 
 -- ---- reading
 

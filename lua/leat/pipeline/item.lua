@@ -204,7 +204,7 @@ function M.whole(self, job, fn, ...)
             self.limiter:_learn(headers, url)
         end
     end
-    if not self.retry then -- which would count it: a request that was sent again below
+    if not self.retry then -- retry itself would count such a resent request
         scope.resent = function(n)
             for _ = 1, n do
                 M.count(job, "calls")

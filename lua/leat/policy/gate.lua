@@ -15,8 +15,8 @@ local M = {}
 
 -- Seconds. Without a hint the first pause lasts a second. It doubles each time that no call was let through.
 local FIRST_PAUSE, LONGEST_PAUSE = 1, 60
-local EVERY, SAMPLES = 0.02, 512 -- seconds: so often it is noted how many calls have been started; and notes
-local SHORT = 2 -- calls' time: the pause after a refusal that is no limit
+local EVERY, SAMPLES = 0.02, 512 -- seconds between samples of the started calls; number of samples
+local SHORT = 2 -- the pause after a refusal that is not a limit, in times of one call
 
 local Gate = {}
 Gate.__index = Gate

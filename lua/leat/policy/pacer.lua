@@ -16,21 +16,21 @@ local now = task.now
 
 local M = {}
 
-local CUT = 0.85 -- what a refusal leaves of the rate
-local WINDOW_CUT = 0.9 -- the same, where the rate is known well: by what passed in a whole window
+local CUT = 0.85 -- factor of the rate after a refusal
+local WINDOW_CUT = 0.9 -- the same, if the rate of a whole window is known
 -- The number of calls from a reduction until the rate is back at the target. It starts with the least and
 -- doubles after each refusal that came when it was expected, a little after 2 * back calls. Each test for a
 -- higher rate costs one refused call.
 local BACK, MOST_BACK = 16, 64
-local DOUBLED = 16 -- calls in which a mere guess is doubled
-local ENOUGH_WAITED = 10 -- times the longest hint: calls are never further apart
-local ENOUGH = 8 -- calls that a rate can be told from
-local LATE = 4 -- calls that may start at once to make up for those that came late
-local EARLY = 0.75 -- of `back`: until then the pace is well below what was let through
-local USELESS = 5 -- refusals in a row that come so early
-local OF_WINDOW = 0.8 -- of the calls that a window allows are the least for `back`
-local FIRST = 4 -- calls after a pause whose refusal shows that the pause was too short
-M.WINDOW = 0.5 -- seconds; a service that asks for shorter waits has no window, but a bucket
+local DOUBLED = 16 -- calls in which a guessed rate doubles
+local ENOUGH_WAITED = 10 -- factor of the longest hint: the maximum time between two calls
+local ENOUGH = 8 -- calls that are enough to measure a rate
+local LATE = 4 -- calls that may start at once to catch up after late starts
+local EARLY = 0.75 -- share of `back`: before it, the pace is well below the rate let through
+local USELESS = 5 -- so many early refusals in a row show that pacing does not help
+local OF_WINDOW = 0.8 -- `back` is at least this share of the calls that a window allows
+local FIRST = 4 -- if one of the first calls after a pause is refused, the pause was too short
+M.WINDOW = 0.5 -- seconds; shorter hints come from a bucket, not from a window
 local WINDOW = M.WINDOW
 
 local Pace = {}
@@ -41,17 +41,17 @@ function M.new()
         due = -huge, -- when the next call may start
         paused_until = -huge,
         over = sync.event(),
-        longest = 1e-3, -- hint in seconds
+        longest = 1e-3, -- the longest hint, in seconds
         late = LATE,
-        aim = nil, -- calls per second; nil: not known yet
-        guessed = true, -- aim is no more than a guess
-        cut = 1 - CUT, -- what a refusal takes from the rate
-        through = nil, -- calls per second that were let through for certain
+        aim = nil, -- target in calls per second; nil: not known yet
+        guessed = true, -- aim is only a guess
+        cut = 1 - CUT, -- share of the rate that a refusal removes
+        through = nil, -- calls per second that were certainly let through
         back = BACK,
-        refused_at = -huge, -- the last time; since then:
+        refused_at = -huge, -- time of the last refusal; counted since then:
         started = 0, -- calls
         steps = 0, -- those of them that had to wait for their turn
-        idle = 0, -- seconds in which there was none to start
+        idle = 0, -- seconds in which no call wanted to start
         -- Consecutive refusals that came while the rate was below the rate that had been let through, and the
         -- calls started meanwhile.
         early = 0, early_started = 0,

@@ -13,8 +13,8 @@ local now = require("leat.task").now
 
 local M = {}
 
-local LEAST = 3 -- refusals of a limit
-local STILL = 2 -- of those that were started when the first one was known
+local LEAST = 3 -- so many refusals can be a limit
+local STILL = 2 -- of calls that started after the first refusal was known
 local NOISE = 3 -- other answers for each refusal
 local QUARTER, OF = 25, 100
 -- Once a limit is certain, this many following single refusals count as the limit. The number doubles each

@@ -50,7 +50,7 @@ end
 -- Whether no further retry is allowed now: the credit is used up, and so many attempts fail that most calls
 -- fail in the end.
 function Budget:forbids()
-    return self.left < 1 - 1e-9 -- ten times 0.1 is not 1
+    return self.left < 1 - 1e-9 -- 0.1 added ten times is not exactly 1
         and (self.in_a_row >= OUTAGE or (self.failed / max(self.tried, 1)) ^ self.attempts >= 0.5)
 end
 

@@ -11,8 +11,8 @@ local now = task.now
 
 local M = {}
 
-local LEAST = 8 -- calls that a rate can be told from
-local REMEMBERED = 60 -- seconds: so long a rate is remembered that nobody uses
+local LEAST = 8 -- calls that are enough to measure a rate
+local REMEMBERED = 60 -- seconds after which an unused rate is forgotten
 
 -- The calls that wait for a pause go on at random times within this many seconds after it.
 function M.spread_of(self, seconds)

@@ -94,7 +94,7 @@ function M.worth_trying(idempotent, value, err, status, hint)
     end
     local asked = policy.header(value.headers, "x-should-retry")
     if said_of(value).final then
-        return false -- a spent quota
+        return false -- a quota that is used up
     elseif asked == "true" or asked == "false" then
         return asked == "true"
     end

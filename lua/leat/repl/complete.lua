@@ -87,7 +87,7 @@ local function collect(value, names, depth, of)
     if type(index) == "table" then
         collect(index, names, depth + 1, of)
     elseif type(index) == "function" and is_ours(index) then
-        local likely = {} -- names in the tables that it may look them up in
+        local likely = {} -- names in the tables where it may look them up
         for i = 1, 20 do
             local name, up = debug.getupvalue(index, i)
             if not name then

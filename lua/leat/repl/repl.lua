@@ -264,7 +264,7 @@ function on.interrupt()
         return finish_job()
     end
     repl.interrupted = true
-    say "" -- behind the terminal's ^C
+    say "" -- after the terminal's ^C
     repl.foreground:cancel("interrupted")
 end
 

@@ -9,7 +9,7 @@ local M = {}
 
 local function read(path)
     local f = io.open(path, "rb")
-    local text = f and f:read "*a" -- a directory opens, but does not read
+    local text = f and f:read "*a" -- a directory can be opened, but not read
     if f then
         f:close()
     end
