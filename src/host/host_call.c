@@ -129,7 +129,7 @@ static uint64_t start_task(leat_runtime *r, struct starting c, leat_done done, v
         return 0;
     }
     if (c.source && c.len > 0 && c.source[0] == LUA_SIGNATURE[0]) {
-        runtime_set_error(err, "invalid", "bytecode; only text is run");
+        runtime_set_error(err, "invalid", "the source is bytecode: only source text can be run");
         return 0;
     }
     struct started *s = c.s = host_call_new(e, c.name, done, arg);
@@ -174,7 +174,7 @@ uint64_t leat_eval(leat_runtime *r, const char *name, const char *source, size_t
     RUNTIME_CHECK(r);
     if (!name || !source || bad_arguments(args, count)) {
         runtime_set_error(err, "invalid",
-                          "a name and a source are needed, and 64 arguments at most");
+                          "a name and a source are required, and at most 64 arguments are allowed");
         return 0;
     }
     return start_task(r,
@@ -254,7 +254,7 @@ static int take_outcome(lua_State *L)
             return luaL_error(L, "more than %d results", (int)HOST_ARGUMENTS);
         for (int i = 0; i < n; i++) {
             if (!host_value_take(L, base + 1 + i, &c, &o->results[i]))
-                return luaL_error(L, "result %d cannot cross to the host: %s", i + 1,
+                return luaL_error(L, "result %d cannot be passed to the host: %s", i + 1,
                                   host_value_why(&c));
             o->count = i + 1;
         }

@@ -138,7 +138,7 @@ static void take_arguments(lua_State *L, struct rt *rt, const char *name, struct
         int index = x->count + 1;
         if (!host_value_take(L, index, &c, &x->values[x->count])) {
             crossed_free(x);
-            aux_raise(L, "%s: argument %d cannot cross to the host: %s", name, index,
+            aux_raise(L, "%s: argument %d cannot be passed to the host: %s", name, index,
                       host_value_why(&c));
         }
     }
@@ -373,7 +373,7 @@ static int do_register(lua_State *L)
         lua_rawget(L, -2);
         if (!lua_istable(L, -1)) {
             if (!lua_isnil(L, -1))
-                luaL_error(L, "'%s': what stands before the dot is no table", g->name);
+                luaL_error(L, "'%s': the part before the dot is not a table", g->name);
             lua_newtable(L);
             lua_pushlstring(L, g->name, (size_t)(dot - g->name));
             lua_pushvalue(L, -2);
@@ -436,8 +436,10 @@ static bool add_function(leat_runtime *r, const char *name, struct host_function
         return false;
     }
     if (!host_function_good_name(name)) {
-        runtime_set_error(err, "invalid",
-                          "a host function's name is a word, or two with a dot between them");
+        runtime_set_error(
+            err, "invalid",
+            "the name of a host function must be one word, or two words with a dot between "
+            "them");
         return false;
     }
     if (!fn.fn && !fn.start) {

@@ -326,7 +326,8 @@ const char *leat_field_name(const leat_value *v, size_t index)
 static void push(lua_State *L, const leat_value *v, int depth)
 {
     if (depth > MAX_DEPTH)
-        luaL_error(L, "a value of the host's cannot cross: tables nested more than 32 deep");
+        luaL_error(L,
+                   "a value of the host cannot be passed to Lua: tables nested more than 32 deep");
     luaL_checkstack(L, 4, "values");
     switch (leat_type_of(v)) {
     case LEAT_NIL:
@@ -508,7 +509,7 @@ static bool take_table(lua_State *L, int index, int depth, struct taking *c, lea
             take_field(L, digits, (size_t)snprintf(digits, sizeof digits, "%.14g", key), depth, c,
                        table);
         } else if (key < 1 || key > (double)n || key != (double)(size_t)key) {
-            c->why = "a table with keys that are neither texts nor those of a list";
+            c->why = "a table with keys that are neither strings nor list indices";
         }
         lua_pop(L, 1);
         if (c->why) {
@@ -523,7 +524,7 @@ static bool take(lua_State *L, int index, int depth, struct taking *c, leat_valu
 {
     *out = NULL;
     if (depth > MAX_DEPTH) {
-        c->why = "tables nested more than 32 deep, or in themselves";
+        c->why = "tables nested more than 32 deep, or in a cycle";
         return false;
     }
     if (lua_isnoneornil(L, index))

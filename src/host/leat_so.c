@@ -56,7 +56,7 @@ static struct module *usable_outside(lua_State *L, const char *who)
     if (runtime_in_finalizer(L))
         aux_raise(L, "%s: called inside a finalizer (__gc)", who);
     if (m->turning)
-        aux_raise(L, "%s: another leat.run or leat.step is at work", who);
+        aux_raise(L, "%s: another leat.run or leat.step is running", who);
     return m;
 }
 

@@ -53,7 +53,8 @@ static enum err_kind read_config(struct leat_config *out, const void *given, siz
                 size, sizeof *out, LEAT_VERSION);
     memcpy(out, given, MIN(size, sizeof *out));
     if (out->sandbox != LEAT_SANDBOX_FULL && out->sandbox != LEAT_SANDBOX_RESTRICTED)
-        return err_set(e, ERR_INVALID, "leat_config.sandbox: %d is none: see enum leat_sandbox",
+        return err_set(e, ERR_INVALID,
+                       "leat_config.sandbox: %d is not a value of enum leat_sandbox",
                        (int)out->sandbox);
     if (out->loop && out->virtual_time)
         return err_set(e, ERR_INVALID, "leat_config.loop: virtual time needs a loop of its own");

@@ -20,7 +20,7 @@ bool runtime_usable(const struct host *e, bool inside, const char **why)
     if (!e)
         *why = "there is no runtime: it is NULL, or has been closed";
     else if (e->process != getpid())
-        *why = "this process was forked after the runtime was made: a child makes its own";
+        *why = "this process was forked after the runtime was created: a child must create its own";
     else if (!pthread_equal(e->owner, pthread_self()))
         *why = "the runtime belongs to another thread";
     else if (e->rt->in_alloc)

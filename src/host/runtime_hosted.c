@@ -64,9 +64,9 @@ static enum err_kind refuse_what_is_the_hosts(const struct leat_config *c, struc
                                                         : NULL;
     if (!field)
         return ERR_NONE;
-    return err_set(e, ERR_INVALID,
-                   "leat_config.%s: needs a Lua state of the runtime's own (lua_state NULL)",
-                   field);
+    return err_set(
+        e, ERR_INVALID,
+        "leat_config.%s: requires a Lua state that leat creates (lua_state must be NULL)", field);
 }
 
 struct leat_runtime *runtime_new_seated(const struct leat_config *config, struct err *e)

@@ -185,7 +185,7 @@ uint64_t leat_start_script(leat_runtime *r, const struct leat_script *script, le
     else if (script && script->path)
         return start_file(r, script, done, arg, err);
     else if (!script || !script->name || !script->source)
-        set_error(err, "invalid", "a path, or a name and a source, are needed");
+        set_error(err, "invalid", "a path, or a name and a source, are required");
     else
         return start_source(r, script->name, script->source,
                             script->len == SIZE_MAX ? strlen(script->source) : script->len, script,
@@ -206,7 +206,7 @@ bool leat_start_file(leat_runtime *r, const char *path, const char *const *args,
 {
     RUNTIME_CHECK(r);
     if (!path) {
-        set_error(err, "invalid", "a path is needed");
+        set_error(err, "invalid", "a path is required");
         return false;
     }
     const struct leat_script script = {.path = path, .args = args};

@@ -87,10 +87,10 @@ static struct file *check_file(lua_State *L)
 static const char *const verbs[] = {
     [FILE_OPEN] = "cannot open",        [FILE_READ] = "cannot read",
     [FILE_WRITE] = "cannot write",      [FILE_SYNC] = "cannot sync",
-    [FILE_CLOSE] = "cannot close",      [FILE_TRUNCATE] = "cannot cut",
-    [FILE_LOCK] = "cannot lock",        [FILE_SIZE] = "cannot look at",
+    [FILE_CLOSE] = "cannot close",      [FILE_TRUNCATE] = "cannot truncate",
+    [FILE_LOCK] = "cannot lock",        [FILE_SIZE] = "cannot get the size of",
     [FILE_RENAME] = "cannot rename to", [FILE_UNLINK] = "cannot remove",
-    [FILE_IDENTITY] = "cannot look at",
+    [FILE_IDENTITY] = "cannot inspect",
 };
 
 /* The file's environment table holds its name, for messages. */
@@ -322,7 +322,7 @@ static struct held_call *start_on(lua_State *L, enum file_op_kind kind, size_t l
     if (!f->shared)
         aux_raise(L, "file: it is closed");
     if (f->shared->busy)
-        aux_raise(L, "file: another task is at work on it");
+        aux_raise(L, "file: another task is using it");
     struct held_call *h = new_call(L, kind, len);
     if (!h)
         return NULL;
@@ -451,7 +451,7 @@ int lua_file_take(lua_State *L, int index, const char **name)
     struct file *f = lua_touserdata(L, index);
     struct shared_fd *shared = f->shared;
     if (!shared || shared->busy)
-        aux_raise(L, "file: it is closed, or another task is at work on it");
+        aux_raise(L, "file: it is closed, or another task is using it");
     lua_getfenv(L, index);
     lua_rawgeti(L, -1, 1); // env name
     *name = lua_tostring(L, -1);

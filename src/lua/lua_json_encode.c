@@ -72,7 +72,8 @@ static enum err_kind fail(struct encoder *e, const struct frame *at, const char 
 static enum err_kind fail_out(struct encoder *e, enum err_kind kind)
 {
     if (kind == ERR_TOO_LARGE)
-        return err_set(e->err, kind, "json: the text would pass %zu MiB", e->out->max_bytes >> 20);
+        return err_set(e->err, kind, "json: the text would be larger than %zu MiB",
+                       e->out->max_bytes >> 20);
     return err_set(e->err, kind, "json: no memory for the text");
 }
 

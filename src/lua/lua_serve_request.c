@@ -475,7 +475,7 @@ static int l_write(lua_State *L)
     if (rc == ERR_CLOSED)
         return fail_gone(L);
     if (rc != ERR_NONE)
-        return aux_failf(L, rc, "write: a chunk of %zu bytes cannot be kept", len);
+        return aux_failf(L, rc, "write: a chunk of %zu bytes cannot be buffered", len);
     if (!wait || server_request_unsent(r) <= SERVER_STREAM_HIGH_BYTES) {
         lua_pushboolean(L, 1);
         return 1;

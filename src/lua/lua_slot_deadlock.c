@@ -96,8 +96,8 @@ void slot_deadlock_break(struct rt *rt)
         return;
     struct err err;
     err_set(&err, ERR_RATE_LIMITED,
-            "no place for one more request: streams that nobody reads hold all of them, and their "
-            "tasks wait (read or close a stream first, or raise the limit)");
+            "no free slot for another request: unread streams hold all slots, and the tasks that "
+            "own them wait (read or close a stream first, or raise the limit)");
     err_reason(&err, "streams_hold_all_slots");
     engine_fail(rt->engine, t, &err);
 }

@@ -457,7 +457,7 @@ static int try_read(lua_State *L, struct stream *s, int self, size_t asked)
     if (s->broken) {
         s->broken = false;
         struct err err;
-        err_set(&err, ERR_MEMORY, "the memory did not suffice for a piece of the stream");
+        err_set(&err, ERR_MEMORY, "not enough memory for a piece of the stream");
         return fail_piece(L, s, self, &err);
     }
     return s->form == STREAM_BYTES ? next_bytes(L, s, self, asked) : next_piece(L, s, self);

@@ -244,15 +244,15 @@ TEST(a_script_that_cannot_start_says_why_and_leaves_nothing)
     struct leat_error err = {"", ""};
     const struct leat_script none = {.len = 3}, missing = {.path = "/nowhere/at all.lua"},
                              wrong = {.name = "=w", .source = "x = = 1", .len = SIZE_MAX};
-    CHECK(leat_start_script(rt, NULL, NULL, NULL, &err) == 0 && strstr(err.message, "needed"));
-    CHECK(leat_start_script(rt, &none, NULL, NULL, &err) == 0 && strstr(err.message, "needed"));
+    CHECK(leat_start_script(rt, NULL, NULL, NULL, &err) == 0 && strstr(err.message, "required"));
+    CHECK(leat_start_script(rt, &none, NULL, NULL, &err) == 0 && strstr(err.message, "required"));
     CHECK(leat_start_script(rt, &missing, NULL, NULL, &err) == 0);
     CHECK_STR(err.kind, "io");
     CHECK(strstr(err.message, "/nowhere/at all.lua") != NULL);
     CHECK(leat_start_script(rt, &wrong, NULL, NULL, &err) == 0);
     CHECK_STR(err.kind, "script");
     CHECK(strstr(err.message, "w:1:") != NULL);
-    CHECK(!leat_start_file(rt, NULL, NULL, &err) && strstr(err.message, "a path is needed"));
+    CHECK(!leat_start_file(rt, NULL, NULL, &err) && strstr(err.message, "a path is required"));
     CHECK_EQ(leat_run(rt), LEAT_OK);
     leat_free(rt);
     CHECK_EQ(told.lines, 0);
@@ -263,7 +263,7 @@ TEST(a_script_that_cannot_start_says_why_and_leaves_nothing)
 TEST(what_cannot_cross_is_named_by_its_place_and_its_type)
 {
     static const char *const cases[][2] = {
-        {"return 1, print", "result 2 cannot cross to the host: a function"},
+        {"return 1, print", "result 2 cannot be passed to the host: a function"},
         {"return { choices = { 1, { fn = print } } }", ".choices[2].fn: a function"},
         {"return { a = { b = coroutine.create(print) } }", ".a.b: a coroutine"},
         {"return { { io.stdout } }", "[1][1]: a userdata"},
