@@ -53,7 +53,7 @@ expect_status 0
 expect_equal "$(wc -l <out.jsonl)" 6
 try "$LEAT" batch in out.jsonl -q --system "Be brief."
 expect_status 1
-expect_err "line 1: 'row-1' is in OUT, but as the answer to another request"
+expect_err "line 1: 'row-1' has an answer in OUT, but to a different request"
 expect_equal "$(wc -l <out.jsonl)" 6
 
 begin "a bad row is told by its line, and the rest goes on; status 4"
@@ -92,7 +92,7 @@ before=$(served 200)
 printf 'text\n{"prompt":"x","model":"own"}\n{"body":{"messages":[{"role":"user","content":"x"}]}}\n' >modelless
 try env -u OPENAI_MODEL "$LEAT" batch modelless modelless.out -q
 expect_status 4
-expect_err "line 1: no model: say it in the row, by --model or in OPENAI_MODEL"
+expect_err "line 1: no model: set it in the row, with --model or in OPENAI_MODEL"
 expect_equal "$(wc -l <modelless.out)" 1
 expect_equal "$(served 200)" $((before + 1))
 
@@ -268,7 +268,7 @@ for i in 1 2 3 4; do echo "q $i"; done >four
 { head -n 2 four.out; echo "a note"; sed -n 3p four.out | head -c 60; } >torn.out
 try "$LEAT" batch four torn.out -q
 expect_status 0
-expect_err "1 lines are no answers"
+expect_err "1 lines are not answers"
 expect_equal "$(grep -v note torn.out | "$LEAT" -e 'local n = 0 for line in leat.stdin:lines() do assert(json.decode(line)) n = n + 1 end print(n)')" 4
 expect_equal "$(grep -c 'a note' torn.out)" 1
 printf %s "$(cat four.out)" >unended.out # whole, but without its line end
@@ -428,7 +428,7 @@ lib_pids+=($!)
 read -r gone_url <gone
 try "$LEAT" batch many gone.out -q --concurrency 5 --patience 1 --base-url "$gone_url"
 expect_status 1
-expect_err "$gone_url has been away since"
+expect_err "$gone_url has been unreachable since"
 expect_err "Connection refused"
 expect_err "run the same command again to continue"
 [ "$(wc -l <gone.out)" -ge 20 ] || fail "$(wc -l <gone.out) answers are kept"

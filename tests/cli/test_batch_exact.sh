@@ -119,7 +119,7 @@ expect_equal "$(cat sent)" ""
 printf '{"custom_id":"a","body":{"seed":9007199254740992,"n":1}}\n' >big
 try "$LEAT" batch big big.out -q
 expect_status 1
-expect_err "line 1: 'a' is in OUT, but as the answer to another request"
+expect_err "line 1: 'a' has an answer in OUT, but to a different request"
 
 begin "an OUT that was begun when large numbers were rounded goes on; so do its other rows"
 cat >old <<'ROWS'
@@ -156,7 +156,7 @@ for row in 42 -1.5e3 12345678901234567890 true false null '["a"]' '[]' '[{"role"
     rm -f scalar.out
     try "$LEAT" batch scalar scalar.out -q
     expect_status 4
-    grep -qE 'line 1: (a number|true or false|null|a list) is no row|line 1: the text is empty' err || fail "$row: $(cat err)"
+    grep -qE 'line 1: (a number|true or false|null|a list) is not a row|line 1: the text is empty' err || fail "$row: $(cat err)"
     expect_equal "$(cat sent)" ""
 done
 

@@ -48,26 +48,26 @@ mkfifo slow
 exec 8<>slow
 held 'os.execute "sleep 0.3"'
 expect_lines err 1
-expect_err 'held.lua:2: os.execute held all tasks up for over 100 ms while others were ready: a command that runs in the background does not (end it with " &")'
+expect_err 'held.lua:2: os.execute blocked all tasks for over 100 ms while others were ready: run the command in the background (end it with " &")'
 held 'local f = io.popen "sleep 0.3; echo done"
 print(f:read())
 f:close()'
 expect_lines err 1
 expect_equal "$(cat out)" "done"
-expect_err "held.lua:3: file:read held all tasks up"
+expect_err "held.lua:3: file:read blocked all tasks"
 held 'local f = io.popen "sleep 0.3"
 f:close()'
-expect_err "held.lua:3: file:close held all tasks up"
+expect_err "held.lua:3: file:close blocked all tasks"
 held 'for line in io.popen("sleep 0.3; echo done"):lines() do
     print(line)
 end'
-expect_err "held.lua:2: file:lines held all tasks up"
+expect_err "held.lua:2: file:lines blocked all tasks"
 held 'local f = io.popen("sleep 0.3; wc -c", "w")
 f:write(("x"):rep(200000))
 f:flush()
 f:close()'
 expect_equal "$(tr -d " " <out)" 200000
-expect_err "held.lua:3: file:write held all tasks up"
+expect_err "held.lua:3: file:write blocked all tasks"
 mkfifo other_end
 # On a busy machine the program may begin late: then once more, with a longer pause.
 for pause in 0.5 2 8; do
@@ -78,7 +78,7 @@ for pause in 0.5 2 8; do
 done
 expect_lines err 1
 expect_equal "$(cat out)" "done"
-expect_err "held.lua:2: io.open held all tasks up for over 100 ms while others were ready: a pipe opens when its other end does"
+expect_err "held.lua:2: io.open blocked all tasks for over 100 ms while others were ready: a pipe opens only when its other end is open"
 echo 'local other = spawn(function() while true do sleep(0.001) end end) sleep(0)
 print(io.read())
 for line in io.lines() do print(line) end
@@ -90,8 +90,8 @@ done
 expect_equal "$(cat out)" "one
 two"
 expect_lines err 2
-expect_err "reads.lua:2: io.read held all tasks up for over 100 ms while others were ready: leat.stdin:read"
-expect_err "reads.lua:3: io.lines held all tasks up"
+expect_err "reads.lua:2: io.read blocked all tasks for over 100 ms while others were ready: leat.stdin:read"
+expect_err "reads.lua:3: io.lines blocked all tasks"
 
 begin "nothing is told where nobody else was ready, on virtual time, and with -q"
 # shellcheck disable=SC2016 # Lua

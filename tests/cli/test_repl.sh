@@ -402,7 +402,7 @@ line 3>
 send print "three" while true do pcall(function() while true do end end) end\r
 row three
 send \x03
-row interrupted (it went on all the same: abandoned)
+row interrupted (it did not stop and was abandoned)
 line 4>
 send print "four" coroutine.wrap(function() while true do pcall(function() while true do end end) end end)()\r
 row four
@@ -622,7 +622,7 @@ send help "smaphore"\r
 expect did you mean 'semaphore'?
 line 6>
 send help(smaphore)\r
-expect that is nil; a name stands in quotes
+expect that is nil; write a name in quotes
 line 7>
 send help "response:lines"\r
 expect Iterates over the lines of the body

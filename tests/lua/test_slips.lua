@@ -356,11 +356,11 @@ slips {
     { "a command is waited for while other tasks are ready",
         "local other = spawn(function() while true do sleep(0.001) end end) sleep(0)\n"
         .. "os.execute 'sleep 0.3'\nother:cancel()", 2,
-        "os.execute held all tasks up for over 100 ms while others were ready" },
+        "os.execute blocked all tasks for over 100 ms while others were ready" },
     { "the output of a command is waited for while other tasks are ready",
         "local other = spawn(function() while true do sleep(0.001) end end) sleep(0)\n"
         .. "print(io.popen('sleep 0.3; echo done'):read())\nother:cancel()", 2,
-        "held all tasks up for over 100 ms while others were ready" },
+        "blocked all tasks for over 100 ms while others were ready" },
     { "every item of a pipeline had a bad status",
         "local url = os.getenv 'URL' .. '/none'\n"
         .. "leat.pipeline {}:run({ 1, 2 }, function() return request(url) end)", 2,

@@ -52,7 +52,7 @@ local function scan(self)
         unended = whole == false
     end
     if foreign > 0 then
-        log.warn(("%s: %d lines are no answers of a batch; they are left as they are"):format(self.path,
+        log.warn(("%s: %d lines are not answers of a batch; they are kept unchanged"):format(self.path,
             foreign))
     end
     return true, torn, unended
@@ -122,7 +122,7 @@ function M.open(path, errors_path, opts)
     local old = errors_path and file.identity(errors_path)
     if old and old == file.identity(path) then -- both paths name the same new file
         return nil, errors.new { kind = "invalid", reason = "same_file",
-            message = "OUT is the file of errors" }
+            message = "OUT and the file of errors are the same file" }
     elseif old then -- from the last run; its rows are tried again
         local _, gone = file.unlink(errors_path)
         if gone and gone.reason ~= "not_found" then

@@ -163,7 +163,7 @@ local function value_of(text)
         end
         return row
     elseif first ~= "{" then
-        return bad(("%s is no row: a prompt that looks like this goes into quotes")
+        return bad(("%s is not a row: write a prompt like this in quotes")
             :format(JSON_KINDS[first:find "[%-%d]" and "number" or type(row)]))
     end
     return row
@@ -223,9 +223,9 @@ local function parse(text, line, opts)
         body.model, written = opts.model, with_model(written, opts.model)
     end
     if body.model == nil and (type(value) == "string" or value.body == nil) then
-        return bad("no model: say it in the row, by --model or in OPENAI_MODEL", name)
+        return bad("no model: set it in the row, with --model or in OPENAI_MODEL", name)
     elseif body.stream == true then
-        return bad("an answer that is streamed is no line: leave 'stream' out", name)
+        return bad("batch cannot store a streamed answer: leave 'stream' out", name)
     end
     local id
     id, why = id_of(name, url, body)
@@ -258,7 +258,7 @@ function M.read(path, opts, on_bad)
                 rows = rows + 1
                 local row, why, called = parse(text, line, opts)
                 if row and row.own_name and not names:add(row.custom_id) then
-                    row, why, called = nil, ("a row before it is called '%s', too"):format(row.custom_id),
+                    row, why, called = nil, ("an earlier row has the same name, '%s'"):format(row.custom_id),
                         row.custom_id
                 end
                 if row then
@@ -273,8 +273,8 @@ end
 -- The error for a row that has the name of an earlier answer but is a different request.
 function M.changed(row)
     return errors.new { kind = "invalid", reason = "changed", line = row.line, message = (
-        "line %d: '%s' is in OUT, but as the answer to another request: the row, --model or --system has "
-        .. "changed. Take another OUT, or delete it to begin anew"):format(row.line,
+        "line %d: '%s' has an answer in OUT, but to a different request: the row, --model or --system has "
+        .. "changed. Use another OUT, or delete it to start again"):format(row.line,
             row.custom_id) }
 end
 

@@ -146,8 +146,9 @@ end
 local function given_up(self, away, elapsed)
     local err = away.err
     return errors.new { kind = err.kind, reason = err.reason, url = err.url,
-        message = ("%s has been away since %s, for %.0f s, and the run waits for %g s at most (--patience); "
-            .. "the last attempt: %s"):format(self.url, away.since, elapsed, self.patience, err.message) }
+        message = ("%s has been unreachable since %s, for %.0f s, and the run waits at most %g s "
+            .. "(--patience); the last attempt: %s"):format(self.url, away.since, elapsed,
+            self.patience, err.message) }
 end
 
 -- Waits until the next attempt to reach the service. Returns the reason why the run has to end, or nil.

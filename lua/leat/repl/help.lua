@@ -271,7 +271,7 @@ function M.help(...)
     if select("#", ...) == 0 then
         text = overview()
     elseif what == nil then
-        text = "that is nil; a name stands in quotes: help \"gather\"; help() lists what there is\n"
+        text = "that is nil; write a name in quotes: help \"gather\"; help() lists what there is\n"
     elseif type(what) == "string" then
         text = by_name(what)
     elseif type(what) == "function" then

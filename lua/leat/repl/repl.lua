@@ -281,7 +281,7 @@ function on.ended(id, reason)
     repl.foreground = nil
     if repl.running then
         complain((repl.interrupted and "" or "\n") .. "interrupted"
-            .. (reason == "cancel_ignored" and " (it went on all the same: abandoned)" or ""))
+            .. (reason == "cancel_ignored" and " (it did not stop and was abandoned)" or ""))
         finish_job()
     end
 end

@@ -12,8 +12,8 @@ local begin, finish, may_block = native_block.begin, native_block.finish, native
 local yieldable = native_task.yieldable
 local getinfo = debug.getinfo
 
-local COMMAND = "a command that runs in the background does not (end it with \" &\")"
-local STDIN = "leat.stdin:read and leat.stdin:lines wait without holding anything up"
+local COMMAND = "run the command in the background (end it with \" &\")"
+local STDIN = "leat.stdin:read and leat.stdin:lines let other tasks run"
 local PIPE = "let the command write into a file in the background (\"command > file &\") and read that"
 
 local told = {}
@@ -22,7 +22,7 @@ local function warn(name, advice)
     local place = check.where()
     if place ~= "?" and not told[place] then
         told[place] = true
-        lazy_require("leat.log").warn(("%s: %s held all tasks up for over 100 ms while others were ready: %s")
+        lazy_require("leat.log").warn(("%s: %s blocked all tasks for over 100 ms while others were ready: %s")
             :format(place, name, advice))
     end
 end
@@ -58,7 +58,7 @@ local function call(name, advice, fn, ...)
 end
 
 local PIPE_IN = "let the command read from a file, in the background (\"command < file &\")"
-local OPEN = "a pipe opens when its other end does: open it when that is there"
+local OPEN = "a pipe opens only when its other end is open: open it after that"
 
 local watched = setmetatable({}, { __mode = "k" }) -- file -> its advice, or false
 
