@@ -282,6 +282,13 @@ static int take_request(lua_State *L, struct task *task)
     return n;
 }
 
+/* options(client): the names of the options of request{...}, or of client{...}. */
+static int l_options(lua_State *L)
+{
+    request_push_names(L, lua_toboolean(L, 1));
+    return 1;
+}
+
 static void set_seconds(lua_State *L, const char *field, double seconds)
 {
     if (seconds < 0)
@@ -310,11 +317,9 @@ static int l_timing(lua_State *L)
 
 int lua_open_request(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg functions[] = {{"start", l_start},
-                                         {"prepare", l_prepare},
-                                         {"jar", l_jar},
-                                         {"timing", l_timing},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"start", l_start},     {"prepare", l_prepare},
+                                         {"jar", l_jar},         {"timing", l_timing},
+                                         {"options", l_options}, {NULL, NULL}};
     ASSERT(request_options_sorted());
     rt_newmetatable(L, rt, "leat.prepared", NULL, prepared_gc);
     lua_pop(L, 1);

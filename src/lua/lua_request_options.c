@@ -13,14 +13,35 @@ enum {
 
 enum scope { IN_REQUEST = 1, IN_CLIENT = 2, IN_BOTH = 3 };
 
+/* What values an option takes, and which field of struct transfer_spec stores them. */
+enum kind {
+    OBEYED_BY_LUA, /* no field; only the name and the type are checked */
+    BOOLEAN,       /* bool */
+    TEXT,          /* char *, freed by transfer.c */
+    COUNT,         /* unsigned, from `min` to `max` */
+    BYTES,         /* size_t, from `min` to `max` */
+    WORD,          /* unsigned: 1 for the first of `words`, 2 for the second, and so on */
+    OWN,           /* any: `set` reads it, `copy` copies it */
+};
+
+enum { MAX_WORDS = 4 };
+
 struct option {
     const char *name;
     enum scope scope;
-    int type; /* LUA_TNONE: the setter, or Lua before it, checks the type */
-    /* NULL: the value is copied to the field at `offset`; offset 0 means no field (that of url,
-     * which is never set this way). */
+    enum kind kind;
+    size_t offset; /* of the field; see enum kind */
+    int64_t min, max;
+    const char *words[MAX_WORDS];
+    bool names_file; /* of the host: a sandboxed script must not use the option */
+    /* The rest is for OBEYED_BY_LUA and OWN. */
+    int type;    /* of Lua; LUA_TNIL: any, because the type is checked elsewhere */
+    bool merged; /* the client's value is read, too, where the request has one; `set` joins both */
     enum err_kind (*set)(struct request_reader *r, int index, struct err *err);
-    size_t offset;
+    /* Copies a client's value. NULL: request_apply does it, or the value exists only in requests.
+     */
+    enum err_kind (*copy)(struct request_reader *r, const struct transfer_spec *from,
+                          struct err *err);
 };
 
 static enum err_kind out_of_memory(struct err *err)
@@ -140,50 +161,21 @@ static enum err_kind set_resolve(struct request_reader *r, int index, struct err
     return rc;
 }
 
-static enum err_kind set_http_version(struct request_reader *r, int index, struct err *err)
+static enum err_kind copy_resolve(struct request_reader *r, const struct transfer_spec *from,
+                                  struct err *err)
 {
-    UNUSED(err);
-    const char *s = lua_type(r->L, index) == LUA_TSTRING ? lua_tostring(r->L, index) : "";
-    if (strcmp(s, "1.1") == 0) {
-        r->t->spec.http_version = HTTP_VERSION_1_1;
-    } else if (strcmp(s, "2") == 0) {
-        r->t->spec.http_version = HTTP_VERSION_2;
-    } else if (strcmp(s, "2-prior") == 0) {
-        r->t->spec.http_version = HTTP_VERSION_2_PRIOR;
-    } else {
-        char given[AUX_PICTURE_SIZE];
-        aux_raise(r->L, "%s: option 'http_version' must be '1.1', '2' or '2-prior', got %s", r->who,
-                  aux_picture(r->L, index, NULL, given, sizeof given));
-    }
-    return ERR_NONE;
-}
-
-static int64_t integer(struct request_reader *r, int index, const char *name, int64_t min,
-                       int64_t max)
-{
-    char what[64];
-    snprintf(what, sizeof what, "%s: option '%s'", r->who, name);
-    return aux_check_integer(r->L, index, what, min, max);
-}
-
-static enum err_kind set_max_body(struct request_reader *r, int index, struct err *err)
-{
-    UNUSED(err);
-    r->t->spec.max_body_bytes = (size_t)integer(r, index, "max_body", 0, INT64_C(1) << 53);
-    return ERR_NONE;
-}
-
-static enum err_kind set_max_redirects(struct request_reader *r, int index, struct err *err)
-{
-    UNUSED(err);
-    r->t->spec.max_redirects = (unsigned)integer(r, index, "max_redirects", 0, 100);
-    return ERR_NONE;
-}
-
-static enum err_kind set_max_per_host(struct request_reader *r, int index, struct err *err)
-{
-    UNUSED(err);
-    r->t->spec.max_per_host = (unsigned)integer(r, index, "max_per_host", 1, 1000000);
+    struct transfer_spec *to = &r->t->spec;
+    if (!from->connect_to)
+        return ERR_NONE;
+    const char *end = from->connect_to; /* lines, each ended by a NUL */
+    for (size_t i = 0; i < from->connect_to_count; i++)
+        end += strlen(end) + 1;
+    size_t len = (size_t)(end - from->connect_to);
+    to->connect_to = mem_alloc(r->t->mem, len);
+    if (!to->connect_to)
+        return out_of_memory(err);
+    memcpy(to->connect_to, from->connect_to, len);
+    to->connect_to_count = from->connect_to_count;
     return ERR_NONE;
 }
 
@@ -202,9 +194,23 @@ static const struct limit_option {
 
 enum { FIRST_LIMIT_BIT = 48, TOTAL_LIMIT = 4 };
 
-static void set_limit(struct request_reader *r, size_t i, int index, const char *what)
+/* `part`: the name of the limit in a table; NULL: the value is the option itself. */
+static double seconds(struct request_reader *r, int index, const char *part)
 {
-    double s = aux_check_seconds(r->L, index, what);
+    char what[64];
+    double s = lua_type(r->L, index) == LUA_TNUMBER ? lua_tonumber(r->L, index) : -1;
+    if (s >= 0 && s < 1e6)
+        return s; /* the usual case needs no text for a message */
+    if (part)
+        snprintf(what, sizeof what, "%s: timeout.%s", r->who, part);
+    else
+        snprintf(what, sizeof what, "%s: option 'timeout'", r->who);
+    return aux_check_seconds(r->L, index, what);
+}
+
+static void set_limit(struct request_reader *r, size_t i, int index, const char *part)
+{
+    double s = seconds(r, index, part);
     uint64_t bit = UINT64_C(1) << (FIRST_LIMIT_BIT + i);
     if (r->seen & bit)
         return;
@@ -220,9 +226,8 @@ static enum err_kind set_timeout(struct request_reader *r, int index, struct err
     char what[64];
     UNUSED(err);
     if (lua_type(L, index) != LUA_TTABLE) {
-        snprintf(what, sizeof what, "%s: option 'timeout'", r->who);
         r->plain_timeout = r->plain_timeout || !((r->seen >> (FIRST_LIMIT_BIT + TOTAL_LIMIT)) & 1);
-        set_limit(r, TOTAL_LIMIT, index, what);
+        set_limit(r, TOTAL_LIMIT, index, NULL);
         return ERR_NONE;
     }
     lua_pushnil(L);
@@ -236,8 +241,7 @@ static enum err_kind set_timeout(struct request_reader *r, int index, struct err
             snprintf(what, sizeof what, "%s: timeout", r->who);
             aux_raise_unknown(L, what, value - 1, "connect first_byte idle queue total");
         }
-        snprintf(what, sizeof what, "%s: timeout.%s", r->who, key);
-        set_limit(r, i, value, what);
+        set_limit(r, i, value, key);
         lua_pop(L, 1);
     }
     return ERR_NONE;
@@ -328,44 +332,47 @@ static enum err_kind set_headers(struct request_reader *r, int index, struct err
 
 /* ---- the table */
 
-#define FIELD(f) offsetof(struct transfer_spec, f)
+#define FIELD(f) .offset = offsetof(struct transfer_spec, f)
 
-/* Sorted by name. Options that the Lua side converts (the URL, the body) are listed only so that
- * their names are known. */
+/* Sorted by name. ARCHITECTURE.md says what else a new option needs. The Lua side converts some
+ * options (the URL, the body) and compares others with the response (expect). Of these, only the
+ * name and the type are in this table. */
 static const struct option options[] = {
-    {"auth", IN_BOTH, LUA_TTABLE, NULL, 0},
-    {"base_url", IN_CLIENT, LUA_TSTRING, NULL, 0},
-    {"body", IN_REQUEST, LUA_TNONE, set_own_body, 0},
-    {"ca_file", IN_BOTH, LUA_TSTRING, NULL, FIELD(ca_file)},
-    {"cert", IN_BOTH, LUA_TSTRING, NULL, FIELD(cert)},
-    {"compressed", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(compressed)},
-    {"cookies", IN_CLIENT, LUA_TBOOLEAN, NULL, 0},
-    {"expect", IN_BOTH, LUA_TNONE, NULL, 0},
-    {"follow", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(follow)},
-    {"form", IN_REQUEST, LUA_TTABLE, NULL, 0},
-    {"headers", IN_BOTH, LUA_TTABLE, set_headers, 0},
-    {"http_version", IN_BOTH, LUA_TNONE, set_http_version, 0},
-    {"idempotent", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(idempotent)},
-    {"insecure", IN_BOTH, LUA_TBOOLEAN, NULL, FIELD(insecure)},
-    {"json", IN_REQUEST, LUA_TNONE, NULL, 0},
-    {"key", IN_BOTH, LUA_TSTRING, NULL, FIELD(key)},
-    {"max_body", IN_BOTH, LUA_TNONE, set_max_body, 0},
-    {"max_per_host", IN_BOTH, LUA_TNONE, set_max_per_host, 0},
-    {"max_redirects", IN_BOTH, LUA_TNONE, set_max_redirects, 0},
-    {"method", IN_REQUEST, LUA_TSTRING, request_set_method, 0},
-    {"multipart", IN_REQUEST, LUA_TTABLE, NULL, 0},
-    {"proxy", IN_BOTH, LUA_TSTRING, NULL, FIELD(proxy)},
-    {"query", IN_BOTH, LUA_TTABLE, NULL, 0},
-    {"resolve", IN_BOTH, LUA_TTABLE, set_resolve, 0},
-    {"sink", IN_REQUEST, LUA_TSTRING, set_sink, 0},
-    {"stream", IN_REQUEST, LUA_TBOOLEAN, NULL, FIELD(stream)},
-    {"timeout", IN_BOTH, LUA_TNONE, set_timeout, 0},
-    {"unix_socket", IN_BOTH, LUA_TSTRING, NULL, FIELD(unix_socket)},
-    {"url", IN_REQUEST, LUA_TSTRING, NULL, 0},
+    {"auth", IN_BOTH, OBEYED_BY_LUA, .type = LUA_TTABLE},
+    {"base_url", IN_CLIENT, OBEYED_BY_LUA, .type = LUA_TSTRING},
+    {"body", IN_REQUEST, OWN, .set = set_own_body},
+    {"ca_file", IN_BOTH, TEXT, FIELD(ca_file), .names_file = true},
+    {"cert", IN_BOTH, TEXT, FIELD(cert), .names_file = true},
+    {"compressed", IN_BOTH, BOOLEAN, FIELD(compressed)},
+    {"cookies", IN_CLIENT, OBEYED_BY_LUA, .type = LUA_TBOOLEAN},
+    {"expect", IN_BOTH, OBEYED_BY_LUA, .type = LUA_TNIL},
+    {"follow", IN_BOTH, BOOLEAN, FIELD(follow)},
+    {"form", IN_REQUEST, OBEYED_BY_LUA, .type = LUA_TTABLE},
+    {"headers", IN_BOTH, OWN, .type = LUA_TTABLE, .merged = true, .set = set_headers},
+    {"http_version", IN_BOTH, WORD, FIELD(http_version), .words = {"1.1", "2", "2-prior"}},
+    {"idempotent", IN_BOTH, BOOLEAN, FIELD(idempotent)},
+    {"insecure", IN_BOTH, BOOLEAN, FIELD(insecure)},
+    {"json", IN_REQUEST, OBEYED_BY_LUA, .type = LUA_TNIL},
+    {"key", IN_BOTH, TEXT, FIELD(key), .names_file = true},
+    {"max_body", IN_BOTH, BYTES, FIELD(max_body_bytes), .max = INT64_C(1) << 53},
+    {"max_per_host", IN_BOTH, COUNT, FIELD(max_per_host), .min = 1, .max = 1000000},
+    {"max_redirects", IN_BOTH, COUNT, FIELD(max_redirects), .max = 100},
+    {"method", IN_REQUEST, OWN, .type = LUA_TSTRING, .set = request_set_method},
+    {"multipart", IN_REQUEST, OBEYED_BY_LUA, .type = LUA_TTABLE},
+    {"proxy", IN_BOTH, TEXT, FIELD(proxy)},
+    {"query", IN_BOTH, OBEYED_BY_LUA, .type = LUA_TTABLE},
+    {"resolve", IN_BOTH, OWN, .type = LUA_TTABLE, .set = set_resolve, .copy = copy_resolve},
+    {"sink", IN_REQUEST, OWN, .names_file = true, .type = LUA_TSTRING, .set = set_sink},
+    {"stream", IN_REQUEST, BOOLEAN, FIELD(stream)},
+    {"timeout", IN_BOTH, OWN, .merged = true, .set = set_timeout},
+    {"unix_socket", IN_BOTH, TEXT, FIELD(unix_socket), .names_file = true},
+    {"url", IN_REQUEST, OBEYED_BY_LUA, .type = LUA_TSTRING},
 };
 
 _Static_assert(ARRAY_LEN(options) <= FIRST_LIMIT_BIT, "bits of request_reader.seen");
-_Static_assert(offsetof(struct transfer_spec, url) == 0, "offset 0 stands for no field");
+_Static_assert(HTTP_VERSION_1_1 == 1 && HTTP_VERSION_2 == 2 && HTTP_VERSION_2_PRIOR == 3,
+               "http_version is the number of its word");
+_Static_assert(sizeof(enum http_version) == sizeof(unsigned), "the field of a WORD");
 
 bool request_options_sorted(void)
 {
@@ -392,7 +399,7 @@ static const struct option *find_option(const char *name)
     return NULL;
 }
 
-/* Pushes the names of the options in `scope`, for a message. */
+/* Pushes the names of the options in `scope`, separated by spaces. */
 static const char *push_names(lua_State *L, enum scope scope)
 {
     luaL_Buffer b;
@@ -407,31 +414,84 @@ static const char *push_names(lua_State *L, enum scope scope)
     return lua_tostring(L, -1);
 }
 
+void request_push_names(lua_State *L, bool client)
+{
+    push_names(L, client ? IN_CLIENT : IN_REQUEST);
+}
+
+/* The Lua type that a value must have; LUA_TNIL: any. */
+static int type_of(const struct option *o)
+{
+    switch (o->kind) {
+    case BOOLEAN:
+        return LUA_TBOOLEAN;
+    case TEXT:
+        return LUA_TSTRING;
+    default:
+        return o->type;
+    }
+}
+
+static int64_t integer(struct request_reader *r, const struct option *o, int index)
+{
+    char what[64];
+    double d = lua_type(r->L, index) == LUA_TNUMBER ? lua_tonumber(r->L, index) : -1;
+    if (d >= (double)o->min && d <= (double)o->max && d == floor(d))
+        return (int64_t)d;
+    snprintf(what, sizeof what, "%s: option '%s'", r->who, o->name);
+    return aux_check_integer(r->L, index, what, o->min, o->max);
+}
+
+static void raise_other_word(struct request_reader *r, const struct option *o, int index)
+{
+    char words[128], given[AUX_PICTURE_SIZE];
+    size_t n = 0;
+    for (size_t i = 0; i < MAX_WORDS && o->words[i] && n < sizeof words; i++) {
+        bool last = i + 1 == MAX_WORDS || !o->words[i + 1];
+        const char *before = i == 0 ? "" : last ? " or " : ", ";
+        n += (size_t)snprintf(words + n, sizeof words - n, "%s'%s'", before, o->words[i]);
+    }
+    aux_raise(r->L, "%s: option '%s' must be %s, got %s", r->who, o->name, words,
+              aux_picture(r->L, index, NULL, given, sizeof given));
+}
+
+/* The number of the word at `index`. */
+static unsigned word(struct request_reader *r, const struct option *o, int index)
+{
+    const char *s = lua_type(r->L, index) == LUA_TSTRING ? lua_tostring(r->L, index) : "";
+    for (unsigned i = 0; i < MAX_WORDS && o->words[i]; i++) {
+        if (strcmp(o->words[i], s) == 0)
+            return i + 1;
+    }
+    raise_other_word(r, o, index);
+    return 0;
+}
+
 static enum err_kind set_field(struct request_reader *r, const struct option *o, int index,
                                struct err *err)
 {
     void *field = (char *)&r->t->spec + o->offset;
-    if (o->set)
-        return o->set(r, index, err);
-    if (o->offset == 0)
-        return ERR_NONE;
-    if (o->type == LUA_TSTRING)
+    switch (o->kind) {
+    case OBEYED_BY_LUA:
+        break;
+    case BOOLEAN:
+        *(bool *)field = lua_toboolean(r->L, index);
+        break;
+    case TEXT:
         return request_set_string(r, index, o->name, field, err);
-    *(bool *)field = lua_toboolean(r->L, index);
+    case COUNT:
+        *(unsigned *)field = (unsigned)integer(r, o, index);
+        break;
+    case BYTES:
+        *(size_t *)field = (size_t)integer(r, o, index);
+        break;
+    case WORD:
+        *(unsigned *)field = word(r, o, index);
+        break;
+    case OWN:
+        return o->set(r, index, err);
+    }
     return ERR_NONE;
-}
-
-/* These setters check the type themselves. */
-static bool repeats(const struct option *o)
-{
-    return o->set == set_headers || o->set == set_timeout;
-}
-
-/* A sandboxed script must not reach any file of the host, nor a socket file. */
-static bool names_a_file(const struct option *o)
-{
-    return strcmp(o->name, "ca_file") == 0 || strcmp(o->name, "cert") == 0 ||
-           strcmp(o->name, "key") == 0 || strcmp(o->name, "unix_socket") == 0;
 }
 
 enum err_kind request_read(struct request_reader *r, int index, struct err *err)
@@ -450,19 +510,19 @@ enum err_kind request_read(struct request_reader *r, int index, struct err *err)
         if (!o || !(o->scope & scope)) {
             aux_raise_unknown(L, r->who, value - 1, push_names(L, scope));
         }
-        if (o->type != LUA_TNONE && lua_type(L, value) != o->type) {
+        int type = type_of(o);
+        if (type != LUA_TNIL && lua_type(L, value) != type) {
             aux_raise(L, "%s: option '%s' must be a %s, got %s", r->who, o->name,
-                      lua_typename(L, o->type),
-                      aux_picture(L, value, o->name, given, sizeof given));
+                      lua_typename(L, type), aux_picture(L, value, o->name, given, sizeof given));
         }
-        if (rt_of(L)->restricted && names_a_file(o)) {
+        if (o->names_file && rt_of(L)->restricted) {
             rc = err_set(err, ERR_DENIED, "%s: option '%s' is not allowed in the sandbox", r->who,
                          o->name);
             err_reason(err, "sandbox");
             break;
         }
         uint64_t bit = UINT64_C(1) << (o - options);
-        if (!(r->seen & bit) || repeats(o))
+        if (!(r->seen & bit) || o->merged)
             rc = set_field(r, o, value, err);
         r->seen |= bit;
         lua_pop(L, 1);
@@ -484,30 +544,25 @@ static enum err_kind copy_string(struct request_reader *r, char *const *from, ch
 static enum err_kind copy_field(struct request_reader *r, const struct option *o,
                                 const struct transfer_spec *from, struct err *err)
 {
-    struct transfer_spec *to = &r->t->spec;
-    if (o->set == set_http_version) {
-        to->http_version = from->http_version;
-    } else if (o->set == set_max_body) {
-        to->max_body_bytes = from->max_body_bytes;
-    } else if (o->set == set_max_redirects) {
-        to->max_redirects = from->max_redirects;
-    } else if (o->set == set_max_per_host) {
-        to->max_per_host = from->max_per_host;
-    } else if (o->set == set_resolve && from->connect_to) {
-        const char *end = from->connect_to; /* lines, each ended by a NUL */
-        for (size_t i = 0; i < from->connect_to_count; i++)
-            end += strlen(end) + 1;
-        size_t len = (size_t)(end - from->connect_to);
-        to->connect_to = mem_alloc(r->t->mem, len);
-        if (!to->connect_to)
-            return out_of_memory(err);
-        memcpy(to->connect_to, from->connect_to, len);
-        to->connect_to_count = from->connect_to_count;
-    } else if (!o->set && o->offset && o->type == LUA_TSTRING) {
-        char *const *source = (const void *)((const char *)from + o->offset);
-        return copy_string(r, source, (char **)(void *)((char *)to + o->offset), err);
-    } else if (!o->set && o->offset) {
-        *(bool *)((char *)to + o->offset) = *(const bool *)((const char *)from + o->offset);
+    const void *source = (const char *)from + o->offset;
+    void *field = (char *)&r->t->spec + o->offset;
+    switch (o->kind) {
+    case OBEYED_BY_LUA:
+        break;
+    case BOOLEAN:
+        *(bool *)field = *(const bool *)source;
+        break;
+    case TEXT:
+        return copy_string(r, source, field, err);
+    case COUNT:
+    case WORD:
+        *(unsigned *)field = *(const unsigned *)source;
+        break;
+    case BYTES:
+        *(size_t *)field = *(const size_t *)source;
+        break;
+    case OWN:
+        return o->copy ? o->copy(r, from, err) : ERR_NONE;
     }
     return ERR_NONE;
 }

@@ -45,3 +45,5 @@ NODISCARD enum err_kind request_set_body(struct request_reader *r, int index, st
 void request_set_defaults(struct request_reader *r);
 /* Whether the rows of the option table are sorted, which the look-up requires. */
 bool request_options_sorted(void);
+/* Pushes the names of the options, separated by spaces. */
+void request_push_names(lua_State *L, bool client);

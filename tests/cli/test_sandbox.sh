@@ -8,8 +8,8 @@ try "$LEAT" --sandbox -e 'assert(not (io or debug or package) and os.execute == 
 expect_status 0
 expect_out "true	a"
 
-begin "options that name files of the machine are denied"
-for option in ca_file cert key unix_socket; do
+begin "options that name files of the machine are denied, before the request is sent"
+for option in ca_file cert key sink unix_socket; do
     try "$LEAT" --sandbox -e "local v, err = request{url='http://127.0.0.1:1/', $option='/etc/passwd'} print(err.kind)"
     expect_status 0
     expect_out "denied"

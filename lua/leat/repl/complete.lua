@@ -1,5 +1,6 @@
 -- Completion at the prompt: finds what may follow at the cursor. It runs no code of the user.
 local chunk = require "leat.repl.chunk"
+local native = require "leat.native.request"
 
 local M = {}
 
@@ -12,11 +13,8 @@ end
 -- Options that Lua does not check: C checks them, or nothing does. All other options are read from the tables
 -- of the checks.
 local OPTIONS = {
-    request = [[auth body ca_file cert compressed expect follow form headers http_version idempotent insecure
-        json key max_body max_per_host max_redirects method multipart proxy query resolve sink stream timeout
-        unix_socket url]],
-    client = [[auth base_url ca_file cert compressed cookies expect follow headers http_version idempotent
-        insecure key max_body max_per_host max_redirects proxy query resolve timeout unix_socket]],
+    request = native.options(false),
+    client = native.options(true),
     error = "attempts cause code kind message reason retry_after retryable status",
     ["json.encode"] = "indent max_depth sorted",
     ["json.decode"] = "big builder max_depth surrogates",
