@@ -46,7 +46,7 @@ local function or_raise(item, err)
 end
 
 --- The next bytes of the body, waiting for them.
----@param n? integer so many bytes, fewer only at the end (at most 64 MiB); without it whatever is there
+---@param n? integer this many bytes (at most 64 MiB), fewer only at the end; default: all that has arrived
 ---@return string|nil bytes nil at the end
 ---@return leat.error? err if the stream broke: kinds closed (reason "truncated", "reset"), timeout,
 ---protocol ...
@@ -60,7 +60,7 @@ function M.read(self, n)
     return await(read_bytes(handle_of(self, "read"), n))
 end
 
---- Iterates over the body as it comes, in pieces of any size. Raises if the stream breaks.
+--- Iterates over the body as it arrives, in pieces of any size. Raises an error if the stream breaks.
 ---@return fun(): string|nil iterator of strings
 --- ```lua
 --- local bytes = 0
@@ -83,11 +83,12 @@ local function form(self, name, opts)
     return handle
 end
 
---- Iterates over the lines of the body (NDJSON, logs), without their LF or CRLF. Raises if the stream breaks.
+--- Iterates over the lines of the body (NDJSON, logs), without LF or CRLF. Raises an error if the stream
+--- breaks.
 ---@param opts? leat.piece_options max_bytes of a line (8 MiB); a longer one is an error of kind too_large
 ---@return fun(): string|nil iterator of strings
 ---
---- A last line without a line end counts where the body ended as it should.
+--- A last line without a line end counts if the body ended properly.
 --- ```lua
 --- local res = assert(request { url = url .. "/text?lines=3", stream = true })
 --- local last
@@ -101,13 +102,13 @@ function M.lines(self, opts)
     end
 end
 
---- Iterates over server-sent events: tables with data (string), event ("message" unless named) and id (the
---- last one that was sent, if any). Raises if the stream breaks.
+--- Iterates over server-sent events. Each is a table with data (string), event (its name, or "message") and
+--- id (the last id that was sent, if any). Raises an error if the stream breaks.
 ---@param opts? leat.piece_options max_bytes of an event (8 MiB); a larger one is an error of kind too_large
 ---@return fun(): leat.sse|nil iterator of events
 ---
---- Parsed by the letter of the WHATWG HTML standard, section 9.2. So an event that no blank line ended is
---- none; if the stream ends in one, it is left in `res.incomplete`.
+--- Events are parsed exactly as section 9.2 of the WHATWG HTML standard says. So an event needs a blank line
+--- at its end. If the stream ends without it, the incomplete event is in `res.incomplete`.
 --- ```lua
 --- local res = assert(request { url = url .. "/play", body = "id: 7\ndata: one\n\ndata: two\n\ndata: th",
 ---     stream = true })
@@ -122,7 +123,7 @@ function M.events(self, opts)
     end
 end
 
---- The next server-sent event; the form of `events` that does not raise.
+--- Returns the next server-sent event. Unlike `events`, it returns an error instead of raising it.
 ---@return leat.sse|nil event nil at the end
 ---@return leat.error? err if the stream broke
 --- ```lua
@@ -137,7 +138,7 @@ function M.next_event(self)
     return next_event(handle)
 end
 
---- Closes the stream: aborts what is still under way and frees its place. Harmless when that is done.
+--- Closes the stream: aborts a transfer that still runs, and frees its place. Does nothing if it has ended.
 function M.close(self)
     native_request.close(handle_of(self, "close"))
 end
@@ -187,8 +188,8 @@ local function each(step, handle, name, fn)
     return done
 end
 
---- Calls `fn(event)` for every event and closes the stream at the end, whatever that is.
----@param fn function what it returns does not matter, but false: that ends it
+--- Calls `fn(event)` for every event, and then closes the stream in any case.
+---@param fn function if it returns false, the loop ends; other results are ignored
 ---@param opts? leat.piece_options as for events
 ---@return true|nil done
 ---@return leat.error? err if the stream broke
@@ -200,8 +201,8 @@ function M.each_event(self, fn, opts)
     return each(next_event, form(self, "events", opts), "each_event", fn)
 end
 
---- Calls `fn(line)` for every line and closes the stream at the end, whatever that is.
----@param fn function what it returns does not matter, but false: that ends it
+--- Calls `fn(line)` for every line, and then closes the stream in any case.
+---@param fn function if it returns false, the loop ends; other results are ignored
 ---@param opts? leat.piece_options as for lines
 ---@return true|nil done
 ---@return leat.error? err if the stream broke
@@ -214,8 +215,8 @@ function M.each_line(self, fn, opts)
     return each(next_line, form(self, "lines", opts), "each_line", fn)
 end
 
---- Calls `fn(bytes)` for every piece of the body and closes the stream at the end, whatever that is.
----@param fn function what it returns does not matter, but false: that ends it
+--- Calls `fn(bytes)` for every piece of the body, and then closes the stream in any case.
+---@param fn function if it returns false, the loop ends; other results are ignored
 ---@return true|nil done
 ---@return leat.error? err if the stream broke
 --- ```lua
