@@ -1,8 +1,8 @@
-/* leat.native.request: where tasks and transfers meet. The public face is lua/leat/http.lua.
- *
- * Who owns a transfer: rt->draft while options are read into it or its result is turned into values
- * (both may raise; whoever needs the place next frees what lies there); the engine from submission
- * to its event; then the waiting task, which has it in wait.obj, until its take or its cancel. */
+/* leat.native.request: connects tasks and transfers. Its public face is lua/leat/http.lua. A
+ * transfer has one owner at a time. rt->draft owns it while options are read into it, or while its
+ * result is converted (both may raise; the next user of rt->draft frees what is left there). The
+ * engine owns it from its submission to its end event. Then the waiting task owns it in wait.obj,
+ * until its take or its cancel. */
 #include "lua/lua_request.h"
 
 #include "ground/redact.h"

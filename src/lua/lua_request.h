@@ -1,4 +1,4 @@
-/* leat.native.request: where tasks and transfers meet. */
+/* leat.native.request: connects tasks and transfers. */
 #pragma once
 
 #include "lua/lua_rt.h"
