@@ -230,7 +230,7 @@ slips {
     { "gather's return_exceptions", "gather({}, { return_exceptions = true })", 1, "write settle=true" },
     { "uri for url", "request { uri = os.getenv 'URL' }", 1, "request: unknown option 'uri': write url=" },
     { "the fields of the body as options", "request { url = os.getenv 'URL', name = 'a' }", 1,
-        { "request: unknown option 'name' (options: auth,", "goes into json={...}, form={...} or body=" } },
+        { "request: unknown option 'name' (options: auth,", "to send data, write json={...}, form={...} or body=" } },
     { "request('GET', url)", "request('GET', os.getenv 'URL')", 1,
         "request: the method goes into the table: request{method=\"GET\", url=...}" },
     { "request(url, options)", "request(os.getenv 'URL', { timeout = 5 })", 1,

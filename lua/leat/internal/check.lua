@@ -140,7 +140,7 @@ function M.unknown(who, name, rows)
             list))
     end
     M.fail(("%s: unknown option %s (options: %s)%s"):format(who, M.picture(name, who), list,
-        who == "request" and "; what is to be sent goes into json={...}, form={...} or body=\"...\"" or ""))
+        who == "request" and "; to send data, write json={...}, form={...} or body=\"...\"" or ""))
 end
 
 -- An __index for fields that a class does not have. It raises an error for names that other libraries use,

@@ -44,10 +44,10 @@ return function(lib, limited)
         local other = waiting_in[co]
         if other then
             error("coroutine.resume: this coroutine is waiting inside " .. tostring(other)
-                .. "; only that task can go on with it", 3)
+                .. "; only that task can resume it", 3)
         end
         if tasks_own[co] and co ~= running() then
-            error("coroutine.resume: this is a task's own coroutine, which goes on by itself", 3)
+            error("coroutine.resume: this is a task's own coroutine, and only leat resumes it", 3)
         end
         local d = (depth[running() or false] or 0) + 1
         if d > MAX_DEPTH then

@@ -93,7 +93,7 @@ M.is_failure = is_failure
 -- Judges one choice.
 local function judge_choice(choice)
     if type(choice) ~= "table" then
-        return "a choice of the answer is no object"
+        return "a choice of the answer is not an object"
     elseif is_error(choice.error) then
         return "a choice of the answer holds an error", { error = choice.error }
     elseif choice.finish_reason == "error" then
