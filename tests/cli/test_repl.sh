@@ -641,7 +641,7 @@ send help "client"\r
 expect client(options)
 line 12>
 send help(request(os.getenv "URL" .. "/ok"))\r
-expect What a request gives
+expect The result of a request
 expect response:json
 line 13>
 STEPS
