@@ -378,30 +378,29 @@ expect_err "50 rows in a row have failed"
 
 begin "a service that is started again in the midst of a run costs time, and no row"
 cat >restarted.lua <<'LUA'
-local served, away, port, server = 0, leat.event(), 0
-local function begin()
-    server = assert(leat.serve { port = port, handler = function()
-        served = served + 1
-        if served == 60 then
-            away:set()
-        end
-        return { json = { choices = { { message = { content = "x" } } } } }
-    end })
-    port = tonumber(server.url:match "%d+$")
-end
-begin()
+local ffi = require "ffi"
+ffi.cdef "int raise(int);"
+local served, port, most = 0, tonumber(arg[1]), tonumber(arg[2])
+local server = assert(leat.serve { port = port, handler = function()
+    served = served + 1
+    if served == most then
+        ffi.C.raise(9) -- as a machine that fails: what is under way gets no answer
+    end
+    return { json = { choices = { { message = { content = "x" } } } } }
+end })
 print(server.url)
 io.stdout:flush()
-away:wait()
-server:close(0)
-sleep(0.3)
-begin()
 leat.stopping:wait()
 LUA
 mkfifo restarted
-"$LEAT" restarted.lua >restarted 2>/dev/null &
+(
+    "$LEAT" restarted.lua 0 60 >restarted 2>/dev/null
+    read -r url <url
+    exec "$LEAT" restarted.lua "${url##*:}" 0 >/dev/null 2>&1
+) &
 lib_pids+=($!)
 read -r restarted_url <restarted
+echo "$restarted_url" >url
 try "$LEAT" batch many restarted.out --concurrency 5 --retries 0 --base-url "$restarted_url"
 expect_status 0
 expect_err "200 rows answered"

@@ -175,6 +175,14 @@ expect_lines out 0
 try "$LEAT" -e
 expect_status 2
 
+begin "an option in the place of another one's text is a forgotten value"
+try "$LEAT" mock --key --port 0
+expect_status 2
+expect_err "--key needs a value, but '--port' follows; if it is the value, write --key=--port"
+try "$LEAT" batch --model --rpm 3
+expect_status 2
+expect_err "--model needs a value, but '--rpm' follows; if it is the value, write --model=--rpm"
+
 begin "--network-threads gives the network threads of its own, as many as asked for"
 threads='local n = 0
 for _ in io.popen("ls /proc/" .. io.open("/proc/self/stat"):read("*n") .. "/task"):lines() do n = n + 1 end print(n)'

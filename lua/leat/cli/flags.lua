@@ -15,6 +15,15 @@ local function number_of(flag, row, text)
     return n
 end
 
+-- What is wrong if an option follows where the text of `flag` must stand; nil if that is not so.
+function M.no_value(flag, value)
+    if value and value:find "^%-%-." then
+        local shown = check.hidden(value)
+        return ("%s needs a value, but '%s' follows; if it is the value, write %s=%s"):format(flag, shown, flag,
+            shown)
+    end
+end
+
 -- Parses `args`. `rows` maps each flag to {name, kind="switch"|"text"|"number", whole=, least=, most=, says=,
 -- word=}. Returns the options by name and the list of other arguments; or nil and a message. `--` ends the
 -- options.
@@ -48,6 +57,10 @@ function M.parse(args, rows)
                 if not value then
                     i = i + 1
                     value = args[i]
+                    local forgotten = row.kind ~= "number" and M.no_value(flag, value)
+                    if forgotten then
+                        return nil, forgotten
+                    end
                 end
                 if value == nil then
                     return nil, flag .. " needs a value"

@@ -1,6 +1,7 @@
 -- The command line of `leat mock`.
 local check = require "leat.internal.check"
 local draw = require "leat.mock.random"
+local flags = require "leat.cli.flags"
 
 local M = {}
 
@@ -61,6 +62,10 @@ function M.parse(args, types)
         if not value then
             i = i + 1
             value = args[i]
+            local forgotten = types[name] ~= "number" and flags.no_value(flag, value)
+            if forgotten then
+                return nil, forgotten
+            end
         end
         if value == nil then
             return nil, flag .. " needs a value"
