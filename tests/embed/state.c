@@ -399,9 +399,9 @@ TEST(a_wait_in_the_hosts_own_lua_or_in_a_coroutine_says_what_to_do)
                  "assert(not ok and tostring(err):find 'leat_call', err)\n"
                  "ok, err = pcall(leat.run, print)\n"
                  "assert(not ok and tostring(err):find 'the event loop runs already', err)"));
-    REQUIRE(start(rt,
-                  "local ok, err = coroutine.resume(coroutine.create(function() sleep(1) end))\n"
-                  "assert(not ok and tostring(err):find 'coroutine that the script created', err)"));
+    REQUIRE(start(
+        rt, "local ok, err = coroutine.resume(coroutine.create(function() sleep(1) end))\n"
+            "assert(not ok and tostring(err):find 'coroutine that the script created', err)"));
     CHECK(ends_well(rt));
     leat_free(rt);
     lua_close(L);

@@ -19,8 +19,8 @@ end
 function M.no_value(flag, value)
     if value and value:find "^%-%-." then
         local shown = check.hidden(value)
-        return ("%s needs a value, but '%s' follows; if it is the value, write %s=%s"):format(flag, shown, flag,
-            shown)
+        return ("%s needs a value, but '%s' follows; if it is the value, write %s=%s")
+            :format(flag, shown, flag, shown)
     end
 end
 
