@@ -14,7 +14,7 @@ files["scripts"] = { read_globals = script_globals }
 files["tests"] = { read_globals = script_globals }
 -- A field of a type is one line.
 files["scripts/docs/types.lua"] = { max_comment_line_length = false }
--- What tests/fault/test_rows_memory.c gives to its scripts.
+-- What tests/fault/test_no_memory.c gives to its scripts.
 files["tests/fault/memory"] = { globals = { "kept" }, read_globals = { "expect", "host" } }
 -- os.exit runs clean-ups first.
 files["lua/leat/state/blocking.lua"] = { globals = { "os.execute", "io.open", "io.popen", "io.read", "io.lines" } }

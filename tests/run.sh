@@ -87,7 +87,7 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         program "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
         # What waits for the network does the same where threads of its own have it.
         case ${name##*/test_} in
-        h2 | http* | stream | task | upload | openai | policy_http | routes | rows_* | soak)
+        h2 | http* | stream | task | upload | openai | policy_http | routes | broken_* | soak)
             program "$mode/threads/${name##*/test_}" "$servers" "$@" "$LEAT" --network-threads 2 "$file"
             ;;
         esac
@@ -151,7 +151,7 @@ perform() {
     tsan)
         limit=1800
         # It keeps signals back until a call of C: they cannot end a loop that computes.
-        left_out='unit/(limit|rows_limits)$|cli/test_(ends|held)$'
+        left_out='unit/(limit|runaway_scripts)$|cli/test_(ends|held)$'
         export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" LEAT_POINTS=60
         programs tsan build-tsan
         ;;

@@ -1,5 +1,5 @@
 /* Scripts on sockets, and with their network on a thread, with one allocation after the other made
- * to fail. (See test_rows_memory.) */
+ * to fail. (See test_no_memory.) */
 #include "sweep_script.h"
 
 SCENARIO(host_functions, host, ON_SOCKETS)

@@ -1,32 +1,32 @@
 -- What a request does when the network or the server misbehaves: for each fault either the test that is
 -- here, or where else it is tested.
 --
---  1 refused                    test_http_faults; here that no limit is waited for
---  2 unknown or hanging name    test_http_faults
---  3 cancel in each phase       test_http_cancel
---  4 certificates               test_http_faults; here that trust is not inherited
---  5 silent TLS port            test_http_faults
---  6 reset before the head      test_http_faults; here that a POST is sent once
---  7 drop after a POST          test_http_faults
---  8 idle connection closed     test_http_faults; here the POST that is not idempotent
---  9-10 truncated               test_http_faults; here more ends of chunks
--- 11-12 chunks, lengths, bytes  test_http_faults; here each spelling
--- 13-14 length against chunks   test_http_faults, unit/test_engine
--- 15 what is not HTTP           test_http_faults; here other protocols
--- 16 heads without end          test_http_faults; here what they cost
--- 17 bytes that nobody asked    test_http_faults; unit/test_engine
--- 18 trailers                   test_http, test_stream; here broken ones
--- 19-21 compressed bodies       test_http_faults, test_http, unit/test_inflate
--- 22 unknown coding             test_http; here by name, twice, and in a stream
--- 23-24 drip, no answer         test_http_faults
--- 25 Expect                     test_http
--- 26-30 statuses, bursts        here as what is returned; virtual_retry, virtual_policies, policy_http
--- 31-32 redirects               test_http_faults, test_http, unit/test_redirect; here odd targets
--- 33-34 what must not be sent   test_http_faults; here the parts not named there
--- 35 addresses under a policy   cli/test_targets, unit/test_targets
--- 36 proxy of the environment   here for the command; a library's runtime ignores it unless told
--- 37-38 HTTP/2                  test_h2
--- 39 the limit on the wire      here
+-- refused                   test_http_faults; here that no limit is waited for
+-- unknown or hanging name   test_http_faults
+-- cancel in each phase      test_http_cancel
+-- certificates              test_http_faults; here that trust is not inherited
+-- silent TLS port           test_http_faults
+-- reset before the head     test_http_faults; here that a POST is sent once
+-- drop after a POST         test_http_faults
+-- idle connection closed    test_http_faults; here the POST that is not idempotent
+-- truncated                 test_http_faults; here more ends of chunks
+-- chunks, lengths, bytes    test_http_faults; here each spelling
+-- length against chunks     test_http_faults, unit/test_engine
+-- what is not HTTP          test_http_faults; here other protocols
+-- heads without end         test_http_faults; here what they cost
+-- bytes that nobody asked   test_http_faults; unit/test_engine
+-- trailers                  test_http, test_stream; here broken ones
+-- compressed bodies         test_http_faults, test_http, unit/test_inflate
+-- unknown coding            test_http; here by name, twice, and in a stream
+-- drip, no answer           test_http_faults
+-- Expect                    test_http
+-- statuses, bursts          here as what is returned; virtual_retry, virtual_policies, policy_http
+-- redirects                 test_http_faults, test_http, unit/test_redirect; here odd targets
+-- what must not be sent     test_http_faults; here the parts not named there
+-- addresses under a policy  cli/test_targets, unit/test_targets
+-- proxy of the environment  here for the command; a library's runtime ignores it unless told
+-- HTTP/2                    test_h2
+-- the limit on the wire     here
 package.path = (arg[0]:match "^(.*/)" or "") .. "../lua/?.lua;" .. package.path
 local leat = require "leat"
 local t = require "harness"

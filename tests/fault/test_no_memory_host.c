@@ -1,7 +1,7 @@
 /* What a host does, with one allocation after the other made to fail: a runtime's whole life, from
  * leat_new to leat_free, calls both ways, several runtimes, the host's own loop and Lua state.
  * Whatever failed says so as "memory", a second try does well, each callback comes once, and
- * everything goes back. (Scripts are in test_rows_memory.) */
+ * everything goes back. (Scripts are in test_no_memory.) */
 #include "sweep.h"
 
 #include <lauxlib.h>

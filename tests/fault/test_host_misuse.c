@@ -1,15 +1,15 @@
 /* What a host can do wrong: for each fault either the test that is here, or where else it is
  * tested.
  *
- * 71-74 JSON          lua/test_json, unit/test_json_scan; lua/test_sandbox for what is hostile
- * 75 misuse of calls  embed/calls; here each call, from threads, callbacks, a forked child. What is
- *                     called after leat_free cannot be refused: nobody is left to do it
- * 76 a step's budget  unit/test_limit, embed/host, bench/tick (a figure, which no slow machine has)
- * 77 many runtimes    embed/many
- * 78 fork             here
- * 79 secrets          cli/test_secrets, cli/test_see; here by a host's log, print and done
+ * JSON             lua/test_json, unit/test_json_scan; lua/test_sandbox for what is hostile
+ * misuse of calls  embed/calls; here each call, from threads, callbacks, a forked child. What is
+ *                  called after leat_free cannot be refused: nobody is left to do it
+ * a step's budget  unit/test_limit, embed/host, bench/tick (a figure, which no slow machine has)
+ * many runtimes    embed/many
+ * fork             here
+ * secrets          cli/test_secrets, cli/test_see; here by a host's log, print and done
  *
- * What crosses between host and scripts: rows_crossing. */
+ * What crosses between host and scripts: host_values. */
 #include "../unit/test.h"
 
 #include "leat.h"

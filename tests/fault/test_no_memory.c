@@ -1,5 +1,5 @@
 /* Scripts that wait for no network, with one allocation after the other made to fail. (Those that
- * do are in test_rows_memory_net, what hosts do is in test_rows_memory_host; unit/test_torture
+ * do are in test_no_memory_net, what hosts do is in test_no_memory_host; unit/test_torture
  * sweeps tasks and waits in one script; libcurl's own allocations are left alone: 7.88 divides by
  * zero without memory.) */
 #include "sweep_script.h"

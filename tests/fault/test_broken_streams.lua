@@ -1,14 +1,14 @@
 -- What the reader of a stream sees when its server, its bytes or its own task misbehave: for each fault
 -- either the test that is here, or where else it is tested.
 --
--- 61-64 line ends, marks, fields   unit/test_sse, test_stream (unit/sse_cases.txt); here through gzip, too.
---                                  A huge `retry`: unit/test_sse, as no script sees it
--- 65 the end within an event       test_stream; here that nothing of a broken one is left
--- 66 a line without end            test_stream; here of a gigabyte, in the memory of its cap
--- 67 gzip with flushes             test_stream; here event by event
--- 68 the reader is slow            test_stream; here what unread streams hold, and the limit afterwards
--- 69 the stream is dropped         test_stream; here by error, break and failing siblings
--- 70 UTF-8 in pieces               test_stream for events; here lines and bytes
+-- line ends, marks, fields  unit/test_sse, test_stream (unit/sse_cases.txt); here through gzip, too.
+--                           A huge `retry`: unit/test_sse, as no script sees it
+-- the end within an event   test_stream; here that nothing of a broken one is left
+-- a line without end        test_stream; here of a gigabyte, in the memory of its cap
+-- gzip with flushes         test_stream; here event by event
+-- the reader is slow        test_stream; here what unread streams hold, and the limit afterwards
+-- the stream is dropped     test_stream; here by error, break and failing siblings
+-- UTF-8 in pieces           test_stream for events; here lines and bytes
 package.path = (arg[0]:match "^(.*/)" or "") .. "../lua/?.lua;" .. package.path
 local leat = require "leat"
 local t = require "harness"

@@ -2,16 +2,16 @@
 # What happens to files, pipes and rows of input when something is wrong with them: for each fault either the
 # test that is here, or where else it is tested.
 #
-# 54 no more files        cli/test_files; here the file calls of scripts, and every limit from none on
-#    disk full            lua/test_journal (jsonl), lua/test_upload (sinks), cli/test_batch, cli/test_cli;
-#                         here journals, traces, reports, and that no line is half written
-#    read errors          here; system calls that are interrupted, or do half of what was asked: here
-# 55 closed, slow output  cli/test_ends, cli/test_cli; here writers, and what a slow reader costs
-# 56 Ctrl-C               cli/test_batch, cli/test_cli
-# 57 kill -9              cli/test_batch; lua/test_journal at every length of the file; here each form of journal
-# 58 result files         cli/test_batch, lua/test_journal; here CRLF, marks, foreign text without an end
-# 59 two processes        cli/test_batch, lua/test_journal; here two processes on a journal
-# 60 rows of input        cli/test_batch, lua/test_journal; here each of them in both readers
+# no more files        cli/test_files; here the file calls of scripts, and every limit from none on
+# disk full            lua/test_journal (jsonl), lua/test_upload (sinks), cli/test_batch, cli/test_cli;
+#                      here journals, traces, reports, and that no line is half written
+# read errors          here; system calls that are interrupted, or do half of what was asked: here
+# closed, slow output  cli/test_ends, cli/test_cli; here writers, and what a slow reader costs
+# Ctrl-C               cli/test_batch, cli/test_cli
+# kill -9              cli/test_batch; lua/test_journal at every length of the file; here each form of journal
+# result files         cli/test_batch, lua/test_journal; here CRLF, marks, foreign text without an end
+# two processes        cli/test_batch, lua/test_journal; here two processes on a journal
+# rows of input        cli/test_batch, lua/test_journal; here each of them in both readers
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
 export OPENAI_API_KEY=none OPENAI_MODEL=mock OPENAI_BASE_URL=http://127.0.0.1:1/v1
@@ -363,7 +363,7 @@ for form in crlf marked; do
 done
 { head -n 2 done.out && printf 'my notes'; } >notes.out
 try "$LEAT" batch rows notes.out
-expect_err "1 lines are no answers"
+expect_err "1 lines are not answers"
 expect_err "1 row answered, 2 done before"
 expect_equal "$(sed -n 3p notes.out)" "my notes"
 expect_equal "$(wc -l <notes.out)" 4

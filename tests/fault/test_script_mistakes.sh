@@ -2,20 +2,20 @@
 # What a script can do wrong, and how its run ends: for each fault either the test that is here, or where else
 # it is tested.
 #
-# 40 a request where none can be   lua/virtual_coroutine (sort); here after close, in a finalizer
-# 41 permits                       lua/virtual_sync, lua/virtual_cancel
-# 42 gather                        lua/virtual_gather
-# 43 a result in the limit's tick  lua/virtual_cancel, lua/test_task, unit/test_sched
-# 44 odd times                     here
-# 45 clocks                        lua/test_task, unit/test_loop; here a process that was stopped
-# 46-47 loops without end          rows_limits, unit/test_limit; here by the command, and what it cannot stop
-# 48 patterns                      lua/test_sandbox
-# 49 recursion                     cli/test_ends; here more ways, on stacks of 256 KB and 8 MB
-# 50 memory                        rows_limits, unit/test_limit
-# 51 odd errors                    cli/test_ends, cli/test_cli; here where they go through tasks and clean-ups
-# 52 bytecode                      lua/test_usage, cli/test_ends, embed/calls; here each way into the command
-# 53 no memory                     rows_memory, unit/test_torture, and the unit tests of each module
-# 80 the prompt                    cli/test_repl; here a bug in a pasted chunk, and what is huge
+# a request where none can be   lua/virtual_coroutine (sort); here after close, in a finalizer
+# permits                       lua/virtual_sync, lua/virtual_cancel
+# gather                        lua/virtual_gather
+# a result in the limit's tick  lua/virtual_cancel, lua/test_task, unit/test_sched
+# odd times                     here
+# clocks                        lua/test_task, unit/test_loop; here a process that was stopped
+# loops without end             runaway_scripts, unit/test_limit; here by the command, and what it cannot stop
+# patterns                      lua/test_sandbox
+# recursion                     cli/test_ends; here more ways, on stacks of 256 KB and 8 MB
+# memory                        runaway_scripts, unit/test_limit
+# odd errors                    cli/test_ends, cli/test_cli; here where they go through tasks and clean-ups
+# bytecode                      lua/test_usage, cli/test_ends, embed/calls; here each way into the command
+# no memory                     no_memory, unit/test_torture, and the unit tests of each module
+# the prompt                    cli/test_repl; here a bug in a pasted chunk, and what is huge
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
 start_mock --seed 1
