@@ -129,6 +129,7 @@ local SAMPLES = {
     ["merge:close"] = function() return leat.merge { leat.queue() } end,
     now = function() end,
     openai = function() return { base_url = BASE, model = "m", api_key = "k", retry = false } end,
+    ["mock.start"] = function() return { simulate = "http://mock.example" } end,
     ["openai:chat"] = function() return ai(), "hello", {} end,
     ["openai:embed"] = function() return ai(), "hello", {} end,
     ["openai:models"] = function() return ai() end,
@@ -334,7 +335,7 @@ local function function_of(name)
             return self[method](self, ...)
         end
     end
-    local value = leat
+    local value = name:find "^mock%." and { mock = require "leat.mock" } or leat
     for part in name:gmatch "[^.]+" do
         value = value[part]
     end
