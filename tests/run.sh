@@ -151,7 +151,7 @@ perform() {
     tsan)
         limit=1800
         # It keeps signals back until a call of C: they cannot end a loop that computes.
-        left_out='unit/(limit|runaway_scripts)$|cli/test_(ends|held)$'
+        left_out='unit/(limit|profiler|runaway_scripts)$|cli/test_(ends|held)$'
         export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" LEAT_POINTS=60
         programs tsan build-tsan
         ;;
