@@ -12,12 +12,9 @@
 
 /* A signal handler can use only globals. They are set before the first signal can arrive. */
 static pthread_t runtime_thread;
-static lua_State *profiled;
-static luaJIT_profile_callback sample_fn;
 static void (*tick_fn)(void *arg);
 static void *callback_arg;
 static struct sigaction luajit_action;
-static volatile sig_atomic_t is_setting_hook;
 /* The code of LuaJIT itself, and of memcpy, which it calls. Any other code that runs Lua is
  * compiled code. */
 enum { RANGES = 8 };
@@ -28,13 +25,10 @@ static int range_count;
 
 void profiler_set_hook(lua_State *L, lua_Hook hook, int mask, int count)
 {
-    sig_atomic_t before = is_setting_hook;
-    is_setting_hook = 1;
     /* Removing the hook first makes LuaJIT rewrite its table, whatever a signal has done to it. */
     lua_sethook(L, NULL, 0, 0);
     if (hook)
         lua_sethook(L, hook, mask, count);
-    is_setting_hook = before;
 }
 
 static int note_code(struct dl_phdr_info *info, size_t size, void *arg)
@@ -67,15 +61,6 @@ static bool is_in_compiled_code(const void *context)
     return true;
 }
 
-/* Takes a sample in the interpreter, instead of LuaJIT's own sample. */
-static void on_instruction(lua_State *L, lua_Debug *ar)
-{
-    (void)ar;
-    profiler_set_hook(L, NULL, 0, 0);
-    if (sample_fn)
-        sample_fn(callback_arg, L, 1, 'I');
-}
-
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     /* The signal may arrive on any thread that does not block it, but the state belongs to one
@@ -91,10 +76,6 @@ static void on_signal(int sig, siginfo_t *info, void *context)
             luajit_action.sa_sigaction(sig, info, context);
         else if (luajit_action.sa_handler != SIG_DFL && luajit_action.sa_handler != SIG_IGN)
             luajit_action.sa_handler(sig);
-    } else if (sample_fn && !is_setting_hook) {
-        lua_Hook hook = lua_gethook(profiled);
-        if (!hook || hook == on_instruction)
-            profiler_set_hook(profiled, on_instruction, LUA_MASKCOUNT, 1);
     }
 }
 
@@ -113,8 +94,6 @@ void profiler_begin(lua_State *L, luaJIT_profile_callback sample, void (*tick)(v
      * process. */
     signal(SIGPROF, SIG_IGN);
     runtime_thread = pthread_self();
-    profiled = L;
-    sample_fn = sample;
     tick_fn = tick;
     callback_arg = arg;
     range_count = 0;

@@ -2,8 +2,8 @@
  * computing. LuaJIT has one profiler per process, and it serves one Lua state. LuaJIT 2.1 has a
  * race: if a signal arrives while LuaJIT rewrites its dispatch table, the table stays inconsistent.
  * Compiled loops then leave for the interpreter and enter again at the same place, for ever. So
- * LuaJIT gets a signal only when the signal has interrupted compiled code. Otherwise a hook takes
- * the sample, unless another hook is set. */
+ * LuaJIT gets a signal only when the signal has interrupted compiled code. Other
+ * code goes without samples. */
 #pragma once
 
 #include <luajit.h>

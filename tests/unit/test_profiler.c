@@ -95,9 +95,4 @@ TEST(compiled_code_is_sampled)
     wants_a_sample("local n = 0 for i = 1, 1e7 do n = n + i % 7 end");
 }
 
-TEST(interpreted_code_is_sampled)
-{
-    wants_a_sample("jit.off() local n = 0 for i = 1, 1e6 do n = n + i % 7 end");
-}
-
 TEST_MAIN
