@@ -7,15 +7,15 @@
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config ca-certificates libluajit-5.1-dev libuv1-dev
-    libcurl4-openssl-dev zlib1g-dev libssl-dev libmicrohttpd-dev lua-cjson-dev
-    libedit-dev"
+    libcurl4-openssl-dev zlib1g-dev libssl-dev libnghttp2-dev libmicrohttpd-dev
+    lua-cjson-dev libedit-dev"
 wanted=$build
 for use in "$@"; do
     case $use in
     build) ;;
     docs) wanted="$wanted cmark-gfm" ;;
     test)
-        wanted="$wanted g++ luajit lua-check curl libnghttp2-dev libsdl2-dev nginx-light"
+        wanted="$wanted g++ luajit lua-check curl libsdl2-dev nginx-light"
         wanted="$wanted nghttp2-server nghttp2-client cmark-gfm"
         ;;
     servers) wanted="$wanted h2o caddy" ;;

@@ -25,8 +25,8 @@ local libraries = {
     { "^curl/", "engine cli/cli_alloc.c cli/cli.c host/runtime_modules.c" },
     { "^nghttp2/", "engine" },
     { "^zlib%.h$", "engine cli/cli.c host/runtime_modules.c" }, -- versions
-    -- Digests and signatures for scripts are all that is OpenSSL's today; TLS is libcurl's.
-    { "^openssl/", "lua cli/cli.c host/runtime_modules.c" },
+    -- lua: digests and signatures for scripts.
+    { "^openssl/", "engine lua cli/cli.c host/runtime_modules.c" },
     { "^microhttpd%.h$", "server cli/cli.c" }, -- cli.c: its version
     { "^lua%.h$", "tasks lua host cli" },
     { "^lauxlib%.h$", "tasks lua host cli" },
