@@ -1,0 +1,66 @@
+/* TLS contexts. A context holds what connections with the same settings share: whom to trust, a
+ * client certificate, the protocols that are offered. It is made once, when the first connection
+ * needs it. One `struct tls` belongs to one engine. Engine thread only. */
+#pragma once
+
+#include "engine/tls_session.h"
+#include "engine/tls_trust.h"
+#include "ground/err.h"
+
+struct bio_method_st;
+
+/* What is offered by ALPN. */
+enum tls_alpn {
+    TLS_ALPN_NONE,
+    TLS_ALPN_HTTP1, /* http/1.1 */
+    TLS_ALPN_HTTP2, /* h2, then http/1.1 */
+    TLS_ALPN_COUNT
+};
+
+struct tls_settings {
+    const char *ca_file;    /* PEM; NULL: the system's certificates */
+    const char *cert, *key; /* PEM files of a client certificate and its key; NULL: none. Without
+                               `key` it is looked for in `cert` */
+    bool insecure;          /* any certificate will do; ca_file is not read */
+    enum tls_alpn alpn;
+};
+
+enum { TLS_CONTEXTS_MAX = 32 }; /* those that no connection uses are forgotten beyond it */
+
+struct tls {
+    /* Private. */
+    struct mem *mem;
+    struct list contexts; /* the one used last first */
+    unsigned count;
+    struct tls_trust trust;
+    struct tls_sessions sessions;
+    struct bio_method_st *carrier; /* for tls_link.c, which makes it when it needs it */
+};
+
+struct tls_context {
+    /* Private. */
+    struct list node;
+    struct tls *tls;
+    struct ssl_ctx_st *ctx;
+    struct tls_store *store;      /* NULL: insecure */
+    struct tls_settings settings; /* its texts are in this context's own block */
+    struct tls_stamp cert, key;
+    unsigned refs;
+    bool kept; /* in `contexts`; otherwise freed with the last reference */
+};
+
+/* ERR_MEMORY. Reads no file. */
+NODISCARD enum err_kind tls_init(struct tls *t, struct mem *mem, struct err *err);
+/* All references to contexts must be given back before. */
+void tls_fini(struct tls *t);
+
+/* The context for these settings (borrowed until return). The caller gets a reference; a connection
+ * takes its own. If a file has changed since it was read (its time, size or inode), it is read
+ * again: connections made from then on obey it, and none of their sessions is one of before.
+ * ERR_TLS: a file cannot be used; the message names it. Nothing is remembered of a failure.
+ * ERR_MEMORY. */
+NODISCARD enum err_kind tls_context_take(struct tls *t, const struct tls_settings *settings,
+                                         struct tls_context **out, struct err *err);
+void tls_context_keep(struct tls_context *c);
+/* NULL is allowed. */
+void tls_context_drop(struct tls_context *c);
