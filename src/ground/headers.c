@@ -26,13 +26,15 @@ void headers_clear(struct headers *h)
     h->count = 0;
 }
 
-static enum err_kind grow_rows(struct headers *h)
+/* Makes room for `more` rows. */
+static enum err_kind grow_rows(struct headers *h, size_t more)
 {
-    if (h->count >= h->max_count)
+    if (more > h->max_count - h->count)
         return ERR_TOO_LARGE;
-    if (h->count < h->cap)
+    if (more <= h->cap - h->count)
         return ERR_NONE;
     size_t cap = MIN(h->cap == 0 ? FIRST_ROWS : h->cap * 2, h->max_count);
+    cap = MAX(cap, h->count + more);
     if (cap > SIZE_MAX / sizeof(struct header))
         return ERR_TOO_LARGE;
     struct header *rows = mem_realloc(h->text.mem, h->rows, cap * sizeof(*rows));
@@ -56,7 +58,7 @@ static uint32_t append_text(struct headers *h, const char *s, size_t len)
 enum err_kind headers_add(struct headers *h, const char *name, size_t name_len, const char *value,
                           size_t value_len)
 {
-    enum err_kind kind = grow_rows(h);
+    enum err_kind kind = grow_rows(h, 1);
     if (kind != ERR_NONE)
         return kind;
     if (name_len > h->text.max_bytes || value_len > h->text.max_bytes - name_len)
@@ -70,6 +72,28 @@ enum err_kind headers_add(struct headers *h, const char *name, size_t name_len, 
     row->value_off = append_text(h, value, value_len);
     row->value_len = (uint32_t)value_len;
     h->count++;
+    return ERR_NONE;
+}
+
+enum err_kind headers_add_rows(struct headers *h, const char *text, size_t len,
+                               const struct header *rows, size_t count)
+{
+    enum err_kind kind = grow_rows(h, count);
+    if (kind != ERR_NONE)
+        return kind;
+    size_t base = h->text.len;
+    kind = buf_append(&h->text, text, len);
+    if (kind != ERR_NONE)
+        return kind;
+    char *copy = h->text.data + base;
+    for (size_t i = 0; i < count; i++) {
+        struct header row = rows[i];
+        copy[row.name_off + row.name_len] = '\0';
+        copy[row.value_off + row.value_len] = '\0';
+        row.name_off += (uint32_t)base;
+        row.value_off += (uint32_t)base;
+        h->rows[h->count++] = row;
+    }
     return ERR_NONE;
 }
 
@@ -91,20 +115,56 @@ const char *headers_get(const struct headers *h, const char *name, size_t *from,
     return NULL;
 }
 
-static bool token_char(unsigned char c)
+/* RFC 9110 5.6.2: the bytes of a token. */
+static const bool token_byte[256] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x00 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x10 */
+    0, 1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1, 0, /* 0x20 */
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, /* 0x30 */
+    0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, /* 0x40 */
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, /* 0x50 */
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, /* 0x60 */
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0, /* 0x70 */
+};
+
+size_t headers_name_span(const char *s, size_t len)
 {
-    if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'))
-        return true;
-    return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
+    size_t i = 0;
+    while (i < len && token_byte[(unsigned char)s[i]])
+        i++;
+    return i;
+}
+
+/* Whether one of eight bytes is below 0x20, or 0x7f. */
+static bool has_control(const char *s)
+{
+    const uint64_t ones = UINT64_MAX / 255, tops = ones * 0x80;
+    uint64_t word;
+    memcpy(&word, s, sizeof word);
+    uint64_t del = word ^ (ones * 0x7f);
+    return (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops;
+}
+
+size_t headers_value_span(const char *s, size_t len)
+{
+    size_t i = 0;
+    for (;;) {
+        while (len - i >= 8 && !has_control(s + i))
+            i += 8;
+        size_t stop = MIN(len, i + 8);
+        for (; i < stop; i++) {
+            unsigned char c = (unsigned char)s[i];
+            if ((c < 0x20 && c != '\t') || c == 0x7f)
+                return i;
+        }
+        if (i == len)
+            return i;
+    }
 }
 
 static bool token_valid(const char *s, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        if (!token_char((unsigned char)s[i]))
-            return false;
-    }
-    return len != 0;
+    return len != 0 && headers_name_span(s, len) == len;
 }
 
 bool headers_valid_name(const char *name, size_t len)
@@ -114,12 +174,7 @@ bool headers_valid_name(const char *name, size_t len)
 
 bool headers_valid_value(const char *value, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)value[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f)
-            return false;
-    }
-    return true;
+    return headers_value_span(value, len) == len;
 }
 
 bool headers_valid_method(const char *method, size_t len)

@@ -22,6 +22,11 @@ void headers_clear(struct headers *h);
 /* Copies the bytes. ERR_TOO_LARGE (past a cap) or ERR_MEMORY. Does not check the syntax. */
 NODISCARD enum err_kind headers_add(struct headers *h, const char *name, size_t name_len,
                                     const char *value, size_t value_len);
+/* Adds `count` headers that lie in text[0..len), which the offsets of the rows count from. Their
+ * order is that of the text, and behind each name and each value there is a byte of no use, which
+ * becomes the NUL. Copies the text at once. Fails as headers_add does, and adds nothing then. */
+NODISCARD enum err_kind headers_add_rows(struct headers *h, const char *text, size_t len,
+                                         const struct header *rows, size_t count);
 /* Borrowed until the next change. Names and values end with a NUL. If the syntax was not checked, a
  * value may also contain NULs. */
 static inline const char *headers_name(const struct headers *h, size_t i)
@@ -37,6 +42,10 @@ static inline const char *headers_value(const struct headers *h, size_t i)
  * moved past the field that was found. */
 const char *headers_get(const struct headers *h, const char *name, size_t *from, size_t *len);
 
+/* How many bytes at the front of s[0..len) may stand in a name (RFC 9110 5.1: a token), or in a
+ * value (RFC 9110 5.5: no CR, LF, NUL or other control byte but tab). */
+size_t headers_name_span(const char *s, size_t len);
+size_t headers_value_span(const char *s, size_t len);
 /* RFC 9110 5.1: a token, not empty. */
 bool headers_valid_name(const char *name, size_t len);
 /* RFC 9110 5.5: no CR, LF, NUL or other control byte but tab. */

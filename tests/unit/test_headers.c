@@ -92,4 +92,29 @@ TEST(any_failing_allocation_leaves_the_fields_that_were_there)
     }
 }
 
+/* The spans look at several bytes at a time: each byte must stop them, or not, wherever it stands.
+ */
+TEST(a_span_ends_at_the_first_byte_that_is_not_valid)
+{
+    static const char marks[] = "!#$%&'*+-.^_`|~";
+    char text[48];
+    for (int c = 0; c < 256; c++) {
+        bool letter = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        bool name = letter || (c != 0 && strchr(marks, c) != NULL);
+        bool value = c == '\t' || (c >= ' ' && c != 0x7f);
+        for (size_t len = 1; len <= sizeof text; len++) {
+            for (size_t at = 0; at < len; at++) {
+                memset(text, at % 2 ? 'x' : '~', sizeof text);
+                text[at] = (char)c;
+                CHECK_EQ(headers_name_span(text, len), name ? len : at);
+                text[len / 2] = '\t'; /* which no other byte may hide */
+                text[at] = (char)c;
+                CHECK_EQ(headers_value_span(text, len), value ? len : at);
+            }
+        }
+    }
+    CHECK_EQ(headers_name_span("", 0), 0);
+    CHECK_EQ(headers_value_span("\r", 0), 0);
+}
+
 TEST_MAIN
