@@ -1,0 +1,638 @@
+#include "engine/connector.h"
+#include "engine/connect_failure.h"
+#include "engine/opener.h"
+#include "engine/proxy.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    PLACES = 64,      /* of what is connected to, by hash: a fair share is for each */
+    OPENERS_KEPT = 32 /* with their easy handles, of some 7 KB */
+};
+
+/* A duplicate of a descriptor of libcurl's. libcurl (7.88) closes the sockets of attempts that it
+ * gives up without a word, and may get the same number for the next one. A duplicate is ours to
+ * watch and to close. In the end it is what the caller gets, while libcurl closes its own. */
+struct socket {
+    struct list node;
+    struct connect_attempt *attempt;
+    struct poller_fd watched;
+    uint32_t events; /* that libcurl waits for */
+    int number;      /* libcurl's own, which may be closed by now */
+    int fd;          /* ours; -1: it was given away */
+};
+
+struct connect_attempt {
+    struct connector *c;
+    struct connect_wait *w;
+    struct list node;    /* of c->attempts */
+    struct list touched; /* of c->touched */
+    struct admit_ticket ticket;
+    struct opener *opener; /* NULL: it waits in line */
+    struct list sockets;
+    int socket_error;         /* errno of the last socket that could not be opened; 0: none */
+    bool lost_one;            /* libcurl has closed one of its sockets */
+    bool denied;              /* an address was not tried, because of the connect rules */
+    enum err_kind stopped;    /* it cannot go on, and libcurl does not know; ERR_NONE: it can */
+    struct connect_target to; /* its texts stand behind this struct */
+    char *line;
+};
+
+struct connector {
+    struct loop *loop;
+    struct poller *poller;
+    struct mem *mem;
+    struct log *log;
+    CURLM *multi;
+    struct timer timer; /* libcurl's */
+    struct timer late;  /* reports what could not begin */
+    struct admit admit;
+    struct admit_host places[PLACES];
+    struct list attempts, touched, idle /* openers */;
+    unsigned openers, idle_count;
+    size_t place_limit, held;
+};
+
+static void act(struct connector *c, curl_socket_t number, int bits);
+
+/* ---- sockets */
+
+static void on_ready(struct poller_fd *f, uint32_t events)
+{
+    struct socket *s = CONTAINER_OF(f, struct socket, watched);
+    int bits = 0;
+    if (events & EPOLLIN)
+        bits |= CURL_CSELECT_IN;
+    if (events & EPOLLOUT)
+        bits |= CURL_CSELECT_OUT;
+    if (events & (EPOLLERR | EPOLLHUP))
+        bits |= CURL_CSELECT_ERR;
+    act(s->attempt->c, s->number, bits);
+}
+
+static void touch(struct connect_attempt *a)
+{
+    if (!list_linked(&a->touched))
+        list_push_back(&a->c->touched, &a->touched);
+}
+
+static void stop(struct connect_attempt *a, enum err_kind kind)
+{
+    a->stopped = kind;
+    touch(a);
+}
+
+static void socket_free(struct socket *s)
+{
+    poller_drop(&s->watched);
+    if (s->fd >= 0)
+        close(s->fd);
+    list_unlink(&s->node);
+    mem_free(s->attempt->c->mem, s);
+}
+
+static struct socket *socket_find(const struct connect_attempt *a, int number)
+{
+    LIST_FOR(node, &a->sockets)
+    {
+        struct socket *s = CONTAINER_OF(node, struct socket, node);
+        if (s->number == number)
+            return s;
+    }
+    return NULL;
+}
+
+static void note_error(struct connect_attempt *a, int code)
+{
+    a->socket_error = code;
+    if (code == EMFILE || code == ENFILE)
+        log_short_of_files(a->c->log, "a connection could not be opened", loop_file_limit());
+}
+
+/* NULL: a->socket_error says why. */
+static struct socket *socket_add(struct connect_attempt *a, int number)
+{
+    struct socket *s = mem_calloc(a->c->mem, sizeof *s);
+    int fd = s ? fcntl(number, F_DUPFD_CLOEXEC, 0) : -1;
+    if (fd < 0) {
+        note_error(a, s ? errno : ENOMEM);
+        mem_free(a->c->mem, s);
+        return NULL;
+    }
+    *s = (struct socket){.attempt = a, .number = number, .fd = fd};
+    list_push_back(&a->sockets, &s->node);
+    return s;
+}
+
+static void socket_watch(struct socket *s, uint32_t events)
+{
+    struct connect_attempt *a = s->attempt;
+    struct err err;
+    s->events = events;
+    if (s->watched.poller) {
+        poller_watch(&s->watched, events);
+    } else if (events != 0 &&
+               poller_add(a->c->poller, &s->watched, s->fd, events, on_ready, &err) != ERR_NONE) {
+        a->socket_error = err.code;
+        stop(a, err.kind);
+    }
+}
+
+static struct connect_attempt *attempt_of(CURL *easy)
+{
+    char *o = NULL;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &o);
+    return o ? ((struct opener *)(void *)o)->attempt : NULL;
+}
+
+static int on_curl_socket(CURL *easy, curl_socket_t number, int what, void *arg, void *socket_arg)
+{
+    UNUSED(arg);
+    UNUSED(socket_arg);
+    struct connect_attempt *a = attempt_of(easy);
+    struct socket *s = a ? socket_find(a, number) : NULL;
+    if (!a)
+        return 0;
+    if (what == CURL_POLL_REMOVE) {
+        if (s)
+            socket_watch(s, 0);
+        a->lost_one = true;
+        touch(a);
+        return 0;
+    }
+    if (!s) /* one that libcurl made for itself: it waits for a look-up */
+        s = socket_add(a, number);
+    if (s)
+        socket_watch(s,
+                     (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u));
+    else
+        stop(a, ERR_IO);
+    return 0;
+}
+
+static curl_socket_t on_socket_wanted(void *arg, curlsocktype purpose,
+                                      struct curl_sockaddr *address)
+{
+    UNUSED(purpose);
+    struct connect_attempt *a = ((struct opener *)arg)->attempt;
+    const struct connect_target *to = &a->to;
+    bool chosen = !to->proxy || to->unix_socket || !to->proxy_of_environment;
+    /* Here the address is known for good, whatever name or number format led to it. The
+     * environment's proxy is not the script's choice. */
+    if (chosen && !targets_allow_address(to->targets, &address->addr)) {
+        a->denied = true;
+        return CURL_SOCKET_BAD;
+    }
+    int number = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (number < 0) {
+        note_error(a, errno);
+        return CURL_SOCKET_BAD;
+    }
+    /* libcurl has closed this number, and believes that it is watched still. */
+    struct socket *gone = socket_find(a, number);
+    uint32_t events = gone ? gone->events : 0;
+    if (gone)
+        socket_free(gone);
+    struct socket *s = socket_add(a, number);
+    if (!s) {
+        close(number);
+        return CURL_SOCKET_BAD;
+    }
+    if (events)
+        socket_watch(s, events);
+    touch(a);
+    return number;
+}
+
+/* ---- attempts */
+
+/* Gives everything back, and closes what was being opened. */
+static void attempt_leave(struct connect_attempt *a)
+{
+    struct connector *c = a->c;
+    struct opener *o = a->opener;
+    if (o && o->easy) {
+        CURLMcode code = curl_multi_remove_handle(c->multi, o->easy);
+        /* Refused only beneath a callback of libcurl. */
+        ASSERT(code == CURLM_OK);
+    }
+    LIST_FOR(node, &a->sockets)
+    {
+        socket_free(CONTAINER_OF(node, struct socket, node));
+    }
+    if (o) {
+        opener_settle(o);
+        if (c->idle_count >= OPENERS_KEPT)
+            opener_fini(o);
+        if (o->easy)
+            list_push_front(&c->idle, &o->node);
+        else
+            list_push_back(&c->idle, &o->node);
+        c->idle_count++;
+    }
+    a->opener = NULL;
+    admit_leave(&c->admit, &a->ticket);
+    list_unlink(&a->node);
+    list_unlink(&a->touched);
+    a->w->attempt = NULL;
+}
+
+static void fail(struct connect_attempt *a, const struct err *err)
+{
+    struct connect_wait *w = a->w;
+    attempt_leave(a);
+    mem_free(a->c->mem, a);
+    w->fn(w, NULL, err);
+}
+
+static void fail_by_curl(struct connect_attempt *a, CURLcode code)
+{
+    struct connect_failure f = {
+        .to = &a->to,
+        .easy = a->opener->easy,
+        .code = code,
+        .words = a->opener->words,
+        .os = a->socket_error,
+        .denied = a->denied,
+    };
+    struct err err;
+    connect_failure_set(&f, &err);
+    fail(a, &err);
+}
+
+static void fail_stopped(struct connect_attempt *a)
+{
+    struct err err;
+    if (a->socket_error && a->opener && a->opener->easy) {
+        fail_by_curl(a, CURLE_COULDNT_CONNECT);
+        return;
+    }
+    err_set(&err, a->stopped,
+            a->stopped == ERR_MEMORY ? "no memory for a connection" : "libcurl failed to connect");
+    fail(a, &err);
+}
+
+static void note_peer(struct connected *got)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    const void *bytes = NULL;
+    if (getpeername(got->fd, (struct sockaddr *)&peer, &len) != 0)
+        return;
+    if (peer.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)&peer;
+        bytes = &in->sin_addr;
+        got->peer_port = ntohs(in->sin_port);
+    } else if (peer.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)&peer;
+        bytes = &in6->sin6_addr;
+        got->peer_port = ntohs(in6->sin6_port);
+    }
+    if (bytes)
+        inet_ntop(peer.ss_family, bytes, got->peer, sizeof got->peer);
+}
+
+/* The socket of the connection. libcurl may have closed its own by now: when another attempt began
+ * in the same call, it looked for idle connections that seem dead. */
+static struct socket *winner(struct connect_attempt *a)
+{
+    curl_socket_t number = CURL_SOCKET_BAD;
+    curl_easy_getinfo(a->opener->easy, CURLINFO_ACTIVESOCKET, &number);
+    if (number != CURL_SOCKET_BAD) {
+        struct socket *s = socket_find(a, number);
+        return s ? s : socket_add(a, number);
+    }
+    LIST_FOR(node, &a->sockets)
+    {
+        struct socket *s = CONTAINER_OF(node, struct socket, node);
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof peer;
+        if (getpeername(s->fd, (struct sockaddr *)&peer, &len) == 0)
+            return s;
+    }
+    return NULL;
+}
+
+/* Through an HTTPS proxy: the connection stays in the multi. NULL: it is gone. */
+static CURL *keep(struct connect_attempt *a)
+{
+    CURL *easy = a->opener->easy;
+    size_t got;
+    /* Marks the connection as used; libcurl would close it later as one that is idle. */
+    CURLcode code = curl_easy_recv(easy, &got, 0, &got);
+    if (code != CURLE_OK && code != CURLE_AGAIN)
+        return NULL;
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+    a->opener->easy = NULL;
+    a->c->held++;
+    return easy;
+}
+
+static void succeed(struct connect_attempt *a)
+{
+    struct connect_wait *w = a->w;
+    struct connected got = {.fd = -1};
+    struct socket *s = winner(a);
+    const char *proxy = a->to.unix_socket ? NULL : a->to.proxy;
+    bool holds = s && proxy && *proxy && proxy_kind_of(proxy) == PROXY_HTTPS;
+    if (holds)
+        got.held = keep(a);
+    if (!s || (holds && !got.held)) {
+        fail_by_curl(a, s ? CURLE_RECV_ERROR : CURLE_COULDNT_CONNECT);
+        return;
+    }
+    poller_drop(&s->watched);
+    got.fd = s->fd;
+    s->fd = -1;
+    note_peer(&got);
+    attempt_leave(a);
+    mem_free(a->c->mem, a);
+    w->fn(w, &got, NULL);
+}
+
+static struct opener *opener_get(struct connector *c)
+{
+    struct list *node = list_pop_front(&c->idle);
+    if (node) {
+        c->idle_count--;
+        return CONTAINER_OF(node, struct opener, node);
+    }
+    struct opener *o = mem_alloc(c->mem, sizeof *o);
+    if (o)
+        opener_init(o, c->openers++);
+    return o;
+}
+
+/* It has a place. What goes wrong is reported later. */
+static void begin(struct connect_attempt *a)
+{
+    struct connector *c = a->c;
+    struct err err;
+    enum err_kind kind = ERR_MEMORY;
+    struct opener *o = a->opener = opener_get(c);
+    if (o) {
+        o->attempt = a;
+        kind = opener_prepare(o, &a->to, a->line, on_socket_wanted, &err);
+    }
+    if (kind == ERR_NONE) {
+        CURLMcode code = curl_multi_add_handle(c->multi, o->easy);
+        kind = code == CURLM_OK              ? ERR_NONE
+               : code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY
+                                             : ERR_INTERNAL;
+    }
+    if (kind == ERR_NONE)
+        return;
+    stop(a, kind);
+    loop_timer_start(c->loop, &c->late, loop_now_ns(c->loop));
+}
+
+static void pump(struct connector *c)
+{
+    for (struct admit_ticket *t; (t = admit_next(&c->admit));)
+        begin(CONTAINER_OF(t, struct connect_attempt, ticket));
+}
+
+/* ---- libcurl at work */
+
+static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+    UNUSED(multi);
+    struct connector *c = arg;
+    if (timeout_ms < 0)
+        loop_timer_stop(c->loop, &c->timer);
+    else
+        loop_timer_start(c->loop, &c->timer,
+                         loop_now_ns(c->loop) + (uint64_t)timeout_ms * NS_PER_MS);
+    return 0;
+}
+
+static void read_messages(struct connector *c)
+{
+    CURLMsg *msg;
+    int left;
+    while ((msg = curl_multi_info_read(c->multi, &left))) {
+        if (msg->msg != CURLMSG_DONE)
+            continue;
+        CURLcode code = msg->data.result; /* the message dies with remove_handle */
+        struct connect_attempt *a = attempt_of(msg->easy_handle);
+        ASSERT(a);
+        if (code == CURLE_OK)
+            succeed(a);
+        else
+            fail_by_curl(a, code);
+    }
+}
+
+/* Of an attempt that goes on, the duplicates are closed that libcurl does not wait for: it has
+ * closed its own. (A wrong guess costs another duplicate.) libcurl (7.88) gives up an address that
+ * does not answer, and then waits for some other event before it tries the next one. */
+static void settle(struct connect_attempt *a)
+{
+    LIST_FOR(node, &a->sockets)
+    {
+        struct socket *s = CONTAINER_OF(node, struct socket, node);
+        if (s->events == 0)
+            socket_free(s);
+    }
+    if (!a->lost_one)
+        return;
+    a->lost_one = false;
+    curl_easy_pause(a->opener->easy, CURLPAUSE_RECV);
+    curl_easy_pause(a->opener->easy, CURLPAUSE_CONT); /* libcurl's timer is due now */
+}
+
+static void settle_touched(struct connector *c)
+{
+    for (struct list *node; (node = list_pop_front(&c->touched));) {
+        struct connect_attempt *a = CONTAINER_OF(node, struct connect_attempt, touched);
+        if (a->stopped != ERR_NONE)
+            fail_stopped(a);
+        else
+            settle(a);
+    }
+}
+
+/* The multi is broken (in practice: out of memory). What is in it would hang. */
+static void stop_all(struct connector *c, CURLMcode code)
+{
+    log_write(c->log, LOG_ERROR, "libcurl failed: %s", curl_multi_strerror(code));
+    LIST_FOR(node, &c->attempts)
+    {
+        struct connect_attempt *a = CONTAINER_OF(node, struct connect_attempt, node);
+        if (a->opener)
+            stop(a, code == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_INTERNAL);
+    }
+}
+
+static void act(struct connector *c, curl_socket_t number, int bits)
+{
+    int running;
+    CURLMcode code = curl_multi_socket_action(c->multi, number, bits, &running);
+    read_messages(c);
+    if (code != CURLM_OK)
+        stop_all(c, code);
+    settle_touched(c);
+    pump(c);
+}
+
+static void on_timer(struct timer *t)
+{
+    act(CONTAINER_OF(t, struct connector, timer), CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void on_late(struct timer *t)
+{
+    struct connector *c = CONTAINER_OF(t, struct connector, late);
+    settle_touched(c);
+    pump(c);
+}
+
+/* ---- the interface */
+
+enum err_kind connector_new(struct connector **out, struct loop *loop, struct poller *poller,
+                            struct mem *mem, struct log *log, unsigned max_at_once, struct err *err)
+{
+    struct connector *c = mem_calloc(mem, sizeof *c);
+    CURLM *multi = c ? curl_multi_init() : NULL;
+    if (!multi) {
+        mem_free(mem, c);
+        return err_set(err, ERR_MEMORY, "no memory for connections");
+    }
+    *c = (struct connector){.loop = loop, .poller = poller, .mem = mem, .log = log, .multi = multi};
+    timer_init(&c->timer, on_timer);
+    timer_init(&c->late, on_late);
+    admit_init(&c->admit, MAX(max_at_once, 1u));
+    c->place_limit = MAX(max_at_once / 2, 1u);
+    for (size_t i = 0; i < PLACES; i++)
+        admit_host_init(&c->places[i]);
+    list_init(&c->attempts);
+    list_init(&c->touched);
+    list_init(&c->idle);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, c);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, c);
+    /* Or it would close connections that it has made and we have not taken yet. */
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 1000000L);
+    *out = c;
+    return ERR_NONE;
+}
+
+void connector_free(struct connector *c)
+{
+    if (!c)
+        return;
+    LIST_FOR(node, &c->attempts)
+    {
+        connector_cancel(c, CONTAINER_OF(node, struct connect_attempt, node)->w);
+    }
+    ASSERT(c->held == 0);
+    for (struct list *node; (node = list_pop_front(&c->idle));) {
+        struct opener *o = CONTAINER_OF(node, struct opener, node);
+        opener_fini(o);
+        mem_free(c->mem, o);
+    }
+    curl_multi_cleanup(c->multi);
+    loop_timer_stop(c->loop, &c->timer);
+    loop_timer_stop(c->loop, &c->late);
+    mem_free(c->mem, c);
+}
+
+/* Copies a text to *room and moves that behind it. */
+static void copy_text(const char **text, char **room)
+{
+    if (!*text)
+        return;
+    size_t size = strlen(*text) + 1;
+    memcpy(*room, *text, size);
+    *text = *room;
+    *room += size;
+}
+
+static struct connect_attempt *attempt_new(struct connector *c, const struct connect_target *to)
+{
+    struct connect_attempt *a;
+    struct connect_target copy = *to;
+    const char **texts[] = {&copy.host,  &copy.addresses,  &copy.unix_socket, &copy.connect_to,
+                            &copy.proxy, &copy.user_agent, &copy.ca_file,     &copy.ca_folder};
+    size_t size = sizeof *a + opener_line_size(to);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        size += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+    a = mem_alloc(c->mem, size);
+    if (!a)
+        return NULL;
+    char *room = (char *)(a + 1);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        copy_text(texts[i], &room);
+    *a = (struct connect_attempt){.c = c, .to = copy, .line = room};
+    list_init(&a->touched);
+    list_init(&a->sockets);
+    admit_ticket_init(&a->ticket);
+    list_push_back(&c->attempts, &a->node);
+    return a;
+}
+
+/* What may be dead: where the attempt goes first. */
+static struct admit_host *place_of(struct connector *c, const struct connect_target *to)
+{
+    const char *where = to->unix_socket           ? to->unix_socket
+                        : to->proxy && *to->proxy ? to->proxy
+                        : to->connect_to          ? to->connect_to
+                                                  : to->host;
+    uint32_t hash = 2166136261u ^ to->port;
+    for (; *where; where++)
+        hash = (hash ^ (unsigned char)*where) * 16777619u;
+    return &c->places[(hash ^ hash >> 16) % PLACES];
+}
+
+enum err_kind connector_start(struct connector *c, struct connect_wait *w,
+                              const struct connect_target *target, struct err *err)
+{
+    ASSERT(!w->attempt);
+    if (strlen(target->host) > 300)
+        return err_set(err, ERR_INVALID, "url: the host is too long");
+    struct connect_attempt *a = attempt_new(c, target);
+    if (!a)
+        return err_set(err, ERR_MEMORY, "no memory for a connection");
+    a->w = w;
+    w->attempt = a;
+    admit_enter(&c->admit, &a->ticket, place_of(c, target), c->place_limit);
+    pump(c);
+    return ERR_NONE;
+}
+
+void connector_cancel(struct connector *c, struct connect_wait *w)
+{
+    struct connect_attempt *a = w->attempt;
+    if (!a)
+        return;
+    attempt_leave(a);
+    mem_free(c->mem, a);
+    /* Others may begin now. Not from here: where many are cancelled, each would be begun first. */
+    if (c->admit.waiting > 0)
+        loop_timer_start(c->loop, &c->late, loop_now_ns(c->loop));
+}
+
+void connector_release(struct connector *c, CURL *held)
+{
+    ASSERT(c->held > 0);
+    c->held--;
+    curl_multi_remove_handle(c->multi, held);
+    curl_easy_cleanup(held);
+}
+
+size_t connector_busy(const struct connector *c)
+{
+    return c->admit.active + c->admit.waiting;
+}
+
+size_t connector_held(const struct connector *c)
+{
+    return c->held;
+}
