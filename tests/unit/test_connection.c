@@ -1,6 +1,5 @@
 #include "tls_rig.h"
-
-/* ---- Plain. */
+#include <signal.h>
 
 TEST(bytes_go_both_ways_and_are_counted)
 {
@@ -33,83 +32,191 @@ TEST(bytes_go_both_ways_and_are_counted)
     rig_fini(&r);
 }
 
-/* ---- TLS. */
-
-TEST(bytes_go_both_ways_over_tls_and_the_records_are_counted)
+TEST(parts_arrive_whole_and_in_order_through_a_slow_reader)
 {
     struct rig r;
     struct end e;
-    char got[16];
-    size_t n;
+    rig_init(&r);
+    end_open(&e, &r);
+    end_pour(&e, 3 * 1000 * 1000);
+    CHECK_EQ(e.c.bytes_out, 3 * 1000 * 1000);
+    end_close(&e);
+    rig_fini(&r);
+}
+
+static volatile sig_atomic_t sigpipes;
+
+static void count_sigpipe(int number)
+{
+    UNUSED(number);
+    sigpipes++;
+}
+
+TEST(writing_to_a_peer_that_is_gone_fails_without_a_signal)
+{
+    struct rig r;
     rig_init(&r);
     SSL_CTX *server = rig_server(&r.server);
-    end_connect(&e, &r, server);
-    CHECK(!e.c.is_reused_session);
-    CHECK_STR(e.c.protocol, "");
-    uint64_t before = e.c.bytes_out;
-    CHECK(before > 100);
-    CHECK_EQ(end_send(&e, "hello", &n), IO_DONE);
-    CHECK_EQ(n, 5);
-    CHECK_EQ(e.c.bytes_out, before + 5 + 22); /* a record's head, type and tag */
-    CHECK_EQ(SSL_read(e.server, got, sizeof got), 5);
-    CHECK_EQ(SSL_write(e.server, "answer", 6), 6);
-    CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), IO_DONE);
-    CHECK_EQ(n, 6);
-    CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), IO_WAIT);
-    end_close(&e);
+    signal(SIGPIPE, count_sigpipe);
+    for (int secure = 0; secure < 2; secure++) {
+        struct end e;
+        size_t n;
+        if (secure)
+            end_connect(&e, &r, server);
+        else
+            end_open(&e, &r);
+        end_close_server(&e);
+        CHECK_EQ(end_fill(&e), IO_FAILED);
+        CHECK_EQ(e.c.os_error, EPIPE);
+        CHECK_EQ(end_send(&e, "again", &n), IO_FAILED);
+        CHECK_EQ(n, 0);
+        end_close(&e);
+    }
+    CHECK_EQ(sigpipes, 0);
+    signal(SIGPIPE, SIG_IGN);
     SSL_CTX_free(server);
     rig_fini(&r);
 }
 
-TEST(the_end_of_tls_is_told_from_a_cut)
+TEST(what_the_peer_said_before_it_went_is_read_after_a_failed_write)
 {
     struct rig r;
     rig_init(&r);
     SSL_CTX *server = rig_server(&r.server);
-    for (int orderly = 0; orderly < 2; orderly++) {
+    for (int secure = 0; secure < 2; secure++) {
         struct end e;
         char got[16];
         size_t n;
-        end_connect(&e, &r, server);
-        CHECK_EQ(SSL_write(e.server, "last", 4), 4);
-        if (orderly)
-            SSL_shutdown(e.server);
+        if (secure)
+            end_connect(&e, &r, server);
+        else
+            end_open(&e, &r);
+        CHECK_EQ(secure ? SSL_write(e.server, "413", 3) : (int)write(e.fd, "413", 3), 3);
         end_close_server(&e);
+        CHECK_EQ(end_fill(&e), IO_FAILED);
         CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), IO_DONE);
-        CHECK_EQ(n, 4);
-        CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), orderly ? IO_END : IO_CUT);
-        CHECK_EQ(n, 0);
+        CHECK_EQ(n, 3);
+        CHECK(memcmp(got, "413", 3) == 0);
+        CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), secure ? IO_CUT : IO_END);
         end_close(&e);
     }
     SSL_CTX_free(server);
     rig_fini(&r);
 }
 
-TEST(a_hundred_connections_need_few_whole_handshakes)
+TEST(a_plain_end_is_reported_and_is_no_cut)
 {
     struct rig r;
+    struct end e;
+    char got[16];
+    size_t n;
     rig_init(&r);
-    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
-        int resumed = 0;
-        SSL_CTX *server = rig_server(&r.server);
-        SSL_CTX_set_max_proto_version(server, version);
-        SSL_CTX_set_min_proto_version(server, version);
-        for (int i = 0; i < 100; i++) {
-            struct end e;
-            char got[16];
-            size_t n;
-            end_connect(&e, &r, server);
-            CHECK_EQ(SSL_version(e.server), version);
-            CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), IO_WAIT);
-            CHECK_EQ(SSL_session_reused(e.server), e.c.is_reused_session);
-            resumed += e.c.is_reused_session;
-            if (i % 2)
-                connection_close(&e.c);
-            end_close(&e);
-        }
-        CHECK(resumed >= 95);
-        SSL_CTX_free(server);
+    end_open(&e, &r);
+    connection_want(&e.c, true, false);
+    end_close_server(&e);
+    loop_turn(&r.loop, false);
+    CHECK(e.can_read);
+    CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), IO_END);
+    CHECK_EQ(connection_probe(&e.c), IO_END);
+    end_close(&e);
+    rig_fini(&r);
+}
+
+TEST(nothing_is_reported_that_is_not_wanted)
+{
+    struct rig r;
+    struct end e;
+    rig_init(&r);
+    end_open(&e, &r);
+    CHECK_EQ(write(e.fd, "x", 1), 1);
+    for (int i = 0; i < 3; i++)
+        loop_turn(&r.loop, false);
+    CHECK_EQ(e.calls, 0);
+    CHECK(!e.c.watch.in_set); /* or the turn would never wait */
+    connection_want(&e.c, false, true);
+    loop_turn(&r.loop, false);
+    CHECK_EQ(e.calls, 1);
+    CHECK(e.can_write && !e.can_read);
+    connection_want(&e.c, true, true);
+    loop_turn(&r.loop, false);
+    CHECK(e.can_write && e.can_read);
+    connection_want(&e.c, false, false);
+    end_close_server(&e); /* EPOLLHUP */
+    int before = e.calls;
+    loop_turn(&r.loop, false);
+    CHECK_EQ(e.calls, before);
+    end_close(&e);
+    rig_fini(&r);
+}
+
+TEST(a_connection_may_be_closed_by_the_one_who_is_told_of_it)
+{
+    struct rig r;
+    struct end e[3];
+    rig_init(&r);
+    for (int i = 0; i < 3; i++) {
+        end_open(&e[i], &r);
+        connection_want(&e[i].c, true, true);
+        e[i].closes_in_call = true;
+        CHECK_EQ(write(e[i].fd, "x", 1), 1);
     }
+    loop_turn(&r.loop, false);
+    for (int i = 0; i < 3; i++) {
+        CHECK(!e[i].c.open);
+        CHECK_EQ(e[i].calls, 1);
+        connection_want(&e[i].c, true, true); /* harmless */
+        end_close(&e[i]);
+    }
+    rig_fini(&r);
+}
+
+TEST(a_closed_connection_is_silent_although_a_child_has_a_copy)
+{
+    struct rig r;
+    struct end e;
+    rig_init(&r);
+    end_open(&e, &r);
+    connection_want(&e.c, true, false);
+    int copy = dup(e.c.fd);
+    connection_close(&e.c);
+    CHECK_EQ(write(e.fd, "x", 1), 1);
+    loop_turn(&r.loop, false);
+    CHECK_EQ(e.calls, 0);
+    close(copy);
+    end_close(&e);
+    rig_fini(&r);
+}
+
+TEST(a_descriptor_that_cannot_be_watched_is_closed)
+{
+    struct rig r;
+    struct connection c;
+    struct err err;
+    rig_init(&r);
+    FILE *file = tmpfile();
+    int fd = dup(fileno(file));
+    CHECK_EQ(connection_open(&c, r.poller, &r.mem, fd, rig_on_event, &err), ERR_IO);
+    CHECK(fcntl(fd, F_GETFD) < 0);
+    CHECK(!c.open);
+    connection_close(&c);
+    fclose(file);
+    rig_fini(&r);
+}
+
+TEST(an_idle_plain_connection_is_quiet_or_has_bytes)
+{
+    struct rig r;
+    struct end e;
+    char got[16];
+    size_t n;
+    rig_init(&r);
+    end_open(&e, &r);
+    CHECK_EQ(connection_probe(&e.c), IO_WAIT);
+    CHECK_EQ(write(e.fd, "x", 1), 1);
+    CHECK_EQ(connection_probe(&e.c), IO_DONE);
+    CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), IO_DONE);
+    CHECK_EQ(connection_probe(&e.c), IO_WAIT);
+    end_close(&e);
     rig_fini(&r);
 }
 

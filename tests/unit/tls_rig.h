@@ -141,6 +141,22 @@ __attribute__((unused)) static SSL_CTX *rig_server(const struct identity *id)
     return ctx;
 }
 
+/* What a server chooses from by ALPN. */
+__attribute__((unused)) static const unsigned char *rig_knows[1];
+__attribute__((unused)) static unsigned rig_knows_len;
+
+__attribute__((unused)) static int rig_select(SSL *ssl, const unsigned char **out,
+                                              unsigned char *len, const unsigned char *in,
+                                              unsigned in_len, void *arg)
+{
+    UNUSED(ssl);
+    UNUSED(arg);
+    unsigned char *chosen;
+    int rc = SSL_select_next_proto(&chosen, len, rig_knows[0], rig_knows_len, in, in_len);
+    *out = chosen;
+    return rc == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
 __attribute__((unused)) static void rig_init(struct rig *r)
 {
     struct err err;
@@ -251,4 +267,51 @@ __attribute__((unused)) static enum io_state end_send(struct end *e, const char 
 {
     struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};
     return connection_write(&e->c, &part, 1, sent);
+}
+
+__attribute__((unused)) static char rig_byte_at(size_t i)
+{
+    return (char)(i * 7 + i / 251);
+}
+
+/* Sends `total` bytes as parts of several sizes, and reads them at the other end as they come. */
+__attribute__((unused)) static void end_pour(struct end *e, size_t total)
+{
+    enum { CHUNK = 100 * 1000 };
+    static char out[CHUNK], in[CHUNK];
+    size_t sent = 0, got = 0;
+    bool wrong = false;
+    for (int i = 0; i < 10000 && got < total; i++) {
+        size_t len = MIN(total - sent, (size_t)CHUNK), n = 0;
+        for (size_t k = 0; k < len; k++)
+            out[k] = rig_byte_at(sent + k);
+        size_t a = MIN(len, (size_t)90), b = MIN(len - a, (size_t)20000), c = len - a - b;
+        struct iovec parts[] = {{.iov_base = out, .iov_len = a},
+                                {.iov_base = out + a, .iov_len = 0},
+                                {.iov_base = out + a, .iov_len = b},
+                                {.iov_base = out + a + b, .iov_len = c}};
+        enum io_state state = connection_write(&e->c, parts, 4, &n);
+        CHECK(state == IO_DONE || state == IO_WAIT);
+        CHECK(n <= len);
+        sent += n;
+        ssize_t r = e->server ? SSL_read(e->server, in, sizeof in) : read(e->fd, in, sizeof in);
+        for (ssize_t k = 0; k < r; k++)
+            wrong = wrong || in[k] != rig_byte_at(got + (size_t)k);
+        got += r > 0 ? (size_t)r : 0;
+        ERR_clear_error();
+    }
+    CHECK_EQ(got, total);
+    CHECK(!wrong);
+}
+
+/* Writes until it fails. */
+__attribute__((unused)) static enum io_state end_fill(struct end *e)
+{
+    static const char lump[100000];
+    struct iovec part = {.iov_base = (void *)(uintptr_t)lump, .iov_len = sizeof lump};
+    enum io_state state = IO_DONE;
+    size_t n;
+    for (int i = 0; i < 100 && state == IO_DONE; i++)
+        state = connection_write(&e->c, &part, 1, &n);
+    return state;
 }
