@@ -32,7 +32,7 @@ enum err_kind tls_failure_client_certificate(const struct tls_settings *settings
 /* "https://host:port"; without the scheme where HTTP is not what is spoken. */
 static const char *peer_text(const struct tls_failed_handshake *f, char out[static 160])
 {
-    bool is_ipv6 = strchr(f->host, ':') != NULL;
+    bool is_ipv6 = strchr(f->host, ':') != NULL && f->host[0] != '[';
     snprintf(out, 160, "%s%s%.130s%s:%u", f->settings->alpn == TLS_ALPN_NONE ? "" : "https://",
              is_ipv6 ? "[" : "", f->host, is_ipv6 ? "]" : "", f->port);
     return out;
@@ -86,12 +86,14 @@ static bool may_want_certificate(int reason)
 static const char *detail_of(const struct tls_failed_handshake *f, unsigned long code,
                              char out[static 128])
 {
-    const char *words = code ? ERR_reason_error_string(code) : NULL;
+    bool ended =
+        f->ended && (code == 0 || ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING);
+    const char *words = code && !ended ? ERR_reason_error_string(code) : NULL;
     if (words)
         return words;
     if (f->os_error)
         return strerror_r(f->os_error, out, 128);
-    return f->ended ? "it broke off the handshake" : "the handshake failed";
+    return ended ? "it broke off the handshake" : "the handshake failed";
 }
 
 enum err_kind tls_failure_handshake(const struct tls_failed_handshake *f, struct err *err)

@@ -67,7 +67,8 @@ struct bare_host {
     bool is_address;
 };
 
-/* Without brackets, the zone of an address, and the dot that ends a name. False: too long. */
+/* Without brackets, the zone of an address, and the dot that ends a name. False: no certificate can
+ * be for it. To OpenSSL an empty name means any certificate, and a dot in front any name below. */
 static bool strip(const char *host, struct bare_host *out)
 {
     size_t len = strlen(host);
@@ -76,7 +77,7 @@ static bool strip(const char *host, struct bare_host *out)
         host++;
         len -= 2;
     }
-    if (len >= sizeof out->text)
+    if (len == 0 || len >= sizeof out->text || host[0] == '.')
         return false;
     memcpy(out->text, host, len);
     out->text[len] = '\0';
@@ -125,8 +126,7 @@ enum err_kind tls_link_open(struct tls_link *link, struct tls_context *context,
         kind = err_set(err, ERR_MEMORY, "no memory for TLS");
         goto fail;
     }
-    /* An empty name would match any certificate. */
-    if (!*host || !strip(host, &bare) || !bare.text[0] || !name_peer(link->ssl, &bare)) {
+    if (!strip(host, &bare) || !bare.text[0] || !name_peer(link->ssl, &bare)) {
         kind = err_set(err, ERR_TLS, "no certificate can be for the host \"%.100s\"", host);
         if (err)
             err->phase = PHASE_TLS;

@@ -418,6 +418,32 @@ TEST(with_http2_the_server_cannot_renegotiate)
     rig_fini(&r);
 }
 
+TEST(with_http2_no_certificate_may_be_asked_for_later)
+{
+    static const unsigned char protocols[] = "\x02h2\x08http/1.1";
+    struct rig r;
+    rig_init(&r);
+    SSL_CTX *server = rig_server(&r.server);
+    SSL_CTX_set_alpn_select_cb(server, rig_select, NULL);
+    for (int http2 = 0; http2 < 2; http2++) {
+        struct end e;
+        char got[16];
+        size_t n;
+        rig_knows[0] = protocols + (http2 ? 0 : 3);
+        rig_knows_len = http2 ? 12 : 9;
+        end_connect(&e, &r, server);
+        CHECK_STR(e.c.protocol, http2 ? "h2" : "http/1.1");
+        SSL_set_verify(e.server, SSL_VERIFY_PEER, NULL);
+        CHECK_EQ(SSL_verify_client_post_handshake(e.server), 1);
+        CHECK_EQ(SSL_do_handshake(e.server), 1);
+        CHECK_EQ(connection_read(&e.c, got, sizeof got, &n), http2 ? IO_FAILED : IO_WAIT);
+        CHECK(!http2 || e.c.tls_error != NULL);
+        end_close(&e);
+    }
+    SSL_CTX_free(server);
+    rig_fini(&r);
+}
+
 /* Closes after `steps` steps of the handshake, each side by turns. */
 TEST(a_connection_may_be_closed_in_every_phase)
 {

@@ -29,6 +29,8 @@ struct cert_spec {
     bool is_ca;
     long from_days, to_days; /* from now; both 0: yesterday to next month */
     int rsa_bits;            /* 0: P-256 */
+    const char *digest;      /* NULL: SHA256 */
+    const char *rules; /* "EKU:serverAuth", "NC:permitted;DNS:a", "UNKNOWN:": a critical one */
 };
 
 static void rig_extend(X509 *cert, int nid, const char *value)
@@ -60,7 +62,15 @@ __attribute__((unused)) static struct identity identity_new(const struct cert_sp
     rig_extend(id.cert, NID_basic_constraints, spec->is_ca ? "critical,CA:TRUE" : "CA:FALSE");
     if (spec->alt_names)
         rig_extend(id.cert, NID_subject_alt_name, spec->alt_names);
-    CHECK(X509_sign(id.cert, spec->issuer ? spec->issuer->key : id.key, EVP_sha256()) > 0);
+    if (spec->rules && strncmp(spec->rules, "EKU:", 4) == 0)
+        rig_extend(id.cert, NID_ext_key_usage, spec->rules + 4);
+    else if (spec->rules && strncmp(spec->rules, "NC:", 3) == 0)
+        rig_extend(id.cert, NID_name_constraints, spec->rules + 3);
+    else if (spec->rules)
+        rig_extend(id.cert, OBJ_create("1.2.3.4.5.6", "rigOnly", "known to nobody"),
+                   "critical,DER:05:00");
+    const EVP_MD *digest = spec->digest ? EVP_get_digestbyname(spec->digest) : EVP_sha256();
+    CHECK(X509_sign(id.cert, spec->issuer ? spec->issuer->key : id.key, digest) > 0);
     return id;
 }
 
