@@ -1,10 +1,9 @@
 #include "engine/connector.h"
 #include "engine/connect_failure.h"
+#include "engine/connect_sockets.h"
 #include "engine/opener.h"
 #include "engine/proxy.h"
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,18 +14,6 @@ enum {
     OPENERS_KEPT = 32 /* with their easy handles, of some 7 KB */
 };
 
-/* A duplicate of a descriptor of libcurl's. libcurl (7.88) closes the sockets of attempts that it
- * gives up without a word, and may get the same number for the next one. A duplicate is ours to
- * watch and to close. In the end it is what the caller gets, while libcurl closes its own. */
-struct socket {
-    struct list node;
-    struct connect_attempt *attempt;
-    struct poller_fd watched;
-    uint32_t events; /* that libcurl waits for */
-    int number;      /* libcurl's own, which may be closed by now */
-    int fd;          /* ours; -1: it was given away */
-};
-
 struct connect_attempt {
     struct connector *c;
     struct connect_wait *w;
@@ -34,8 +21,7 @@ struct connect_attempt {
     struct list touched; /* of c->touched */
     struct admit_ticket ticket;
     struct opener *opener; /* NULL: it waits in line */
-    struct list sockets;
-    int socket_error;         /* errno of the last socket that could not be opened; 0: none */
+    struct connect_sockets sockets;
     bool lost_one;            /* libcurl has closed one of its sockets */
     bool denied;              /* an address was not tried, because of the connect rules */
     enum err_kind stopped;    /* it cannot go on, and libcurl does not know; ERR_NONE: it can */
@@ -60,21 +46,6 @@ struct connector {
 
 static void act(struct connector *c, curl_socket_t number, int bits);
 
-/* ---- sockets */
-
-static void on_ready(struct poller_fd *f, uint32_t events)
-{
-    struct socket *s = CONTAINER_OF(f, struct socket, watched);
-    int bits = 0;
-    if (events & EPOLLIN)
-        bits |= CURL_CSELECT_IN;
-    if (events & EPOLLOUT)
-        bits |= CURL_CSELECT_OUT;
-    if (events & (EPOLLERR | EPOLLHUP))
-        bits |= CURL_CSELECT_ERR;
-    act(s->attempt->c, s->number, bits);
-}
-
 static void touch(struct connect_attempt *a)
 {
     if (!list_linked(&a->touched))
@@ -87,60 +58,9 @@ static void stop(struct connect_attempt *a, enum err_kind kind)
     touch(a);
 }
 
-static void socket_free(struct socket *s)
+static void on_ready(struct connect_sockets *s, int number, int bits)
 {
-    poller_drop(&s->watched);
-    if (s->fd >= 0)
-        close(s->fd);
-    list_unlink(&s->node);
-    mem_free(s->attempt->c->mem, s);
-}
-
-static struct socket *socket_find(const struct connect_attempt *a, int number)
-{
-    LIST_FOR(node, &a->sockets)
-    {
-        struct socket *s = CONTAINER_OF(node, struct socket, node);
-        if (s->number == number)
-            return s;
-    }
-    return NULL;
-}
-
-static void note_error(struct connect_attempt *a, int code)
-{
-    a->socket_error = code;
-    if (code == EMFILE || code == ENFILE)
-        log_short_of_files(a->c->log, "a connection could not be opened", loop_file_limit());
-}
-
-/* NULL: a->socket_error says why. */
-static struct socket *socket_add(struct connect_attempt *a, int number)
-{
-    struct socket *s = mem_calloc(a->c->mem, sizeof *s);
-    int fd = s ? fcntl(number, F_DUPFD_CLOEXEC, 0) : -1;
-    if (fd < 0) {
-        note_error(a, s ? errno : ENOMEM);
-        mem_free(a->c->mem, s);
-        return NULL;
-    }
-    *s = (struct socket){.attempt = a, .number = number, .fd = fd};
-    list_push_back(&a->sockets, &s->node);
-    return s;
-}
-
-static void socket_watch(struct socket *s, uint32_t events)
-{
-    struct connect_attempt *a = s->attempt;
-    struct err err;
-    s->events = events;
-    if (s->watched.poller) {
-        poller_watch(&s->watched, events);
-    } else if (events != 0 &&
-               poller_add(a->c->poller, &s->watched, s->fd, events, on_ready, &err) != ERR_NONE) {
-        a->socket_error = err.code;
-        stop(a, err.kind);
-    }
+    act(CONTAINER_OF(s, struct connect_attempt, sockets)->c, number, bits);
 }
 
 static struct connect_attempt *attempt_of(CURL *easy)
@@ -155,22 +75,13 @@ static int on_curl_socket(CURL *easy, curl_socket_t number, int what, void *arg,
     UNUSED(arg);
     UNUSED(socket_arg);
     struct connect_attempt *a = attempt_of(easy);
-    struct socket *s = a ? socket_find(a, number) : NULL;
     if (!a)
         return 0;
     if (what == CURL_POLL_REMOVE) {
-        if (s)
-            socket_watch(s, 0);
         a->lost_one = true;
         touch(a);
-        return 0;
     }
-    if (!s) /* one that libcurl made for itself: it waits for a look-up */
-        s = socket_add(a, number);
-    if (s)
-        socket_watch(s,
-                     (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u));
-    else
+    if (!connect_sockets_watch(&a->sockets, number, what))
         stop(a, ERR_IO);
     return 0;
 }
@@ -188,25 +99,8 @@ static curl_socket_t on_socket_wanted(void *arg, curlsocktype purpose,
         a->denied = true;
         return CURL_SOCKET_BAD;
     }
-    int number = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-    if (number < 0) {
-        note_error(a, errno);
-        return CURL_SOCKET_BAD;
-    }
-    /* libcurl has closed this number, and believes that it is watched still. */
-    struct socket *gone = socket_find(a, number);
-    uint32_t events = gone ? gone->events : 0;
-    if (gone)
-        socket_free(gone);
-    struct socket *s = socket_add(a, number);
-    if (!s) {
-        close(number);
-        return CURL_SOCKET_BAD;
-    }
-    if (events)
-        socket_watch(s, events);
     touch(a);
-    return number;
+    return connect_sockets_open(&a->sockets, address);
 }
 
 /* ---- attempts */
@@ -221,10 +115,7 @@ static void attempt_leave(struct connect_attempt *a)
         /* Refused only beneath a callback of libcurl. */
         ASSERT(code == CURLM_OK);
     }
-    LIST_FOR(node, &a->sockets)
-    {
-        socket_free(CONTAINER_OF(node, struct socket, node));
-    }
+    connect_sockets_fini(&a->sockets);
     if (o) {
         opener_settle(o);
         if (c->idle_count >= OPENERS_KEPT)
@@ -257,7 +148,7 @@ static void fail_by_curl(struct connect_attempt *a, CURLcode code)
         .easy = a->opener->easy,
         .code = code,
         .words = a->opener->words,
-        .os = a->socket_error,
+        .os = a->sockets.error,
         .denied = a->denied,
     };
     struct err err;
@@ -268,7 +159,7 @@ static void fail_by_curl(struct connect_attempt *a, CURLcode code)
 static void fail_stopped(struct connect_attempt *a)
 {
     struct err err;
-    if (a->socket_error && a->opener && a->opener->easy) {
+    if (a->sockets.error && a->opener && a->opener->easy) {
         fail_by_curl(a, CURLE_COULDNT_CONNECT);
         return;
     }
@@ -297,27 +188,6 @@ static void note_peer(struct connected *got)
         inet_ntop(peer.ss_family, bytes, got->peer, sizeof got->peer);
 }
 
-/* The socket of the connection. libcurl may have closed its own by now: when another attempt began
- * in the same call, it looked for idle connections that seem dead. */
-static struct socket *winner(struct connect_attempt *a)
-{
-    curl_socket_t number = CURL_SOCKET_BAD;
-    curl_easy_getinfo(a->opener->easy, CURLINFO_ACTIVESOCKET, &number);
-    if (number != CURL_SOCKET_BAD) {
-        struct socket *s = socket_find(a, number);
-        return s ? s : socket_add(a, number);
-    }
-    LIST_FOR(node, &a->sockets)
-    {
-        struct socket *s = CONTAINER_OF(node, struct socket, node);
-        struct sockaddr_storage peer;
-        socklen_t len = sizeof peer;
-        if (getpeername(s->fd, (struct sockaddr *)&peer, &len) == 0)
-            return s;
-    }
-    return NULL;
-}
-
 /* Through an HTTPS proxy: the connection stays in the multi. NULL: it is gone. */
 static CURL *keep(struct connect_attempt *a)
 {
@@ -338,18 +208,21 @@ static void succeed(struct connect_attempt *a)
 {
     struct connect_wait *w = a->w;
     struct connected got = {.fd = -1};
-    struct socket *s = winner(a);
+    curl_socket_t number = CURL_SOCKET_BAD;
     const char *proxy = a->to.unix_socket ? NULL : a->to.proxy;
-    bool holds = s && proxy && *proxy && proxy_kind_of(proxy) == PROXY_HTTPS;
-    if (holds)
+    bool holds = proxy && *proxy && proxy_kind_of(proxy) == PROXY_HTTPS;
+    /* None, if another attempt began in the same call of libcurl, which then looks for idle
+     * connections that seem dead. */
+    curl_easy_getinfo(a->opener->easy, CURLINFO_ACTIVESOCKET, &number);
+    got.fd = connect_sockets_take(&a->sockets, number);
+    if (got.fd >= 0 && holds)
         got.held = keep(a);
-    if (!s || (holds && !got.held)) {
-        fail_by_curl(a, s ? CURLE_RECV_ERROR : CURLE_COULDNT_CONNECT);
+    if (got.fd < 0 || (holds && !got.held)) {
+        if (got.fd >= 0)
+            close(got.fd);
+        fail_by_curl(a, got.fd < 0 ? CURLE_COULDNT_CONNECT : CURLE_RECV_ERROR);
         return;
     }
-    poller_drop(&s->watched);
-    got.fd = s->fd;
-    s->fd = -1;
     note_peer(&got);
     attempt_leave(a);
     mem_free(a->c->mem, a);
@@ -429,17 +302,11 @@ static void read_messages(struct connector *c)
     }
 }
 
-/* Of an attempt that goes on, the duplicates are closed that libcurl does not wait for: it has
- * closed its own. (A wrong guess costs another duplicate.) libcurl (7.88) gives up an address that
- * does not answer, and then waits for some other event before it tries the next one. */
+/* libcurl (7.88) gives up an address that does not answer or refuses, and then waits for some other
+ * event before it tries the next one: for half of the time that is left. */
 static void settle(struct connect_attempt *a)
 {
-    LIST_FOR(node, &a->sockets)
-    {
-        struct socket *s = CONTAINER_OF(node, struct socket, node);
-        if (s->events == 0)
-            socket_free(s);
-    }
+    connect_sockets_tidy(&a->sockets);
     if (!a->lost_one)
         return;
     a->lost_one = false;
@@ -572,7 +439,7 @@ static struct connect_attempt *attempt_new(struct connector *c, const struct con
         copy_text(texts[i], &room);
     *a = (struct connect_attempt){.c = c, .to = copy, .line = room};
     list_init(&a->touched);
-    list_init(&a->sockets);
+    connect_sockets_init(&a->sockets, c->poller, c->mem, c->log, on_ready);
     admit_ticket_init(&a->ticket);
     list_push_back(&c->attempts, &a->node);
     return a;

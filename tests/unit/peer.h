@@ -24,7 +24,9 @@ struct peer {
     unsigned port;
     peer_fn serve;
     pthread_t thread;
-    int upstream;      /* for a proxy: the port that it reaches, whatever it is asked for */
+    const char *reply; /* for `serve`, as it likes */
+    int code;
+    void *tls;
     atomic_int served; /* clients so far */
     atomic_int step;   /* what `serve` has come to */
     char head[2048];   /* what the last client said */
