@@ -2,6 +2,9 @@
 
 #include <string.h>
 #include <strings.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define FIRST_ROWS 8
 
@@ -127,39 +130,78 @@ static const bool token_byte[256] = {
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0, /* 0x70 */
 };
 
+static bool value_byte(unsigned char c)
+{
+    return (c >= 0x20 && c != 0x7f) || c == '\t';
+}
+
+/* Most names and values fit in sixteen bytes, which every x86-64 processor compares at once. The
+ * others look at each byte. */
+#if defined(__SSE2__) && defined(__GNUC__)
+#define BLOCK 16
+
+static __m128i in_range(__m128i bytes, char first, char count)
+{
+    __m128i above = _mm_sub_epi8(bytes, _mm_set1_epi8(first));
+    return _mm_cmpeq_epi8(_mm_min_epu8(above, _mm_set1_epi8((char)(count - 1))), above);
+}
+
+/* How many bytes at the front of the block are letters, digits or dashes. */
+static size_t common_in_block(const char *s)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)s);
+    __m128i letter = in_range(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 26);
+    __m128i other =
+        _mm_or_si128(in_range(bytes, '0', 10), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')));
+    unsigned mask = (unsigned)_mm_movemask_epi8(_mm_or_si128(letter, other));
+    return (size_t)__builtin_ctz(~mask);
+}
+
+static size_t values_in_block(const char *s)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)s);
+    __m128i control =
+        _mm_andnot_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\t')), in_range(bytes, 0, 0x20));
+    __m128i del = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x7f));
+    unsigned mask = (unsigned)_mm_movemask_epi8(_mm_or_si128(control, del));
+    return (size_t)__builtin_ctz(mask | 1u << BLOCK);
+}
+#else
+#define BLOCK 1
+
+static size_t common_in_block(const char *s)
+{
+    return token_byte[(unsigned char)*s];
+}
+
+static size_t values_in_block(const char *s)
+{
+    return value_byte((unsigned char)*s);
+}
+#endif
+
 size_t headers_name_span(const char *s, size_t len)
 {
-    size_t i = 0;
+    size_t i = 0, n = BLOCK;
+    while (n == BLOCK && len - i >= BLOCK)
+        i += (n = common_in_block(s + i));
     while (i < len && token_byte[(unsigned char)s[i]])
         i++;
     return i;
 }
 
-/* Whether one of eight bytes is below 0x20, or 0x7f. */
-static bool has_control(const char *s)
-{
-    const uint64_t ones = UINT64_MAX / 255, tops = ones * 0x80;
-    uint64_t word;
-    memcpy(&word, s, sizeof word);
-    uint64_t del = word ^ (ones * 0x7f);
-    return (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops;
-}
-
 size_t headers_value_span(const char *s, size_t len)
 {
     size_t i = 0;
-    for (;;) {
-        while (len - i >= 8 && !has_control(s + i))
-            i += 8;
-        size_t stop = MIN(len, i + 8);
-        for (; i < stop; i++) {
-            unsigned char c = (unsigned char)s[i];
-            if ((c < 0x20 && c != '\t') || c == 0x7f)
-                return i;
-        }
-        if (i == len)
+    while (len - i >= BLOCK) {
+        size_t n = values_in_block(s + i);
+        i += n;
+        if (n != BLOCK)
             return i;
     }
+    while (i < len && value_byte((unsigned char)s[i]))
+        i++;
+    return i;
 }
 
 static bool token_valid(const char *s, size_t len)

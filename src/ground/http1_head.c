@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* ---- Lines. All that is read ends with a LF: behind any other byte there is one more. */
+/* ---- Lines. */
 
 static bool is_blank(char c)
 {
@@ -14,32 +14,33 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* s[0] is where a line stopped being valid: says why. */
-static enum http1_fault stopped(const char *s, enum http1_fault otherwise)
+/* The rest s[0..len) of a line is not valid: says why. */
+static enum http1_fault stopped(const char *s, size_t len, enum http1_fault otherwise)
 {
+    if (len == 0)
+        return FAULT_TRUNCATED;
     if (s[0] == '\0')
         return FAULT_NUL;
-    return s[0] == '\r' && s[1] != '\n' ? FAULT_BARE_CR : otherwise;
+    return s[0] == '\r' && (len == 1 || s[1] != '\n') ? FAULT_BARE_CR : otherwise;
 }
 
 /* How many bytes the line end at s has; 0: there is none. */
-static size_t line_end(const char *s)
+static size_t line_end(const char *s, size_t len)
 {
-    if (s[0] == '\n')
-        return 1;
-    return s[0] == '\r' && s[1] == '\n' ? 2 : 0;
+    if (len >= 2 && s[0] == '\r' && s[1] == '\n')
+        return 2;
+    return len >= 1 && s[0] == '\n';
 }
 
-/* Whether s[0..len) is `word`, which is in lower case, in any case. */
+/* Whether s[0..len) is `word`, which has lower-case letters, digits and dashes, in any case.
+ * Setting the bit of lower case makes such a byte of a control byte, too; but there are none in s.
+ */
 static bool is_word(const char *s, size_t len, const char *word, size_t word_len)
 {
     if (len != word_len)
         return false;
     for (size_t i = 0; i < len; i++) {
-        char c = s[i];
-        if (c >= 'A' && c <= 'Z')
-            c = (char)(c | 0x20);
-        if (c != word[i])
+        if ((s[i] | 0x20) != word[i])
             return false;
     }
     return true;
@@ -98,10 +99,15 @@ static int64_t read_number(const char *s, size_t len)
  * which does is meant to be understood in two ways. */
 static enum http1_fault read_length(struct http1_meaning *m, const char *s, size_t len)
 {
+    int64_t length = read_number(s, len);
+    if (length >= 0 && m->length < 0) {
+        m->length = length;
+        return FAULT_NONE;
+    }
     const char *word;
     size_t n;
     while (next_element(&s, &len, &word, &n)) {
-        int64_t length = read_number(word, n);
+        length = read_number(word, n);
         if (length < 0 || (m->length >= 0 && (m->request || length != m->length)))
             return FAULT_CONTENT_LENGTH;
         m->length = length;
@@ -110,7 +116,7 @@ static enum http1_fault read_length(struct http1_meaning *m, const char *s, size
 }
 
 /* Codings with parameters are refused: none is registered that has any, and a quoted one could hide
- * a comma. */
+ * a comma. So are empty elements of the list: behind `chunked,` others see no chunks. */
 static enum http1_fault read_encoding(struct http1_meaning *m, struct http1_head *out,
                                       const char *s, size_t len)
 {
@@ -118,9 +124,7 @@ static enum http1_fault read_encoding(struct http1_meaning *m, struct http1_head
     size_t n;
     m->encoded = true;
     while (next_element(&s, &len, &word, &n)) {
-        if (n == 0)
-            continue;
-        if (m->chunked || headers_name_span(word, n) != n)
+        if (n == 0 || m->chunked || headers_name_span(word, n) != n)
             return FAULT_TRANSFER_ENCODING;
         m->chunked = IS_WORD(word, n, "chunked");
         out->coded |= !m->chunked;
@@ -161,20 +165,21 @@ static enum http1_fault read_meaning(struct http1_meaning *m, struct http1_head 
 
 /* ---- A head. */
 
-/* Reads the header at s, with its line end, into *row. `base` is the offset of s. */
+/* Reads the header at s[0..len), with its line end, into *row. `base` is the offset of s. */
 static enum http1_fault read_field(const char *s, size_t len, size_t base, bool strict_ends,
                                    struct header *row, size_t *next)
 {
     size_t name_len = headers_name_span(s, len);
-    if (name_len == 0 || s[name_len] != ':')
-        return stopped(s + name_len, is_blank(s[0]) ? FAULT_FOLDED_LINE : FAULT_HEADER_NAME);
+    if (name_len == len || s[name_len] != ':' || name_len == 0)
+        return stopped(s + name_len, len - name_len,
+                       is_blank(s[0]) ? FAULT_FOLDED_LINE : FAULT_HEADER_NAME);
     size_t value = name_len + 1;
-    while (is_blank(s[value]))
+    while (value < len && is_blank(s[value]))
         value++;
     size_t end = value + headers_value_span(s + value, len - value);
-    size_t ending = line_end(s + end);
+    size_t ending = line_end(s + end, len - end);
     if (ending == 0)
-        return stopped(s + end, FAULT_HEADER_VALUE);
+        return stopped(s + end, len - end, FAULT_HEADER_VALUE);
     if (ending == 1 && strict_ends)
         return FAULT_BARE_LF;
     *next = base + end + ending;
@@ -191,21 +196,25 @@ static enum http1_fault read_field(const char *s, size_t len, size_t base, bool 
 
 /* Reads the headers up to the empty line. `m` is NULL for trailers: they mean nothing. */
 static enum http1_fault read_fields(enum http1_kind kind, const char *s, size_t len,
-                                    struct http1_head *out, struct http1_meaning *m)
+                                    size_t max_headers, struct http1_head *out,
+                                    struct http1_meaning *m, size_t *used)
 {
-    size_t at = 0, ending;
+    size_t at = 0, count = 0, ending;
     out->fields = s;
-    out->fields_len = len;
-    out->count = 0;
-    while ((ending = line_end(s + at)) == 0) {
-        struct header *row = &out->rows[out->count];
+    while ((ending = line_end(s + at, len - at)) == 0) {
+        struct header *row = &out->rows[count];
+        if (at == len)
+            return FAULT_TRUNCATED;
+        if (count++ == max_headers)
+            return FAULT_TOO_MANY_HEADERS;
         enum http1_fault fault = read_field(s + at, len - at, at, kind == HTTP1_REQUEST, row, &at);
         if (fault == FAULT_NONE && m != NULL)
             fault = read_meaning(m, out, row);
         if (fault != FAULT_NONE)
             return fault;
-        out->count++;
     }
+    out->count = count;
+    out->fields_len = *used = at + ending;
     return ending == 1 && kind == HTTP1_REQUEST ? FAULT_BARE_LF : FAULT_NONE;
 }
 
@@ -249,9 +258,9 @@ static enum http1_fault read_first_line(enum http1_kind kind, const char *s, siz
                                         struct http1_head *out, size_t *next)
 {
     bool request = kind == HTTP1_REQUEST;
-    size_t end = headers_value_span(s, len), ending = line_end(s + end);
+    size_t end = headers_value_span(s, len), ending = line_end(s + end, len - end);
     if (ending == 0)
-        return stopped(s + end, request ? FAULT_REQUEST_LINE : FAULT_STATUS_LINE);
+        return stopped(s + end, len - end, request ? FAULT_REQUEST_LINE : FAULT_STATUS_LINE);
     if (ending == 1 && request)
         return FAULT_BARE_LF;
     *next = end + ending;
@@ -268,26 +277,30 @@ enum http1_fault http1_head_opening(enum http1_kind kind, const char *s, size_t 
         return FAULT_NONE;
     if (s[0] == '\r')
         return len == 1 || s[1] == '\n' ? FAULT_NONE : FAULT_BARE_CR;
-    return s[0] == '\n' ? FAULT_BARE_LF : stopped(s, FAULT_REQUEST_LINE);
+    return s[0] == '\n' ? FAULT_BARE_LF : stopped(s, len, FAULT_REQUEST_LINE);
 }
 
 enum http1_fault http1_head_read(enum http1_kind kind, const char *s, size_t len,
-                                 struct http1_head *out, struct http1_meaning *m)
+                                 size_t max_headers, struct http1_head *out,
+                                 struct http1_meaning *m, size_t *used)
 {
     *m = (struct http1_meaning){.request = kind == HTTP1_REQUEST, .length = -1};
     out->coded = out->upgrade = out->expect = false;
-    size_t next;
-    enum http1_fault fault = read_first_line(kind, s, len, out, &next);
+    size_t first = 0;
+    enum http1_fault fault = read_first_line(kind, s, len, out, &first);
     if (fault == FAULT_NONE)
-        fault = read_fields(kind, s + next, len - next, out, m);
+        fault = read_fields(kind, s + first, len - first, max_headers, out, m, used);
     if (fault == FAULT_NONE && m->encoded && !m->chunked)
         fault = FAULT_TRANSFER_ENCODING;
+    if (fault != FAULT_NONE)
+        return fault;
+    *used += first;
     out->content_length = m->length;
-    return fault;
+    return FAULT_NONE;
 }
 
 enum http1_fault http1_head_read_trailers(enum http1_kind kind, const char *s, size_t len,
-                                          struct http1_head *out)
+                                          size_t max_headers, struct http1_head *out, size_t *used)
 {
-    return read_fields(kind, s, len, out, NULL);
+    return read_fields(kind, s, len, max_headers, out, NULL, used);
 }

@@ -72,10 +72,12 @@ struct http1_meaning {
 /* Refuses, by the first bytes of a head, what is no HTTP/1: there may never be an empty line. len
  * is at least 1. */
 enum http1_fault http1_head_opening(enum http1_kind kind, const char *s, size_t len);
-/* s[0..len) ends with the first empty line, and has at most HTTP1_MAX_HEADERS headers. Sets all of
- * *out but `body`, `informational` and `keep_alive`, and all of *m. */
+/* Reads a head at the front of s[0..len); *used is its length. Sets all of *out but `body`,
+ * `informational` and `keep_alive`, and all of *m. Any fault may also mean that s ends too early.
+ */
 enum http1_fault http1_head_read(enum http1_kind kind, const char *s, size_t len,
-                                 struct http1_head *out, struct http1_meaning *m);
+                                 size_t max_headers, struct http1_head *out,
+                                 struct http1_meaning *m, size_t *used);
 /* The same without a first line. Sets the fields of *out only. */
 enum http1_fault http1_head_read_trailers(enum http1_kind kind, const char *s, size_t len,
-                                          struct http1_head *out);
+                                          size_t max_headers, struct http1_head *out, size_t *used);

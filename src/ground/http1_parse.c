@@ -86,39 +86,33 @@ static enum http1_result fail(struct http1_parser *p, enum http1_fault fault, st
 
 /* ---- The end of a head. Each byte is looked at once, however often it is handed in. */
 
-/* Which limit bytes up to `reach` break, all of them but the first lines being of one line. It is
- * the one that is reached first, so that it does not matter how the bytes were cut. */
-static enum http1_fault check_limits(const struct http1_parser *p, size_t reach)
-{
-    size_t line_limit = (size_t)p->line + p->limits->line_bytes;
-    if (reach > line_limit && line_limit < p->limits->head_bytes)
-        return FAULT_LINE_TOO_LONG;
-    return reach > p->limits->head_bytes ? FAULT_HEAD_TOO_LARGE : FAULT_NONE;
-}
-
-/* *end is the number of bytes up to the empty line, with it; 0: it has not come. */
+/* *end is the number of bytes up to the empty line, with it; 0: it has not come. Of two limits, it
+ * names the one that is reached first, so that it does not matter how the bytes were cut. */
 static enum http1_fault find_end(struct http1_parser *p, const char *s, size_t len, size_t *end)
 {
-    unsigned headers = p->limits->headers + (p->state == READ_HEAD);
+    const size_t line_max = p->limits->line_bytes, head_max = p->limits->head_bytes;
+    const unsigned max_lines = p->limits->headers + (p->state == READ_HEAD);
+    size_t line = p->line, scanned = p->scanned;
+    unsigned lines = p->lines;
     *end = 0;
-    while (p->scanned < len) {
-        const char *lf = memchr(s + p->scanned, '\n', len - p->scanned);
-        size_t reach = lf != NULL ? (size_t)(lf - s) + 1 : len;
-        enum http1_fault fault = check_limits(p, reach);
-        if (fault != FAULT_NONE)
-            return fault;
-        p->scanned = (uint32_t)reach;
+    while (scanned < len) {
+        const char *lf = memchr(s + scanned, '\n', len - scanned);
+        scanned = lf != NULL ? (size_t)(lf - s) + 1 : len;
+        if (scanned - line > line_max || scanned > head_max)
+            return line + line_max < head_max ? FAULT_LINE_TOO_LONG : FAULT_HEAD_TOO_LARGE;
         if (lf == NULL)
-            return FAULT_NONE;
-        size_t line_len = reach - p->line;
-        if (line_len == 1 || (line_len == 2 && s[p->line] == '\r')) {
-            *end = reach;
+            break;
+        if (scanned - line <= 2 && (lf == s + line || s[line] == '\r')) {
+            *end = scanned;
             return FAULT_NONE;
         }
-        p->line = (uint32_t)reach;
-        if (++p->lines > headers)
+        line = scanned;
+        if (++lines > max_lines)
             return FAULT_TOO_MANY_HEADERS;
     }
+    p->line = (uint32_t)line;
+    p->scanned = (uint32_t)scanned;
+    p->lines = (uint16_t)lines;
     return FAULT_NONE;
 }
 
@@ -173,13 +167,26 @@ static enum http1_fault frame_request(struct http1_head *out, const struct http1
     return FAULT_NONE;
 }
 
+/* *end is the length of the head, or 0 if it is not complete. */
 static enum http1_fault read_head(struct http1_parser *p, const char *s, size_t len,
-                                  struct http1_head *out)
+                                  struct http1_head *out, size_t *end)
 {
+    const struct http1_limits *limits = p->limits;
+    size_t window = MIN(len, MIN(limits->line_bytes, limits->head_bytes));
     struct http1_meaning m;
-    enum http1_fault fault = http1_head_read(p->kind, s, len, out, &m);
-    if (fault != FAULT_NONE)
-        return fault;
+    enum http1_fault fault;
+    *end = 0;
+    /* Most heads come in one piece, and are good: they need no search for their end. Any other head
+     * is read when it is complete, so that its fault does not depend on how the bytes are cut. */
+    if (p->scanned != 0 ||
+        http1_head_read(p->kind, s, window, limits->headers, out, &m, end) != FAULT_NONE) {
+        fault = find_end(p, s, len, end);
+        if (fault != FAULT_NONE || *end == 0)
+            return fault;
+        fault = http1_head_read(p->kind, s, *end, limits->headers, out, &m, end);
+        if (fault != FAULT_NONE)
+            return fault;
+    }
     out->keep_alive = stays_open(out, &m);
     return p->kind == HTTP1_REQUEST ? frame_request(out, &m) : frame_response(p, out, &m);
 }
@@ -216,9 +223,7 @@ static enum http1_result next_head(struct http1_parser *p, const char **in, size
     size_t end = 0;
     enum http1_fault fault = p->lines == 0 ? http1_head_opening(p->kind, *in, *len) : FAULT_NONE;
     if (fault == FAULT_NONE)
-        fault = find_end(p, *in, *len, &end);
-    if (fault == FAULT_NONE && end != 0)
-        fault = read_head(p, *in, end, &out->head);
+        fault = read_head(p, *in, *len, &out->head, &end);
     if (fault != FAULT_NONE)
         return fail(p, fault, err);
     if (end == 0)
@@ -341,7 +346,7 @@ static enum http1_result next_trailers(struct http1_parser *p, const char **in, 
     size_t end;
     enum http1_fault fault = find_end(p, *in, *len, &end);
     if (fault == FAULT_NONE && end != 0)
-        fault = http1_head_read_trailers(p->kind, *in, end, &out->head);
+        fault = http1_head_read_trailers(p->kind, *in, end, p->limits->headers, &out->head, &end);
     if (fault != FAULT_NONE)
         return fail(p, fault, err);
     if (end == 0)
