@@ -1,6 +1,7 @@
 #include "engine/connection.h"
 
 #include "engine/tls_failure.h"
+#include <curl/curl.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -61,6 +62,37 @@ static ssize_t fd_write_parts(struct connection *c, const struct iovec *parts, i
     return note_write(c, n);
 }
 
+/* ---- The same by libcurl. */
+
+static ssize_t via_read(struct tls_carrier *carrier, void *out, size_t size)
+{
+    struct connection *c = CONTAINER_OF(carrier, struct connection, carrier);
+    size_t n = 0;
+    CURLcode code = curl_easy_recv(c->via.easy, out, size, &n);
+    c->via_drained = code != CURLE_OK || n == 0;
+    errno = code == CURLE_AGAIN ? EAGAIN : EIO;
+    return note_read(c, code == CURLE_OK ? (ssize_t)n : -1);
+}
+
+static ssize_t via_write(struct tls_carrier *carrier, const void *data, size_t size)
+{
+    struct connection *c = CONTAINER_OF(carrier, struct connection, carrier);
+    size_t n = 0;
+    CURLcode code = curl_easy_send(c->via.easy, data, size, &n);
+    bool later = code == CURLE_AGAIN || (code == CURLE_OK && n == 0);
+    errno = later ? EAGAIN : EIO;
+    return note_write(c, n > 0 ? (ssize_t)n : -1);
+}
+
+static void via_release(struct connection *c)
+{
+    if (c->via.easy)
+        c->via.release(c->via.arg, c->via.easy);
+    c->via.easy = NULL;
+    mem_free(c->mem, c->via_room);
+    c->via_room = NULL;
+}
+
 /* ---- Events. */
 
 static void watch(struct connection *c)
@@ -94,21 +126,45 @@ static void on_event(struct poller_fd *f, uint32_t events)
 
 /* ---- Opening and closing. */
 
+static enum err_kind start(struct connection *c, struct poller *poller, struct err *err)
+{
+    /* In the set from now on: it will be read in any case, and here a full set can be told. An
+     * event that nobody wants takes it out again. */
+    enum err_kind kind = poller_add(poller, &c->watch, c->fd, EPOLLIN, on_event, err);
+    if (kind != ERR_NONE) {
+        close(c->fd);
+        c->fd = -1;
+        via_release(c);
+        return kind;
+    }
+    c->open = true;
+    return ERR_NONE;
+}
+
 enum err_kind connection_open(struct connection *c, struct poller *poller, struct mem *mem, int fd,
                               connection_fn fn, struct err *err)
 {
     *c = (struct connection){
         .fd = fd, .mem = mem, .fn = fn, .carrier = {.read = fd_read, .write = fd_write}};
-    /* In the set from now on: it will be read in any case, and here a full set can be told. An
-     * event that nobody wants takes it out again. */
-    enum err_kind kind = poller_add(poller, &c->watch, fd, EPOLLIN, on_event, err);
-    if (kind != ERR_NONE) {
-        close(fd);
-        c->fd = -1;
-        return kind;
-    }
-    c->open = true;
-    return ERR_NONE;
+    return start(c, poller, err);
+}
+
+enum err_kind connection_open_via(struct connection *c, struct poller *poller, struct mem *mem,
+                                  int fd, const struct connection_via *via, connection_fn fn,
+                                  struct err *err)
+{
+    *c = (struct connection){.fd = fd,
+                             .mem = mem,
+                             .fn = fn,
+                             .carrier = {.read = via_read, .write = via_write},
+                             .via = *via,
+                             .via_room = mem_alloc(mem, RECORD_MAX)};
+    if (c->via_room)
+        return start(c, poller, err);
+    close(fd);
+    c->fd = -1;
+    via_release(c);
+    return err_set(err, ERR_MEMORY, "no memory for a connection");
 }
 
 void connection_close(struct connection *c)
@@ -120,6 +176,7 @@ void connection_close(struct connection *c)
     poller_drop(&c->watch);
     close(c->fd);
     c->fd = -1;
+    via_release(c);
     mem_free(c->mem, c->host);
     c->host = NULL;
 }
@@ -215,6 +272,12 @@ enum io_state connection_read(struct connection *c, void *out, size_t size, size
         return state_of(c, r);
     }
     *len = 0;
+    if (c->has_probed) {
+        c->has_probed = false;
+        *(char *)out = c->probed;
+        *len = 1;
+        return IO_DONE;
+    }
     ssize_t n = c->carrier.read(&c->carrier, out, size);
     if (n == 0)
         return IO_END;
@@ -276,9 +339,24 @@ static enum io_state write_tls(struct connection *c, struct cursor *at, size_t *
     return *sent > 0 ? IO_DONE : state_of(c, r);
 }
 
+/* To the TLS library beneath libcurl, too, a record may be half written: it must get the same bytes
+ * again, and those at the same place. */
+static ssize_t write_via(struct connection *c, const struct cursor *at)
+{
+    if (c->via_pending == 0) {
+        const char *data = next_record(at, c->via_room, &c->via_pending);
+        if (data != c->via_room)
+            memcpy(c->via_room, data, c->via_pending);
+    }
+    ssize_t n = via_write(&c->carrier, c->via_room, c->via_pending);
+    if (n >= 0)
+        c->via_pending = 0;
+    return n;
+}
+
 static enum io_state write_plain(struct connection *c, struct cursor *at, size_t *sent)
 {
-    ssize_t n = fd_write_parts(c, at->parts, at->count);
+    ssize_t n = c->via.easy ? write_via(c, at) : fd_write_parts(c, at->parts, at->count);
     if (n < 0)
         return errno == EAGAIN ? IO_WAIT : IO_FAILED;
     *sent = (size_t)n;
@@ -310,7 +388,10 @@ void connection_want(struct connection *c, bool read, bool write)
 
 bool connection_has_more(const struct connection *c)
 {
-    return c->open && c->tls.ssl && !c->handshaking && tls_link_has_more(&c->tls);
+    if (!c->open || c->handshaking)
+        return false;
+    return (c->tls.ssl && tls_link_has_more(&c->tls)) || (c->via.easy && !c->via_drained) ||
+           c->has_probed;
 }
 
 void connection_again(struct connection *c)
@@ -319,14 +400,8 @@ void connection_again(struct connection *c)
         poller_again(&c->watch);
 }
 
-enum io_state connection_probe(struct connection *c)
+static enum io_state probe_fd(struct connection *c)
 {
-    ASSERT(c->open && !c->handshaking);
-    if (c->tls.ssl) {
-        enum tls_result r = tls_link_peek(&c->tls);
-        set_need(c, &c->read_needs_write, r == TLS_WANT_WRITE);
-        return state_of(c, r);
-    }
     char byte;
     ssize_t n;
     do
@@ -340,4 +415,26 @@ enum io_state connection_probe(struct connection *c)
         return IO_WAIT;
     c->os_error = errno;
     return IO_FAILED;
+}
+
+/* libcurl has no way to look without taking. */
+static enum io_state probe_via(struct connection *c)
+{
+    size_t n;
+    if (c->has_probed)
+        return IO_DONE;
+    enum io_state state = connection_read(c, &c->probed, 1, &n);
+    c->has_probed = state == IO_DONE;
+    return state;
+}
+
+enum io_state connection_probe(struct connection *c)
+{
+    ASSERT(c->open && !c->handshaking);
+    if (c->tls.ssl) {
+        enum tls_result r = tls_link_peek(&c->tls);
+        set_need(c, &c->read_needs_write, r == TLS_WANT_WRITE);
+        return state_of(c, r);
+    }
+    return c->via.easy ? probe_via(c) : probe_fd(c);
 }

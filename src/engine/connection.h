@@ -27,6 +27,14 @@ struct connection;
  * and free the memory that it lies in. */
 typedef void (*connection_fn)(struct connection *c, bool can_read, bool can_write);
 
+/* A connection through an HTTPS proxy stays with libcurl, which speaks TLS to the proxy. */
+struct connection_via {
+    void *easy; /* CURL *: read and written by curl_easy_recv and curl_easy_send; NULL: none */
+    /* Called by connection_close, after the descriptor was closed. */
+    void (*release)(void *arg, void *easy);
+    void *arg;
+};
+
 struct connection {
     /* Read-only for the owner. */
     uint64_t bytes_in, bytes_out; /* on the wire, TLS records included */
@@ -53,12 +61,26 @@ struct connection {
     uint32_t handshake_needs; /* EPOLLIN or EPOLLOUT */
     bool want_read, want_write;
     bool read_needs_write, write_needs_read; /* TLS: the crossed needs */
+    struct connection_via via;
+    char *via_room; /* what libcurl is offered, owned; the first via_pending bytes are offered again
+                     */
+    size_t via_pending;
+    bool via_drained; /* libcurl has nothing more that the descriptor would not report */
+    bool has_probed;  /* what connection_probe had to read to know: `probed` */
+    char probed;
 };
 
 /* Takes `fd`, which must not block, and closes it even if this fails. `c` must not move until it is
  * closed. Nothing is reported until connection_want. ERR_IO, ERR_MEMORY. */
 NODISCARD enum err_kind connection_open(struct connection *c, struct poller *poller,
                                         struct mem *mem, int fd, connection_fn fn, struct err *err);
+/* The same for a connection that stays with libcurl. `fd` (another number for the same socket) is
+ * only watched. On failure `via` is released, too. Writing has the rule of TLS: what was not taken
+ * must be offered again. */
+NODISCARD enum err_kind connection_open_via(struct connection *c, struct poller *poller,
+                                            struct mem *mem, int fd,
+                                            const struct connection_via *via, connection_fn fn,
+                                            struct err *err);
 /* Prepares TLS (name checks, SNI, the session to resume). Then call connection_handshake until it
  * is done. The connection takes its own reference to `context`. `host` (copied) is what the
  * certificate must be for: a name in ASCII (an IDN as xn--), or an address. On failure the
