@@ -170,7 +170,6 @@ end
 
 --- Starts an OpenAI-compatible server. It has the paths /v1/chat/completions, /v1/embeddings, /v1/models,
 --- /mock/stats and /mock/reset.
---- /mock/stats and /mock/reset.
 ---@param opts? leat.mock_options port (0: a free one), host ("127.0.0.1"), latency (seconds: 1.5,
 ---"0.5-2", or "tail:1.5", a lognormal distribution with that median), rpm (requests per minute; more get
 ---a 429) and burst (how many may come at once; default: those of one second), tpm and token_burst (the
@@ -233,16 +232,13 @@ end
 ---@param args table list of strings
 function M.main(args)
     local cli = require "leat.mock.cli"
-    for _, a in ipairs(args) do
-        if a == "-h" or a == "--help" then
-            io.stdout:write(cli.USAGE)
-            return true
-        end
-    end
-    local opts, wrong = cli.parse(args, START)
+    local opts, wrong = cli.parse(args)
     if not opts then
         io.stderr:write("leat mock: ", wrong, " (see leat mock --help)\n")
         os.exit(2)
+    elseif opts.help then
+        io.stdout:write(cli.USAGE)
+        return true
     end
     local server, err = M.start(opts)
     if not server then

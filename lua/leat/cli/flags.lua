@@ -3,20 +3,25 @@ local check = require "leat.internal.check"
 
 local M = {}
 
+-- The values that a row accepts, for a message.
+local function accepted(row)
+    local least, most = row.least or 0, row.most or math.huge
+    local range = row.above and (" above %g"):format(row.above)
+        or most < math.huge and (" from %g to %g"):format(least, most) or (" of at least %g"):format(least)
+    return row.says or (row.whole and "whole number" or "number") .. range
+end
+
 local function number_of(flag, row, text)
     local n = tonumber(text)
-    local least, most = row.least or 0, row.most or math.huge
-    if not n or n ~= n or n < least or n > most or row.whole and n % 1 ~= 0 then
-        local range = most < math.huge and (" from %g to %g"):format(least, most)
-            or (" of at least %g"):format(least)
-        return nil, ("%s takes a %s, got '%s'"):format(flag, row.says or (row.whole and "whole number"
-            or "number") .. range, check.hidden(text))
+    if not n or n ~= n or n < (row.least or 0) or n > (row.most or math.huge)
+        or row.above and n <= row.above or row.whole and n % 1 ~= 0 then
+        return nil, ("%s takes a %s, got '%s'"):format(flag, accepted(row), check.hidden(text))
     end
     return n
 end
 
--- What is wrong if an option follows where the text of `flag` must stand; nil if that is not so.
-function M.no_value(flag, value)
+-- Returns what is wrong if an option stands in the place of the text of `flag`; else nil.
+local function forgotten_value(flag, value)
     if value and value:find "^%-%-." then
         local shown = check.hidden(value)
         return ("%s needs a value, but '%s' follows; if it is the value, write %s=%s")
@@ -24,9 +29,9 @@ function M.no_value(flag, value)
     end
 end
 
--- Parses `args`. `rows` maps each flag to {name, kind="switch"|"text"|"number", whole=, least=, most=, says=,
--- word=}. Returns the options by name and the list of other arguments; or nil and a message. `--` ends the
--- options.
+-- Parses `args`. `rows` maps each flag to {name, kind="switch"|"text"|"number", whole=, least=, above=,
+-- most=, says=, word=}. Returns the options by name and the list of other arguments; or nil and a message.
+-- `--` ends the options.
 function M.parse(args, rows)
     local opts, rest = {}, {}
     local i = 1
@@ -57,7 +62,7 @@ function M.parse(args, rows)
                 if not value then
                     i = i + 1
                     value = args[i]
-                    local forgotten = row.kind ~= "number" and M.no_value(flag, value)
+                    local forgotten = row.kind ~= "number" and forgotten_value(flag, value)
                     if forgotten then
                         return nil, forgotten
                     end

@@ -35,58 +35,54 @@ once, tokens charged. POST /mock/reset sets the counters to zero.
 example: leat mock --port 8080 --latency 0.5-2 --rpm 600 --errors 0.05
 ]]
 
+local function number(name, says, row)
+    row.name, row.kind, row.says = name, "number", says
+    return row
+end
+
+local function share(name)
+    return number(name, "share from 0 to 1", { most = 1 })
+end
+
+local function limit(name)
+    return number(name, nil, { above = 0 })
+end
+
+local function count(name)
+    return number(name, "number from 1 on, without a fraction", { least = 1, whole = true })
+end
+
+local function text(name)
+    return { name = name, kind = "text" }
+end
+
+local HELP = { name = "help", kind = "switch" }
+
 local FLAGS = {
-    ["--port"] = "port", ["--host"] = "host", ["--latency"] = "latency", ["--rpm"] = "rpm",
-    ["--burst"] = "burst", ["--tpm"] = "tpm", ["--token-burst"] = "token_burst", ["--errors"] = "errors",
-    ["--broken"] = "broken", ["--seed"] = "seed", ["--tokens"] = "tokens",
-    ["--token-delay"] = "token_delay", ["--key"] = "key",
+    ["--port"] = number("port", "number from 0 to 65535", { most = 65535, whole = true }),
+    ["--host"] = text "host", ["--latency"] = text "latency", ["--key"] = text "key",
+    ["--token-delay"] = number("token_delay", nil, {}), ["--tokens"] = count "tokens",
+    ["--rpm"] = limit "rpm", ["--burst"] = count "burst",
+    ["--tpm"] = limit "tpm", ["--token-burst"] = count "token_burst",
+    ["--errors"] = share "errors", ["--broken"] = share "broken",
+    ["--seed"] = number("seed", nil, { whole = true }),
+    ["-h"] = HELP, ["--help"] = HELP,
 }
-local WHOLE = { port = true, burst = true, token_burst = true, seed = true, tokens = true }
-local POSITIVE = { rpm = true, burst = true, tpm = true, token_burst = true, tokens = true }
 
 -- Returns the options that the arguments set; or nil and a message about a wrong argument.
-function M.parse(args, types)
-    local opts = { port = 8080 }
-    local i = 1
-    while args[i] do
-        local flag, value = args[i], nil
-        if flag:find "^%-%-[^=]+=" then
-            flag, value = flag:match "^(%-%-[^=]+)=(.*)$"
-        end
-        local name = FLAGS[flag]
-        if not name then
-            local near = check.suggest(flag, FLAGS)
-            return nil, ("unknown option '%s'%s"):format(check.hidden(flag),
-                near and " (did you mean '" .. near .. "'?)" or "")
-        end
-        if not value then
-            i = i + 1
-            value = args[i]
-            local forgotten = types[name] ~= "number" and flags.no_value(flag, value)
-            if forgotten then
-                return nil, forgotten
-            end
-        end
-        if value == nil then
-            return nil, flag .. " needs a value"
-        elseif types[name] == "number" then
-            local n = tonumber(value)
-            if not n or n < 0 or n ~= n or WHOLE[name] and n % 1 ~= 0 or name == "port" and n > 65535 then
-                return nil, ("%s takes a number%s, got '%s'"):format(flag,
-                    name == "port" and " from 0 to 65535" or "", check.hidden(value))
-            elseif (name == "errors" or name == "broken") and n > 1 then
-                return nil, ("%s takes a share from 0 to 1, got '%s'"):format(flag, value)
-            elseif POSITIVE[name] and n == 0 then
-                return nil, ("%s takes a number above 0"):format(flag)
-            end
-            value = n
-        elseif name == "latency" and not draw.latency(value, draw.generator(1)) then
-            return nil, ("--latency takes seconds (1.5), a range (0.5-2) or a long tail (tail:1.5), got '%s'")
-                :format(check.hidden(value))
-        end
-        opts[name] = value
-        i = i + 1
+function M.parse(args)
+    local opts, rest = flags.parse(args, FLAGS)
+    if not opts then
+        return nil, rest
+    elseif opts.help then
+        return { help = true }
+    elseif rest[1] then
+        return nil, ("unknown option '%s'"):format(check.hidden(rest[1]))
+    elseif opts.latency and not draw.latency(opts.latency, draw.generator(1)) then
+        return nil, ("--latency takes seconds (1.5), a range (0.5-2) or a long tail (tail:1.5), got '%s'")
+            :format(check.hidden(opts.latency))
     end
+    opts.port = opts.port or 8080
     return opts
 end
 
