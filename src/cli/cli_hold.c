@@ -117,13 +117,25 @@ static void on_sample(void *data, lua_State *L, int samples, int vmstate)
             where);
 }
 
+static bool compiles(lua_State *L)
+{
+    int top = lua_gettop(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "jit");
+    lua_getfield(L, -1, "status");
+    lua_call(L, 0, 1);
+    bool on = lua_toboolean(L, -1);
+    lua_settop(L, top);
+    return on;
+}
+
 static int start(lua_State *L)
 {
     struct hold *h = lua_touserdata(L, 1);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&hold_key);
     lua_pushlightuserdata(L, h);
     lua_rawset(L, LUA_REGISTRYINDEX);
-    profiler_begin(L, on_sample, NULL, h);
+    profiler_begin(L, compiles(L), on_sample, NULL, h);
     return 0;
 }
 

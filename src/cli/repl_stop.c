@@ -75,7 +75,7 @@ void repl_stop_init(struct stopper *s, struct rt *rt)
 void repl_stop_prepare(struct stopper *s, lua_State *L)
 {
     s->profiling = true;
-    profiler_begin(L, NULL, NULL, NULL);
+    profiler_begin(L, true, NULL, NULL, NULL);
 }
 
 void repl_stop_interrupt(struct stopper *s)

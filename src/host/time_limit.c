@@ -68,6 +68,7 @@ static void note_stop(lua_State *L, struct time_limit *l)
 static void on_count(lua_State *L, lua_Debug *ar)
 {
     UNUSED(ar);
+    profiler_poll(L);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&limit_key);
     lua_rawget(L, LUA_REGISTRYINDEX);
     struct time_limit *l = lua_touserdata(L, -1);
@@ -167,7 +168,7 @@ static void start_watchdog(lua_State *L, struct time_limit *l)
     struct time_limit *none = NULL;
     if (!atomic_compare_exchange_strong(&watched, &none, l))
         luaL_error(L, "jit_watchdog: another runtime of this process has it");
-    profiler_begin(L, NULL, on_tick, l);
+    profiler_begin(L, true, NULL, on_tick, l);
     /* The profiler's signal comes every 10 ms, many times the budget of a step. */
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
     event.sigev_notify_thread_id = gettid();

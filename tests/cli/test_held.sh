@@ -35,13 +35,14 @@ expect_lines err 2
 expect_err "held.lua:3: "
 expect_err "held.lua:6: "
 
-begin "compiled code is told of, too, and so is a time limit's"
-held 'local began, n = os.clock(), 0
+begin "compiled code is told of, too, and so is what a limit has interpreted"
+arithmetic='local began, n = os.clock(), 0
 while os.clock() - began < 0.3 do for i = 1, 1e6 do n = n + i % 7 end end'
-expect_err "held.lua:3: a task has computed"
-held 'local began = os.clock()
-while os.clock() - began < 0.3 do end' --time-limit 100
-expect_err "held.lua:3: a task has computed"
+for limits in "" "--time-limit 100" "--memory-limit 64M" "--time-limit 100 --memory-limit 64M"; do
+    # shellcheck disable=SC2086 # a list of words
+    held "$arithmetic" $limits
+    expect_err "held.lua:3: a task has computed"
+done
 
 begin "os.execute, a read of its output and of standard input are told, each with its way out"
 mkfifo slow
