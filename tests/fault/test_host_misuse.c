@@ -10,47 +10,12 @@
  * secrets          cli/test_secrets, cli/test_see; here by a host's log, print and done
  *
  * What crosses between host and scripts: host_values. */
-#include "../unit/test.h"
+#include "host.h"
 
-#include "leat.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static void no_log(void *arg, enum leat_log_level level, const char *line)
-{
-    (void)arg;
-    (void)level;
-    (void)line;
-}
-
-static leat_runtime *runtime(void)
-{
-    return leat_new(&(struct leat_config){.log = no_log}, NULL);
-}
-
-static bool runs(leat_runtime *rt, const char *source)
-{
-    struct leat_error err = {"", ""};
-    if (!leat_start_string(rt, "=t", source, strlen(source), NULL, &err)) {
-        printf("  %s\n", err.message);
-        return false;
-    }
-    if (leat_run(rt) != LEAT_OK)
-        printf("  %s\n", leat_report(rt));
-    return leat_result(rt) == LEAT_OK;
-}
-
-static leat_value *host_function(void *arg, const leat_value *const *args, size_t count,
-                                 struct leat_error *err)
-{
-    (void)arg;
-    (void)args;
-    (void)count;
-    (void)err;
-    return leat_number(7);
-}
 
 static void host_start(void *arg, uint64_t call, const leat_value *const *args, size_t count)
 {
@@ -58,17 +23,6 @@ static void host_start(void *arg, uint64_t call, const leat_value *const *args, 
     (void)call;
     (void)args;
     (void)count;
-}
-
-static void not_done(void *arg, uint64_t id, enum leat_status status,
-                     const leat_value *const *results, size_t count, const struct leat_error *err)
-{
-    (void)id;
-    (void)status;
-    (void)results;
-    (void)count;
-    (void)err;
-    (*(int *)arg)++;
 }
 
 /* Every call that begins or changes something, where it may not be; how many were let through. */
@@ -98,9 +52,9 @@ static int try_everything(leat_runtime *rt, bool inside, const char *word)
     REFUSED(!leat_register_async(rt, "registered", host_start, NULL, NULL, &err));
     if (!inside) { /* those may be used from a callback */
         err.message[0] = '\0';
-        REFUSED(leat_call(rt, "print", NULL, 0, not_done, &done, &err) == 0);
+        REFUSED(leat_call(rt, "print", NULL, 0, count_done, &done, &err) == 0);
         err.message[0] = '\0';
-        REFUSED(leat_eval(rt, "=x", "ran = true", 10, NULL, 0, not_done, &done, &err) == 0);
+        REFUSED(leat_eval(rt, "=x", "ran = true", 10, NULL, 0, count_done, &done, &err) == 0);
         REFUSED(!leat_cancel(rt, 1));
         struct leat_stats stats, none;
         memset(&none, 0, sizeof none);
@@ -141,7 +95,7 @@ TEST(every_call_from_another_thread_is_refused_and_the_runtime_goes_on)
     }
     int done = 0;
     CHECK(leat_eval(rt, "=x", "assert(not ran and not registered) waiting:set()", SIZE_MAX, NULL, 0,
-                    not_done, &done, &err) > 0);
+                    count_done, &done, &err) > 0);
     CHECK_EQ(leat_run(rt), LEAT_OK);
     CHECK_EQ(done, 1);
     leat_free(rt);
@@ -210,7 +164,7 @@ static void misusing_done(void *arg, uint64_t id, enum leat_status status,
     in->calls++;
     in->let_through += try_everything(in->rt, true, "inside a callback");
     struct leat_error e;
-    in->further = leat_eval(in->rt, "=further", "sleep(0) return 3", SIZE_MAX, NULL, 0, not_done,
+    in->further = leat_eval(in->rt, "=further", "sleep(0) return 3", SIZE_MAX, NULL, 0, count_done,
                             &in->further_done, &e);
 }
 
@@ -266,7 +220,7 @@ TEST(a_start_that_cancels_the_task_it_is_for_is_abandoned_once)
     struct leat_error err;
     REQUIRE(leat_register_async(rt, "slow", cancelling_start, count_abandoned, &b, &err));
     const char *source = "local ok, e = pcall(slow, ('x'):rep(1000)) kind = not ok and e.kind";
-    b.task = leat_eval(rt, "=x", source, SIZE_MAX, NULL, 0, not_done, &b.done, &err);
+    b.task = leat_eval(rt, "=x", source, SIZE_MAX, NULL, 0, count_done, &b.done, &err);
     leat_run(rt);
     CHECK_EQ(b.starts, 1);
     CHECK_EQ(b.abandoned, 1);

@@ -1,60 +1,8 @@
 /* What crosses between a host and its scripts: however large, nested, long or broken it is, it
  * costs what it must, and each side is told what it is. */
-#include "../unit/test.h"
+#include "host.h"
 
-#include "leat.h"
 #include <stdlib.h>
-
-#if defined(__SANITIZE_ADDRESS__)
-enum { SANITIZED = 1 }; /* what is freed stays for a while */
-#else
-enum { SANITIZED = 0 };
-#endif
-
-static void no_log(void *arg, enum leat_log_level level, const char *line)
-{
-    (void)arg;
-    (void)level;
-    (void)line;
-}
-
-static leat_runtime *runtime(void)
-{
-    return leat_new(&(struct leat_config){.log = no_log}, NULL);
-}
-
-static bool runs(leat_runtime *rt, const char *source)
-{
-    struct leat_error err = {"", ""};
-    if (!leat_start_string(rt, "=t", source, strlen(source), NULL, &err)) {
-        printf("  %s\n", err.message);
-        return false;
-    }
-    if (leat_run(rt) != LEAT_OK)
-        printf("  %s\n", leat_report(rt));
-    return leat_result(rt) == LEAT_OK;
-}
-
-static leat_value *host_function(void *arg, const leat_value *const *args, size_t count,
-                                 struct leat_error *err)
-{
-    (void)arg;
-    (void)args;
-    (void)count;
-    (void)err;
-    return leat_number(7);
-}
-
-static void not_done(void *arg, uint64_t id, enum leat_status status,
-                     const leat_value *const *results, size_t count, const struct leat_error *err)
-{
-    (void)id;
-    (void)status;
-    (void)results;
-    (void)count;
-    (void)err;
-    (*(int *)arg)++;
-}
 
 /* ---- how much */
 
@@ -79,7 +27,7 @@ TEST(a_small_table_that_is_a_huge_tree_is_refused_within_the_memory_limit)
                "assert(host(text, { text, a = { text } }) == 7)"));
     int done = 0;
     const char *source = "local t = { 1 } for _ = 1, 31 do t = { t, t } end return t";
-    CHECK(leat_eval(rt, "=x", source, SIZE_MAX, NULL, 0, not_done, &done, &err) > 0);
+    CHECK(leat_eval(rt, "=x", source, SIZE_MAX, NULL, 0, count_done, &done, &err) > 0);
     leat_run(rt);
     CHECK_EQ(done, 1);
     leat_free(rt);
@@ -111,20 +59,6 @@ static void complete_at_once(void *arg, uint64_t call, const leat_value *const *
     (void)args;
     (void)count;
     leat_complete(arg, call, NULL, NULL);
-}
-
-static long peak_kib(void)
-{
-    FILE *f = fopen("/proc/self/status", "r");
-    char line[256];
-    long kib = -1;
-    while (f && fgets(line, sizeof line, f)) {
-        if (sscanf(line, "VmHWM: %ld kB", &kib) == 1)
-            break;
-    }
-    if (f)
-        fclose(f);
-    return kib;
 }
 
 TEST(what_has_crossed_takes_no_memory_any_more)

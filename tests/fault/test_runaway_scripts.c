@@ -1,58 +1,15 @@
 /* Scripts that want all the memory, or never end: what each costs the process, what the others see,
  * and what the runtime is worth afterwards. (unit/test_limit has more forms of each, within one
  * process.) */
-#include "../unit/test.h"
+#include "host.h"
 
-#include "leat.h"
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 /* Over the cap comes what malloc needs for itself: up to a third where all blocks are small. */
 enum { CAP_MB = 64, OVER_MB = 24 };
-
-static void no_log(void *arg, enum leat_log_level level, const char *line)
-{
-    (void)arg;
-    (void)level;
-    (void)line;
-}
-
-/* Runs `source` in the runtime; false, and says why, unless it ends well. */
-static bool runs(leat_runtime *rt, const char *source)
-{
-    struct leat_error err = {"", ""};
-    if (!leat_start_string(rt, "=t", source, strlen(source), NULL, &err)) {
-        printf("  %s\n", err.message);
-        return false;
-    }
-    if (leat_run(rt) == LEAT_OK)
-        return true;
-    printf("  %s\n", leat_report(rt));
-    return false;
-}
-
-/* The most memory that the process has had, in KiB. */
-static long peak_kib(void)
-{
-    FILE *f = fopen("/proc/self/status", "r");
-    char line[256];
-    long kib = -1;
-    while (f && fgets(line, sizeof line, f)) {
-        if (sscanf(line, "VmHWM: %ld kB", &kib) == 1)
-            break;
-    }
-    if (f)
-        fclose(f);
-    return kib;
-}
 
 static const char *const bombs[] = {
     "local t = {} for i = 1, math.huge do t[i] = {} end",
