@@ -158,6 +158,18 @@ function harness.stats_reset() assert(leat.request(harness.url .. "/stats/reset"
 --- How many requests with the header X-Id: id the fault server has seen.
 function harness.seen(id) return witness("/seen?id=" .. id).count end
 
+--- Returns the path of an empty file of the test's own, in memory where that can be had. For what syncs each
+--- line: the virtual clock stands still for that.
+function harness.memory_path()
+    local path = os.tmpname()
+    local shared = "/dev/shm/" .. path:match "[^/]*$"
+    local probe = io.open(shared, "w")
+    if not probe then return path end
+    probe:close()
+    os.remove(path)
+    return shared
+end
+
 --- Waits until fn() is true-like, and returns that; fails the test after `seconds` (60).
 function harness.wait_until(fn, seconds)
     local deadline = leat.now() + (seconds or 60)

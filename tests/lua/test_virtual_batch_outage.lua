@@ -5,15 +5,7 @@ local batch_cli = require "leat.cli.batch"
 local log = require "leat.log"
 local openai = require "leat.openai"
 
-local path = os.tmpname()
--- Memory, where it can be had: each row is synced, and the virtual clock stands still for that.
-local shared = "/dev/shm/" .. path:match "[^/]*$"
-local probe = io.open(shared, "w")
-if probe then
-    probe:close()
-    os.remove(path)
-    path = shared
-end
+local path = t.memory_path()
 local BASE = "http://service.test"
 local raw_post, raw_warn, raw_exit = openai.post, log.warn, os.exit
 
