@@ -10,6 +10,7 @@
 #include "http1_random.h"
 #include "http1_show.h"
 #include <signal.h>
+#include <strings.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -154,9 +155,15 @@ struct case_of {
     const struct answer *ours, *nodes;
 };
 
+/* In any case of letters. */
 static bool contains(const struct random_message *m, const char *text)
 {
-    return memmem(m->bytes, m->len, text, strlen(text)) != NULL;
+    size_t len = strlen(text);
+    for (size_t i = 0; i + len <= m->len; i++) {
+        if (strncasecmp(m->bytes + i, text, len) == 0)
+            return true;
+    }
+    return false;
 }
 
 static bool begins(const struct random_message *m, const char *text)
@@ -289,17 +296,18 @@ static bool has_tab_at_end(const struct case_of *c)
 
 static bool has_tab_behind_close(const struct case_of *c)
 {
-    return (contains(c->m, "\t,") || contains(c->m, "\t\r\n")) && only_keeps(c->nodes, c->ours);
+    return (contains(c->m, "close\t") || contains(c->m, "close \t")) &&
+           only_keeps(c->nodes, c->ours);
 }
 
 static bool has_tab_behind_chunked(const struct case_of *c)
 {
-    return !c->m->request && (contains(c->m, "hunked\t") || contains(c->m, "hunked \t"));
+    return !c->m->request && (contains(c->m, "chunked\t") || contains(c->m, "chunked \t"));
 }
 
 static bool has_proxy_connection(const struct case_of *c)
 {
-    return contains(c->m, "roxy-") && only_keeps(c->ours, c->nodes);
+    return contains(c->m, "Proxy-Connection") && only_keeps(c->ours, c->nodes);
 }
 
 static bool is_upgrade(const struct case_of *c)

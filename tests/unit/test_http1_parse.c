@@ -649,7 +649,6 @@ TEST(the_default_limits_are_those_that_are_documented)
 
 TEST(a_long_head_that_comes_byte_by_byte_is_looked_at_once)
 {
-    /* Two hundred million bytes would be read if each call began at the front. */
     enum { LEN = 20 * 1024 };
     static char text[LEN];
     struct http1_parser p;
@@ -662,7 +661,10 @@ TEST(a_long_head_that_comes_byte_by_byte_is_looked_at_once)
         const char *in = text;
         size_t len = given;
         REQUIRE(http1_parse_next(&p, &in, &len, &e, &err) == HTTP1_MORE);
-        REQUIRE(in == text && len == given && p.scanned == given);
+        REQUIRE(in == text && len == given);
+        /* An end among the bytes that were handed in before is not seen. */
+        if (given > 100)
+            memcpy(text + 50, "\r\n\r\n", 4);
     }
 }
 
