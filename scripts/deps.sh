@@ -18,7 +18,7 @@ for use in "$@"; do
         wanted="$wanted g++ luajit lua-check curl libsdl2-dev nginx-light"
         wanted="$wanted nghttp2-server nghttp2-client cmark-gfm"
         ;;
-    servers) wanted="$wanted h2o caddy" ;;
+    servers) wanted="$wanted h2o caddy tinyproxy dante-server" ;;
     hosts) wanted="$wanted neovim love chromium" ;;
     valgrind) wanted="$wanted valgrind" ;;
     coverage) wanted="$wanted gcovr" ;;

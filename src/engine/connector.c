@@ -426,8 +426,9 @@ static struct connect_attempt *attempt_new(struct connector *c, const struct con
 {
     struct connect_attempt *a;
     struct connect_target copy = *to;
-    const char **texts[] = {&copy.host,  &copy.addresses,  &copy.unix_socket, &copy.connect_to,
-                            &copy.proxy, &copy.user_agent, &copy.ca_file,     &copy.ca_folder};
+    const char **texts[] = {&copy.host,       &copy.addresses, &copy.unix_socket,
+                            &copy.connect_to, &copy.proxy,     &copy.proxy_addresses,
+                            &copy.user_agent, &copy.ca_file,   &copy.ca_folder};
     size_t size = sizeof *a + opener_line_size(to);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         size += *texts[i] ? strlen(*texts[i]) + 1 : 0;

@@ -1,7 +1,7 @@
 /* Opens connections. libcurl finds the way (several addresses, proxies, tunnels, unix sockets), and
  * the caller gets a descriptor that libcurl knows nothing of any more. Nothing is sent to the
- * origin. Names of origins are looked up before (resolver.h); libcurl looks up only the names of
- * proxies, and what a socks4:// or socks5:// proxy wants looked up and nobody did.
+ * origin. The caller looks names up before (resolver.h): those of origins, unless the proxy does,
+ * and those of proxies.
  *
  * While a connection is being made it holds two descriptors for each address that is tried. Loop
  * thread only. */
@@ -27,9 +27,12 @@ struct connect_target {
     /* Numeric, as the resolver gives them: "1.2.3.4,[::1]". NULL: the host is an address, or a
      * proxy looks it up, or unix_socket or connect_to lead elsewhere. */
     const char *addresses;
-    const char *unix_socket;   /* NULL: none. It comes before a proxy */
-    const char *connect_to;    /* "host:port:address:": go to this address instead; NULL: none */
-    const char *proxy;         /* a URL, maybe with credentials; NULL or "": none */
+    const char *unix_socket; /* NULL: none. It comes before a proxy */
+    const char *connect_to;  /* "host:port:address:": go to this address instead; NULL: none */
+    const char *proxy;       /* a URL, maybe with credentials; NULL or "": none */
+    /* Of the proxy's host (proxy_place), if that is a name. NULL: libcurl looks it up, on a thread
+     * for each attempt. */
+    const char *proxy_addresses;
     bool proxy_of_environment; /* the connect rules do not apply to the proxy's address */
     /* CONNECT through an HTTP or HTTPS proxy: for https, with connect_to, and where the proxy would
      * need more than a request with Basic credentials. Others get a connection to the proxy. */

@@ -1,4 +1,5 @@
 #include "engine/opener.h"
+#include "engine/proxy.h"
 #include <string.h>
 
 void opener_init(struct opener *o, unsigned number)
@@ -75,9 +76,24 @@ static void own_name(const struct opener *o, char out[static 24])
     snprintf(out, 24, "leat-%u", o->number);
 }
 
-size_t opener_line_size(const struct connect_target *to)
+static bool goes_by_proxy(const struct connect_target *to)
+{
+    return to->proxy && *to->proxy && !to->unix_socket;
+}
+
+static size_t proxy_line_size(const struct connect_target *to)
+{
+    return goes_by_proxy(to) && to->proxy_addresses ? strlen(to->proxy_addresses) + 280 : 0;
+}
+
+static size_t origin_line_size(const struct connect_target *to)
 {
     return needs_book(to) ? strlen(to->addresses) + 40 : 0;
+}
+
+size_t opener_line_size(const struct connect_target *to)
+{
+    return proxy_line_size(to) + origin_line_size(to);
 }
 
 static enum err_kind set_url(const struct opener *o, const struct connect_target *to,
@@ -102,25 +118,46 @@ static enum err_kind set_url(const struct opener *o, const struct connect_target
     return ERR_NONE;
 }
 
-/* libcurl keeps an entry for as long as the multi lives. */
+/* Fills the list that follows `list`, and returns all. libcurl keeps an entry for as long as the
+ * multi lives. */
+static struct curl_slist *learn_origin(struct opener *o, const struct connect_target *to,
+                                       char *line, struct curl_slist *list)
+{
+    char name[24];
+    size_t size = origin_line_size(to);
+    if (size == 0)
+        return list;
+    own_name(o, name);
+    snprintf(line, size, "%s:%u:%s", name, to->port, to->addresses);
+    o->learn = (struct curl_slist){.data = line, .next = list};
+    list = &o->learn;
+    if (o->named && o->named_port != to->port) {
+        snprintf(o->forget_text, sizeof o->forget_text, "-%s:%u", name, o->named_port);
+        o->forget = (struct curl_slist){.data = o->forget_text, .next = list};
+        list = &o->forget;
+    }
+    o->named = true;
+    o->named_port = to->port;
+    return list;
+}
+
+/* By its own name, which TLS to it must show. */
+static struct curl_slist *learn_proxy(struct opener *o, const struct connect_target *to, char *line)
+{
+    char host[256];
+    unsigned port;
+    size_t size = proxy_line_size(to);
+    if (size == 0 || !proxy_place(to->proxy, host, &port))
+        return NULL;
+    snprintf(line, size, "%s:%u:%s", host, port, to->proxy_addresses);
+    o->learn_proxy = (struct curl_slist){.data = line};
+    return &o->learn_proxy;
+}
+
 static CURLcode set_addresses(struct opener *o, const struct connect_target *to, char *line)
 {
-    struct curl_slist *list = NULL;
-    size_t size = opener_line_size(to);
-    if (size > 0) {
-        char name[24];
-        own_name(o, name);
-        snprintf(line, size, "%s:%u:%s", name, to->port, to->addresses);
-        o->learn = (struct curl_slist){.data = line};
-        list = &o->learn;
-        if (o->named && o->named_port != to->port) {
-            snprintf(o->forget_text, sizeof o->forget_text, "-%s:%u", name, o->named_port);
-            o->forget = (struct curl_slist){.data = o->forget_text, .next = list};
-            list = &o->forget;
-        }
-        o->named = true;
-        o->named_port = to->port;
-    }
+    struct curl_slist *list = learn_proxy(o, to, line);
+    list = learn_origin(o, to, line + proxy_line_size(to), list);
     return curl_easy_setopt(o->easy, CURLOPT_RESOLVE, list);
 }
 
@@ -140,7 +177,7 @@ static CURLcode set_proxy(CURL *c, const struct connect_target *to)
 
 static CURLcode set_route(struct opener *o, const struct connect_target *to)
 {
-    bool proxy = to->proxy && *to->proxy && !to->unix_socket;
+    bool proxy = goes_by_proxy(to);
     o->plain = !proxy && !to->unix_socket;
     if (to->unix_socket)
         return curl_easy_setopt(o->easy, CURLOPT_UNIX_SOCKET_PATH, to->unix_socket);

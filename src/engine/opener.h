@@ -12,7 +12,7 @@ struct opener {
     bool plain;      /* it was set up for a connection without a proxy or unix socket */
     bool named;      /* libcurl's address book has an entry of ours, for this port */
     unsigned named_port;
-    struct curl_slist forget, learn; /* of the address book */
+    struct curl_slist forget, learn, learn_proxy; /* of the address book */
     char forget_text[40];
     char words[CURL_ERROR_SIZE];
 };

@@ -194,6 +194,25 @@ const char *proxy_unusable(const char *url)
     return why;
 }
 
+bool proxy_place(const char *url, char host[static 256], unsigned *port)
+{
+    char *name = NULL, *number = NULL;
+    CURLUcode code;
+    CURLU *u = parse(url, &code);
+    if (!u)
+        return false;
+    bool good = curl_url_get(u, CURLUPART_HOST, &name, 0) == CURLUE_OK && strlen(name) < 256;
+    if (good)
+        snprintf(host, 256, "%s", name);
+    *port = proxy_kind_of(url) == PROXY_HTTPS ? 443 : 1080;
+    if (curl_url_get(u, CURLUPART_PORT, &number, 0) == CURLUE_OK)
+        *port = (unsigned)strtoul(number, NULL, 10);
+    curl_free(name);
+    curl_free(number);
+    curl_url_cleanup(u);
+    return good;
+}
+
 enum err_kind proxy_credentials(const char *url, struct mem *mem, char **out, struct err *err)
 {
     char *user = NULL, *password = NULL;

@@ -32,6 +32,9 @@ enum proxy_kind {
 enum proxy_kind proxy_kind_of(const char *url);
 /* Why no connection to a proxy of this URL can be tried; NULL: it can. */
 const char *proxy_unusable(const char *url);
+/* The host of the URL, IPv6 in brackets, and the port that libcurl takes. False: the URL cannot be
+ * used, or there is no memory. */
+bool proxy_place(const char *url, char host[static 256], unsigned *port);
 /* "user:password" of the URL, decoded, for a Proxy-Authorization of the kind Basic. *out is NULL if
  * there are none; otherwise mem_free it. ERR_MEMORY. */
 NODISCARD enum err_kind proxy_credentials(const char *url, struct mem *mem, char **out,

@@ -2,6 +2,7 @@
 #include "peer.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 
 static struct connect_target loopback(unsigned port)
 {
@@ -158,6 +159,83 @@ TEST(a_silent_address_is_given_up_for_the_next_one)
     close(x.got.fd);
     close(listener);
     close_full(silent, fillers);
+    rig_close(&r);
+}
+
+/* The same for [::1]. */
+static int full_listener6(unsigned *port, int fillers[4])
+{
+    struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_port = 0};
+    socklen_t len = sizeof at;
+    at.sin6_addr.s6_addr[15] = 1;
+    int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&at, len) != 0) {
+        close(listener);
+        return -1; /* no IPv6 here */
+    }
+    CHECK_EQ(listen(listener, 0), 0);
+    getsockname(listener, (struct sockaddr *)&at, &len);
+    *port = ntohs(at.sin6_port);
+    for (int i = 0; i < 4; i++) {
+        fillers[i] = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        int rc = connect(fillers[i], (struct sockaddr *)&at, sizeof at);
+        CHECK(rc == 0 || errno == EINPROGRESS);
+    }
+    return listener;
+}
+
+/* Without a limit, a wait for the silent address would not end. */
+TEST(a_silent_address_does_not_delay_one_of_the_other_family)
+{
+    struct connect_rig r;
+    struct waiter x;
+    unsigned port = 0;
+    int fillers[4];
+    rig_open(&r, 4);
+    int silent = full_listener6(&port, fillers);
+    if (silent >= 0) {
+        int listener = peer_listen("127.0.0.9", &port, 8);
+        struct connect_target to = {.host = "many.test", .port = port};
+        static const char *const lists[] = {"[::1],127.0.0.9", "[::1],127.0.0.1,127.0.0.9"};
+        for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+            to.addresses = lists[i];
+            connect_to(&r, &x, &to);
+            CHECK_STR(x.got.peer, "127.0.0.9");
+            close(x.got.fd);
+        }
+        close(listener);
+        close_full(silent, fillers);
+    }
+    rig_close(&r);
+}
+
+/* An epoll set goes on reporting a descriptor that was closed while a child had a copy of it. */
+TEST(a_forked_child_does_not_keep_closed_attempts_alive)
+{
+    struct connect_rig r;
+    struct waiter x;
+    int pipe_ends[2];
+    char byte;
+    rig_open(&r, 4);
+    struct connect_target to = {
+        .host = "many.test", .port = peer_dead_port(), .addresses = "127.0.0.1,127.0.0.2"};
+    start(&r, &x, &to);
+    CHECK_EQ(pipe(pipe_ends), 0);
+    int before = open_descriptors();
+    while (open_descriptors() == before) /* until a socket is open */
+        loop_turn(&r.loop, false);
+    pid_t child = fork();
+    if (child == 0) {
+        close(pipe_ends[1]);
+        _exit(read(pipe_ends[0], &byte, 1) != 0);
+    }
+    finish(&r, &x);
+    CHECK_FAILED(&x, ERR_CONNECT, "refused");
+    loop_turn(&r.loop, false);
+    CHECK(!loop_has_event(&r.loop));
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
     rig_close(&r);
 }
 

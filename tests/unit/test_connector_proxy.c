@@ -1,16 +1,24 @@
 /* Connections through proxies. */
 #include "peer.h"
 
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
+#include <sys/wait.h>
 
 static void echo(int client)
 {
     char bytes[256];
     for (ssize_t n; (n = read(client, bytes, sizeof bytes)) > 0;)
         CHECK_EQ(write(client, bytes, (size_t)n), n);
+}
+
+static void serve_echo(struct peer *p, int client)
+{
+    UNUSED(p);
+    echo(client);
 }
 
 /* One byte goes through and comes back. */
@@ -638,6 +646,173 @@ TEST(a_cancel_while_the_proxy_answers_closes_the_connection_to_it)
     check_cancel_in_handshake(serve_http, "http://", 0);
     check_cancel_in_handshake(serve_socks, "socks5h://", 999);
     check_cancel_in_handshake(serve_socks, "socks4a://", 999);
+}
+
+TEST(a_proxys_name_leads_to_the_addresses_that_the_caller_has_found)
+{
+    struct connect_rig r;
+    struct waiter x;
+    struct peer p;
+    char url[96];
+    rig_open(&r, 4);
+    peer_open(&p, serve_socks);
+    struct connect_target to = {.host = "named.test",
+                                .port = 80,
+                                .addresses = "127.0.0.9,127.0.0.10",
+                                .proxy = url,
+                                .proxy_addresses = "127.0.0.5,127.0.0.1"};
+    snprintf(url, sizeof url, "socks5://P.Test:%u", p.port);
+    connect_to(&r, &x, &to);
+    CHECK_STR(x.err.message, "");
+    CHECK_STR(x.got.peer, "127.0.0.1");
+    CHECK_STR(p.head, "5 127.0.0.9:80 :");
+    close(x.got.fd);
+    to.proxy_addresses = "127.0.0.5"; /* what is said last holds */
+    connect_to(&r, &x, &to);
+    CHECK_FAILED(&x, ERR_CONNECT, "proxy");
+    peer_close(&p);
+    rig_close(&r);
+}
+
+/* ---- real proxies, where they are installed */
+
+static bool installed(const char *program)
+{
+    char command[64];
+    snprintf(command, sizeof command, "command -v %s >/dev/null", program);
+    return system(command) == 0;
+}
+
+struct real_proxy {
+    pid_t pid;
+    unsigned port;
+    char file[64];
+};
+
+/* `config`: a format for its file, which gets the port. */
+static void real_start(struct real_proxy *p, const char *config, const char *const argv[])
+{
+    FILE *out = fopen(p->file, "w");
+    CHECK(out != NULL);
+    fputs(config, out);
+    fclose(out);
+    p->pid = fork();
+    if (p->pid == 0) {
+        int quiet = open("/dev/null", O_RDWR);
+        dup2(quiet, 0);
+        dup2(quiet, 1);
+        dup2(quiet, 2);
+        execvp(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+}
+
+static void real_stop(struct real_proxy *p)
+{
+    kill(p->pid, SIGTERM);
+    CHECK_EQ(waitpid(p->pid, NULL, 0), p->pid);
+    unlink(p->file);
+}
+
+/* Until it listens, it refuses. False: it has ended. */
+static bool real_connect(struct connect_rig *r, struct real_proxy *p, struct waiter *x,
+                         const struct connect_target *to)
+{
+    for (;;) {
+        connect_to(r, x, to);
+        if (x->got.fd >= 0 || !strstr(x->err.message, "Connection refused"))
+            return true;
+        if (waitpid(p->pid, NULL, WNOHANG) != 0)
+            return false;
+        sched_yield();
+    }
+}
+
+TEST(tinyproxy_makes_tunnels)
+{
+    struct connect_rig r;
+    struct waiter x;
+    struct peer origin;
+    struct real_proxy p = {.port = peer_dead_port()};
+    char config[256], url[96];
+    if (!installed("tinyproxy"))
+        return;
+    rig_open(&r, 4);
+    peer_open(&origin, serve_echo);
+    snprintf(config, sizeof config,
+             "Port %u\nListen 127.0.0.1\nBasicAuth u secret\nConnectPort %u\nTimeout 60\n", p.port,
+             origin.port);
+    snprintf(p.file, sizeof p.file, "/tmp/leat_real_%d.conf", (int)getpid());
+    real_start(&p, config, (const char *const[]){"tinyproxy", "-d", "-c", p.file, NULL});
+    struct connect_target to = {
+        .host = "127.0.0.1", .port = origin.port, .https = true, .tunnel = true, .proxy = url};
+    snprintf(url, sizeof url, "http://u:secret@127.0.0.1:%u", p.port);
+    if (real_connect(&r, &p, &x, &to)) {
+        CHECK_STR(x.err.message, "");
+        check_echo(x.got.fd);
+        close(x.got.fd);
+        to.port = peer_dead_port();
+        connect_to(&r, &x, &to);
+        CHECK_FAILED(&x, ERR_CONNECT, "proxy"); /* not a ConnectPort */
+        CHECK(strstr(x.err.message, "answered 403"));
+        snprintf(url, sizeof url, "http://u:wrong@127.0.0.1:%u", p.port);
+        connect_to(&r, &x, &to);
+        CHECK_FAILED(&x, ERR_CONNECT, "proxy");
+        CHECK(strstr(x.err.message, "answered 401") || strstr(x.err.message, "(407)"));
+    } else {
+        CHECK(false);
+    }
+    real_stop(&p);
+    peer_close(&origin);
+    rig_close(&r);
+}
+
+TEST(dante_speaks_both_kinds_of_socks)
+{
+    struct connect_rig r;
+    struct waiter x;
+    struct peer origin;
+    struct real_proxy p = {.port = peer_dead_port()};
+    char config[512], url[96];
+    if (!installed("danted"))
+        return;
+    rig_open(&r, 4);
+    peer_open(&origin, serve_echo);
+    snprintf(config, sizeof config,
+             "internal: 127.0.0.1 port = %u\nexternal: 127.0.0.1\nsocksmethod: none\n"
+             "clientmethod: none\nclient pass { from: 0/0 to: 0/0 }\n"
+             "socks block { from: 0/0 to: 127.0.0.9/32 }\nsocks pass { from: 0/0 to: 0/0 }\n",
+             p.port);
+    snprintf(p.file, sizeof p.file, "/tmp/leat_real_%d.conf", (int)getpid());
+    real_start(&p, config, (const char *const[]){"danted", "-f", p.file, "-p", "/dev/null", NULL});
+    struct connect_target to = {.host = "127.0.0.1", .port = origin.port, .proxy = url};
+    static const char *const schemes[] = {"socks5h", "socks5", "socks4"}; /* it knows no socks4a */
+    bool runs = true;
+    for (size_t i = 0; i < ARRAY_LEN(schemes) && runs; i++) {
+        snprintf(url, sizeof url, "%s://127.0.0.1:%u", schemes[i], p.port);
+        to.host = i == 0 ? "localhost" : "127.0.0.1"; /* a name that the proxy looks up */
+        to.port = origin.port;
+        runs = real_connect(&r, &p, &x, &to);
+        if (!runs)
+            break;
+        CHECK_STR(x.err.message, "");
+        if (x.got.fd < 0)
+            continue;
+        check_echo(x.got.fd);
+        close(x.got.fd);
+        to.port = peer_dead_port();
+        connect_to(&r, &x, &to);
+        CHECK_FAILED(&x, ERR_CONNECT, "proxy");
+        CHECK(i > 1 || strstr(x.err.message, "was refused by the target"));
+        to.host = "127.0.0.9";
+        connect_to(&r, &x, &to);
+        CHECK_FAILED(&x, ERR_CONNECT, "proxy");
+        CHECK(i > 1 || strstr(x.err.message, "does not allow it"));
+    }
+    CHECK(runs);
+    real_stop(&p);
+    peer_close(&origin);
+    rig_close(&r);
 }
 
 TEST_MAIN

@@ -165,6 +165,26 @@ TEST(the_scheme_says_what_kind_of_proxy_it_is)
     CHECK(proxy_unusable("http://p:99999") != NULL);
 }
 
+TEST(a_proxys_place_is_its_host_and_port)
+{
+    static const struct {
+        const char *url, *host;
+        unsigned port;
+    } rows[] = {
+        {"http://p.test:3128", "p.test", 3128}, {"p.test:8080", "p.test", 8080},
+        {"u:s@p.test", "p.test", 1080},         {"http://p.test", "p.test", 1080},
+        {"https://p.test/", "p.test", 443},     {"socks5h://u@[::1]:9", "[::1]", 9},
+    };
+    char host[256];
+    unsigned port;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CHECK(proxy_place(rows[i].url, host, &port));
+        CHECK_STR(host, rows[i].host);
+        CHECK_EQ(port, rows[i].port);
+    }
+    CHECK(!proxy_place("http://", host, &port));
+}
+
 TEST(credentials_are_decoded)
 {
     static const char *const rows[][2] = {
