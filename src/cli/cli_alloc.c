@@ -12,6 +12,7 @@ void cli_alloc_install(void)
 #include "ground/base.h"
 #include <curl/curl.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <string.h>
 
 /* Each block comes from malloc, so a block that is freed elsewhere, or resized, needs no special
@@ -22,9 +23,11 @@ enum { CLASSES = 64, CLASS_BYTES = 16, KEPT = 256 };
 struct kept {
     void *first[CLASSES];
     unsigned count[CLASSES];
+    bool is_noted; /* the end of the thread frees the lists */
 };
 
 static _Thread_local struct kept kept;
+static pthread_key_t at_thread_end;
 
 static void *get(size_t size)
 {
@@ -44,13 +47,29 @@ static void put(void *block)
     if (!block)
         return;
     size_t c = malloc_usable_size(block) / CLASS_BYTES - 1; /* the class that it surely fits */
-    if (c >= CLASSES || kept.count[c] == KEPT) {
+    if (!kept.is_noted)
+        kept.is_noted = pthread_setspecific(at_thread_end, &kept) == 0;
+    if (c >= CLASSES || kept.count[c] == KEPT || !kept.is_noted) {
         free(block);
         return;
     }
     *(void **)block = kept.first[c];
     kept.first[c] = block;
     kept.count[c]++;
+}
+
+static void give_back(void *arg)
+{
+    struct kept *k = arg;
+    for (size_t c = 0; c < CLASSES; c++) {
+        while (k->first[c]) {
+            void *block = k->first[c];
+            k->first[c] = *(void **)block;
+            free(block);
+        }
+        k->count[c] = 0;
+    }
+    k->is_noted = false; /* what another destructor frees comes here again */
 }
 
 static void *get_zeroed(size_t n, size_t size)
@@ -77,6 +96,8 @@ static char *duplicate(const char *s)
 
 void cli_alloc_install(void)
 {
+    if (pthread_key_create(&at_thread_end, give_back) != 0)
+        return;
     curl_global_init_mem(CURL_GLOBAL_DEFAULT, get, put, resize, duplicate, get_zeroed);
 }
 
