@@ -60,10 +60,10 @@ fail() {
     echo "  ${BASH_SOURCE[-1]##*/}:${BASH_LINENO[-2]}: $*"
 }
 
-# try COMMAND...: runs it (200 s at most); sets $status.
+# try COMMAND...: runs it (200 s at most; LEAT_PATIENCE times that); sets $status.
 try() {
     status=0
-    timeout --kill-after=5 200 "$@" >"$scratch/out" 2>"$scratch/err" || status=$?
+    timeout --kill-after=5 $((200 * ${LEAT_PATIENCE:-1})) "$@" >"$scratch/out" 2>"$scratch/err" || status=$?
 }
 
 expect_status() { # expect_status N

@@ -152,12 +152,12 @@ perform() {
         limit=1800
         # It keeps signals back until a call of C: they cannot end a loop that computes.
         left_out='unit/(limit|profiler|runaway_scripts)$|cli/test_(ends|held)$'
-        export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" LEAT_POINTS=60
+        export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" LEAT_POINTS=60 LEAT_PATIENCE=5
         programs tsan build-tsan
         ;;
     valgrind)
         limit=3600
-        export LEAT_POINTS=10
+        export LEAT_POINTS=10 LEAT_PATIENCE=10
         programs valgrind build valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
             --show-leak-kinds=definite --fair-sched=yes
         ;;

@@ -187,9 +187,10 @@ begin "--network-threads gives the network threads of its own, as many as asked 
 threads='local n = 0
 for _ in io.popen("ls /proc/" .. io.open("/proc/self/stat"):read("*n") .. "/task"):lines() do n = n + 1 end print(n)'
 try "$LEAT" -e "$threads"
-expect_equal "$(cat out)" "2" # the script's own, and the one that watches for signals
+plain=$(cat out) # the script's own, the one that watches for signals, and a sanitizer's
+[ "$plain" = 2 ] || [ "$plain" = 3 ] || fail "$plain threads"
 try "$LEAT" --network-threads 3 -e "$threads"
-expect_equal "$(cat out)" "5"
+expect_equal "$(cat out)" $((plain + 3))
 try "$LEAT" --network-threads 2 -e 'print(request("http://127.0.0.1:1/"))'
 expect_status 0
 expect_out "connect: "

@@ -96,7 +96,8 @@ __attribute__((unused)) static long sweep_play(sweep_play_fn play, const void *s
 {
     int files = open_files();
     sweep_point = n;
-    alarm(STUCK_AFTER_S);
+    const char *patience = getenv("LEAT_PATIENCE");
+    alarm(STUCK_AFTER_S * (patience ? (unsigned)atoi(patience) : 1));
     long left = play(scenario, n);
     alarm(0);
     /* The first run opens what stays open for the whole process. */

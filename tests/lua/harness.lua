@@ -170,9 +170,10 @@ function harness.memory_path()
     return shared
 end
 
---- Waits until fn() is true-like, and returns that; fails the test after `seconds` (60).
+--- Waits until fn() is true-like, and returns that; fails the test after `seconds` (60; LEAT_PATIENCE times
+--- that).
 function harness.wait_until(fn, seconds)
-    local deadline = leat.now() + (seconds or 60)
+    local deadline = leat.now() + (seconds or 60) * (tonumber(os.getenv "LEAT_PATIENCE") or 1)
     repeat
         local v = fn()
         if v then return v end

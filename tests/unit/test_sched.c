@@ -366,14 +366,20 @@ TEST(a_group_gives_its_tasks_in_the_order_in_which_they_ended)
     rig_fini(&r);
 }
 
-TEST(a_chain_of_50000_tasks_is_cancelled_and_ends_without_a_deep_stack)
+#if defined(__SANITIZE_THREAD__)
+enum { CHAIN = 10000 }; /* its own stack keeps each function that an error has left */
+#else
+enum { CHAIN = 50000 };
+#endif
+
+TEST(a_chain_of_thousands_of_tasks_is_cancelled_and_ends_without_a_deep_stack)
 {
     struct rig r;
     rig_init(&r);
     static const char code[] = "park(rig) take(rig)";
     struct task *top = start(&r, NULL, code, "");
     struct task *t = top;
-    for (int i = 0; i < 50000; i++)
+    for (int i = 0; i < CHAIN; i++)
         t = start(&r, t, code, "");
     run_ready(&r);
     task_cancel(top, NULL);
