@@ -1,5 +1,6 @@
 #include "engine/tls_trust.h"
 
+#include "engine/tls_bundle.h"
 #include "engine/tls_failure.h"
 #include <curl/curl.h>
 #include <openssl/err.h>
@@ -11,6 +12,7 @@ struct tls_store {
     struct list node;
     struct tls_trust *trust;
     X509_STORE *x509;
+    struct tls_bundle bundle;
     struct tls_stamp stamp;
     unsigned refs;
     bool is_system;
@@ -78,6 +80,8 @@ void tls_trust_fini(struct tls_trust *t)
     mem_free(t->mem, t->file);
     mem_free(t->mem, t->folder);
     t->file = t->folder = NULL;
+    tls_bundle_method_free(t->method);
+    t->method = NULL;
 }
 
 bool tls_trust_is_current(const struct tls_store *store)
@@ -97,7 +101,22 @@ void tls_trust_drop(struct tls_store *store)
         return;
     list_unlink(&store->node);
     X509_STORE_free(store->x509);
+    tls_bundle_fini(&store->bundle);
     mem_free(store->trust->mem, store);
+}
+
+static enum err_kind read_file(struct tls_store *store, struct err *err)
+{
+    struct tls_trust *t = store->trust;
+    if (!t->method)
+        t->method = tls_bundle_method_new();
+    enum err_kind kind = tls_bundle_read(&store->bundle, store->file);
+    if (!t->method || !tls_bundle_serve(&store->bundle, store->x509, t->method))
+        kind = ERR_MEMORY;
+    if (kind == ERR_MEMORY)
+        return err_set(err, kind, "no memory for certificates");
+    /* What the system's file lacks is missed when a server needs it. */
+    return kind == ERR_NONE || store->is_system ? ERR_NONE : tls_failure_ca_file(store->file, err);
 }
 
 /* A folder is searched when a certificate is missing, so it costs nothing here. */
@@ -107,8 +126,9 @@ static enum err_kind load(struct tls_store *store, struct err *err)
     store->x509 = X509_STORE_new();
     if (!store->x509)
         return err_set(err, ERR_MEMORY, "no memory for certificates");
-    if (store->file[0] && !X509_STORE_load_file(store->x509, store->file) && !store->is_system)
-        return tls_failure_ca_file(store->file, err);
+    enum err_kind kind = store->file[0] ? read_file(store, err) : ERR_NONE;
+    if (kind != ERR_NONE)
+        return kind;
     const char *folder = store->is_system ? store->trust->folder : NULL;
     if (folder && !X509_STORE_load_path(store->x509, folder))
         return err_set(err, ERR_MEMORY, "no memory for certificates");
@@ -138,6 +158,7 @@ enum err_kind tls_trust_take(struct tls_trust *t, const char *file, struct tls_s
     if (!s)
         return err_set(err, ERR_MEMORY, "no memory for certificates");
     s->trust = t;
+    tls_bundle_init(&s->bundle, t->mem);
     s->refs = 1;
     s->is_system = is_system;
     if (path)

@@ -1,5 +1,5 @@
-/* Whom to trust: stores of CA certificates. A store is read once, when the first connection needs
- * it, and all contexts that name the same file share it. Engine thread only. */
+/* Whom to trust: stores of CA certificates. A file is read once, when the first connection needs
+ * it, and all contexts that name it share what was read. Engine thread only. */
 #pragma once
 
 #include "ground/err.h"
@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 struct x509_store_st;
+struct x509_lookup_method_st;
 
 /* Tells whether a file has been changed. */
 struct tls_stamp {
@@ -21,7 +22,8 @@ struct tls_stamp {
 struct tls_trust {
     struct mem *mem;
     struct list stores;
-    char *file, *folder; /* of the system; either may be NULL */
+    char *file, *folder;                  /* of the system; either may be NULL */
+    struct x509_lookup_method_st *method; /* NULL until it is needed */
 };
 
 /* One file of CA certificates, or the system's. */

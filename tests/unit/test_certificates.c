@@ -273,6 +273,40 @@ TEST(an_unknown_ca_is_refused_even_with_the_name_of_a_known_one)
     identity_free(&unknown);
 }
 
+TEST(a_certificate_that_is_named_itself_is_accepted_without_its_ca)
+{
+    struct world w;
+    char path[128];
+    world_open_good(&w);
+    server_start(&w.s);
+    w.settings.ca_file = rig_pem("leaf.pem", &w.r.server, false, false, path);
+    expect(&w, "rig.test", ALIKE(ACCEPTED));
+    expect(&w, "other.test", ALIKE(REFUSED));
+    world_close(&w);
+}
+
+/* A CA that got a new key, or a new certificate for the old one, has several under one name. */
+TEST(among_cas_of_one_name_the_right_one_is_found)
+{
+    struct identity twin = identity_new(&(struct cert_spec){.name = "rig ca", .is_ca = true});
+    struct identity old = identity_new(
+        &(struct cert_spec){.name = "rig ca", .is_ca = true, .from_days = -9, .to_days = -1});
+    for (int place = 0; place < 3; place++) {
+        struct world w;
+        char path[128];
+        world_open_good(&w);
+        const struct identity *order[3] = {&twin, &old, &old};
+        order[place] = &w.r.ca;
+        for (int i = 0; i < 3; i++)
+            w.settings.ca_file = rig_pem("cas.pem", order[i], false, i > 0, path);
+        server_start(&w.s);
+        expect(&w, "rig.test", ALIKE(ACCEPTED));
+        world_close(&w);
+    }
+    identity_free(&twin);
+    identity_free(&old);
+}
+
 /* `middle` is completed with the rig's CA as its issuer. */
 static void check_middle(struct cert_spec middle, bool sends, bool trusts, bool ours, bool curls)
 {

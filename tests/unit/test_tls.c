@@ -1,5 +1,6 @@
 /* Contexts, kept sessions, and the words of a handshake that fails. */
 #include "tls_rig.h"
+#include <sys/stat.h>
 
 static enum err_kind take(struct rig *r, const struct tls_settings *settings,
                           struct tls_context **out, struct err *err)
@@ -187,7 +188,11 @@ TEST(a_ca_file_that_cannot_be_used_is_named)
     struct tls_context *c;
     rig_init(&r);
     fclose(fopen(rig_path("empty.pem", path), "w"));
-    const char *const files[] = {path, "/nowhere/ca.pem", "/etc/hostname", rig_folder};
+    char broken[128];
+    FILE *file = fopen(rig_path("broken.pem", broken), "w");
+    fputs("-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n", file);
+    fclose(file);
+    const char *const files[] = {path, broken, "/nowhere/ca.pem", "/etc/hostname", rig_folder};
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         struct tls_settings settings = {.ca_file = files[i]};
         CHECK_EQ(take(&r, &settings, &c, &err), ERR_TLS);
@@ -199,6 +204,88 @@ TEST(a_ca_file_that_cannot_be_used_is_named)
         CHECK_EQ(take(&r, &settings, &c, &err), ERR_NONE);
         tls_context_drop(c);
     }
+    rig_fini(&r);
+}
+
+static void system_is(struct rig *r, const char *file, const char *folder)
+{
+    struct err err;
+    tls_fini(&r->tls);
+    file ? setenv("SSL_CERT_FILE", file, 1) : unsetenv("SSL_CERT_FILE");
+    folder ? setenv("SSL_CERT_DIR", folder, 1) : unsetenv("SSL_CERT_DIR");
+    CHECK_EQ(tls_init(&r->tls, &r->mem, &err), ERR_NONE);
+}
+
+static enum io_state shake_with_system(struct rig *r, SSL_CTX *server)
+{
+    struct end e;
+    const struct tls_settings settings = {.alpn = TLS_ALPN_HTTP1};
+    end_secure(&e, r, &settings, server, "rig.test");
+    enum io_state state = end_shake(&e);
+    end_close(&e);
+    return state;
+}
+
+TEST(the_environment_names_the_certificates_of_the_system)
+{
+    struct rig r;
+    char folder[128], name[32], path[128];
+    rig_init(&r);
+    SSL_CTX *server = rig_server(&r.server);
+    system_is(&r, NULL, NULL);
+    CHECK_EQ(shake_with_system(&r, server), IO_FAILED);
+    system_is(&r, r.ca_file, NULL);
+    CHECK_EQ(shake_with_system(&r, server), IO_DONE);
+    system_is(&r, "/nowhere/ca.pem", NULL);
+    CHECK_EQ(shake_with_system(&r, server), IO_FAILED);
+    snprintf(name, sizeof name, "hashed/%08lx.0",
+             X509_NAME_hash_ex(X509_get_subject_name(r.ca.cert), NULL, NULL, NULL));
+    CHECK_EQ(mkdir(rig_path("hashed", folder), 0700), 0);
+    rig_pem(name, &r.ca, false, false, path);
+    system_is(&r, NULL, folder);
+    CHECK_EQ(shake_with_system(&r, server), IO_DONE);
+    system_is(&r, "/nowhere/ca.pem", folder);
+    CHECK_EQ(shake_with_system(&r, server), IO_DONE);
+    SSL_CTX_free(server);
+    rig_fini(&r);
+}
+
+static void free_all(STACK_OF(X509) * certs)
+{
+    sk_X509_pop_free(certs, X509_free);
+}
+
+/* Without OpenSSL's own reader of such files, ours must find the same in them. */
+TEST(every_certificate_of_the_systems_bundle_is_found)
+{
+    const char *file = "/etc/ssl/certs/ca-certificates.crt";
+    struct rig r;
+    int count = 0;
+    if (access(file, R_OK) != 0)
+        return;
+    rig_init(&r);
+    system_is(&r, file, NULL);
+    struct tls_context *context;
+    struct err err;
+    CHECK_EQ(take(&r, &(struct tls_settings){.alpn = TLS_ALPN_NONE}, &context, &err), ERR_NONE);
+    X509_STORE *ours = SSL_CTX_get_cert_store(context->ctx), *whole = X509_STORE_new();
+    CHECK_EQ(X509_STORE_load_file(whole, file), 1);
+    STACK_OF(X509) *all = X509_STORE_get1_all_certs(whole);
+    for (int i = 0; i < sk_X509_num(all); i++) {
+        X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+        CHECK_EQ(X509_STORE_CTX_init(ctx, ours, NULL, NULL), 1);
+        STACK_OF(X509) *named =
+            X509_STORE_CTX_get1_certs(ctx, X509_get_subject_name(sk_X509_value(all, i)));
+        for (int k = 0; named && k < sk_X509_num(named); k++)
+            count += X509_cmp(sk_X509_value(named, k), sk_X509_value(all, i)) == 0;
+        free_all(named);
+        X509_STORE_CTX_free(ctx);
+    }
+    CHECK(count > 50);
+    CHECK_EQ(count, sk_X509_num(all));
+    free_all(all);
+    X509_STORE_free(whole);
+    tls_context_drop(context);
     rig_fini(&r);
 }
 

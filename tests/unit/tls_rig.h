@@ -33,11 +33,11 @@ struct cert_spec {
     const char *rules; /* "EKU:serverAuth", "NC:permitted;DNS:a", "UNKNOWN:": a critical one */
 };
 
-static void rig_extend(X509 *cert, int nid, const char *value)
+static void rig_extend(X509 *cert, X509 *issuer, int nid, const char *value)
 {
     X509V3_CTX ctx;
     X509V3_set_ctx_nodb(&ctx);
-    X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
+    X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
     X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
     CHECK(ext && X509_add_ext(cert, ext, -1));
     X509_EXTENSION_free(ext);
@@ -59,15 +59,19 @@ __attribute__((unused)) static struct identity identity_new(const struct cert_sp
                                0);
     X509_set_issuer_name(id.cert, spec->issuer ? X509_get_subject_name(spec->issuer->cert) : name);
     X509_set_pubkey(id.cert, id.key);
-    rig_extend(id.cert, NID_basic_constraints, spec->is_ca ? "critical,CA:TRUE" : "CA:FALSE");
+    X509 *issuer = spec->issuer ? spec->issuer->cert : id.cert;
+    rig_extend(id.cert, issuer, NID_subject_key_identifier, "hash");
+    rig_extend(id.cert, issuer, NID_authority_key_identifier, "keyid");
+    rig_extend(id.cert, issuer, NID_basic_constraints,
+               spec->is_ca ? "critical,CA:TRUE" : "CA:FALSE");
     if (spec->alt_names)
-        rig_extend(id.cert, NID_subject_alt_name, spec->alt_names);
+        rig_extend(id.cert, issuer, NID_subject_alt_name, spec->alt_names);
     if (spec->rules && strncmp(spec->rules, "EKU:", 4) == 0)
-        rig_extend(id.cert, NID_ext_key_usage, spec->rules + 4);
+        rig_extend(id.cert, issuer, NID_ext_key_usage, spec->rules + 4);
     else if (spec->rules && strncmp(spec->rules, "NC:", 3) == 0)
-        rig_extend(id.cert, NID_name_constraints, spec->rules + 3);
+        rig_extend(id.cert, issuer, NID_name_constraints, spec->rules + 3);
     else if (spec->rules)
-        rig_extend(id.cert, OBJ_create("1.2.3.4.5.6", "rigOnly", "known to nobody"),
+        rig_extend(id.cert, issuer, OBJ_create("1.2.3.4.5.6", "rigOnly", "known to nobody"),
                    "critical,DER:05:00");
     const EVP_MD *digest = spec->digest ? EVP_get_digestbyname(spec->digest) : EVP_sha256();
     CHECK(X509_sign(id.cert, spec->issuer ? spec->issuer->key : id.key, digest) > 0);
