@@ -60,7 +60,7 @@ bool opts_base(struct exchange *x)
     return true;
 }
 
-static bool kept_across_origins(const char *name)
+bool exchange_keeps_across_origins(const char *name)
 {
     return strcasecmp(name, "accept") == 0 || strcasecmp(name, "accept-language") == 0 ||
            strcasecmp(name, "user-agent") == 0 || strcasecmp(name, "content-type") == 0;
@@ -91,7 +91,7 @@ static enum err_kind build_text(struct exchange *x, bool has_body, size_t *count
     buf_clear(&x->text);
     for (size_t i = 0; i < h->count && kind == ERR_NONE; i++) {
         const char *name = headers_name(h, i);
-        if (x->foreign && !kept_across_origins(name))
+        if (x->foreign && !exchange_keeps_across_origins(name))
             continue;
         if (x->drop_body && strncasecmp(name, "content-", 8) == 0)
             continue;

@@ -61,6 +61,45 @@ static void forget_trust(struct engine *e)
     mem_free(e->mem, e->ca_folder);
 }
 
+/* What our own transports stand on. */
+static enum err_kind open_ways(struct engine *e, struct err *err)
+{
+    if (e->config.use_env_proxy && proxy_env_init(&e->proxy_env, e->mem, err) != ERR_NONE)
+        return err->kind;
+    enum err_kind kind = tls_init(&e->tls, e->mem, err);
+    if (kind != ERR_NONE)
+        goto no_tls;
+    e->scratch = mem_alloc(e->mem, SCRATCH_BYTES);
+    if (!e->scratch) {
+        kind = err_set(err, ERR_MEMORY, "no memory for the engine");
+        goto no_scratch;
+    }
+    kind = poller_new(&e->poller, e->loop, e->mem, err);
+    if (kind != ERR_NONE)
+        goto no_poller;
+    kind = connector_new(&e->connector, e->loop, e->poller, e->mem, e->log, CONNECTS_AT_ONCE, err);
+    if (kind == ERR_NONE)
+        return ERR_NONE;
+    poller_free(e->poller);
+no_poller:
+    mem_free(e->mem, e->scratch);
+no_scratch:
+    tls_fini(&e->tls);
+no_tls:
+    proxy_env_fini(&e->proxy_env);
+    return kind;
+}
+
+static void close_ways(struct engine *e)
+{
+    pools_fini(&e->pools);
+    connector_free(e->connector);
+    poller_free(e->poller);
+    tls_fini(&e->tls);
+    proxy_env_fini(&e->proxy_env);
+    mem_free(e->mem, e->scratch);
+}
+
 enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem, struct log *log,
                         const struct engine_config *config, struct err *err)
 {
@@ -85,9 +124,11 @@ enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem,
     list_init(&e->events);
     list_init(&e->call_events);
     origins_init(&e->origins, mem);
+    pools_init(&e->pools, loop, mem, SIZE_MAX);
     size_t places = local_places(config->keep_file_limit);
     e->few_places = !config->max_total && places < FEW_PLACES;
     admit_init(&e->admit, config->max_total ? config->max_total : places);
+    e->pools.max_open = MAX(e->admit.max_total, places);
     shards_init(&e->shards, config->shard_connections ? config->shard_connections : 128);
     enum err_kind kind = choose_trust(e, err);
     if (kind != ERR_NONE)
@@ -97,6 +138,12 @@ enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem,
         goto fail;
     kind = resolver_new(&e->resolver, loop, mem, config->lookup, config->lookup_arg, err);
     if (kind != ERR_NONE) {
+        sockets_free(e->sockets);
+        goto fail;
+    }
+    kind = open_ways(e, err);
+    if (kind != ERR_NONE) {
+        resolver_free(e->resolver);
         sockets_free(e->sockets);
         goto fail;
     }
@@ -119,6 +166,7 @@ void local_free(struct engine *e)
     while ((node = list_pop_front(&e->pool)) || (node = list_pop_front(&e->roomy_pool)))
         exchange_free(CONTAINER_OF(node, struct exchange, node));
     sockets_free(e->sockets);
+    close_ways(e);
     origins_fini(&e->origins);
     forget_trust(e);
     mem_free(e->mem, e);
@@ -196,6 +244,7 @@ void local_fed(struct engine *e, struct transfer *t)
     x->starved = false;
     x->activity_ns = loop_now_ns(x->engine->loop);
     exchange_unpause(x);
+    engine_pump(e);
 }
 
 void local_close(struct engine *e)

@@ -18,6 +18,8 @@ struct exchange *exchange_new(struct engine *e, bool roomy)
     x->roomy = roomy;
     admit_ticket_init(&x->ticket);
     timer_init(&x->timer, exchange_on_timer);
+    dial_init(&x->dial, exchange_on_dial);
+    http1_init(&x->http1, x);
     buf_init(&x->text, e->mem, 1024 * 1024);
     buf_init(&x->addresses, e->mem, 16 * 1024);
     buf_init(&x->held, e->mem, HELD_MAX);
@@ -36,6 +38,7 @@ void exchange_free(struct exchange *x)
     buf_fini(&x->text);
     buf_fini(&x->addresses);
     buf_fini(&x->held);
+    http1_fini(&x->http1);
     mem_free(x->engine->mem, x->lines);
     mem_free(x->engine->mem, x);
 }
@@ -70,7 +73,7 @@ void exchange_rearm(struct exchange *x, uint64_t now_ns)
     enum err_phase phase;
     uint64_t limit_ms;
     uint64_t due = failure_due(x, &phase, &limit_ms);
-    if (x->uploading && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
+    if (x->uploading && x->shard && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
         due = MIN(due, now_ns + upload_poll_ns(x));
     if (x->kick_ns)
         due = MIN(due, x->kick_ns);
@@ -123,7 +126,7 @@ void exchange_on_timer(struct timer *t)
         engine_pump(e);
         return;
     }
-    if (x->uploading && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
+    if (x->uploading && x->shard && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
         watch_upload(x, now);
     enum err_phase phase;
     uint64_t limit_ms;
@@ -242,6 +245,8 @@ void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const st
     if (!addresses) {
         own = *err;
         exchange_finish(x, &own);
+    } else if (exchange_is_own(x)) {
+        exchange_hop_resolved(x, addresses);
     } else {
         buf_clear(&x->addresses);
         if (buf_printf(&x->addresses, "%s:%u:%s", x->url->origin->host, x->url->origin->port,
@@ -275,6 +280,10 @@ void exchange_admitted(struct exchange *x)
         exchange_finish(x, &err);
         return;
     }
+    if (exchange_is_own(x)) {
+        exchange_hop_begin(x);
+        return;
+    }
     if (g->numeric || exchange_proxied(x) || x->transfer->spec.unix_socket ||
         exchange_connect_to(x)) {
         launch(x);
@@ -295,6 +304,7 @@ static void leave_hop(struct exchange *x)
     loop_timer_stop(e->loop, &x->timer);
     resolver_cancel(&x->lookup);
     simulate_leave(x);
+    exchange_hop_leave(x);
     shard_remove(x);
     if (x->inflating)
         inflate_fini(&x->inflate);
@@ -313,7 +323,7 @@ static double since(uint64_t from_ns, uint64_t to_ns)
 }
 
 /* Read while the easy handle still knows. */
-static void note_timing(struct exchange *x)
+void exchange_note_timing(struct exchange *x)
 {
     struct transfer_timing *timing = &x->transfer->result.timing;
     *timing = (struct transfer_timing){-1, -1, -1, -1, -1, -1};
@@ -324,6 +334,10 @@ static void note_timing(struct exchange *x)
         timing->dns = since(x->started_ns, x->resolved_ns);
     if (x->first_byte_ns)
         timing->first_byte = since(x->started_ns, x->first_byte_ns);
+    if (x->connected_ns)
+        timing->connect = since(x->started_ns, x->connected_ns);
+    if (x->secured_ns)
+        timing->tls = since(x->started_ns, x->secured_ns);
     if (!x->shard)
         return;
     long connects = 0;
@@ -386,7 +400,7 @@ void exchange_finish(struct exchange *x, const struct err *err)
     if (x->shard)
         count_bytes(x);
     if (err && err->kind != ERR_NONE) {
-        note_timing(x);
+        exchange_note_timing(x);
         t->result.err = *err;
         t->result.err.elapsed_ms = MAX((now - started) / NS_PER_MS, 1); /* 0: not known */
         if (err->kind == ERR_CANCELLED)
@@ -404,7 +418,7 @@ void exchange_finish(struct exchange *x, const struct err *err)
 }
 
 /* The next hop waits for admission like any request. */
-static void follow(struct exchange *x)
+void exchange_follow(struct exchange *x)
 {
     struct engine *e = x->engine;
     struct transfer_result *r = &x->transfer->result;
@@ -427,6 +441,12 @@ bool exchange_unpause(struct exchange *x)
     struct err err;
     if (x->call && !x->ended)
         return simulate_go_on(x);
+    if (x->transport) {
+        if (!x->transport->go_on(x))
+            return false;
+        exchange_rearm(x, x->activity_ns); /* no limit ran while our side held things up */
+        return true;
+    }
     if (!x->shard || x->ended || x->stop.kind != ERR_NONE)
         return true; /* stopped: its timer ends it, and nothing may go on until then */
     int still = (x->paused ? CURLPAUSE_RECV : 0) | (x->starved ? CURLPAUSE_SEND : 0);
@@ -453,7 +473,10 @@ void exchange_go_on(struct exchange *x)
         return;
     } else if (x->ended) {
         x->ended = false;
-        exchange_curl_done(x, x->end_code);
+        if (x->pool)
+            exchange_hop_done(x, x->hop_end, NULL);
+        else
+            exchange_curl_done(x, x->end_code);
     } else if (x->paused) {
         x->paused = false;
         exchange_expect_end(x);
@@ -527,7 +550,7 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
     bool another = worth_another(x, code);
     note_resend(x, code, another);
     if (x->relaunch || (another && !x->transfer->spec.once && x->relaunches < RELAUNCH_MAX)) {
-        note_timing(x);
+        exchange_note_timing(x);
         shard_remove(x);
         x->fresh = true;
         x->relaunches++;
@@ -551,9 +574,9 @@ void exchange_curl_done(struct exchange *x, CURLcode code)
     bool waits_for_one = version < CURL_HTTP_VERSION_2_0 || x->alone;
     if (x->shard && code == CURLE_OK && waits_for_one && !x->close_after)
         origin_push_idle(g, e->mem, x->shard->index, e->admit.max_total);
-    note_timing(x);
+    exchange_note_timing(x);
     if (err.kind == ERR_NONE && x->discards)
-        follow(x);
+        exchange_follow(x);
     else
         exchange_finish(x, &err);
 }

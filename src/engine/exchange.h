@@ -5,11 +5,15 @@
 
 #include "engine/admit.h"
 #include "engine/curl_sockets.h"
+#include "engine/dial.h"
 #include "engine/engine_config.h"
+#include "engine/http1.h"
 #include "engine/inflate.h"
 #include "engine/origin.h"
+#include "engine/proxy.h"
 #include "engine/shard.h"
 #include "engine/simulate.h"
+#include "engine/transport.h"
 #include <curl/curl.h>
 
 enum {
@@ -24,6 +28,9 @@ enum {
     FEW_PLACES = 256,        /* for connections; one that waits for a place then wonders why */
     RELAUNCH_MAX = 4,        /* of one hop, on other connections */
     POOL_MAX = 512,          /* idle exchanges kept */
+    SCRATCH_BYTES = 64 * 1024,
+    HTTP1_KEPT_BYTES = 16 * 1024, /* of a buffer that an exchange keeps for its next request */
+    CONNECTS_AT_ONCE = 128,
 };
 
 enum exchange_state {
@@ -56,8 +63,15 @@ struct exchange {
     struct admit_ticket ticket;
     struct resolver_wait lookup;
     struct timer timer;
-    struct call *call;   /* set while a simulated origin has it */
-    struct shard *shard; /* set while the easy handle is in its multi */
+    struct call *call; /* set while a simulated origin has it */
+    const char *proxy; /* the URL of the one that leads there; NULL: none. Borrowed */
+    struct pool *pool; /* of the connections that the hop may use; NULL: libcurl has it */
+    struct dial dial;  /* a connection that is being made for it */
+    const struct transport *transport; /* what carries it; NULL: nothing does yet */
+    struct http1 http1;
+    uint64_t connected_ns, secured_ns; /* 0: not in this hop */
+    enum hop_end hop_end;              /* while `ended`, where libcurl does not have it */
+    struct shard *shard;               /* set while the easy handle is in its multi */
     uint64_t entered_ns, admitted_ns, resolved_ns, launched_ns, sent_ns, first_byte_ns, activity_ns;
     uint64_t uploaded;     /* bytes of a large body seen sent */
     bool uploading;        /* a large body is on its way: its progress is watched */
@@ -90,6 +104,7 @@ struct exchange {
     bool shares;      /* http://, HTTP/2: it may only use a connection that is already open */
     bool relaunch;    /* it was not sent, because the connection is the wrong one: start it again */
     bool fresh;       /* on a connection of its own */
+    bool reused;      /* on one that has carried a request before */
     long connects_seen;
     uint64_t connection; /* HTTP/2: the number of its connection; 0: none, or unknown */
     uint32_t stream_id;  /* on that; 0: none yet */
@@ -118,6 +133,13 @@ struct engine {
     bool guards_folds;         /* libcurl's version needs it: see stop_fold */
     char *ca_file, *ca_folder; /* whom to trust where a request does not say; either may be NULL */
     struct resolver *resolver;
+    struct poller *poller;
+    struct connector *connector;
+    struct tls tls;
+    struct proxy_env proxy_env;
+    struct pools pools;
+    struct http1_event http1_event; /* for one parser at a time */
+    char *scratch;                  /* SCRATCH_BYTES: for one read at a time */
     struct sockets *sockets;
     struct origins origins;
     struct admit admit;
@@ -146,8 +168,16 @@ void exchange_curl_done(struct exchange *x, CURLcode code);
 /* Releases everything that the exchange holds and queues the transfer's event: a failure if `err`
  * is set, otherwise the response as it is. Not beneath a libcurl callback. */
 void exchange_finish(struct exchange *x, const struct err *err);
+/* A transport has finished with the hop, and holds nothing of it any more. `why`: for HOP_FAILED.
+ * Not beneath a callback of a library. */
+void exchange_hop_done(struct exchange *x, enum hop_end end, const struct err *why);
 /* Starts every exchange that may start now. */
 void engine_pump(struct engine *e);
+/* True if the hop may be sent a second time by us: see RESENDS_MAX. */
+bool exchange_may_resend(const struct exchange *x);
+void exchange_note_timing(struct exchange *x);
+/* Goes where the response leads. */
+void exchange_follow(struct exchange *x);
 /* Queues events for the caller. */
 void exchange_tell(struct exchange *x, unsigned events);
 /* The caller has made room: continues what had to wait. Not beneath a libcurl callback. */
@@ -161,6 +191,27 @@ void exchange_expect_end(struct exchange *x);
 void exchange_rearm(struct exchange *x, uint64_t now_ns);
 void exchange_on_timer(struct timer *t);
 void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err);
+
+/* exchange_hop.c: one hop over our own transports. */
+
+/* True if the hop takes these, and not libcurl's. */
+bool exchange_is_own(const struct exchange *x);
+/* True if a proxy is asked for the whole URL (plain http through an HTTP proxy). */
+bool exchange_asks_proxy(const struct exchange *x);
+
+/* Finds a connection for the request, or makes one. What goes wrong ends the transfer. */
+void exchange_hop_begin(struct exchange *x);
+void exchange_hop_resolved(struct exchange *x, const char *addresses);
+void exchange_on_dial(struct dial *d, struct channel *got, const struct err *err);
+/* Gives back what the hop holds of connections. Harmless if it holds nothing. */
+void exchange_hop_leave(struct exchange *x);
+/* The request goes out now. */
+void exchange_sending(struct exchange *x);
+/* False for a header of the caller's that stays behind in this hop. */
+bool exchange_sends_header(const struct exchange *x, const char *name);
+bool exchange_keeps_across_origins(const char *name);
+/* True if the body waits for a 100 (Expect: 100-continue). */
+bool exchange_expects(const struct exchange *x);
 
 /* curl_options.c: what curl is told. */
 
@@ -197,6 +248,20 @@ size_t response_stop_large(struct exchange *x, const char *what, size_t limit);
 
 /* response_stream.c: a body that is handed over as it comes. */
 
+/* From our own transports. False, or less than `len`: it has stopped the hop; see x->stop. */
+
+/* So many bytes have been read. */
+void response_note_bytes(struct exchange *x, size_t len);
+bool response_take_head(struct exchange *x, const struct http1_head *head);
+bool response_take_trailers(struct exchange *x, const struct http1_head *trailers);
+/* `len`: all was taken; RESPONSE_FULL: nothing was, because the reader is full (x->paused). */
+size_t response_take_body(struct exchange *x, const char *data, size_t len);
+#define RESPONSE_FULL SIZE_MAX
+/* The next bytes of an upload. 0: there are none: it is over, or x->starved. */
+size_t response_take_upload(struct exchange *x, char *out, size_t size);
+
+/* For a stream: how many bytes of the body its reader can take now. */
+size_t response_stream_room(const struct exchange *x);
 /* What the body callback does for a stream. */
 size_t response_stream_on_body(struct exchange *x, const char *data, size_t len);
 /* Decodes what had to wait, as far as there is room. A failure is in x->stop. */
@@ -206,6 +271,12 @@ enum err_kind response_stream_decode_held(struct exchange *x);
 
 /* Translates the end of a hop that is no response. */
 void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err);
+/* The same for a hop over our own transports, but not for HOP_DONE and HOP_STOPPED. `why`: for
+ * HOP_FAILED. */
+void failure_of_hop(const struct exchange *x, enum hop_end end, const struct err *why,
+                    struct err *err);
+/* Adds to a failure below the exchange what was asked for. */
+void failure_describe(const struct exchange *x, const struct err *why, struct err *err);
 void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err);
 /* When the next limit passes, and which one; NEVER_NS: none. */
 uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms);

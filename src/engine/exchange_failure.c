@@ -332,6 +332,107 @@ static void set_receive(const struct exchange *x, struct err *err)
         set_closed(x, "reset", silence(x), err);
 }
 
+void failure_describe(const struct exchange *x, const struct err *why, struct err *err)
+{
+    char request[160];
+    *err = *why;
+    size_t len = strlen(err->message);
+    snprintf(err->message + len, sizeof err->message - len, " (%s)", request_text(x, request));
+}
+
+/* The connection ended before a byte of the response. */
+static void set_lost(const struct exchange *x, struct err *err)
+{
+    if (x->reused && !x->transfer->spec.once && !exchange_idempotent(x))
+        set_closed(x, "reset",
+                   "closed a kept connection after the request was sent; it is not sent twice",
+                   err);
+    else
+        set_closed(x, "reset", silence(x), err);
+}
+
+/* What the reader of messages found (http1_parse.h), after "http://host:port sent ". */
+static const struct {
+    const char *reason, *what;
+} malformed[] = {
+    {"header_name", "a line that is not a header"},
+    {"header_value", "a control byte in a header value"},
+    {"nul", "a NUL byte in its headers"},
+    {"folded_line", "a folded header line"},
+    {"bare_cr", "a CR without a LF"},
+    {"bare_lf", "a broken chunked body: a LF without a CR"},
+    {"content_length", "a Content-Length that is not a number, or two that differ"},
+    {"transfer_encoding", "a Transfer-Encoding that does not end with chunked"},
+    {"chunk_size", "a broken chunked body: the size of a chunk is no number"},
+    {"chunk_extension", "a broken chunked body: a chunk extension is invalid or too long"},
+    {"chunk_end", "a broken chunked body: a chunk is longer than its size"},
+    {"unexpected_101", "a 101 (another protocol) that was not asked for"},
+};
+
+static const struct {
+    const char *reason, *what;
+    int limit;
+} oversized[] = {
+    {"too_many_headers", "headers", HEADERS_MAX},
+    {"head_too_large", "header bytes", HEADER_BYTES_MAX},
+    {"line_too_long", "bytes in one header", HEADER_LINE_MAX},
+    {"too_many_informational", "informational responses", INFORMATIONAL_MAX},
+};
+
+static void set_malformed(const struct exchange *x, const struct err *why, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(oversized); i++) {
+        if (strcmp(why->reason, oversized[i].reason) == 0) {
+            err_set(err, ERR_TOO_LARGE, "%s from %s: more than %d", oversized[i].what,
+                    x->url->origin->key, oversized[i].limit);
+            return;
+        }
+    }
+    const char *what = may_speak_tls(x)
+                           ? "something that is not HTTP; if it speaks TLS, write https://"
+                           : "something that is not HTTP";
+    for (size_t i = 0; i < ARRAY_LEN(malformed); i++) {
+        if (strcmp(why->reason, malformed[i].reason) == 0)
+            what = malformed[i].what;
+    }
+    set_protocol(x, what, err);
+    err_reason(err, why->reason);
+}
+
+void failure_of_hop(const struct exchange *x, enum hop_end end, const struct err *why,
+                    struct err *err)
+{
+    err_clear(err);
+    switch (end) {
+    case HOP_DONE:
+    case HOP_STOPPED:
+        ASSERT(false);
+        break;
+    case HOP_UNSENT:
+    case HOP_LOST:
+        set_lost(x, err);
+        break;
+    case HOP_REFUSED:
+        set_closed(x, "reset", "refused the request without reading it", err);
+        break;
+    case HOP_CUT:
+        set_truncated(x, err);
+        break;
+    case HOP_RESET:
+        if (x->head_done)
+            set_closed(x, "reset", "broke off the connection", err);
+        else
+            set_truncated(x, err);
+        break;
+    case HOP_FAILED:
+        if (why->kind == ERR_PROTOCOL)
+            set_malformed(x, why, err);
+        else
+            failure_describe(x, why, err);
+        break;
+    }
+}
+
 /* HTTP/2. libcurl's words name the error code that the server gave. */
 static void set_stream(const struct exchange *x, struct err *err)
 {

@@ -17,28 +17,42 @@ void origins_init(struct origins *o, struct mem *mem)
     list_init(&o->lru);
 }
 
-static void origin_unref(struct origins *o, struct origin *g)
+void origin_ref(struct origin *g)
 {
-    if (!g || --g->refs > 0)
+    g->refs++;
+}
+
+static void free_origin(struct origins *o, struct origin *g)
+{
+    mem_free(o->mem, g->key);
+    mem_free(o->mem, g->host);
+    mem_free(o->mem, g->authority);
+    mem_free(o->mem, g->idle);
+    mem_free(o->mem, g->shared);
+    mem_free(o->mem, g);
+}
+
+void origin_unref(struct origin *g)
+{
+    if (--g->refs > 0)
         return;
+    struct origins *o = g->all;
     struct origin **at = &o->by_key[g->hash % ORIGIN_BUCKETS];
     while (*at != g)
         at = &(*at)->hash_next;
     *at = g->hash_next;
     o->origin_count--;
-    mem_free(o->mem, g->key);
-    mem_free(o->mem, g->host);
-    mem_free(o->mem, g->idle);
-    mem_free(o->mem, g->shared);
-    mem_free(o->mem, g);
+    free_origin(o, g);
 }
 
 static void entry_free(struct origins *o, struct url_entry *u)
 {
     if (u->handle)
         curl_url_cleanup(u->handle);
-    origin_unref(o, u->origin);
+    if (u->origin)
+        origin_unref(u->origin);
     mem_free(o->mem, u->url);
+    mem_free(o->mem, u->target);
     mem_free(o->mem, u);
 }
 
@@ -96,15 +110,18 @@ static struct origin *origin_for(struct origins *o, const char *scheme, char *ho
         return NULL;
     g->key = mem_strndup(o->mem, key, (size_t)n);
     g->host = mem_strndup(o->mem, host, strlen(host));
-    if (!g->key || !g->host) {
-        mem_free(o->mem, g->key);
-        mem_free(o->mem, g->host);
-        mem_free(o->mem, g);
+    g->all = o;
+    g->https = strcmp(scheme, "https") == 0;
+    bool own_port = strcmp(port, g->https ? "443" : "80") == 0;
+    const char *authority = key + strlen(scheme) + 3;
+    g->authority = mem_strndup(o->mem, authority, own_port ? strlen(host) : strlen(authority));
+    if (!g->key || !g->host || !g->authority) {
+        free_origin(o, g);
         return NULL;
     }
+    list_init(&g->pools);
     g->hash = hash;
     g->port = (unsigned)strtoul(port, NULL, 10);
-    g->https = strcmp(scheme, "https") == 0;
     g->numeric = host_is_numeric(host);
     g->refs = 1;
     g->protocol = g->https ? ORIGIN_UNKNOWN : ORIGIN_HTTP1;
@@ -115,7 +132,29 @@ static struct origin *origin_for(struct origins *o, const char *scheme, char *ho
     return g;
 }
 
-/* Fills handle and origin. */
+/* Path and query as libcurl reads them: without dot segments. */
+static CURLUcode set_target(struct origins *o, struct url_entry *u)
+{
+    char *path = NULL, *query = NULL;
+    CURLUcode code = curl_url_get(u->handle, CURLUPART_PATH, &path, 0);
+    if (code == CURLUE_OK)
+        code = curl_url_get(u->handle, CURLUPART_QUERY, &query, 0);
+    if (code == CURLUE_NO_QUERY)
+        code = CURLUE_OK;
+    if (code == CURLUE_OK) {
+        size_t size = strlen(path) + (query ? strlen(query) + 1 : 0) + 1;
+        u->target = mem_alloc(o->mem, size);
+        if (u->target)
+            snprintf(u->target, size, "%s%s%s", path, query ? "?" : "", query ? query : "");
+        else
+            code = CURLUE_OUT_OF_MEMORY;
+    }
+    curl_free(path);
+    curl_free(query);
+    return code;
+}
+
+/* Fills handle, target and origin. */
 static enum err_kind entry_parse(struct origins *o, struct url_entry *u, struct err *err)
 {
     char *scheme = NULL, *host = NULL, *port = NULL;
@@ -130,6 +169,8 @@ static enum err_kind entry_parse(struct origins *o, struct url_entry *u, struct 
         code = curl_url_get(u->handle, CURLUPART_HOST, &host, 0);
     if (code == CURLUE_OK)
         code = curl_url_get(u->handle, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
+    if (code == CURLUE_OK)
+        code = set_target(o, u);
     if (code == CURLUE_OUT_OF_MEMORY) {
         kind = err_set(err, ERR_MEMORY, "no memory for a URL");
     } else if (code != CURLUE_OK) {

@@ -21,11 +21,16 @@ struct h2_connection {
 
 struct simulation;
 
+struct origins;
+
 struct origin {
+    struct origins *all;
     struct origin *hash_next;
     uint64_t hash;
-    char *key;  /* "https://host:port", owned */
-    char *host; /* as CURLOPT_RESOLVE needs it: lower case, IPv6 in brackets; owned */
+    char *key;         /* "https://host:port", owned */
+    char *host;        /* as CURLOPT_RESOLVE needs it: lower case, IPv6 in brackets; owned */
+    char *authority;   /* the same with the port, if that is not the scheme's own; owned */
+    struct list pools; /* see pool.h */
     unsigned port;
     bool https;
     bool numeric; /* it is an address and needs no look-up */
@@ -52,6 +57,7 @@ struct url_entry {
     uint64_t hash;
     char *url;
     size_t len;
+    char *target; /* path and query, as the request line has them; owned */
     CURLU *handle;
     struct origin *origin;
     unsigned refs; /* the number of its transfers in the engine */
@@ -76,6 +82,9 @@ void origins_fini(struct origins *o);
 NODISCARD enum err_kind origins_get(struct origins *o, const char *url, struct url_entry **out,
                                     struct err *err);
 void origins_release(struct origins *o, struct url_entry *u);
+/* A reference of one's own to the origin of an entry. */
+void origin_ref(struct origin *g);
+void origin_unref(struct origin *g);
 
 /* Notes that shard `index` has an idle connection. If there is no memory, it is not noted. */
 void origin_push_idle(struct origin *g, struct mem *mem, unsigned index, size_t max);

@@ -244,40 +244,14 @@ static bool has_word(const char *value, size_t len, const char *word)
     return false;
 }
 
-/* An obsolete folded line belongs to the field before it, joined by a space. */
-static enum err_kind unfold(struct headers *h, const char *value, size_t len)
-{
-    if (h->count == 0)
-        return ERR_PROTOCOL;
-    struct header last = h->rows[h->count - 1];
-    size_t joined_len = last.value_len + 1 + len;
-    char *joined = mem_alloc(h->text.mem, joined_len + last.name_len);
-    if (!joined)
-        return ERR_MEMORY;
-    memcpy(joined, h->text.data + last.value_off, last.value_len);
-    joined[last.value_len] = ' ';
-    memcpy(joined + last.value_len + 1, value, len);
-    memcpy(joined + joined_len, h->text.data + last.name_off, last.name_len);
-    h->count--;
-    h->text.len = last.name_off;
-    enum err_kind kind = headers_add(h, joined + joined_len, last.name_len, joined, joined_len);
-    mem_free(h->text.mem, joined);
-    return kind;
-}
-
-static bool is_framing(const char *name, size_t len)
-{
-    return (len == 14 && strncasecmp(name, "content-length", 14) == 0) ||
-           (len == 17 && strncasecmp(name, "transfer-encoding", 17) == 0);
-}
-
 static size_t field_line(struct exchange *x, const char *line, size_t len, bool trailer)
 {
     struct transfer_result *r = &x->transfer->result;
     struct headers *h = trailer ? &r->trailers : &r->headers;
     const char *colon = memchr(line, ':', len);
-    bool folded = line[0] == ' ' || line[0] == '\t';
-    const char *value = folded ? line : colon ? colon + 1 : line + len;
+    const char *value = colon ? colon + 1 : line + len;
+    if (line[0] == ' ' || line[0] == '\t')
+        return stop_protocol(x, "a folded header line");
     const char *end = line + len;
     while (value < end && (*value == ' ' || *value == '\t'))
         value++;
@@ -286,34 +260,22 @@ static size_t field_line(struct exchange *x, const char *line, size_t len, bool 
     size_t value_len = (size_t)(end - value);
     if (!headers_valid_value(value, value_len))
         return stop_protocol(x, "a control byte in a header value");
-    enum err_kind kind;
-    if (folded) {
-        /* What curl has already read by its first line alone. */
-        if (h->count > 0 &&
-            is_framing(headers_name(h, h->count - 1), h->rows[h->count - 1].name_len))
-            return stop_protocol(x, "a folded Content-Length or Transfer-Encoding");
-        kind = unfold(h, value, value_len);
-        if (kind == ERR_PROTOCOL)
-            return stop_protocol(x, "a folded line before any header");
-    } else {
-        size_t name_len = colon ? (size_t)(colon - line) : 0;
-        if (!headers_valid_name(line, name_len))
-            return stop_protocol(x, "a line that is not a header");
-        if (!trailer && name_len == 14 && strncasecmp(line, "content-length", 14) == 0) {
-            if (!note_length(x, value, value_len))
-                return stop_protocol(x,
-                                     "a Content-Length that is not a number, or two that differ");
-        } else if (!trailer && name_len == 17 && strncasecmp(line, "transfer-encoding", 17) == 0) {
-            /* Others must be asked for, and curl would undo them by itself. */
-            bool chunked = value_len == 7 && strncasecmp(value, "chunked", 7) == 0;
-            if (!chunked && (value_len != 8 || strncasecmp(value, "identity", 8) != 0))
-                return stop_protocol(x, "a Transfer-Encoding that was not asked for");
-            x->chunked = x->chunked || chunked;
-        } else if (!trailer && name_len == 10 && strncasecmp(line, "connection", 10) == 0) {
-            x->close_after = has_word(value, value_len, "close");
-        }
-        kind = headers_add(h, line, name_len, value, value_len);
+    size_t name_len = colon ? (size_t)(colon - line) : 0;
+    if (!headers_valid_name(line, name_len))
+        return stop_protocol(x, "a line that is not a header");
+    if (!trailer && name_len == 14 && strncasecmp(line, "content-length", 14) == 0) {
+        if (!note_length(x, value, value_len))
+            return stop_protocol(x, "a Content-Length that is not a number, or two that differ");
+    } else if (!trailer && name_len == 17 && strncasecmp(line, "transfer-encoding", 17) == 0) {
+        /* Others must be asked for, and curl would undo them by itself. */
+        bool chunked = value_len == 7 && strncasecmp(value, "chunked", 7) == 0;
+        if (!chunked && (value_len != 8 || strncasecmp(value, "identity", 8) != 0))
+            return stop_protocol(x, "a Transfer-Encoding that was not asked for");
+        x->chunked = x->chunked || chunked;
+    } else if (!trailer && name_len == 10 && strncasecmp(line, "connection", 10) == 0) {
+        x->close_after = has_word(value, value_len, "close");
     }
+    enum err_kind kind = headers_add(h, line, name_len, value, value_len);
     if (kind == ERR_TOO_LARGE)
         return response_stop_large(x, "headers", HEADERS_MAX);
     if (kind != ERR_NONE) {
@@ -415,6 +377,53 @@ size_t response_on_header(char *data, size_t size, size_t count, void *arg)
     return went_on ? total : 0;
 }
 
+void response_note_bytes(struct exchange *x, size_t len)
+{
+    touch(x);
+    x->bytes_in += len;
+}
+
+static bool keep_fields(struct exchange *x, struct headers *h, const struct http1_head *from)
+{
+    enum err_kind kind =
+        headers_add_rows(h, from->fields, from->fields_len, from->rows, from->count);
+    if (kind == ERR_TOO_LARGE)
+        response_stop_large(x, "headers", HEADERS_MAX);
+    else if (kind != ERR_NONE)
+        err_set(&x->stop, kind, "no memory for the response headers");
+    return kind == ERR_NONE;
+}
+
+bool response_take_head(struct exchange *x, const struct http1_head *head)
+{
+    struct transfer_result *r = &x->transfer->result;
+    snprintf(r->version, sizeof r->version, "1.%u", head->minor);
+    r->status = (int)head->status;
+    copy_text(r->reason, sizeof r->reason, head->word, head->word + head->word_len);
+    x->has_length = head->content_length >= 0;
+    x->chunked = head->body == HTTP1_CHUNKED;
+    x->close_after = !head->keep_alive;
+    r->expected_bytes = head->content_length;
+    if (head->coded) { /* others must be asked for */
+        stop_protocol(x, "a Transfer-Encoding that was not asked for");
+        return false;
+    }
+    return keep_fields(x, &r->headers, head) && head_end(x) != 0;
+}
+
+bool response_take_trailers(struct exchange *x, const struct http1_head *trailers)
+{
+    return keep_fields(x, &x->transfer->result.trailers, trailers);
+}
+
+size_t response_take_body(struct exchange *x, const char *data, size_t len)
+{
+    uint64_t bytes_in = x->bytes_in; /* counted when they were read */
+    size_t n = response_on_body((char *)(uintptr_t)data, 1, len, x);
+    x->bytes_in = bytes_in;
+    return n == CURL_WRITEFUNC_PAUSE ? RESPONSE_FULL : n;
+}
+
 size_t response_on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct exchange *x = arg;
@@ -444,6 +453,12 @@ size_t response_on_body(char *data, size_t size, size_t count, void *arg)
         return response_stop_large(x, "body bytes", r->body.max_bytes);
     err_set(&x->stop, kind, "no memory for the response body");
     return response_stop(x);
+}
+
+size_t response_take_upload(struct exchange *x, char *out, size_t size)
+{
+    size_t n = response_on_upload(out, 1, size, x);
+    return n == CURL_READFUNC_PAUSE ? 0 : n;
 }
 
 size_t response_on_upload(char *out, size_t size, size_t count, void *arg)

@@ -14,6 +14,13 @@ static bool full(const struct exchange *x)
     return t->result.body.len + t->handed >= t->window;
 }
 
+size_t response_stream_room(const struct exchange *x)
+{
+    const struct transfer *t = x->transfer;
+    size_t used = t->result.body.len + t->handed;
+    return x->held.len > 0 || used >= t->window ? 0 : t->window - used;
+}
+
 /* `more`: bytes that are about to come. */
 static void make_room(struct exchange *x, size_t more)
 {

@@ -1,4 +1,5 @@
 #include "engine/transfer.h"
+#include "ground/base64.h"
 #include "ground/redact.h"
 #include "ground/secret.h"
 #include <curl/curl.h>
@@ -179,40 +180,26 @@ static enum err_kind from_curl(CURLUcode code, struct err *err)
     }
 }
 
-static size_t base64(char *out, const unsigned char *in, size_t len)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *p = out;
-    for (size_t i = 0; i < len; i += 3) {
-        size_t left = len - i;
-        unsigned v = (unsigned)in[i] << 16;
-        if (left > 1)
-            v |= (unsigned)in[i + 1] << 8;
-        if (left > 2)
-            v |= in[i + 2];
-        *p++ = digits[v >> 18 & 63];
-        *p++ = digits[v >> 12 & 63];
-        *p++ = left > 1 ? digits[v >> 6 & 63] : '=';
-        *p++ = left > 2 ? digits[v & 63] : '=';
-    }
-    return (size_t)(p - out);
-}
-
 /* An Authorization header the caller gave wins. */
 static enum err_kind add_basic(struct transfer *t, const char *user, const char *password,
                                struct err *err)
 {
     if (headers_get(&t->spec.headers, "authorization", NULL, NULL))
         return ERR_NONE;
-    char pair[1024], value[6 + (sizeof pair + 2) / 3 * 4];
+    char pair[1024];
     int n = snprintf(pair, sizeof pair, "%s:%s", user, password);
     if (n < 0 || (size_t)n >= sizeof pair)
         return err_set(err, ERR_INVALID, "url: user name and password are too long");
     if (strchr(user, ':') || !headers_valid_value(pair, (size_t)n))
         return err_set(err, ERR_INVALID, "url: user name or password has a forbidden byte");
-    memcpy(value, "Basic ", 6);
-    size_t len = 6 + base64(value + 6, (const unsigned char *)pair, (size_t)n);
-    enum err_kind kind = headers_add(&t->spec.headers, "Authorization", 13, value, len);
+    struct buf value;
+    buf_init(&value, t->mem, 2 * sizeof pair);
+    enum err_kind kind = buf_append_str(&value, "Basic ");
+    if (kind == ERR_NONE)
+        kind = base64_append(&value, pair, (size_t)n);
+    if (kind == ERR_NONE)
+        kind = headers_add(&t->spec.headers, "Authorization", 13, value.data, value.len);
+    buf_fini(&value);
     return kind ? err_set(err, kind, "no room for the Authorization header") : ERR_NONE;
 }
 

@@ -84,19 +84,23 @@ enum err_kind headers_add_rows(struct headers *h, const char *text, size_t len,
     enum err_kind kind = grow_rows(h, count);
     if (kind != ERR_NONE)
         return kind;
-    size_t base = h->text.len;
-    kind = buf_append(&h->text, text, len);
+    kind = buf_reserve(&h->text, len);
     if (kind != ERR_NONE)
         return kind;
-    char *copy = h->text.data + base;
+    char *begin = h->text.data + h->text.len, *to = begin;
     for (size_t i = 0; i < count; i++) {
-        struct header row = rows[i];
-        copy[row.name_off + row.name_len] = '\0';
-        copy[row.value_off + row.value_len] = '\0';
-        row.name_off += (uint32_t)base;
-        row.value_off += (uint32_t)base;
-        h->rows[h->count++] = row;
+        const struct header *from = &rows[i];
+        struct header *row = &h->rows[h->count++];
+        *row = (struct header){(uint32_t)(to - h->text.data), from->name_len, 0, from->value_len};
+        memcpy(to, text + from->name_off, from->name_len);
+        to += from->name_len;
+        *to++ = '\0';
+        row->value_off = (uint32_t)(to - h->text.data);
+        memcpy(to, text + from->value_off, from->value_len);
+        to += from->value_len;
+        *to++ = '\0';
     }
+    buf_commit(&h->text, (size_t)(to - begin));
     return ERR_NONE;
 }
 

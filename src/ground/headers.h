@@ -11,7 +11,7 @@ struct header {
 };
 
 struct headers {
-    struct buf text;
+    struct buf text; /* name, NUL, value, NUL, of each header in their order, and nothing else */
     struct header *rows;
     size_t count, cap, max_count;
 };
@@ -22,9 +22,9 @@ void headers_clear(struct headers *h);
 /* Copies the bytes. ERR_TOO_LARGE (past a cap) or ERR_MEMORY. Does not check the syntax. */
 NODISCARD enum err_kind headers_add(struct headers *h, const char *name, size_t name_len,
                                     const char *value, size_t value_len);
-/* Adds `count` headers that lie in text[0..len), which the offsets of the rows count from. Their
- * order is that of the text, and behind each name and each value there is a byte of no use, which
- * becomes the NUL. Copies the text at once. Fails as headers_add does, and adds nothing then. */
+/* Adds `count` headers that lie in text[0..len), which the offsets of the rows count from. None of
+ * them overlap, and behind each name and each value there is a byte of no use (so `len` bytes are
+ * enough for the copy). Fails as headers_add does, and adds nothing then. */
 NODISCARD enum err_kind headers_add_rows(struct headers *h, const char *text, size_t len,
                                          const struct header *rows, size_t count);
 /* Borrowed until the next change. Names and values end with a NUL. If the syntax was not checked, a

@@ -94,24 +94,15 @@ static int64_t read_number(const char *s, size_t len)
     return len != 0 ? n : -1;
 }
 
-/* Equal values may stand in several lines, or in a list: some servers repeat the header, proxies
- * may join the lines, and curl takes both (RFC 9112 6.3). No client does that, so that a request
- * which does is meant to be understood in two ways. */
+/* Equal values may stand in several lines of a response, as some servers repeat the header (RFC
+ * 9112 6.3). A list in one line is refused: curl refuses it, too. No client repeats it, so that a
+ * request which does is meant to be understood in two ways. */
 static enum http1_fault read_length(struct http1_meaning *m, const char *s, size_t len)
 {
     int64_t length = read_number(s, len);
-    if (length >= 0 && m->length < 0) {
-        m->length = length;
-        return FAULT_NONE;
-    }
-    const char *word;
-    size_t n;
-    while (next_element(&s, &len, &word, &n)) {
-        length = read_number(word, n);
-        if (length < 0 || (m->length >= 0 && (m->request || length != m->length)))
-            return FAULT_CONTENT_LENGTH;
-        m->length = length;
-    }
+    if (length < 0 || (m->length >= 0 && (m->request || length != m->length)))
+        return FAULT_CONTENT_LENGTH;
+    m->length = length;
     return FAULT_NONE;
 }
 
@@ -220,7 +211,7 @@ static enum http1_fault read_fields(enum http1_kind kind, const char *s, size_t 
 
 static enum http1_fault read_status_line(const char *s, size_t len, struct http1_head *out)
 {
-    if (len < 12 || !is_digit(s[7]) || s[8] != ' ' || s[9] == '0' || !is_digit(s[9]) ||
+    if (len < 12 || (s[7] != '0' && s[7] != '1') || s[8] != ' ' || s[9] == '0' || !is_digit(s[9]) ||
         !is_digit(s[10]) || !is_digit(s[11]) || (len > 12 && s[12] != ' '))
         return FAULT_STATUS_LINE;
     out->minor = (unsigned)(s[7] - '0');

@@ -231,11 +231,10 @@ t.test("bytes that no head may have are a protocol failure", function()
         OK .. "no colon\r\n" .. END, OK .. "X : a\r\n" .. END, OK .. ": a\r\n" .. END,
         OK .. " folded\r\n" .. END, OK .. "HTTP/1.1 404 Not Found\r\n" .. END,
         "HTTP/1.1 200 O\0K\r\n" .. END, "HTTP/1.1 200 \27[31mOK\r\n" .. END,
-        "HTTP/1.1 200 O\rK\r\n" .. END,
+        "HTTP/1.1 200 O\rK\r\n" .. END, OK .. "X: a\r\n\tb\r\n" .. END, -- folded: RFC 9112 5.2
     })
     all_pass { OK .. "X:\r\n" .. END, OK .. "X: \200\255\r\n" .. END, "HTTP/1.1 200\r\n" .. END,
         "HTTP/1.1 200 OK\nContent-Length: 3\n\nok\n" }
-    t.eq(assert(raw(OK .. "X: a\r\n\tb\r\n" .. END)).headers.x, "a b")
     t.eq(#assert(raw("HTTP/1.1 200 " .. ("x"):rep(5000) .. "\r\n" .. END)).reason, 63)
 end)
 

@@ -239,18 +239,19 @@ TEST(each_broken_answer_has_its_kind)
         {"/empty", ERR_CLOSED, "reset", true},
         {"/short", ERR_CLOSED, "truncated", true},
         {"/chunk-cut", ERR_CLOSED, "truncated", true},
-        {"/chunk-bad", ERR_PROTOCOL, "", false},
-        {"/negative", ERR_PROTOCOL, "", false},
-        {"/nul", ERR_PROTOCOL, "", false},
-        {"/two-lengths", ERR_PROTOCOL, "", false},
+        {"/chunk-bad", ERR_PROTOCOL, "chunk_size", false},
+        {"/negative", ERR_PROTOCOL, "content_length", false},
+        {"/nul", ERR_PROTOCOL, "nul", false},
+        {"/two-lengths", ERR_PROTOCOL, "content_length", false},
         {"/eof-reset", ERR_CLOSED, "reset", true},
-        {"/garbage", ERR_PROTOCOL, "", false},
-        {"/http09", ERR_PROTOCOL, "", false},
+        {"/garbage", ERR_PROTOCOL, "status_line", false},
+        {"/http09", ERR_PROTOCOL, "status_line", false},
         {"/big-header", ERR_TOO_LARGE, "", false},
         {"/many-headers", ERR_TOO_LARGE, "", false},
         {"/many-fields", ERR_TOO_LARGE, "", false},
         {"/many-100", ERR_TOO_LARGE, "", false},
-        {"/no-colon", ERR_PROTOCOL, "", false},
+        {"/no-colon", ERR_PROTOCOL, "header_name", false},
+        {"/folded", ERR_PROTOCOL, "folded_line", false},
         {"/gzip-half", ERR_PROTOCOL, "decode", false},
         {"/gzip-crc", ERR_PROTOCOL, "decode", false},
     };
@@ -309,10 +310,6 @@ TEST(odd_but_good_answers_are_taken)
     CHECK(!headers_get(&t->result.headers, "x-t", NULL, NULL));
     CHECK_STR(headers_get(&t->result.trailers, "x-t", NULL, NULL), "end");
     CHECK_STR(body_of(t), "ok");
-    transfer_free(t);
-
-    t = rig_get(&r, "/folded");
-    CHECK_STR(headers_get(&t->result.headers, "x-f", NULL, NULL), "one two");
     transfer_free(t);
 
     t = rig_to(&r, "HEAD", "/ok", NULL);

@@ -126,8 +126,8 @@ TEST(a_response_is_read_with_its_headers_and_body)
         {"a status that nobody has named", 0,
          BYTES("HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n"),
          "head 1.1 999 [Odd] length 0 keep {Content-Length=0}\ndone []\n"},
-        {"a later version", 0, BYTES("HTTP/1.7 200 OK\r\nContent-Length: 0\r\n\r\n"),
-         "head 1.7 200 [OK] length 0 keep {Content-Length=0}\ndone []\n"}, );
+        {"a later version", 0, BYTES("HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n"),
+         "failed status_line\n"}, );
 }
 
 TEST(values_may_be_empty_and_blanks_around_them_are_dropped)
@@ -357,7 +357,7 @@ TEST(a_length_that_is_not_one_number_is_refused)
          "head 1.1 200 [OK] length 2 keep {Content-Length=2; Content-Length=02}\nbody [hi]\n"
          "done []\n"},
         {"a list of equal ones", 0, BYTES(OK "Content-Length: 2, 2 ,2\r\n\r\nhi"),
-         "head 1.1 200 [OK] length 2 keep {Content-Length=2, 2 ,2}\nbody [hi]\ndone []\n"},
+         "failed content_length\n"},
         {"the largest", 0, BYTES(OK "Content-Length: 9223372036854775807\r\n\r\n"),
          "head 1.1 200 [OK] length 9223372036854775807 keep {Content-Length=9223372036854775807}\n"
          "failed truncated\n"},
