@@ -42,7 +42,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
     if (s && frame->hd.type == NGHTTP2_HEADERS) {
         s->fields = 0;
         s->field_bytes = 0;
-        s->interim = false;
+        s->has_status = s->interim = false;
     }
     return go_on(session);
 }
@@ -61,9 +61,11 @@ static void on_status(struct http2_stream *s, const uint8_t *value, size_t len)
     int status = 0;
     for (size_t i = 0; i < len; i++)
         status = status * 10 + (value[i] - '0'); /* nghttp2 has checked that it is three digits */
-    s->answered = true;
+    s->answered = s->has_status = true;
     s->interim = status < 200;
-    if (s->interim && ++s->interims > HTTP2_MAX_INTERIMS)
+    if (status < 100)
+        http2_deliver_reset(s, NGHTTP2_PROTOCOL_ERROR, HTTP2_INVALID);
+    else if (s->interim && ++s->interims > HTTP2_MAX_INTERIMS)
         http2_deliver_reset(s, NGHTTP2_ENHANCE_YOUR_CALM, HTTP2_TOO_LARGE);
     else
         http2_deliver_status(s, status);
@@ -83,6 +85,8 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
         http2_deliver_reset(s, NGHTTP2_ENHANCE_YOUR_CALM, HTTP2_TOO_LARGE);
     else if (name[0] == ':')
         on_status(s, value, value_len);
+    else if (!s->has_status && !s->head_done) /* nghttp2 sees it only at the end of the head */
+        http2_deliver_reset(s, NGHTTP2_PROTOCOL_ERROR, HTTP2_INVALID);
     else if (!s->interim)
         http2_deliver_field(s, (const char *)name, name_len, (const char *)value, value_len);
     return go_on(session);

@@ -100,8 +100,9 @@ struct http2_stream {
     bool starved;   /* `upload` had none */
     bool head_sent; /* the peer may have seen some of it */
     bool all_sent;
-    bool interim;   /* the head that comes now is a 1xx */
-    bool answered;  /* a status has come, be it a 1xx */
-    bool head_done; /* the response's head is complete */
-    bool was_reset; /* the peer has sent RST_STREAM */
+    bool has_status; /* the head that comes now has one */
+    bool interim;    /* the head that comes now is a 1xx */
+    bool answered;   /* a status has come, be it a 1xx */
+    bool head_done;  /* the response's head is complete */
+    bool was_reset;  /* the peer has sent RST_STREAM */
 };

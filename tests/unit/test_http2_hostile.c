@@ -188,6 +188,31 @@ TEST(a_busy_connection_is_no_flood)
     h2rig_end(&r);
 }
 
+TEST(a_server_that_reads_an_upload_in_small_pieces_is_no_flood)
+{
+    struct h2rig r;
+    struct client c = {0}, up = {.upload_left = 1 << 20};
+    REQUIRE(begin(&r, &c));
+    struct http2_request request = h2rig_get("/");
+    request.uploads = true;
+    REQUIRE(h2rig_start(&r, &up, &request));
+    /* A window update on the connection and one on the stream for each 100 bytes. */
+    for (int i = 0; i < 40 && !r.over; i++) {
+        up.upload_ready = 10000;
+        http2_stream_fed(&up.s);
+        turns(&r, 2);
+        for (int at = 0; at < 10000; at += 100) {
+            put_frame(&r, WINDOW_UPDATE, 0, 0, "\0\0\0\x64", 4);
+            put_frame(&r, WINDOW_UPDATE, 0, 3, "\0\0\0\x64", 4);
+        }
+        turns(&r, 2);
+        swallow(&r);
+    }
+    CHECK(!r.over);
+    CHECK_EQ(up.upload_left, (1 << 20) - 400000);
+    h2rig_end(&r);
+}
+
 TEST(the_guard_gives_tokens_back_with_time)
 {
     struct http2_guard g;
@@ -328,6 +353,7 @@ static void expect_invalid(const char *block, size_t len, int flags)
     CHECK_EQ(c.ends, 1);
     CHECK_EQ(c.how, HTTP2_INVALID);
     CHECK_EQ(c.heads, 0);
+    CHECK_EQ(c.field_count, 0);
     CHECK(!r.over);
     h2rig_end(&r);
 }
@@ -343,6 +369,9 @@ TEST(fields_that_are_not_allowed_make_a_response_invalid)
                    "connection\x01v",
                    15, 0);                  /* of a connection */
     expect_invalid("\x00\x01x\x01v", 5, 0); /* no status */
+    expect_invalid("\x08\x03"
+                   "050",
+                   5, 0); /* no status at all */
     expect_invalid("\x08\x03"
                    "1a0",
                    5, 0); /* not a number */
