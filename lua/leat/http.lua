@@ -218,7 +218,7 @@ local function tell_resends(n)
         scope = scope.outer
     end
     if scope then
-        scope.resent(n)
+        scope:resent(n)
     end
 end
 
@@ -476,8 +476,8 @@ end
 
 local find = string.find
 
--- Returns the full URL of a request of this client, and the defaults that may be sent to it.
-function Client:_aim(url)
+-- The full URL of a request of this client, and the defaults that may be sent to it.
+local function aim(self, url)
     if self._base then
         -- The fast way for most paths: append them to the base. Such a URL always has the base's origin.
         if find(url, "^[%w_%-][%w_%-/]*$") then
@@ -493,6 +493,15 @@ function Client:_aim(url)
         return url, self._abroad
     end
     return url, self._defaults
+end
+
+-- The same. Many requests in a row have the same URL, so the last one is kept.
+function Client:_aim(url)
+    if url ~= self._last_url then
+        self._full_url, self._last_defaults = aim(self, url)
+        self._last_url = url
+    end
+    return self._full_url, self._last_defaults
 end
 
 local function without(options, names)

@@ -42,14 +42,14 @@ end
 
 -- ---- calls
 
--- Tells the policies around this call the response's headers (for rate limits) and the tokens used.
-local function tell(headers, usage, url)
+-- Tells the policies around this call the response (its headers have the rate limits) and the tokens used.
+local function tell(res, usage)
     local scope = policy.scope()
     while scope and not scope.tell do
         scope = scope.outer
     end
     if scope then
-        scope.tell(headers, type(usage) == "table" and usage or nil, url)
+        scope:tell(res, type(usage) == "table" and usage or nil)
     end
 end
 
@@ -84,12 +84,29 @@ local function exchange(self, spec, judge, asked)
     end
     local body, failed, value = answers.open(self, spec, res, judge, asked)
     value = body or value
-    tell(res.headers, value and value.usage, res.url)
+    tell(res, value and value.usage)
     if not body then
         return nil, failed
     end
     return body, res
 end
+
+-- The headers of a call, as a table that may be changed, and whether they have an idempotency key.
+local function headers_of(options)
+    local given, headers = options.headers, {}
+    if given == nil then
+        return headers, false
+    elseif type(given) ~= "table" then
+        check.fail("openai: option 'headers' of a call must be a table, got "
+            .. check.picture(given, "headers"))
+    end
+    for name, value in pairs(given) do
+        headers[name] = value
+    end
+    return headers, policy.header(given, "idempotency-key") ~= nil
+end
+
+local SORTED = { sorted = true }
 
 -- Calls step(self, spec, judge, body). Retries it, unless a policy around this call retries. A body is a
 -- table, or a JSON text that is sent unchanged.
@@ -97,29 +114,23 @@ local function call(self, step, path, body, options, judge)
     if self._query then
         path = path .. (path:find("?", 1, true) and "&" or "?") .. self._query
     end
-    local spec = { url = path, method = "GET", timeout = options.timeout, headers = {} }
-    local scope = retrying_scope()
-    if options.headers ~= nil and type(options.headers) ~= "table" then
-        check.fail("openai: option 'headers' of a call must be a table, got "
-            .. check.picture(options.headers, "headers"))
-    end
-    for name, value in pairs(options.headers or {}) do
-        spec.headers[name] = value
-    end
-    if body then
-        local text, err = body, nil
-        if type(body) ~= "string" then
-            text, err = json.encode(body, { sorted = true })
-        end
+    local headers, has_key = headers_of(options)
+    local scope, text = retrying_scope(), body
+    if body and type(body) ~= "string" then
+        local err
+        text, err = json.encode(body, SORTED)
         if not text then
             return nil, err
         end
-        spec.method, spec.body = "POST", text
-        spec.headers["Content-Type"] = "application/json"
-        if not policy.header(spec.headers, "idempotency-key") then
-            spec.headers["Idempotency-Key"] = idempotency_key(scope, text)
+    end
+    if body then
+        headers["Content-Type"] = "application/json"
+        if not has_key then
+            headers["Idempotency-Key"] = idempotency_key(scope, text)
         end
     end
+    local spec = { url = path, method = body and "POST" or "GET", timeout = options.timeout,
+        headers = headers, body = text }
     if scope or not self.retry then
         return step(self, spec, judge, body)
     end
@@ -143,9 +154,14 @@ local function check_self(self, name)
 end
 
 local OURS = { timeout = true, headers = true }
+local NO_OPTIONS = {}
 
--- Returns the body of a request, and the options that are for this client.
+-- Returns the body of a request, and the options that are for this client. Without `opts` the body may be the
+-- input itself, and must not be changed.
 local function compose(self, who, input, opts)
+    if opts == nil and input.model and input.timeout == nil and input.headers == nil then
+        return input, NO_OPTIONS
+    end
     local body, options = {}, {}
     for _, t in ipairs { input, opts or {} } do
         for name, value in pairs(t) do
@@ -165,9 +181,9 @@ local function chat_body(self, who, prompt, opts)
     end
     local input = prompt
     if type(prompt) == "string" then
-        input = { messages = { { role = "user", content = prompt } } }
+        input = { model = self.model, messages = { { role = "user", content = prompt } } }
     elseif type(prompt) == "table" and prompt.messages == nil and prompt[1] ~= nil then
-        input = { messages = prompt }
+        input = { model = self.model, messages = prompt }
     elseif type(prompt) ~= "table" or type(prompt.messages) ~= "table" then
         check.fail(("%s: expected a prompt or {messages={...}}, got %s"):format(who,
             check.picture(prompt, "prompt")))
@@ -266,7 +282,8 @@ end
 --- ```
 function Client:stream(prompt, opts)
     check_self(self, "stream")
-    local body, options = chat_body(self, "stream", prompt, opts)
+    local given = type(opts) == "table" and opts or {} -- with options, even none, the body is a copy
+    local body, options = chat_body(self, "stream", prompt, given)
     body.stream = true
     if body.stream_options == nil then
         body.stream_options = { include_usage = true }

@@ -37,7 +37,7 @@ end
 function Pipeline:call(fn, ...)
     policy.own(self, Pipeline, "pipeline:call")
     check.callable("pipeline:call", "the first argument", fn)
-    local job = { run = { between = 0 }, tallies = { self.tally }, outcomes = self.outcomes, calls = 0 }
+    local job = item.job(self, { between = 0 }, { self.tally }, fn, nil, nil, { n = select("#", ...), ... })
     return policy.run(function(ended, value, err)
         if ended then
             if value ~= nil then
@@ -45,7 +45,7 @@ function Pipeline:call(fn, ...)
             end
             item.book(job, err)
         end
-    end, policy.try, item.whole, self, job, fn, ...) -- policy.try: raising an error is like returning it
+    end, policy.try, item.whole, self, job) -- policy.try: raising an error is like returning it
 end
 
 --- Returns the figures of all runs and calls of this pipeline so far.

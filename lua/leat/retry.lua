@@ -145,10 +145,19 @@ end
 function Retry:call(fn, ...)
     policy.own(self, Retry, "retry:call")
     check.callable("retry:call", "the first argument", fn)
+    return self:_attempts(self:_key(...), fn, ...)
+end
+
+-- What shares its pauses with a call that has these arguments.
+function Retry:_key(...)
     local key = self.key and self.key(...) or self
     if key ~= key then
         check.fail "retry: option 'key' must return a value that can be a table key, got nan"
     end
+    return key
+end
+
+function Retry:_attempts(key, fn, ...)
     local budget = self.budget
     self.calls = self.calls + 1
     if budget then
@@ -162,13 +171,14 @@ function Retry:call(fn, ...)
             gave_up = "deadline", retry_after = max(0, (paused or heeded.at) - now()),
             message = "the server asked for a pause that lasts beyond the deadline" }
     end
-    local scope = { retries = true, outer = policy.scope() }
+    local scope = { retries = true, outer = policy.scope(), keys = false, seen = false, id = false,
+        before = false }
     for attempt = 1, huge do
         scope.seen = nil
         local number = self.started + 1
         self.started = number
         local paced = pauses.start(self, key)
-        local values = pack(policy.try(policy.within, scope, fn, ...))
+        local values = pack(policy.try_within(scope, fn, ...))
         local value, err = values[1], values[2]
         if value ~= nil then
             err = nil
@@ -177,10 +187,11 @@ function Retry:call(fn, ...)
             values[2] = err
         end
         local status = err and err.status or policy.status(value)
-        local hint = (err or status) and rules.hint(value, err)
+        local hint = (err or status and status >= 400) and rules.hint(value, err)
         local again = rules.worth_trying(self.idempotent, value, err, status, hint)
         if self.when and not (err and err.kind == "cancelled") then
             again = self.when(value, err, again)
+            hint = again and (err or status) and rules.hint(value, err)
         end
         local theirs = hint and hint > 0 and status -- from the server, not from a policy on this side
         -- at_once: a kept connection was lost, or the server has not processed the request. This is no sign

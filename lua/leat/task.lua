@@ -223,19 +223,34 @@ function M.finally(fn, cleanup, grace)
     return count_and_conclude(entry, stack, xpcall(fn, native.note))
 end
 
+local function as_entry(finished, state)
+    return { grace = 5, begun = false, fn = function() finished(state, false) end }
+end
+
 -- The scheduler calls this for a task that was abandoned or ran out of memory. It runs the remaining
--- clean-ups, the last one first.
+-- clean-ups, the last one first. On the stack are tables of `finally`; semaphores that `with` holds; and
+-- functions of policy.guard, each above its state.
 native.set_cleanup_runner(function(stack)
-    for i = #stack, 1, -1 do
+    local i = #stack
+    while i > 0 do
         local entry = stack[i]
-        if type(entry) ~= "table" then
-            pcall(entry._give, entry) -- a semaphore held by `with`
-        elseif not entry.begun then
+        if type(entry) == "function" then
+            i = i - 1
+            local made, of_guard = pcall(as_entry, entry, stack[i])
+            if not made then -- not enough memory
+                pcall(entry, stack[i], false)
+            end
+            entry = made and of_guard
+        end
+        if type(entry) == "userdata" then
+            pcall(entry._give, entry)
+        elseif entry and not entry.begun then
             local ok, value, err = clean_up(entry)
             if not ok or value == nil and err ~= nil then
                 log("a clean-up of an abandoned task failed: " .. tostring(ok and err or value))
             end
         end
+        i = i - 1
     end
 end)
 

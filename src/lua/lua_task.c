@@ -467,7 +467,7 @@ static int l_cleanups(lua_State *L)
     struct task *t = running(L, "finally");
     task_push_slot(L, t, SLOT_CLEANUPS);
     if (!lua_istable(L, -1)) {
-        lua_createtable(L, 7, 0);
+        lua_createtable(L, 15, 0);
         lua_pushvalue(L, -1);
         task_set_slot(L, t, SLOT_CLEANUPS);
     }

@@ -327,7 +327,7 @@ t.test("the tokens of a failed attempt count once, and not again with the next",
     local function tell(n) -- as leat.openai does
         local scope = require("leat.policy.common").scope()
         while not scope.tell do scope = scope.outer end
-        scope.tell(nil, { total_tokens = n })
+        scope:tell({}, { total_tokens = n })
     end
     local attempt = 0
     local _, stats = leat.pipeline({ retry = { jitter = "none" } }):run({ 1 }, function(x)

@@ -146,7 +146,7 @@ local function finish(self)
     if self.res._stream then
         self.res:close()
     end
-    self.tell(self.res.headers, self.usage, self.res.url)
+    self.tell(self.res, self.usage)
     return rest
 end
 
@@ -223,7 +223,7 @@ local function advance(self)
         if self.res._stream then
             self.res:close()
         end
-        self.tell(self.res.headers, self.reply.usage, self.res.url)
+        self.tell(self.res, self.reply.usage)
     end
     return delta, err
 end
@@ -308,7 +308,7 @@ local function whole(self, text)
         wrong = bad and "the answer is not JSON (" .. bad.message .. ")" or "the answer is not a JSON object"
     end
     if wrong then
-        self.tell(res.headers, type(body) == "table" and body.usage or nil, res.url)
+        self.tell(res, type(body) == "table" and body.usage or nil)
         return nil, answers.failed(self.ai, self.spec, res, text, part, wrong)
     end
     self.reply, self.usage, self.done = body, body.usage, true
@@ -316,7 +316,7 @@ local function whole(self, text)
     self.finish_reason = type(reason) == "string" and reason or nil
     local delta = merge.text_of(body.choices[1].message.content)
     self.first = delta ~= "" and delta or nil
-    self.tell(res.headers, self.usage, res.url)
+    self.tell(res, self.usage)
     return self
 end
 
@@ -363,7 +363,7 @@ function M.open(ai, spec, tell)
     if not res then
         return nil, err
     elseif not res.ok then
-        tell(res.headers, nil, res.url)
+        tell(res, nil)
         res.body = streams.head(res, HEAD_BYTES, HEAD_SECONDS)
         return nil, answers.refused(ai, spec, res)
     end

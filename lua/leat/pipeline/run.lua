@@ -55,8 +55,9 @@ local function room(self)
 end
 
 local function block(self, why)
-    for _, t in ipairs(self.tallies) do
-        t:block(why)
+    local tallies, at = self.tallies, task.now()
+    for i = 1, #tallies do
+        tallies[i]:block(why, at)
     end
 end
 
@@ -108,16 +109,15 @@ local function next_item(self)
 end
 
 local function start(self, item, index, key)
-    local job = { run = self, tallies = self.tallies, outcomes = self.pipe.outcomes, calls = 0, item = item }
+    local job = items.job(self.pipe, self, self.tallies, self.fn, item, index)
     self.in_batch = self.in_batch + 1
     self.jobs[index] = job
     self.running = self.running + 1
     local t
     if key then
-        t = self.group:spawn(index, self.journal.keep, self.journal, key, items.whole, self.pipe, job,
-            self.fn, item, index)
+        t = self.group:spawn(index, self.journal.keep, self.journal, key, items.whole, self.pipe, job)
     else
-        t = self.group:spawn(index, items.whole, self.pipe, job, self.fn, item, index)
+        t = self.group:spawn(index, items.whole, self.pipe, job)
     end
     t.name = "item " .. index
 end

@@ -45,10 +45,9 @@ function M.new(price)
     return setmetatable(self, Tally)
 end
 
--- Adds the time since the last change to `bounds`. While items wait to start, the running items decide what
--- limits the run. Afterwards the items that have not ended decide.
-local function account(self)
-    local t = now()
+-- Adds the time from the last change to `t`, which is now, to `bounds`. While items wait to start, the
+-- running items decide what limits the run. Afterwards the items that have not ended decide.
+local function account(self, t)
     local dt = t - self.at
     self.at = t
     local bounds, active = self.bounds, self.live
@@ -70,9 +69,9 @@ local function account(self)
     bounds[calling] = bounds[calling] + dt * self.call
 end
 
--- An item changes its state. `from` is nil when it begins, and `to` is nil when it ends.
-function Tally:move(from, to)
-    account(self)
+-- An item changes its state at the time `at`. `from` is false when it begins, and `to` is false when it ends.
+function Tally:move(from, to, at)
+    account(self, at)
     if from then
         self[from] = self[from] - 1
     else
@@ -85,9 +84,9 @@ function Tally:move(from, to)
     end
 end
 
--- Why no further item is started: "room", "batch", or nil.
-function Tally:block(why)
-    account(self)
+-- Why no further item is started from the time `at` on: "room", "batch", or nil.
+function Tally:block(why, at)
+    account(self, at)
     self.blocked = why
 end
 
@@ -99,12 +98,14 @@ function Tally:called(seconds)
     self.buckets[b] = (self.buckets[b] or 0) + 1
 end
 
+-- The first of two values that is a number, or 0.
+local function number_of(a, b)
+    return type(a) == "number" and a or type(b) == "number" and b or 0
+end
+
 function Tally:used(usage)
-    local function n(v)
-        return type(v) == "number" and v or 0
-    end
-    local input, output = n(usage.prompt_tokens or usage.input_tokens),
-        n(usage.completion_tokens or usage.output_tokens)
+    local input = number_of(usage.prompt_tokens, usage.input_tokens)
+    local output = number_of(usage.completion_tokens, usage.output_tokens)
     self.prompt_tokens, self.completion_tokens = self.prompt_tokens + input, self.completion_tokens + output
     local total = usage.total_tokens
     self.tokens = self.tokens + (type(total) == "number" and total or input + output)
@@ -237,7 +238,7 @@ end
 
 -- The current figures.
 function Tally:stats()
-    account(self)
+    account(self, now())
     local called = self.ok + self.failed + self.skipped
     local items = called + self.resumed
     local s = {

@@ -67,44 +67,75 @@ function M.try(fn, ...)
     return tried(xpcall(fn, bug.note, ...))
 end
 
-local function conclude(stack, entry, finished, ok, ...)
-    for i = #stack, 1, -1 do
-        if stack[i] == entry then
-            table.remove(stack, i)
-            break
-        end
+-- If the task is abandoned, it runs its clean-ups from this list.
+local function enlist(state, finished)
+    local stack = native.cleanups()
+    local n = #stack
+    stack[n + 1] = state
+    stack[n + 2] = finished
+    return stack
+end
+
+-- After enlist has run out of memory.
+local function unlist(state)
+    local stack = native.cleanups()
+    local n = #stack
+    if stack[n] == state then
+        stack[n] = nil
     end
+end
+
+-- The two values are the last ones, unless generators end in another order.
+local function remove(stack, state, finished)
+    local n = #stack
+    local i = n
+    while i > 2 and not (stack[i] == finished and stack[i - 1] == state) do
+        i = i - 1
+    end
+    for k = i - 1, n do
+        stack[k] = stack[k + 2]
+    end
+end
+
+local function conclude(stack, state, finished, trying, ok, ...)
+    remove(stack, state, finished)
     local first, second = ...
     if ok then
-        finished(true, first, second)
+        finished(state, true, first, second)
         return ...
     elseif is_failure(first) then
-        finished(true, nil, first)
+        finished(state, true, nil, first)
+        if trying then
+            return nil, first
+        end
     else
-        finished(false)
+        finished(state, false)
     end
     error(first, 0)
 end
 
--- If the task is abandoned, it runs its clean-ups from this list.
-local function enlist(finished)
-    local stack = native.cleanups()
-    local entry = { grace = 5, begun = false, fn = function() finished(false) end }
-    stack[#stack + 1] = entry
-    return stack, entry
-end
-
--- Calls fn(...) and then finished(ended, value, err), whatever happens, also if there is not enough memory to
--- start. `ended` is false after a bug and after a cancel. Returns and raises what fn does. `finished` gives
--- back places and leases, so it must update its counters before it waits for anything. A caller that counts
--- something must create `finished` first: nothing may fail between the count and this call.
-function M.run(finished, fn, ...)
-    local ok, stack, entry = pcall(enlist, finished)
+-- Calls fn(...) and then finished(state, ended, value, err), whatever happens, also if there is not enough
+-- memory to start. `ended` is false after a bug and after a cancel. Returns and raises what fn does.
+-- `finished` gives back places and leases, so it must update its counters before it waits for anything. A
+-- caller that counts something must create `state` (not nil) first: nothing may fail between the count and
+-- this call. No closure and no table is made here: pipelines call this several times for each item.
+function M.guard(state, finished, fn, ...)
+    local ok, stack = pcall(enlist, state, finished)
     if not ok then
-        finished(false)
+        pcall(unlist, state)
+        finished(state, false)
         error(stack, 0)
     end
-    return conclude(stack, entry, finished, xpcall(fn, bug.note, ...))
+    return conclude(stack, state, finished, false, xpcall(fn, bug.note, ...))
+end
+
+local function call_it(finished, ended, value, err)
+    finished(ended, value, err)
+end
+
+-- The same, but `finished` is called without a state.
+function M.run(finished, fn, ...)
+    return M.guard(finished, call_it, fn, ...)
 end
 
 -- ---- scopes: data for all calls made inside a function, also in tasks that it starts
@@ -116,14 +147,44 @@ function M.scope()
     return native.inherited(scopes)
 end
 
--- Calls fn(...) within `scope`, a table.
-function M.within(scope, fn, ...)
+local function leave(scope, ended, value, err)
+    local id = scope.id
+    if id then
+        scopes[id] = scope.before
+    end
+    if scope.finished then
+        scope:finished(ended, value, err)
+    end
+end
+
+local function enter(scope)
     local id = native.current().id
-    local before = scopes[id]
+    scope.before = scopes[id]
     scopes[id] = scope
-    return M.run(function()
-        scopes[id] = before
-    end, fn, ...)
+    scope.id = id
+    return enlist(scope, leave)
+end
+
+local function call_within(scope, trying, fn, ...)
+    local ok, stack = pcall(enter, scope)
+    if not ok then
+        pcall(unlist, scope)
+        leave(scope, false)
+        error(stack, 0)
+    end
+    return conclude(stack, scope, leave, trying, xpcall(fn, bug.note, ...))
+end
+
+-- Calls fn(...) within `scope`, a table. Afterwards scope:finished(ended, value, err) is called, as `guard`
+-- calls its function, if there is one. A scope is used once at a time, because this sets its fields `id` and
+-- `before`. A table that is made with `id = false, before = false` has room for them.
+function M.within(scope, fn, ...)
+    return call_within(scope, false, fn, ...)
+end
+
+-- The same, and `try` in one.
+function M.try_within(scope, fn, ...)
+    return call_within(scope, true, fn, ...)
 end
 
 -- The status if `value` looks like a response (of ours, or a table with status and headers).
@@ -132,7 +193,7 @@ function M.status(value)
         return nil
     end
     local status = rawget(value, "_status") or value.status -- not the script's own check
-    if type(status) == "number" and type(value.headers) == "table" then
+    if type(status) == "number" and (rawget(value, "_head") or type(value.headers) == "table") then
         return status
     end
 end
