@@ -67,7 +67,7 @@ static int l_members(lua_State *L)
     enum json_token token = json_scan_next(&s);
     if (token != JSON_ERROR && token != JSON_OBJECT)
         return aux_failf(L, ERR_INVALID, "json: not an object");
-    lua_newtable(L); // list
+    lua_createtable(L, 12, 0); // list, with room for four members
     for (int n = 0; token != JSON_ERROR && token != JSON_END; token = json_scan_next(&s)) {
         if (token == JSON_KEY && !push_member(L, &s, &n))
             break;
@@ -78,9 +78,55 @@ static int l_members(lua_State *L)
     return aux_fail(L, &err);
 }
 
+/* member(text, name): the text of the value that this member of a valid object has; of the last one
+ * if the name is repeated, and nil if there is none. */
+static int l_member(lua_State *L)
+{
+    struct json_scan s;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    luaL_checkstring(L, 2);
+    lua_settop(L, 2);
+    lua_pushnil(L); // text name value
+    json_scan_init(&s, text, len, 0);
+    s.halves = JSON_HALVES_REPLACED;
+    enum json_token token = json_scan_next(&s);
+    for (; token != JSON_ERROR && token != JSON_END; token = json_scan_next(&s)) {
+        if (token != JSON_KEY)
+            continue;
+        push_name(L, &s);
+        bool wanted = lua_rawequal(L, -1, 2) != 0;
+        lua_pop(L, 1);
+        const char *start = value_start(&s);
+        if (!skip_value(&s))
+            break;
+        if (wanted) {
+            lua_pushlstring(L, start, (size_t)(json_scan_at(&s) - start));
+            lua_replace(L, 3);
+        }
+    }
+    return 1;
+}
+
+/* has_digits(text, n): whether n decimal digits stand in a row. Looks at few bytes of a usual text:
+ * no such row ends before the n-th byte after one that is no digit. */
+static int l_has_digits(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    size_t n = (size_t)luaL_checkinteger(L, 2), run = 0;
+    for (size_t end = n; n > 0 && end <= len && run < n; end += n - run) {
+        for (run = 0; run < n && text[end - 1 - run] >= '0' && text[end - 1 - run] <= '9';)
+            run++;
+    }
+    lua_pushboolean(L, run == n);
+    return 1;
+}
+
 int lua_open_json_span(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg functions[] = {{"members", l_members}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"members", l_members}, {"member", l_member}, {"has_digits", l_has_digits}, {NULL, NULL}};
     lua_newtable(L);
     rt_setfuncs(L, rt, functions);
     return 1;

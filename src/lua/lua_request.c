@@ -14,6 +14,7 @@
 #include "lua/lua_upload.h"
 #include "tasks/task_failure.h"
 #include <string.h>
+#include <strings.h>
 
 /* wait.number of a task that waits for a transfer; 0 if the wait never began */
 enum { IN_ENGINE = 1, ARRIVED = 2 };
@@ -315,11 +316,35 @@ static int l_timing(lua_State *L)
     return 1;
 }
 
+/* header(rows, name): the value of one header, without a table of all; nil if there is none. `rows`
+ * is what push_rows of lua_response.c has made. */
+static int l_header(lua_State *L)
+{
+    size_t len, name_len;
+    const char *at = luaL_checklstring(L, 1, &len), *end = at + len;
+    const char *name = luaL_checklstring(L, 2, &name_len);
+    lua_settop(L, 2);
+    while (at < end) {
+        size_t row_len = strlen(at); /* Lua's strings end with a NUL */
+        const char *value = at + row_len + 1;
+        if (value >= end)
+            break;
+        if (row_len == name_len && strcasecmp(at, name) == 0) {
+            if (lua_gettop(L) > 2)
+                lua_pushliteral(L, ", ");
+            lua_pushstring(L, value);
+            lua_concat(L, lua_gettop(L) - 2); // rows name value
+        }
+        at = value + strlen(value) + 1;
+    }
+    return lua_gettop(L) - 2;
+}
+
 int lua_open_request(lua_State *L, struct rt *rt)
 {
-    static const luaL_Reg functions[] = {{"start", l_start},     {"prepare", l_prepare},
-                                         {"jar", l_jar},         {"timing", l_timing},
-                                         {"options", l_options}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"start", l_start},   {"prepare", l_prepare}, {"jar", l_jar}, {"timing", l_timing},
+        {"header", l_header}, {"options", l_options}, {NULL, NULL}};
     ASSERT(request_options_sorted());
     rt_newmetatable(L, rt, "leat.prepared", NULL, prepared_gc);
     lua_pop(L, 1);

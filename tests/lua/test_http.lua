@@ -43,6 +43,10 @@ t.test("headers are found in any spelling, and repeats are kept in order", funct
     t.eq(res.headers["x-many"], "one, two")
     t.eq(res.headers["set-cookie"], "a=1")
     t.eq(res.headers.nothing, nil)
+    local one = require("leat.http.headers").one -- without the table of all, and with it
+    t.eq({ one(assert(request(url .. "/repeated-headers")), "x-many"), one(res, "x-many") },
+        { "one, two", "one, two" })
+    t.eq({ one(assert(request(url .. "/ok")), "x-many") }, {})
     t.eq(res:header_values "X-Many", { "one", "two" })
     t.eq(res:header_values "SET-cookie", { "a=1", "b=2" })
     t.eq(res:header_values "nothing", {})

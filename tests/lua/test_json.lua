@@ -504,4 +504,28 @@ t.test("random bytes around valid texts never crash and never pass both ways dif
     t.ok(true)
 end)
 
+t.test("a long run of digits in a text is found wherever it stands", function()
+    local has_digits = require("leat.native.json_span").has_digits
+    local random = generator(5)
+    for _ = 1, 20000 do
+        local text = {}
+        for i = 1, random(40) - 1 do
+            text[i] = random(10) > 1 and "7" or "a"
+        end
+        text = table.concat(text)
+        local n = random(16)
+        local found = text:find(("%d"):rep(n)) ~= nil
+        if has_digits(text, n) ~= found then
+            t.eq({ text, n, has_digits(text, n) }, { text, n, found })
+        end
+    end
+    t.ok(true)
+end)
+
+t.test("the text of one member of an object is what was written, of the last one of that name", function()
+    local member = require("leat.native.json_span").member
+    local text = [[{"a":1, "b":{"a":2}, "\u0061": [3,  4.0] }]]
+    t.eq({ member(text, "a"), member(text, "b"), member("{}", "a") }, { "[3,  4.0]", '{"a":2}' })
+end)
+
 t.done()

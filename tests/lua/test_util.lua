@@ -74,4 +74,17 @@ t.test("wrong use of the helpers raises and names the argument", function()
     t.raises("stdin:lines: max_bytes must be a whole number", function() leat.stdin:lines(0) end)
 end)
 
+t.test("a set of fingerprints uses 104 bits of the SHA-256 of a text", function()
+    local function half(hex, from)
+        return tonumber(hex:sub(from, from + 11), 16) * 16 + tonumber(hex:sub(from + 13, from + 13), 16)
+    end
+    for _, text in ipairs { "", "abc", ("x"):rep(1000) } do
+        local hex = leat.sha256(text)
+        t.eq({ require("leat.native.util").fingerprint(text) }, { half(hex, 1), half(hex, 15) })
+    end
+    local set = require("leat.internal.fingerprint_set").new()
+    t.eq({ set:has "a", set:add "a", set:add "a", set:has "a", set:has "b", set.count },
+        { false, true, false, true, false, 1 })
+end)
+
 t.done()

@@ -127,13 +127,22 @@ local function count_lines(path, limit)
     return limit and math.min(n, limit) or n
 end
 
--- Returns the path of a request relative to the base URL.
-local function below(base, url)
-    local prefix = (base:gsub("[?#].*$", ""):gsub("/+$", ""):match "^%a[%w+.-]*://[^/]*(/.*)$") or ""
-    if prefix ~= "" and url:sub(1, #prefix + 1) == prefix .. "/" then
-        return url:sub(#prefix + 2)
+local USUAL = "/v1/"
+
+-- Returns the path of the base URL, with a slash at its end; "/v1/" if it has none.
+local function folder_of(base)
+    local path = base:gsub("[?#].*$", ""):gsub("/+$", ""):match "^%a[%w+.-]*://[^/]*(/.*)$"
+    return path and path .. "/" or USUAL
+end
+
+-- Returns the path of a request relative to the base URL, whose own path is `folder`.
+local function below(folder, url)
+    if url:sub(1, #folder) == folder then
+        return url:sub(#folder + 1)
+    elseif url:sub(1, #USUAL) == USUAL then
+        return url:sub(#USUAL + 1)
     end
-    return url:match "^/v1/(.*)$" or url:sub(2)
+    return url:sub(2)
 end
 
 -- Returns the same rows. When the run stops, the wait for the next row ends.
@@ -175,6 +184,7 @@ local function run_rows(ai, out, next_row, opts, total)
     if concurrency == nil or concurrency == "auto" then
         concurrency = "adaptive"
     end
+    local folder = folder_of(ai.base_url)
     local pipe = pipeline.pipeline {
         concurrency = concurrency, timeout = opts.timeout,
         retry = { attempts = math.huge, when = function(res, err, again)
@@ -188,10 +198,8 @@ local function run_rows(ai, out, next_row, opts, total)
         out.service:hold(out)
         return not out.broken and next_row() or nil
     end, function(row)
-        return out:send(row, function()
-            return openai.post(ai, below(ai.base_url, row.url), row.body,
-                { headers = { ["Idempotency-Key"] = row.id } })
-        end)
+        return out:send(row, openai.post, ai, below(folder, row.url), row.body,
+            { headers = { ["Idempotency-Key"] = row.id } })
     end)
 end
 

@@ -3,12 +3,12 @@
 local bug = require "leat.internal.bug"
 local errors = require "leat.error"
 local file = require "leat.internal.file"
+local headers = require "leat.http.headers"
 local journal = require "leat.journal"
 local json = require "leat.json"
 local keyset = require "leat.internal.fingerprint_set"
 local lines = require "leat.internal.lines"
 local log = require "leat.log"
-local policy = require "leat.policy.common"
 local reasons = require "leat.internal.reasons"
 local rows = require "leat.cli.batch_rows"
 local services = require "leat.cli.batch_service"
@@ -139,10 +139,11 @@ function Out:key(row)
 end
 
 function Out:known(row)
-    if self.done:has(row.custom_id .. "\0" .. row.id)
-        or row.rounded_id and self.done:has(row.custom_id .. "\0" .. row.rounded_id) then
+    local names = self.names
+    if names.count > 0 and (self.done:has(row.custom_id .. "\0" .. row.id)
+        or row.rounded_id and self.done:has(row.custom_id .. "\0" .. row.rounded_id)) then
         return true
-    elseif self.names:has(row.custom_id) then
+    elseif names:has(row.custom_id) then
         self:stop(rows.changed(row))
         return true
     end
@@ -155,9 +156,13 @@ end
 -- In JSON, a line end is only allowed between two tokens. So the answer without line ends is still what was
 -- sent.
 local function answer_line(row, res)
+    local body = res.body
+    if body:find("\n", 1, true) or body:find("\r", 1, true) then
+        body = body:gsub("[\r\n]+", "")
+    end
     return ('{"id":%s,"custom_id":%s,"response":{"status_code":%d,"request_id":%s,"body":%s},"error":null}')
         :format(encode(row.id), encode(row.custom_id), res.status,
-            encode(policy.header(res.headers, "x-request-id") or ""), (res.body:gsub("[\r\n]+", "")))
+            encode(headers.one(res, "x-request-id") or ""), body)
 end
 
 local function open_errors(path)
@@ -320,13 +325,13 @@ local function not_sent()
     return errors.new { kind = "cancelled", reason = "stopping", message = "the run has ended" }
 end
 
--- Sends a row, unless the run is over. send() returns the answer, or nil, err.
-function Out:send(row, send)
+-- Sends a row, unless the run is over. send(...) returns the answer, or nil, err.
+function Out:send(row, send, ...)
     if self.broken then
         return nil, not_sent()
     end
     row.calling = true
-    local res, err = send()
+    local res, err = send(...)
     row.answer = res -- it was paid for, so it is kept even if the row is cancelled
     return res, err
 end

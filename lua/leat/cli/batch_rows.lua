@@ -9,7 +9,7 @@ local errors = require "leat.error"
 local json = require "leat.json"
 local keyset = require "leat.internal.fingerprint_set"
 local lines = require "leat.internal.lines"
-local members_of = require("leat.native.json_span").members
+local span = require "leat.native.json_span"
 local sha256 = require("leat.util").sha256
 
 local encode = json.encode
@@ -19,6 +19,7 @@ local M = {}
 local SORTED = { sorted = true }
 local EXACT = { big = "string", surrogates = "replace" }
 local CHAT = "/v1/chat/completions"
+local LONG_NUMBER = 16 -- digits; a number with fewer was never rounded
 
 -- The settings that a row with a prompt may have. All its other fields are the user's own data.
 local SETTINGS = {
@@ -48,7 +49,9 @@ end
 
 -- The path relative to the base URL, in the form that the client wants; nil if it is not such a path.
 local function path_of(url)
-    if type(url) ~= "string" or not url:find "^/[^/]" or url:find "[%z\1-\32\127\\]" then
+    if url == CHAT then
+        return url
+    elseif type(url) ~= "string" or not url:find "^/[^/]" or url:find "[%z\1-\32\127\\]" then
         return nil
     end
     for part in url:gmatch "[^/?#]+" do
@@ -63,31 +66,35 @@ local function is_list(t)
     return #t > 0 or json.encode(t) == "[]"
 end
 
--- Returns the texts of an object's values by name (the last one of a repeated name), and a list of
--- '"name":value' texts, unchanged, without the names in `but`.
-local function texts_of(text, but)
-    local members, err = members_of(text)
+-- Returns the texts of an object's values by name (the last one of a repeated name), and its members.
+local function texts_of(text)
+    local members, err = span.members(text)
     if not members then
         return nil, err
     end
-    local values, rest = {}, {}
+    local values = {}
+    for i = 1, #members, 3 do
+        values[members[i]] = members[i + 2]
+    end
+    return values, members
+end
+
+-- Returns a list of '"name":value' texts, unchanged, without the two names.
+local function all_but(members, a, b)
+    local rest = {}
     for i = 1, #members, 3 do
         local name, written, value = members[i], members[i + 1], members[i + 2]
-        values[name] = value
-        if not but[name] then
+        if name ~= a and name ~= b then
             rest[#rest + 1] = written .. ":" .. value
         end
     end
-    return values, rest
+    return rest
 end
 
 -- For a row that is an object, returns the body as a value and as text, and its url; or nil and what is wrong
 -- with it.
 local function of_object(row, text, opts)
-    local values, rest = texts_of(text, { custom_id = true, [opts.key or "custom_id"] = true })
-    if not values then
-        return bad(rest.message)
-    elseif type(row.body) == "table" then
+    if type(row.body) == "table" then
         if is_list(row.body) then
             return bad "the body must be an object"
         elseif row.method ~= nil and row.method ~= "POST" then
@@ -98,7 +105,11 @@ local function of_object(row, text, opts)
             return bad(("the url must be a path such as %s, got %s"):format(CHAT,
                 check.picture(row.url, "url")))
         end
-        return row.body, values.body, url
+        return row.body, span.member(text, "body"), url
+    end
+    local values, members = texts_of(text)
+    if not values then
+        return bad(members.message)
     elseif type(row.messages) == "table" then
         local body = {}
         for name, value in pairs(row) do
@@ -106,7 +117,7 @@ local function of_object(row, text, opts)
                 body[name] = value
             end
         end
-        return body, "{" .. table.concat(rest, ",") .. "}", CHAT
+        return body, "{" .. table.concat(all_but(members, "custom_id", opts.key), ",") .. "}", CHAT
     end
     local prompt = row[opts.prompt_field]
     if type(prompt) ~= "string" or values[opts.prompt_field]:byte() ~= 34 then -- it may be a large number
@@ -178,7 +189,7 @@ end
 -- The id that older versions gave to such a row, when they still rounded large numbers; nil if it is the
 -- same.
 local function rounded_id(row, text, opts)
-    if not text:find "%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d" then
+    if not span.has_digits(text, LONG_NUMBER) then
         return nil
     end
     local value = json.decode(text)
@@ -232,8 +243,13 @@ local function parse(text, line, opts)
     if not id then
         return bad(why.message, name)
     end
-    local row = { custom_id = name, own_name = own or nil, url = url, body = written, line = line, id = id }
-    row.rounded_id = type(value) == "table" and rounded_id(row, text, opts) or nil
+    -- place, task and calling: see leat.cli.batch_output.
+    local row = { custom_id = name, own_name = own or nil, url = url, body = written, line = line, id = id,
+        place = 0, task = false, calling = false }
+    local old_id = type(value) == "table" and rounded_id(row, text, opts)
+    if old_id then
+        row.rounded_id = old_id
+    end
     return row
 end
 

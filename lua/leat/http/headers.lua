@@ -1,6 +1,7 @@
 -- The headers of a response as scripts see them.
 local check = require "leat.internal.check"
 
+local header = require("leat.native.request").header
 local redact = require("leat.native.util").redact
 
 local M = {}
@@ -43,6 +44,16 @@ function M.from(rows)
         end
     end
     return setmetatable(t, Headers)
+end
+
+-- The value of one header of a response, by its lower-case name. It does not make the table of all of them.
+function M.one(res, name)
+    local all = rawget(res, "headers")
+    if all then
+        return all[name]
+    end
+    local rows = rawget(res, "_head")
+    return rows and header(rows, name)
 end
 
 return M

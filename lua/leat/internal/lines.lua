@@ -54,8 +54,8 @@ function M.read(source, name, max)
         if held > 0 then
             parts[#parts + 1] = piece
             text = table.concat(parts)
+            parts, held = {}, 0
         end
-        parts, held = {}, 0
         if skipping or #text > max then
             skipping = false
             return nil, number, M.invalid(name, number, ("the line is longer than %d bytes"):format(max))

@@ -200,6 +200,9 @@ local JUDGES = {
 
 -- The judge for the answers of an endpoint, by its path.
 function M.judge_of(path)
+    if JUDGES[path] then
+        return JUDGES[path]
+    end
     path = path:gsub("[?#].*$", ""):gsub("/+$", "")
     return JUDGES[path:match "[^/]+/[^/]+$"] or JUDGES[path:match "[^/]*$"] or any
 end
