@@ -301,7 +301,14 @@ static bool has_interim(const struct case_of *c)
 
 static bool has_tab_at_end(const struct case_of *c)
 {
-    return contains(c->m, "\t\r\n");
+    for (size_t i = 0; i + 1 < c->m->len; i++) {
+        size_t end = i + 1;
+        while (end + 1 < c->m->len && (c->m->bytes[end] == ' ' || c->m->bytes[end] == '\t'))
+            end++;
+        if (c->m->bytes[i] == '\t' && (c->m->bytes[end] == '\r' || c->m->bytes[end] == '\n'))
+            return true;
+    }
+    return false;
 }
 
 static bool has_tab_behind_close(const struct case_of *c)
