@@ -24,7 +24,9 @@ struct client {
     size_t got, offered; /* bytes that it took; that it was offered and had no room for */
     unsigned long sum;   /* of all bytes by their places */
     size_t upload_left, upload_ready;
-    bool full;                             /* takes nothing */
+    bool full;       /* takes nothing */
+    bool full_again; /* takes one piece, then nothing */
+    bool frees;      /* it lies on the heap, and is freed where it is cancelled or ends */
     bool stop_field, stop_head, stop_body; /* answers so */
     bool cancel_status, cancel_field, cancel_head, cancel_body, cancel_upload, cancel_sent;
     bool close_in_status, close_in_field, close_in_body, close_in_end, close_in_upload;
@@ -56,6 +58,13 @@ static void h2rig_close(struct h2rig *r)
 
 /* ---- the functions of a stream */
 
+static void client_cancel(struct client *c)
+{
+    http2_stream_cancel(&c->s);
+    if (c->frees)
+        free(c);
+}
+
 static void client_status(struct http2_stream *s, int status)
 {
     struct client *c = CONTAINER_OF(s, struct client, s);
@@ -66,7 +75,7 @@ static void client_status(struct http2_stream *s, int status)
     if (c->close_in_status)
         h2rig_close(c->rig);
     if (c->cancel_status)
-        http2_stream_cancel(s);
+        client_cancel(c);
 }
 
 static bool client_field(struct http2_stream *s, const char *name, size_t name_len,
@@ -81,18 +90,20 @@ static bool client_field(struct http2_stream *s, const char *name, size_t name_l
     c->field_count++;
     if (c->close_in_field)
         h2rig_close(c->rig);
+    bool go_on = !c->stop_field;
     if (c->cancel_field)
-        http2_stream_cancel(s);
-    return !c->stop_field;
+        client_cancel(c);
+    return go_on;
 }
 
 static bool client_head_end(struct http2_stream *s)
 {
     struct client *c = CONTAINER_OF(s, struct client, s);
     c->heads++;
+    bool go_on = !c->stop_head;
     if (c->cancel_head)
-        http2_stream_cancel(s);
-    return !c->stop_head;
+        client_cancel(c);
+    return go_on;
 }
 
 static enum http2_took client_body(struct http2_stream *s, const char *data, size_t len)
@@ -109,9 +120,11 @@ static enum http2_took client_body(struct http2_stream *s, const char *data, siz
     c->got += len;
     if (c->close_in_body && c->rig->h)
         h2rig_close(c->rig);
+    c->full = c->full_again;
+    enum http2_took answer = c->stop_body ? HTTP2_STOP : HTTP2_TOOK;
     if (c->cancel_body)
-        http2_stream_cancel(s);
-    return c->stop_body ? HTTP2_STOP : HTTP2_TOOK;
+        client_cancel(c);
+    return answer;
 }
 
 static size_t client_upload(struct http2_stream *s, char *out, size_t cap, bool *ended)
@@ -125,7 +138,7 @@ static size_t client_upload(struct http2_stream *s, char *out, size_t cap, bool 
     if (c->close_in_upload)
         h2rig_close(c->rig);
     if (c->cancel_upload)
-        http2_stream_cancel(s);
+        client_cancel(c);
     return n;
 }
 
@@ -134,7 +147,7 @@ static void client_sent(struct http2_stream *s)
     struct client *c = CONTAINER_OF(s, struct client, s);
     c->sents++;
     if (c->cancel_sent)
-        http2_stream_cancel(s);
+        client_cancel(c);
 }
 
 static const struct http2_stream_ops client_ops;
@@ -154,6 +167,8 @@ static void client_end(struct http2_stream *s, enum http2_end how, uint32_t code
     }
     if (c->close_in_end && c->rig->h)
         h2rig_close(c->rig);
+    if (c->frees)
+        free(c);
 }
 
 static const struct http2_stream_ops client_ops = {

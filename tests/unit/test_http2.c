@@ -384,6 +384,22 @@ TEST(a_reader_that_takes_piece_by_piece_gets_all_in_order)
     finish(&f);
 }
 
+TEST(a_reader_that_takes_one_piece_at_a_time_gets_all_in_order)
+{
+    struct fixture f;
+    begin(&f);
+    struct client c = {.full = true, .full_again = true};
+    REQUIRE(get(&f, &c, "/500000"));
+    for (int turns = 0; c.ends == 0 && turns < 1000; turns++) {
+        h2server_settle(&f.server);
+        CHECK(c.s.kept.len <= HTTP2_STREAM_WINDOW);
+        c.full = false;
+        http2_stream_go_on(&c.s);
+    }
+    check_whole(&c, 500000);
+    finish(&f);
+}
+
 TEST(what_a_slow_reader_has_not_taken_outlives_the_connection)
 {
     struct fixture f;
@@ -509,6 +525,38 @@ TEST(a_stream_is_cancelled_in_each_phase)
         check_whole(&other, 100000);
         CHECK_EQ(f.server.resets, phase == 0 ? 0 : 1);
         http2_stream_cancel(&c.s); /* harmless */
+        finish(&f);
+    }
+}
+
+TEST(a_stream_may_be_freed_where_it_is_cancelled_or_ends)
+{
+    for (int where = 0; where < 10; where++) {
+        struct fixture f;
+        begin(&f);
+        struct client *c = calloc(1, sizeof *c), other = {0};
+        c->frees = true;
+        c->cancel_status = where == 0;
+        c->cancel_field = where == 1;
+        c->cancel_head = where == 2;
+        c->cancel_body = where == 3 || where == 4;
+        c->cancel_sent = where == 5;
+        c->cancel_upload = where == 6;
+        c->full = where == 4 || where == 8;
+        c->stop_body = where == 7 || where == 8;
+        struct http2_request r = h2rig_get("/50000");
+        r.uploads = where == 6;
+        c->upload_left = c->upload_ready = 100;
+        REQUIRE(h2rig_start(&f.rig, c, &r));
+        REQUIRE(get(&f, &other, "/10"));
+        h2server_settle(&f.server);
+        if (where == 4 || where == 8) {
+            c->full = false;
+            http2_stream_go_on(&c->s);
+        }
+        h2server_settle(&f.server);
+        check_whole(&other, 10);
+        CHECK_EQ(http2_open_streams(f.rig.h), 0);
         finish(&f);
     }
 }
