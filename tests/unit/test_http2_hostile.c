@@ -163,6 +163,21 @@ TEST(continuations_without_end_end_the_session)
     h2rig_end(&r);
 }
 
+TEST(a_head_in_many_frames_arrives)
+{
+    struct h2rig r;
+    struct client c = {0};
+    REQUIRE(begin(&r, &c));
+    put_frame(&r, HEADERS, END_STREAM, 1, "\x88", 1);
+    for (int i = 1; i <= HTTP2_MAX_CONTINUATIONS; i++)
+        put_frame(&r, CONTINUATION, i == HTTP2_MAX_CONTINUATIONS ? END_HEADERS : 0, 1, "\x90", 1);
+    turns(&r, 3);
+    CHECK(!r.over);
+    CHECK_EQ(c.how, HTTP2_COMPLETE);
+    CHECK_EQ(c.field_count, HTTP2_MAX_CONTINUATIONS);
+    h2rig_end(&r);
+}
+
 TEST(a_busy_connection_is_no_flood)
 {
     /* Twenty PINGs and as many window updates for each request. */
