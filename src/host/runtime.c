@@ -3,6 +3,7 @@
 
 #include "host/host_call.h"
 #include "host/host_function.h"
+#include "host/luajit_faults.h"
 #include "host/runtime_attach.h"
 #include "host/runtime_guard.h"
 #include "host/runtime_modules.h"
@@ -81,17 +82,6 @@ static bool transfers_pending(void *arg)
     return pending > 0 && pending > stream_count_unread(rt);
 }
 
-/* In a LuaJIT older than its rolling releases (2.1.0-beta3 and before), compiled code crashes when
- * an allocation is refused: it then reads a frame that may be gone. */
-static bool survives_refusals(lua_State *L)
-{
-    lua_getglobal(L, "jit");
-    lua_getfield(L, -1, "version_num");
-    bool rolling = lua_tonumber(L, -1) >= 20199;
-    lua_pop(L, 2);
-    return rolling;
-}
-
 static int refuse_compiler(lua_State *L)
 {
     return luaL_error(L, "jit.on: this LuaJIT's compiled code does not survive a memory limit");
@@ -100,7 +90,7 @@ static int refuse_compiler(lua_State *L)
 static void start_compiler(lua_State *L, const struct leat_config *config)
 {
     bool refusing = config->memory_limit > 0 || config->alloc;
-    if (refusing && !survives_refusals(L)) {
+    if (refusing && luajit_fails_refusals(L)) {
         lua_getglobal(L, "jit");
         lua_pushcfunction(L, refuse_compiler);
         lua_setfield(L, -2, "on");

@@ -1,6 +1,7 @@
 #include "host/runtime_modules.h"
 
 #include "host/lua_sources.h"
+#include "host/luajit_faults.h"
 #include "host/runtime_block.h"
 #include "host/runtime_print.h"
 #include "host/runtime_private.h"
@@ -147,18 +148,9 @@ static bool is_registered(lua_State *L, const char *field, const char *name)
     return same; /* the caller pops the pushed values */
 }
 
-/* Makes globals for leat's modules if the host has hidden `require` or `package`, as Minetest does
- * for mods. */
-static void make_own_globals(lua_State *L)
+/* A `require` and a `package` for the globals at the top of the stack. */
+static void add_own_require(lua_State *L)
 {
-    int top = lua_gettop(L);
-    lua_getglobal(L, "require");
-    bool whole = lua_isfunction(L, -1) && is_registered(L, "loaded", "_LOADED") &&
-                 is_registered(L, "preload", "_PRELOAD");
-    lua_settop(L, top);
-    if (whole)
-        return;
-    lua_newtable(L); // globals
     lua_pushcfunction(L, l_require);
     lua_setfield(L, -2, "require");
     lua_newtable(L); // globals package
@@ -167,6 +159,25 @@ static void make_own_globals(lua_State *L)
     runtime_push_preload(L);
     lua_setfield(L, -2, "preload");
     lua_setfield(L, -2, "package");
+}
+
+/* Makes globals for leat's modules if the host has hidden `require` or `package`, as Minetest does
+ * for mods, or if its LuaJIT must not compile `pairs`. */
+static void make_own_globals(lua_State *L)
+{
+    int top = lua_gettop(L);
+    lua_getglobal(L, "require");
+    bool whole = lua_isfunction(L, -1) && is_registered(L, "loaded", "_LOADED") &&
+                 is_registered(L, "preload", "_PRELOAD");
+    lua_settop(L, top);
+    bool fails = luajit_fails_next(L);
+    if (whole && !fails)
+        return;
+    lua_newtable(L); // globals
+    if (!whole)
+        add_own_require(L);
+    if (fails)
+        luajit_avoid_next(L, -1);
     lua_newtable(L); // globals meta
     lua_pushvalue(L, LUA_GLOBALSINDEX);
     lua_setfield(L, -2, "__index");
@@ -299,6 +310,8 @@ void runtime_open_modules(lua_State *L, struct rt *rt, const char *script_dir, b
 {
     lua_gc(L, LUA_GCSTOP, 0); /* all of this stays: a collection would only cost time */
     luaL_openlibs(L);
+    if (luajit_fails_next(L))
+        luajit_avoid_next(L, LUA_GLOBALSINDEX);
     /* Compiling traces is not worth it here, and a compiled trace would ignore a time limit that is
      * set later. */
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
