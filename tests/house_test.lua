@@ -24,6 +24,7 @@ local libraries = {
     -- cli_alloc.c gives libcurl its allocator before anything else runs; the rest are versions.
     { "^curl/", "engine cli/cli_alloc.c cli/cli.c host/runtime_modules.c" },
     { "^nghttp2/", "engine" },
+    { "^libpsl%.h$", "engine" },
     { "^zlib%.h$", "engine cli/cli.c host/runtime_modules.c" }, -- versions
     -- lua: digests and signatures for scripts.
     { "^openssl/", "engine lua cli/cli.c host/runtime_modules.c" },

@@ -517,8 +517,8 @@ end
 --- Makes a client: requests that share default options. Methods: get, post, put, patch, delete, head
 --- (url, options), and request (like leat.request).
 ---@param options leat.client_options any option of `request` except url, method, the body, stream and
----sink. `cookies` true: the client stores cookies and sends them back as RFC 6265 says, for as long as
----it lives. `base_url`: relative URLs are below it: "chat" with "https://host/v1" (or
+---sink. `cookies` true: the client stores cookies and sends them back, for as long as it lives (see
+---below). `base_url`: relative URLs are below it: "chat" with "https://host/v1" (or
 ---"https://host/v1/") is "https://host/v1/chat"; "/chat" is "https://host/chat", as RFC 3986 says. An
 ---option of a single request overrides the client's, header by header and timeout by timeout; queries
 ---are joined
@@ -527,6 +527,13 @@ end
 ---
 --- With a base_url, the client's headers and auth are sent only to its origin. Requests to other origins
 --- get neither. Raises for an unknown option or one of a wrong type.
+---
+--- Cookies follow RFC 6265 and what browsers have added: the prefixes `__Host-` and `__Secure-` hold, and no
+--- cookie is for a public suffix such as co.uk. A Secure cookie comes and goes over https only; http to
+--- localhost, 127.0.0.1 and [::1] counts as https. SameSite is ignored. A domain has at most 50 cookies and a
+--- client 3,000; those whose last use is the longest ago go first. A cookie has at most 4 KB. A request
+--- carries at most 150 of them, and 8 KB. A Cookie header of the script's own comes first in the same line;
+--- it stays behind when a redirect leaves its origin. A Host header names the site of the cookies.
 --- ```lua
 --- local api = assert(leat.client { base_url = url, headers = { Accept = "application/json" } })
 --- local res = assert(api:post("echo", { json = { name = "leat" } }))

@@ -431,10 +431,10 @@ local SIMULATE = { handler = true, max_body = "number", name = "string" }
 ---(reason "in_use")
 ---
 --- Requests reach the handler only until close(). After that they use the network again; with virtual
---- time they fail with kind "denied". No name is looked up, no connection is made, no certificate is
---- checked and no cookie is stored. A handler that fails or breaks off looks to the client as it would on
---- a socket. A simulation that is not closed ends with the script, when no task is left that could send a
---- request. Raises for wrong options.
+--- time they fail with kind "denied". No name is looked up, no connection is made and no certificate is
+--- checked. A handler that fails or breaks off looks to the client as it would on a socket. A simulation
+--- that is not closed ends with the script, when no task is left that could send a request. Raises for
+--- wrong options.
 --- ```lua
 --- local api = assert(leat.simulate("https://api.example.com", function(req)
 ---     sleep(0.01)

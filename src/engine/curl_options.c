@@ -82,6 +82,16 @@ static enum err_kind add_line(struct exchange *x, size_t *count, const char *nam
     return kind;
 }
 
+static enum err_kind add_cookies(struct exchange *x, size_t *count)
+{
+    size_t before = x->text.len;
+    enum err_kind kind = exchange_put_cookies(x, &x->text);
+    if (kind != ERR_NONE || x->text.len == before)
+        return kind;
+    (*count)++;
+    return buf_append(&x->text, "", 1);
+}
+
 static enum err_kind build_text(struct exchange *x, bool has_body, size_t *count)
 {
     const struct transfer_spec *spec = &x->transfer->spec;
@@ -95,6 +105,8 @@ static enum err_kind build_text(struct exchange *x, bool has_body, size_t *count
             continue;
         if (x->drop_body && strncasecmp(name, "content-", 8) == 0)
             continue;
+        if (spec->jar && strcasecmp(name, "cookie") == 0)
+            continue; /* add_cookies does it */
         has_type = has_type || strcasecmp(name, "content-type") == 0;
         has_expect = has_expect || strcasecmp(name, "expect") == 0;
         has_encoding = has_encoding || strcasecmp(name, "accept-encoding") == 0;
@@ -103,6 +115,8 @@ static enum err_kind build_text(struct exchange *x, bool has_body, size_t *count
         size_t blank = strspn(value, " \t"), len = h->rows[i].value_len - blank;
         kind = add_line(x, count, name, len ? ": " : ";", value + blank, len);
     }
+    if (kind == ERR_NONE && spec->jar)
+        kind = add_cookies(x, count);
     if (kind == ERR_NONE && spec->compressed && !has_encoding)
         kind = add_line(x, count, "Accept-Encoding", ": ", "gzip, deflate", 13);
     /* A server that ignores Expect would cost a second. */
@@ -264,7 +278,7 @@ static CURLcode set_route(struct exchange *x)
     const struct transfer_spec *spec = &x->transfer->spec;
     CURLcode code = CURLE_OK;
     const char *line = exchange_connect_to(x);
-    if (!spec->proxy && !spec->unix_socket && !line && !spec->jar)
+    if (!spec->proxy && !spec->unix_socket && !line)
         return code;
     x->easy_dirty = true;
     if (spec->proxy) {
@@ -279,10 +293,6 @@ static CURLcode set_route(struct exchange *x)
         x->connect_to_line = (struct curl_slist){.data = (char *)(uintptr_t)line};
         code = curl_easy_setopt(c, CURLOPT_CONNECT_TO, &x->connect_to_line);
     }
-    if (!code && spec->jar)
-        code = curl_easy_setopt(c, CURLOPT_SHARE, jar_share(spec->jar));
-    if (!code && spec->jar)
-        code = curl_easy_setopt(c, CURLOPT_COOKIEFILE, ""); /* no file: turns cookies on */
     return code;
 }
 
@@ -306,9 +316,6 @@ enum err_kind opts_hop(struct exchange *x, struct err *err)
     bool usable = !x->easy_spent && !too_small;
     /* All that a request may set is set below each time, so only what few set needs the reset. */
     if (usable && x->easy_dirty) {
-        if (x->transfer->spec
-                .jar) /* of an earlier hop: the reset would lose its list, not free it */
-            curl_easy_setopt(c, CURLOPT_COOKIEFILE, NULL);
         curl_easy_reset(c);
         usable = opts_base(x);
     }

@@ -369,11 +369,10 @@ static void count_bytes(struct exchange *x)
 static void recycle(struct exchange *x)
 {
     struct engine *e = x->engine;
-    bool shares = x->transfer->spec.jar; /* which the easy handle would hold on to */
     x->state = EXCHANGE_IDLE;
     x->transfer = NULL;
     list_unlink(&x->node);
-    if (e->pool_count >= POOL_MAX || shares) {
+    if (e->pool_count >= POOL_MAX) {
         exchange_free(x);
         return;
     }

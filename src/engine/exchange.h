@@ -314,6 +314,14 @@ bool h2_is_going(const struct exchange *x);
 void h2_cork(struct exchange *x);
 void h2_on_cork_timer(struct timer *t);
 
+/* exchange_cookies.c: the cookies of a hop. The transfer must have a jar. */
+
+/* Appends the Cookie field, without an end of line: what the caller has set, then what the jar has.
+ * RFC 6265 5.4 wants one field. Nothing if there is neither. */
+NODISCARD enum err_kind exchange_put_cookies(const struct exchange *x, struct buf *out);
+/* Puts the cookies of the response's head into the jar. ERR_MEMORY. */
+NODISCARD enum err_kind exchange_take_cookies(const struct exchange *x);
+
 /* redirect.c */
 
 /* True for a status that is followed when the spec says so and a Location came. */

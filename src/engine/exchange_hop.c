@@ -39,7 +39,7 @@ bool exchange_is_own(const struct exchange *x)
 #ifdef LEAT_OWN_HTTP
     const struct transfer_spec *spec = &x->transfer->spec;
     const char *proxy = proxy_of(x);
-    if (spec->jar || (proxy && proxy_kind_of(proxy) == PROXY_HTTPS))
+    if (proxy && proxy_kind_of(proxy) == PROXY_HTTPS)
         return false;
     return x->url->origin->https ? spec->http_version == HTTP_VERSION_1_1
                                  : spec->http_version != HTTP_VERSION_2_PRIOR;

@@ -85,6 +85,15 @@ static void put_length(struct writer *w, const struct exchange *x)
     field(w, "Content-Length", text);
 }
 
+static void put_cookies(struct writer *w, const struct exchange *x)
+{
+    size_t before = w->out->len;
+    if (w->kind == ERR_NONE)
+        w->kind = exchange_put_cookies(x, w->out);
+    if (w->out->len > before)
+        put(w, "\r\n", 2);
+}
+
 enum err_kind http1_write_head(const struct exchange *x, struct buf *out)
 {
     const struct transfer_spec *spec = &x->transfer->spec;
@@ -106,6 +115,8 @@ enum err_kind http1_write_head(const struct exchange *x, struct buf *out)
         const char *name = headers_name(h, i);
         if (!exchange_sends_header(x, name))
             continue;
+        if (spec->jar && strcasecmp(name, "cookie") == 0)
+            continue; /* put_cookies does it */
         const char *value = headers_value(h, i);
         size_t len = h->rows[i].value_len;
         for (; len > 0 && (*value == ' ' || *value == '\t'); value++)
@@ -115,6 +126,8 @@ enum err_kind http1_write_head(const struct exchange *x, struct buf *out)
         put(&w, value, len);
         put(&w, "\r\n", 2);
     }
+    if (spec->jar)
+        put_cookies(&w, x);
     if (spec->compressed && !given.accept_encoding)
         field(&w, "Accept-Encoding", "gzip, deflate");
     if (exchange_asks_proxy(x))

@@ -321,6 +321,10 @@ static size_t head_end(struct exchange *x)
     x->head_done = true;
     x->url->origin->answered = true;
     exchange_expect_end(x);
+    if (x->transfer->spec.jar && exchange_take_cookies(x) != ERR_NONE) {
+        err_set(&x->stop, ERR_MEMORY, "no memory for the cookies from %s", x->url->origin->key);
+        return response_stop(x);
+    }
     bool body_of_204 = r->status == 204 && (x->chunked || r->expected_bytes > 0);
     if ((x->chunked && x->has_length) || body_of_204) {
         /* Chunking wins. Whoever sends both may have been led to, so nothing follows on this

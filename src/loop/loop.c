@@ -175,6 +175,15 @@ uint64_t loop_now_ns(const struct loop *l)
     return l->is_virtual ? l->virtual_ns : uv_hrtime();
 }
 
+double loop_date_s(const struct loop *l)
+{
+    struct timespec ts;
+    if (l->is_virtual)
+        return 1767225600.0 + (double)(l->virtual_ns - LOOP_VIRTUAL_START_NS) / 1e9;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
 static void run_uv(struct loop *l, bool block)
 {
     if (block && !l->is_virtual)

@@ -63,6 +63,8 @@ void loop_fini(struct loop *l);
 
 /* Monotonic; the virtual time if the clock is virtual. Not cached: each call reads the clock. */
 uint64_t loop_now_ns(const struct loop *l);
+/* Seconds since 1970. A virtual clock begins at a fixed date, so that a run repeats exactly. */
+double loop_date_s(const struct loop *l);
 
 /* Runs one turn of the loop: I/O, then timers. `block`: waits until something happens, at most
  * until the next deadline. A virtual clock jumps to that deadline if a blocking turn has nothing to

@@ -507,14 +507,7 @@ static int l_now(lua_State *L)
 
 static int l_time(lua_State *L)
 {
-    struct rt *rt = rt_of(L);
-    struct timespec ts;
-    if (rt->virtual_time) { /* a fixed date, so that a run repeats exactly */
-        lua_pushnumber(L, 1767225600.0 + script_seconds(rt, loop_now_ns(&rt->loop)));
-        return 1;
-    }
-    clock_gettime(CLOCK_REALTIME, &ts);
-    lua_pushnumber(L, (double)ts.tv_sec + (double)ts.tv_nsec / 1e9);
+    lua_pushnumber(L, loop_date_s(&rt_of(L)->loop));
     return 1;
 }
 

@@ -4,13 +4,13 @@
 # stays in a folder of its own; a crash leaves its input in the working folder and its name on the
 # last lines.
 #
-#     tests/fuzz/run.sh [SECONDS [NAME...]]     names: http1 http2 json lines sse url (all)
+#     tests/fuzz/run.sh [SECONDS [NAME...]]     names: cookies http1 http2 json lines sse url (all)
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 src=$here/../../src
 seconds=${1:-20}
 shift
-[ $# -gt 0 ] || set -- http1 http2 json lines sse url
+[ $# -gt 0 ] || set -- cookies http1 http2 json lines sse url
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/leat-fuzz.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 passed=0 failed=0
@@ -41,12 +41,13 @@ fuzz() { # fuzz NAME "SOURCE..." "PACKAGE...": of src/ and of pkg-config
 
 for name in "$@"; do
     case $name in
+    cookies) fuzz cookies "engine/cookies engine/cookie_parse ground/mem ground/buf ground/err" libpsl ;;
     http1) fuzz http1 "ground/http1_parse ground/http1_head ground/headers ground/mem ground/buf ground/err" "" ;;
     http2) fuzz http2 "engine/http2 engine/http2_deliver engine/http2_events engine/http2_guard engine/http2_request engine/http2_session engine/http2_stream ground/headers ground/mem ground/buf ground/err" "libnghttp2 libuv" ;;
     json) fuzz json "ground/json_scan ground/json_put lua/lua_json_decode lua/lua_json_encode ground/secret ground/log ground/mem ground/buf ground/err" luajit ;;
     lines) fuzz lines "ground/lines ground/mem ground/buf ground/err" "" ;;
     sse) fuzz sse "ground/sse ground/mem ground/buf ground/err" "" ;;
-    url) fuzz url "engine/transfer ground/headers engine/cookies ground/redact ground/log ground/secret ground/mem ground/buf ground/err" libcurl ;;
+    url) fuzz url "engine/transfer ground/headers engine/cookies engine/cookie_parse ground/redact ground/log ground/secret ground/mem ground/buf ground/err" "libcurl libpsl" ;;
     *)
         echo "no such target: $name"
         exit 2

@@ -243,6 +243,40 @@ t.test("cookies are for their host: another one does not see them", function()
     t.eq(assert(api:get("http://b.example:" .. port .. "/echo")):json().headers.cookie, nil)
 end)
 
+t.test("a cookie of an early hint is not kept, that of a redirect is", function()
+    local api = assert(leat.client { base_url = url, cookies = true })
+    assert(api:get "/cookie-early")
+    t.eq(assert(api:get "/echo"):json().headers.cookie, "late=1")
+    t.eq(assert(api:get "/cookie-redirect"):json().headers.cookie, "late=1; hop=1")
+end)
+
+t.test("a caller's own cookies and those of the client make one line", function()
+    local api = assert(leat.client { base_url = url, cookies = true, headers = { Cookie = "own=1" } })
+    assert(api:get "/cookie-set?name=a&value=1")
+    local lines = {}
+    for _, line in ipairs(assert(api:get "/echo"):json().header_list) do
+        lines[#lines + 1] = line[1]:lower() == "cookie" and line[2] or nil
+    end
+    t.eq(lines, { "own=1; a=1" })
+    local away = "http://localhost:" .. port .. "/echo"
+    assert(api:get("http://localhost:" .. port .. "/cookie-set?name=there&value=2"))
+    t.eq(assert(api:get("/redirect?to=" .. away:gsub("[:/]", function(c)
+        return ("%%%02X"):format(c:byte())
+    end))):json().headers.cookie, "there=2")
+end)
+
+t.test("a secure cookie goes out over TLS, and over http within this machine only", function()
+    local api = assert(leat.client { cookies = true, ca_file = t.ca_file,
+        resolve = { ["a.example"] = "127.0.0.1" } })
+    assert(api:get(t.tls_url .. "/cookie-set?name=s&value=1&secure=1"))
+    t.eq(assert(api:get(t.tls_url .. "/echo")):json().headers.cookie, "s=1")
+    t.eq(assert(api:get(url .. "/echo")):json().headers.cookie, "s=1")
+    local there = "http://a.example:" .. port
+    assert(api:get(there .. "/cookie-set?name=s&value=1&secure=1"))
+    assert(api:get(there .. "/cookie-set?name=p&value=2&domain=example"))
+    t.eq(assert(api:get(there .. "/echo")):json().headers.cookie, nil)
+end)
+
 -- ---- ranges, HEAD, methods
 
 t.test("a range is asked for by its header, and comes unpacked", function()

@@ -279,6 +279,13 @@ static const struct fixed {
      "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nX-Many: one\r\nSet-Cookie: b=2\r\nx-many: two\r\n"
      "Content-Length: 3\r\n\r\nok\n",
      false},
+    {"/cookie-early",
+     "HTTP/1.1 103 Early Hints\r\nSet-Cookie: early=1\r\n\r\n"
+     "HTTP/1.1 200 OK\r\nSet-Cookie: late=1\r\nContent-Length: 3\r\n\r\nok\n",
+     false},
+    {"/cookie-redirect",
+     "HTTP/1.1 302 Found\r\nSet-Cookie: hop=1\r\nLocation: /echo\r\nContent-Length: 0\r\n\r\n",
+     false},
     {"/encoding-unknown",
      "HTTP/1.1 200 OK\r\nContent-Encoding: x-leat\r\nContent-Length: 3\r\n\r\nok\n", false},
     {"/redirect-to-file",
