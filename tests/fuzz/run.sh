@@ -47,7 +47,7 @@ for name in "$@"; do
     json) fuzz json "ground/json_scan ground/json_put lua/lua_json_decode lua/lua_json_encode ground/secret ground/log ground/mem ground/buf ground/err" luajit ;;
     lines) fuzz lines "ground/lines ground/mem ground/buf ground/err" "" ;;
     sse) fuzz sse "ground/sse ground/mem ground/buf ground/err" "" ;;
-    url) fuzz url "engine/transfer ground/headers engine/cookies engine/cookie_parse ground/redact ground/log ground/secret ground/mem ground/buf ground/err" "libcurl libpsl" ;;
+    url) fuzz url "engine/transfer ground/headers engine/cookies engine/cookie_parse ground/base64 ground/redact ground/log ground/secret ground/mem ground/buf ground/err" "libcurl libpsl" ;;
     *)
         echo "no such target: $name"
         exit 2
