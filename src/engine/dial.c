@@ -56,7 +56,7 @@ static void on_connect(struct connect_wait *w, const struct connected *got, cons
         return;
     }
     d->connected_ns = loop_now_ns(d->by.loop);
-    d->channel = channel_open(d->pool, d->by.poller, got->fd, &own);
+    d->channel = channel_open(d->pool, d->by.poller, d->by.connector, got, &own);
     if (!d->channel) {
         settle(d, &own);
         return;
@@ -68,6 +68,7 @@ static void on_connect(struct connect_wait *w, const struct connected *got, cons
         return;
     }
     d->is_securing = true;
+    d->channel->conn.answered = d->pool->origin->answered;
     if (connection_secure(&d->channel->conn, d->context, d->pool->origin->host,
                           d->pool->origin->port, &own) != ERR_NONE)
         settle(d, &own);

@@ -37,11 +37,6 @@ void engine_free(struct engine *e)
         local_free(e);
 }
 
-void engine_bound_streams(struct engine *e, unsigned streams)
-{
-    e->shards.streams = streams; /* threads of the engine's own hold nobody up */
-}
-
 /* It waits for its host's places, not for one of all. */
 static bool host_is_full(const struct exchange *x)
 {

@@ -16,10 +16,6 @@ void engine_free(struct engine *e);
 /* Cancels every transfer in the engine. Their done events are queued when this returns. */
 void engine_close(struct engine *e);
 
-/* From now on, an HTTP/2 connection gets at most `streams` requests at once. libcurl's work for one
- * event grows with that number and cannot be interrupted. */
-void engine_bound_streams(struct engine *e, unsigned streams);
-
 /* The engine holds `t` until its done event. This never fails: an error is reported with that
  * event. */
 void engine_submit(struct engine *e, struct transfer *t);

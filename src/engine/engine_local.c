@@ -19,49 +19,7 @@ size_t local_places(bool keep_limit)
     return all > spare + 16 ? all - spare : 16;
 }
 
-/* The variable's value; NULL: none. */
-static const char *named(const char *variable)
-{
-    const char *value = getenv(variable);
-    return value && *value ? value : NULL;
-}
-
-static char *copy_text(struct mem *mem, const char *text)
-{
-    return text ? mem_strndup(mem, text, strlen(text)) : NULL;
-}
-
-static bool differs(const char *text, const char *from)
-{
-    return text && !(from && strcmp(text, from) == 0);
-}
-
-/* The certificates to trust: those that SSL_CERT_FILE and SSL_CERT_DIR name, as for OpenSSL, else
- * the system's bundle alone. With a folder besides, as Debian's libcurl has it by default, libcurl
- * would read the whole bundle for each connection: 25 ms. */
-static enum err_kind choose_trust(struct engine *e, struct err *err)
-{
-    const curl_version_info_data *curl = curl_version_info(CURLVERSION_NOW);
-    const char *file = named("SSL_CERT_FILE"), *folder = named("SSL_CERT_DIR");
-    if (!differs(file, curl->cainfo) && !differs(folder, curl->capath)) {
-        bool has_bundle = curl->cainfo && access(curl->cainfo, R_OK) == 0;
-        file = has_bundle ? curl->cainfo : NULL;
-        folder = has_bundle ? NULL : curl->capath;
-    }
-    e->ca_file = copy_text(e->mem, file);
-    e->ca_folder = copy_text(e->mem, folder);
-    if ((file && !e->ca_file) || (folder && !e->ca_folder))
-        return err_set(err, ERR_MEMORY, "no memory for the engine");
-    return ERR_NONE;
-}
-
-static void forget_trust(struct engine *e)
-{
-    mem_free(e->mem, e->ca_file);
-    mem_free(e->mem, e->ca_folder);
-}
-
-/* What our own transports stand on. */
+/* What connections stand on. */
 static enum err_kind open_ways(struct engine *e, struct err *err)
 {
     if (e->config.use_env_proxy && proxy_env_init(&e->proxy_env, e->mem, err) != ERR_NONE)
@@ -92,6 +50,8 @@ no_tls:
 
 static void close_ways(struct engine *e)
 {
+    shared_close_all(e);
+    loop_timer_stop(e->loop, &e->flush_timer);
     pools_fini(&e->pools);
     connector_free(e->connector);
     poller_free(e->poller);
@@ -112,45 +72,29 @@ enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem,
     e->config = *config;
     if (!e->config.user_agent)
         e->config.user_agent = "leat/" LEAT_VERSION;
-    if (config->use_env_proxy) {
-        e->proxied[0] = exchange_environment_proxy(false);
-        e->proxied[1] = exchange_environment_proxy(true);
-    }
-    e->guards_folds = curl_version_info(CURLVERSION_NOW)->version_num < 0x080100;
     list_init(&e->live);
     list_init(&e->pool);
-    list_init(&e->roomy_pool);
-    timer_init(&e->cork_timer, h2_on_cork_timer);
     list_init(&e->events);
     list_init(&e->call_events);
     origins_init(&e->origins, mem);
     pools_init(&e->pools, loop, mem, SIZE_MAX);
+    list_init(&e->shared);
+    list_init(&e->to_flush);
+    timer_init(&e->flush_timer, shared_on_flush);
     size_t places = local_places(config->keep_file_limit);
     e->few_places = !config->max_total && places < FEW_PLACES;
     admit_init(&e->admit, config->max_total ? config->max_total : places);
     e->pools.max_open = MAX(e->admit.max_total, places);
-    shards_init(&e->shards, config->shard_connections ? config->shard_connections : 128);
-    enum err_kind kind = choose_trust(e, err);
-    if (kind != ERR_NONE)
-        goto fail;
-    kind = sockets_new(&e->sockets, loop, mem, log, shard_on_socket, err);
-    if (kind != ERR_NONE)
-        goto fail;
-    kind = resolver_new(&e->resolver, loop, mem, config->lookup, config->lookup_arg, err);
-    if (kind != ERR_NONE) {
-        sockets_free(e->sockets);
-        goto fail;
-    }
-    kind = open_ways(e, err);
-    if (kind != ERR_NONE) {
+    enum err_kind kind =
+        resolver_new(&e->resolver, loop, mem, config->lookup, config->lookup_arg, err);
+    if (kind == ERR_NONE) {
+        kind = open_ways(e, err);
+        if (kind == ERR_NONE) {
+            *out = e;
+            return ERR_NONE;
+        }
         resolver_free(e->resolver);
-        sockets_free(e->sockets);
-        goto fail;
     }
-    *out = e;
-    return ERR_NONE;
-fail:
-    forget_trust(e);
     origins_fini(&e->origins);
     mem_free(mem, e);
     return kind;
@@ -159,24 +103,19 @@ fail:
 void local_free(struct engine *e)
 {
     local_close(e);
-    loop_timer_stop(e->loop, &e->cork_timer);
     resolver_free(e->resolver);
-    shards_fini(e);
     struct list *node;
-    while ((node = list_pop_front(&e->pool)) || (node = list_pop_front(&e->roomy_pool)))
+    while ((node = list_pop_front(&e->pool)))
         exchange_free(CONTAINER_OF(node, struct exchange, node));
-    sockets_free(e->sockets);
     close_ways(e);
     origins_fini(&e->origins);
-    forget_trust(e);
     mem_free(e->mem, e);
 }
 
 void local_submit(struct engine *e, struct transfer *t)
 {
     e->stats.submitted++;
-    bool https = strncasecmp(t->spec.url, "https:", 6) == 0;
-    struct exchange *x = exchange_new(e, opts_need_room(&t->spec, https));
+    struct exchange *x = exchange_new(e);
     if (!x) {
         err_set(&t->result.err, ERR_MEMORY, "no memory for a request");
         e->stats.failed++;
@@ -300,7 +239,7 @@ void local_stats(const struct engine *e, struct engine_stats *out)
     out->queued = e->admit.waiting;
     out->active = e->admit.active;
     out->resolving = e->resolver ? resolver_busy(e->resolver) : 0;
-    out->in_curl = e->shards.in_curl;
+    out->in_curl = e->hops;
     out->events_waiting = e->event_count;
     out->idle_handles = e->pool_count;
 }

@@ -1,9 +1,9 @@
 #include "engine/exchange.h"
 #include <string.h>
 
-struct exchange *exchange_new(struct engine *e, bool roomy)
+struct exchange *exchange_new(struct engine *e)
 {
-    struct list *node = list_pop_front(roomy ? &e->roomy_pool : &e->pool);
+    struct list *node = list_pop_front(&e->pool);
     if (node) {
         e->pool_count--;
         return CONTAINER_OF(node, struct exchange, node);
@@ -13,56 +13,24 @@ struct exchange *exchange_new(struct engine *e, bool roomy)
         return NULL;
     list_init(&x->node);
     list_init(&x->lookup.node);
+    list_init(&x->wait_node);
     x->lookup.fn = exchange_on_lookup;
     x->engine = e;
-    x->roomy = roomy;
     admit_ticket_init(&x->ticket);
     timer_init(&x->timer, exchange_on_timer);
     dial_init(&x->dial, exchange_on_dial);
     http1_init(&x->http1, x);
-    buf_init(&x->text, e->mem, 1024 * 1024);
-    buf_init(&x->addresses, e->mem, 16 * 1024);
+    headers_init(&x->request_headers, e->mem, HEADERS_MAX + 4, HEADER_BYTES_MAX);
     buf_init(&x->held, e->mem, HELD_MAX);
-    x->easy = curl_easy_init();
-    if (!x->easy || !opts_base(x)) {
-        exchange_free(x);
-        return NULL;
-    }
     return x;
 }
 
 void exchange_free(struct exchange *x)
 {
-    if (x->easy)
-        curl_easy_cleanup(x->easy);
-    buf_fini(&x->text);
-    buf_fini(&x->addresses);
     buf_fini(&x->held);
     http1_fini(&x->http1);
-    mem_free(x->engine->mem, x->lines);
+    headers_fini(&x->request_headers);
     mem_free(x->engine->mem, x);
-}
-
-/* Sees how much of a large body has gone out; nothing tells us. */
-static void watch_upload(struct exchange *x, uint64_t now_ns)
-{
-    curl_off_t sent = 0;
-    curl_easy_getinfo(x->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
-    if (sent < 0 || (uint64_t)sent == x->uploaded)
-        return;
-    x->uploaded = (uint64_t)sent;
-    x->activity_ns = now_ns;
-    if (x->uploaded >= x->transfer->spec.body_len) {
-        x->uploading = false;
-        x->sent_ns = now_ns;
-    }
-}
-
-static uint64_t upload_poll_ns(const struct exchange *x)
-{
-    const struct transfer_limits *l = &x->transfer->spec.limits;
-    uint64_t ms = l->idle_ms ? l->idle_ms : l->first_byte_ms ? l->first_byte_ms : 8000;
-    return MIN(MAX(ms / 8, (uint64_t)5), (uint64_t)1000) * NS_PER_MS;
 }
 
 /* One timer carries all limits. It is only ever moved forward: when it fires too early for the
@@ -73,42 +41,10 @@ void exchange_rearm(struct exchange *x, uint64_t now_ns)
     enum err_phase phase;
     uint64_t limit_ms;
     uint64_t due = failure_due(x, &phase, &limit_ms);
-    if (x->uploading && x->shard && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
-        due = MIN(due, now_ns + upload_poll_ns(x));
-    if (x->kick_ns)
-        due = MIN(due, x->kick_ns);
+    UNUSED(now_ns);
+    due = MIN(due, shared_end_due(x));
     if (due != NEVER_NS && (!x->timer.active || due < x->timer.due_ns))
         loop_timer_start(x->engine->loop, &x->timer, due);
-}
-
-void exchange_expect_end(struct exchange *x)
-{
-    if (!x->multiplexes)
-        return;
-    x->kicks = 0;
-    if (!x->kick_ns) {
-        x->kick_ns = x->activity_ns + 4 * NS_PER_MS;
-        exchange_rearm(x, x->activity_ns);
-    }
-}
-
-/* libcurl 7.88 records pending data per connection, and another stream may clear the record. So
- * the end of a stream can go unnoticed, and we poll. If the end was in a frame that libcurl had put
- * aside, libcurl sees it only with the next frame of the connection, which may never come. So a
- * body that is complete by its length does not wait for that. */
-static bool kick(struct exchange *x, uint64_t now_ns)
-{
-    const struct transfer_result *r = &x->transfer->result;
-    x->kick_ns = 0;
-    if (x->paused || x->ended || !x->shard || ++x->kicks > KICKS_MAX)
-        return true;
-    if (x->kicks > KICKS_FOR_END && x->head_done && !x->uploading && r->expected_bytes >= 0 &&
-        r->got_bytes == r->expected_bytes) {
-        exchange_curl_done(x, CURLE_OK);
-        return false;
-    }
-    x->kick_ns = now_ns + ((uint64_t)4 << x->kicks) * NS_PER_MS;
-    return curl_easy_pause(x->easy, CURLPAUSE_RECV) != CURLE_OK || exchange_unpause(x);
 }
 
 void exchange_on_timer(struct timer *t)
@@ -116,18 +52,12 @@ void exchange_on_timer(struct timer *t)
     struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
     struct engine *e = x->engine;
     uint64_t now = loop_now_ns(e->loop);
-    if (x->stop.kind != ERR_NONE && !x->ended) {
-        struct err stop = x->stop;
-        exchange_finish(x, &stop);
+    if (shared_end_due(x) <= now) {
+        x->transport->leave(x);
+        exchange_hop_done(x, HOP_DONE, NULL);
         engine_pump(e);
         return;
     }
-    if (x->kick_ns && x->kick_ns <= now && !kick(x, now)) {
-        engine_pump(e);
-        return;
-    }
-    if (x->uploading && x->shard && !x->transfer->spec.upload && x->state == EXCHANGE_WAITING)
-        watch_upload(x, now);
     enum err_phase phase;
     uint64_t limit_ms;
     if (failure_due(x, &phase, &limit_ms) > now) {
@@ -161,7 +91,7 @@ static bool allowed(const struct exchange *x, struct err *err)
         own = " through a proxy of the script's own";
     else if (targets_limit(targets) && !targets_limit_addresses(targets) && exchange_connect_to(x))
         own = " at an address of the script's own";
-    else if (targets_limit_addresses(targets) && exchange_proxied(x) &&
+    else if (targets_limit_addresses(targets) && exchange_proxy(x) &&
              !x->transfer->spec.unix_socket && (!g->numeric || exchange_connect_to(x)))
         own = " through the environment's proxy, which looks names up itself: a rule for addresses"
               " cannot be kept there (one for names, such as *.example.com, can)";
@@ -215,27 +145,6 @@ void engine_pump(struct engine *e)
     e->pumping = false;
 }
 
-static void launch(struct exchange *x)
-{
-    struct engine *e = x->engine;
-    struct err err;
-    x->state = EXCHANGE_CONNECTING;
-    x->launched_ns = loop_now_ns(e->loop);
-    response_begin(x);
-    if (opts_hop(x, &err) != ERR_NONE) {
-        exchange_finish(x, &err);
-        return;
-    }
-    struct shard *s = shard_for(x);
-    if (!s)
-        err_set(&err, ERR_MEMORY, "no memory for a request");
-    if (!s || shard_add(s, x, &err) != ERR_NONE) {
-        exchange_finish(x, &err);
-        return;
-    }
-    exchange_rearm(x, x->launched_ns);
-}
-
 void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err)
 {
     struct exchange *x = CONTAINER_OF(w, struct exchange, lookup);
@@ -245,17 +154,8 @@ void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const st
     if (!addresses) {
         own = *err;
         exchange_finish(x, &own);
-    } else if (exchange_is_own(x)) {
-        exchange_hop_resolved(x, addresses);
     } else {
-        buf_clear(&x->addresses);
-        if (buf_printf(&x->addresses, "%s:%u:%s", x->url->origin->host, x->url->origin->port,
-                       addresses) != ERR_NONE) {
-            err_set(&own, ERR_MEMORY, "no memory for the addresses of %s", x->url->origin->host);
-            exchange_finish(x, &own);
-        } else {
-            launch(x);
-        }
+        exchange_hop_resolved(x, addresses);
     }
     engine_pump(e);
 }
@@ -268,7 +168,6 @@ void exchange_admitted(struct exchange *x)
     x->queued_ns += x->admitted_ns - x->entered_ns;
     if (x->started_ns == 0)
         x->started_ns = x->admitted_ns;
-    buf_clear(&x->addresses);
     if (g->simulation) {
         simulate_launch(x);
         return;
@@ -280,32 +179,19 @@ void exchange_admitted(struct exchange *x)
         exchange_finish(x, &err);
         return;
     }
-    if (exchange_is_own(x)) {
-        exchange_hop_begin(x);
-        return;
-    }
-    if (g->numeric || exchange_proxied(x) || x->transfer->spec.unix_socket ||
-        exchange_connect_to(x)) {
-        launch(x);
-        return;
-    }
-    x->state = EXCHANGE_RESOLVING;
-    exchange_rearm(x, x->admitted_ns);
-    struct err err;
-    /* May launch, and even end the transfer, before it returns. */
-    if (resolver_lookup(e->resolver, g->host, &x->lookup, &err) != ERR_NONE)
-        exchange_finish(x, &err);
+    exchange_hop_begin(x);
 }
 
 /* Everything the hop holds is given back; an unfinished connection is closed. */
 static void leave_hop(struct exchange *x)
 {
     struct engine *e = x->engine;
+    e->stats.bytes_in += x->bytes_in;
+    x->bytes_in = 0;
     loop_timer_stop(e->loop, &x->timer);
     resolver_cancel(&x->lookup);
     simulate_leave(x);
     exchange_hop_leave(x);
-    shard_remove(x);
     if (x->inflating)
         inflate_fini(&x->inflate);
     x->inflating = false;
@@ -322,7 +208,6 @@ static double since(uint64_t from_ns, uint64_t to_ns)
     return to_ns > from_ns ? (double)(to_ns - from_ns) / (double)NS_PER_S : 0.0;
 }
 
-/* Read while the easy handle still knows. */
 void exchange_note_timing(struct exchange *x)
 {
     struct transfer_timing *timing = &x->transfer->result.timing;
@@ -338,32 +223,6 @@ void exchange_note_timing(struct exchange *x)
         timing->connect = since(x->started_ns, x->connected_ns);
     if (x->secured_ns)
         timing->tls = since(x->started_ns, x->secured_ns);
-    if (!x->shard)
-        return;
-    long connects = 0;
-    curl_off_t connect_us = 0, tls_us = 0;
-    curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
-    if (connects <= 0)
-        return;
-    x->engine->stats.connects += (uint64_t)connects;
-    curl_easy_getinfo(x->easy, CURLINFO_CONNECT_TIME_T, &connect_us);
-    curl_easy_getinfo(x->easy, CURLINFO_APPCONNECT_TIME_T, &tls_us);
-    double launched = since(x->started_ns, x->launched_ns);
-    if (connect_us > 0)
-        timing->connect = launched + (double)connect_us / 1e6;
-    if (tls_us > 0)
-        timing->tls = launched + (double)tls_us / 1e6;
-}
-
-static void count_bytes(struct exchange *x)
-{
-    long head = 0;
-    if (x->hop_attempts > 0) {
-        curl_easy_getinfo(x->easy, CURLINFO_REQUEST_SIZE, &head);
-        x->engine->stats.bytes_out += head > 0 ? (uint64_t)head : 0;
-    }
-    x->engine->stats.bytes_in += x->bytes_in;
-    x->bytes_in = 0;
 }
 
 static void recycle(struct exchange *x)
@@ -376,7 +235,7 @@ static void recycle(struct exchange *x)
         exchange_free(x);
         return;
     }
-    list_push_front(x->roomy ? &e->roomy_pool : &e->pool, &x->node);
+    list_push_front(&e->pool, &x->node);
     e->pool_count++;
 }
 
@@ -396,8 +255,6 @@ void exchange_finish(struct exchange *x, const struct err *err)
     struct transfer *t = x->transfer;
     uint64_t now = loop_now_ns(e->loop);
     uint64_t started = x->started_ns ? x->started_ns : x->submitted_ns;
-    if (x->shard)
-        count_bytes(x);
     if (err && err->kind != ERR_NONE) {
         exchange_note_timing(x);
         t->result.err = *err;
@@ -437,29 +294,14 @@ void exchange_follow(struct exchange *x)
 
 bool exchange_unpause(struct exchange *x)
 {
-    struct err err;
     if (x->call && !x->ended)
         return simulate_go_on(x);
-    if (x->transport) {
-        if (!x->transport->go_on(x))
-            return false;
-        exchange_rearm(x, x->activity_ns); /* no limit ran while our side held things up */
+    if (!x->transport)
         return true;
-    }
-    if (!x->shard || x->ended || x->stop.kind != ERR_NONE)
-        return true; /* stopped: its timer ends it, and nothing may go on until then */
-    int still = (x->paused ? CURLPAUSE_RECV : 0) | (x->starved ? CURLPAUSE_SEND : 0);
-    CURLcode code = curl_easy_pause(x->easy, still);
-    if (code == CURLE_OK) {
-        exchange_rearm(x, x->activity_ns);
-        return true;
-    }
-    if (x->stop.kind != ERR_NONE)
-        err = x->stop;
-    else
-        failure_from_curl(x, code, &err);
-    exchange_finish(x, &err);
-    return false;
+    if (!x->transport->go_on(x))
+        return false;
+    exchange_rearm(x, x->activity_ns); /* no limit ran while our side held things up */
+    return true;
 }
 
 void exchange_go_on(struct exchange *x)
@@ -472,110 +314,9 @@ void exchange_go_on(struct exchange *x)
         return;
     } else if (x->ended) {
         x->ended = false;
-        if (x->pool)
-            exchange_hop_done(x, x->hop_end, NULL);
-        else
-            exchange_curl_done(x, x->end_code);
+        exchange_hop_done(x, x->hop_end, NULL);
     } else if (x->paused) {
         x->paused = false;
-        exchange_expect_end(x);
         exchange_unpause(x);
     }
-}
-
-/* HTTP/2: the server gave its whole answer before it had all of the body, and closed the stream.
- * libcurl takes it for an error that it cannot send on, but one without words: had the stream
- * ended in any other way, reading it would have failed, and said why. */
-static bool answered_early(const struct exchange *x)
-{
-    const struct transfer_result *r = &x->transfer->result;
-    return x->head_done && x->curl_text[0] == '\0' &&
-           (r->expected_bytes < 0 || r->got_bytes == r->expected_bytes);
-}
-
-/* HTTP/2: the peer has not acted on the request, or it may be sent twice and libcurl lost its
- * answer without a word. (With words the stream ended by the server's own will.) */
-static bool worth_another(const struct exchange *x, CURLcode code)
-{
-    if (!x->multiplexes || x->head_done || x->stop.kind != ERR_NONE || x->transfer->spec.upload)
-        return false;
-    bool wordless = (code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM) && !x->curl_text[0];
-    return code != CURLE_OK && (x->refused || (wordless && exchange_idempotent(x)));
-}
-
-/* A kept connection ended before a byte of the answer, and the request may be sent twice. */
-static bool lost_connection(const struct exchange *x, CURLcode code)
-{
-    long connects = 0;
-    bool cut = code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR;
-    if (!cut || !x->shard || x->bytes_in > 0 || x->stop.kind != ERR_NONE ||
-        x->transfer->spec.upload || !exchange_idempotent(x))
-        return false;
-    curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
-    return connects == 0;
-}
-
-/* What would be sent again fails for an asker who counts attempts, and says so. */
-static void note_resend(struct exchange *x, CURLcode code, bool another)
-{
-    struct transfer_result *r = &x->transfer->result;
-    if (!x->transfer->spec.once)
-        return;
-    bool lost = !another && lost_connection(x, code);
-    if (lost)
-        x->url->origin->distrust++;
-    r->untouched = x->refused && (another || x->resend_refused);
-    r->at_once = another || lost || r->untouched;
-}
-
-void exchange_curl_done(struct exchange *x, CURLcode code)
-{
-    x->easy_spent = x->easy_spent || code != CURLE_OK;
-    struct engine *e = x->engine;
-    if (x->held.len > 0 && x->stop.kind == ERR_NONE) {
-        x->ended = true;
-        x->end_code = code;
-        return;
-    }
-    struct origin *g = x->url->origin;
-    struct err err;
-    err_clear(&err);
-    long version = 0;
-    if (code == CURLE_OK && !x->head_done && x->stop.kind == ERR_NONE)
-        code = CURLE_GOT_NOTHING; /* of a shared connection libcurl does not say it */
-    if (x->shard)
-        curl_easy_getinfo(x->easy, CURLINFO_HTTP_VERSION, &version);
-    /* What the origin offers is only seen by a request that asked for the best. */
-    bool another = worth_another(x, code);
-    note_resend(x, code, another);
-    if (x->relaunch || (another && !x->transfer->spec.once && x->relaunches < RELAUNCH_MAX)) {
-        exchange_note_timing(x);
-        shard_remove(x);
-        x->fresh = true;
-        x->relaunches++;
-        x->admitted_ns = loop_now_ns(e->loop); /* for the limit of the connect */
-        launch(x);
-        return;
-    }
-    if (x->shard && g->https && x->head_done && x->transfer->spec.http_version != HTTP_VERSION_1_1)
-        g->protocol = version >= CURL_HTTP_VERSION_2_0 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
-    bool hung_up = code == CURLE_WRITE_ERROR && x->discarded > DISCARD_MAX;
-    if (code == CURLE_HTTP2_STREAM && answered_early(x))
-        code = CURLE_OK;
-    if (x->stop.kind != ERR_NONE)
-        err = x->stop;
-    else if (code != CURLE_OK && !hung_up)
-        failure_from_curl(x, code, &err);
-    else if (!x->head_done) /* it broke off behind a whole line, which is enough for curl */
-        failure_from_curl(x, CURLE_GOT_NOTHING, &err);
-    else
-        response_end(x, &err);
-    bool waits_for_one = version < CURL_HTTP_VERSION_2_0 || x->alone;
-    if (x->shard && code == CURLE_OK && waits_for_one && !x->close_after)
-        origin_push_idle(g, e->mem, x->shard->index, e->admit.max_total);
-    exchange_note_timing(x);
-    if (err.kind == ERR_NONE && x->discards)
-        exchange_follow(x);
-    else
-        exchange_finish(x, &err);
 }

@@ -1,8 +1,6 @@
 #include "engine/exchange.h"
 #include "ground/redact.h"
-#include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 static uint64_t at(uint64_t from_ns, uint64_t limit_ms)
 {
@@ -16,12 +14,7 @@ static enum err_phase connect_phase(const struct exchange *x)
 {
     if (x->state == EXCHANGE_RESOLVING)
         return PHASE_DNS;
-    /* curl notes the time of the connect only when the handshake is over as well. */
-    struct sockaddr_storage peer;
-    socklen_t len = sizeof peer;
-    bool connected =
-        x->connect_fd >= 0 && getpeername(x->connect_fd, (struct sockaddr *)&peer, &len) == 0;
-    return connected && x->url->origin->https ? PHASE_TLS : PHASE_CONNECT;
+    return exchange_is_securing(x) ? PHASE_TLS : PHASE_CONNECT;
 }
 
 uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms)
@@ -85,6 +78,17 @@ static const char *request_text(const struct exchange *x, char out[static 160])
     return out;
 }
 
+/* "the proxy http://host:port"; NULL: none makes the connection. */
+static const char *proxy_text(const struct exchange *x, char out[static 160])
+{
+    if (!x->pool || !x->proxy)
+        return NULL;
+    char shown[120];
+    redact_url(shown, sizeof shown, x->proxy, strlen(x->proxy));
+    snprintf(out, 160, "the proxy %s", shown);
+    return out;
+}
+
 void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
 {
     static const char *const words[PHASE_COUNT] = {
@@ -103,7 +107,7 @@ void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
     if (phase == PHASE_CONNECT)
         phase = connect_phase(x);
     char proxy[160], through[180] = "";
-    if ((phase == PHASE_CONNECT || phase == PHASE_TLS) && x->url && failure_proxy_text(x, proxy))
+    if ((phase == PHASE_CONNECT || phase == PHASE_TLS) && x->url && proxy_text(x, proxy))
         snprintf(through, sizeof through, " through %s", proxy);
     const char *hint = phase == PHASE_TLS && !through[0] && x->url && !x->url->origin->answered
                            ? "; if it speaks plain HTTP, write http://"
@@ -120,7 +124,7 @@ void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
 static const char *speaker(const struct exchange *x, char out[static 320])
 {
     char proxy[160];
-    if (failure_proxy_is_peer(x) && failure_proxy_text(x, proxy))
+    if (x->pool && exchange_asks_proxy(x) && proxy_text(x, proxy))
         snprintf(out, 320, "%.150s, asked through %.150s,", x->url->origin->key, proxy);
     else
         snprintf(out, 320, "%.300s", x->url->origin->key);
@@ -140,141 +144,6 @@ static void set_protocol(const struct exchange *x, const char *what, struct err 
 {
     char request[160], who[320];
     err_set(err, ERR_PROTOCOL, "%s sent %s (%s)", speaker(x, who), what, request_text(x, request));
-}
-
-static void set_denied(const struct exchange *x, struct err *err)
-{
-    char request[160];
-    err_set(err, ERR_DENIED, "the address of %s may not be connected to (%s)", x->url->origin->key,
-            request_text(x, request));
-    err_reason(err, "target");
-}
-
-/* What a connection was tried to, for messages: "http://host:80", or what leads there. */
-static const char *peer_text(const struct exchange *x, char out[static 160])
-{
-    const struct transfer_spec *spec = &x->transfer->spec;
-    if (spec->unix_socket)
-        snprintf(out, 160, "the unix socket %.120s", spec->unix_socket);
-    else if (!failure_proxy_text(x, out))
-        snprintf(out, 160, "%.150s", x->url->origin->key);
-    return out;
-}
-
-static void set_connect(const struct exchange *x, struct err *err)
-{
-    long os = 0;
-    char request[160], detail[128], peer[160];
-    if (x->target_denied) {
-        set_denied(x, err);
-        return;
-    }
-    curl_easy_getinfo(x->easy, CURLINFO_OS_ERRNO, &os);
-    const char *why = "no connection";
-    if (os == 0)
-        os = x->socket_error;
-    bool too_many = os == EMFILE || os == ENFILE;
-    enum err_kind kind = too_many ? ERR_IO : os == ENOMEM ? ERR_MEMORY : ERR_CONNECT;
-    if (os)
-        why = strerror_r((int)os, detail, sizeof detail);
-    err_set(err, kind, "cannot connect to %s: %s (%s)", peer_text(x, peer), why,
-            request_text(x, request));
-    err->retryable = true;
-    err->phase = PHASE_CONNECT;
-    if (too_many)
-        err_reason(err, "too_many_files");
-    else if (failure_proxy_text(x, peer))
-        err_reason(err, "proxy");
-    else if (os == ECONNREFUSED)
-        err_reason(err, "refused");
-}
-
-static void set_resolve(const struct exchange *x, CURLcode code, struct err *err)
-{
-    char request[160], peer[160];
-    /* A SOCKS proxy's name is no proxy's to libcurl; the target's is looked up by the proxy. */
-    bool proxy = code == CURLE_COULDNT_RESOLVE_PROXY || failure_proxy_text(x, peer);
-    err_set(err, ERR_DNS, "no address for %s (%s)",
-            proxy ? peer_text(x, peer) : x->url->origin->host, request_text(x, request));
-    err->phase = PHASE_DNS;
-    if (proxy)
-        err_reason(err, "proxy");
-}
-
-static bool said(const struct exchange *x, const char *words)
-{
-    return strstr(x->curl_text, words) != NULL;
-}
-
-/* What is wrong with the server's certificate, and what to do; NULL: libcurl says it. */
-static const char *certificate_fault(const struct exchange *x, char out[static 160])
-{
-    const struct transfer_spec *spec = &x->transfer->spec;
-    if (said(x, "issuer certificate") || said(x, "self-signed") || said(x, "self signed") ||
-        said(x, "unable to verify the first")) {
-        snprintf(out, 160, "%s %s",
-                 said(x, "self") ? "it is self-signed and not trusted:" : "its CA is not trusted:",
-                 spec->ca_file ? "its CA is not in the file that ca_file= names"
-                               : "name its CA with ca_file=");
-        return out;
-    }
-    if (said(x, "certificate subject name") || said(x, "does not match")) {
-        snprintf(out, 160, "it is for other names than %.100s", x->url->origin->host);
-        return out;
-    }
-    return NULL;
-}
-
-/* What to do where no TLS came about; NULL: libcurl's words must do. */
-static const char *handshake_fault(const struct exchange *x, CURLcode code, char out[static 160])
-{
-    const struct transfer_spec *spec = &x->transfer->spec;
-    if (code == CURLE_SSL_CACERT_BADFILE && spec->ca_file) {
-        snprintf(out, 160,
-                 "ca_file= names %.80s, which holds no certificates in PEM form, or cannot "
-                 "be read",
-                 spec->ca_file);
-        return out;
-    }
-    if (code == CURLE_SSL_CERTPROBLEM && spec->cert) {
-        snprintf(out, 160, "cert= or key= cannot be used (%.50s%s%.50s): both must be PEM files",
-                 spec->cert, spec->key ? ", " : "", spec->key ? spec->key : "");
-        return out;
-    }
-    if (said(x, "certificate required") || said(x, "handshake failure")) {
-        snprintf(out, 160, "%.70s%s", x->curl_text,
-                 spec->cert ? "" : ": it may want a client certificate (cert= and key=)");
-        return out;
-    }
-    if (said(x, "wrong version number") || said(x, "unknown protocol") ||
-        said(x, "packet length too long") || said(x, "http request"))
-        return "it does not speak TLS; if it speaks plain HTTP, write http://";
-    if (code == CURLE_SSL_CONNECT_ERROR && !x->url->origin->answered &&
-        (said(x, "SYSCALL") || said(x, "reset") || said(x, "unexpected eof")))
-        return "it broke off the handshake; if it speaks plain HTTP, write http://";
-    return NULL;
-}
-
-static void set_tls(const struct exchange *x, CURLcode code, struct err *err)
-{
-    char request[160], text[160];
-    bool verify = code == CURLE_PEER_FAILED_VERIFICATION;
-    char peer[160];
-    const char *with = failure_tls_to_proxy(x) ? peer_text(x, peer) : x->url->origin->key;
-    const char *fault = verify ? certificate_fault(x, text) : handshake_fault(x, code, text);
-    const char *detail = x->curl_text[0] ? x->curl_text : curl_easy_strerror(code);
-    if (fault)
-        err_set(err, ERR_TLS, "%s %s: %s (%s)", verify ? "the certificate of" : "TLS failed with",
-                with, fault, request_text(x, request));
-    else
-        err_set(err, ERR_TLS, "%s %s: %.70s (%s)",
-                verify ? "the certificate is not valid for" : "TLS failed with", with, detail,
-                request_text(x, request));
-    err->phase = PHASE_TLS;
-    if (verify)
-        err_reason(err, "verify");
-    /* A handshake that was cut off may work the next time; a refused certificate will not. */
-    err->retryable = !verify && (said(x, "SYSCALL") || said(x, "reset"));
 }
 
 static void set_truncated(const struct exchange *x, struct err *err)
@@ -299,7 +168,7 @@ static bool may_speak_tls(const struct exchange *x)
 {
     const struct origin *g = x->url->origin;
     return !g->https && !g->answered && x->bytes_in == 0 && !x->transfer->spec.unix_socket &&
-           !exchange_proxied(x);
+           !x->proxy;
 }
 
 /* What to try with a server that has never answered, and closes. */
@@ -314,22 +183,6 @@ static const char *silence(const struct exchange *x)
     if (g->https && !g->answered && !spec->cert)
         return "closed without an answer; it may want a client certificate (cert= and key=)";
     return "closed without an answer";
-}
-
-/* CURLE_RECV_ERROR and CURLE_GOT_NOTHING stand for several things; curl's text tells them apart. */
-static void set_receive(const struct exchange *x, struct err *err)
-{
-    if (strstr(x->curl_text, "chunk"))
-        set_protocol(x, "a broken chunked body", err);
-    else if (strstr(x->curl_text, "Too large response headers"))
-        err_set(err, ERR_TOO_LARGE, "header bytes from %s: more than %d", x->url->origin->key,
-                HEADER_BYTES_MAX);
-    else if (said(x, "certificate required"))
-        set_closed(x, "reset", "wants a client certificate (cert= and key=)", err);
-    else if (x->head_done)
-        set_closed(x, "reset", "broke off the connection", err);
-    else
-        set_closed(x, "reset", silence(x), err);
 }
 
 void failure_describe(const struct exchange *x, const struct err *why, struct err *err)
@@ -399,6 +252,14 @@ static void set_malformed(const struct exchange *x, const struct err *why, struc
     err_reason(err, why->reason);
 }
 
+static void set_broken_stream(const struct exchange *x, const struct err *why, struct err *err)
+{
+    char how[128];
+    snprintf(how, sizeof how, "broke off the HTTP/2 stream: %.80s", why->message);
+    set_closed(x, "reset", how, err);
+    err->code = why->code;
+}
+
 void failure_of_hop(const struct exchange *x, enum hop_end end, const struct err *why,
                     struct err *err)
 {
@@ -425,109 +286,14 @@ void failure_of_hop(const struct exchange *x, enum hop_end end, const struct err
             set_truncated(x, err);
         break;
     case HOP_FAILED:
-        if (why->kind == ERR_PROTOCOL)
+        if (why->kind == ERR_PROTOCOL && why->reason[0])
             set_malformed(x, why, err);
+        else if (why->kind == ERR_PROTOCOL)
+            set_protocol(x, why->message, err);
+        else if (why->kind == ERR_CLOSED)
+            set_broken_stream(x, why, err);
         else
             failure_describe(x, why, err);
         break;
     }
-}
-
-/* HTTP/2. libcurl's words name the error code that the server gave. */
-static void set_stream(const struct exchange *x, struct err *err)
-{
-    char how[128] = "broke off the HTTP/2 stream";
-    const char *cleanly = strstr(x->curl_text, "cleanly: ");
-    if (cleanly)
-        snprintf(how, sizeof how, "broke off the HTTP/2 stream: %.80s", cleanly + 9);
-    set_closed(x, "reset", how, err);
-}
-
-void failure_from_curl(const struct exchange *x, CURLcode code, struct err *err)
-{
-    char request[160];
-    uint64_t now = loop_now_ns(x->engine->loop);
-    err_clear(err);
-    if (failure_from_proxy(x, code, err)) {
-        err->code = (int)code;
-        return;
-    }
-    switch (code) {
-    case CURLE_COULDNT_CONNECT:
-        set_connect(x, err);
-        break;
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_RESOLVE_PROXY:
-        set_resolve(x, code, err);
-        break;
-    case CURLE_OPERATION_TIMEDOUT:
-        failure_timeout(x, now, err);
-        break;
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CIPHER:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
-    case CURLE_SSL_INVALIDCERTSTATUS:
-    case CURLE_USE_SSL_FAILED:
-        set_tls(x, code, err);
-        break;
-    case CURLE_ABORTED_BY_CALLBACK:
-        if (x->resend_refused && x->refused)
-            set_closed(x, "reset", "refused the request without reading it", err);
-        else if (x->resend_refused)
-            set_closed(x, "reset",
-                       "closed a kept connection after the request was sent; it is not sent twice",
-                       err);
-        break;
-    case CURLE_PARTIAL_FILE:
-        if (x->head_done)
-            set_truncated(x, err);
-        else
-            set_receive(x, err);
-        break;
-    case CURLE_RECV_ERROR:
-    case CURLE_GOT_NOTHING:
-    case CURLE_SEND_ERROR:
-    case CURLE_SEND_FAIL_REWIND:
-        set_receive(x, err);
-        break;
-    case CURLE_HTTP2:
-    case CURLE_HTTP2_STREAM:
-        set_stream(x, err);
-        break;
-    case CURLE_UNSUPPORTED_PROTOCOL: /* an answer that is no HTTP/1 or /2, as the scheme is known */
-    case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_BAD_CONTENT_ENCODING:
-        set_protocol(x,
-                     may_speak_tls(x)
-                         ? "something that is not HTTP; if it speaks TLS, write https://"
-                         : "something that is not HTTP",
-                     err);
-        break;
-    case CURLE_OUT_OF_MEMORY:
-        /* curl's word, too, for a header line above its own limit of 100 KB. */
-        if (x->state >= EXCHANGE_WAITING && !x->head_done)
-            err_set(err, ERR_TOO_LARGE, "bytes in one header from %s: more than %d",
-                    x->url->origin->key, HEADER_LINE_MAX);
-        else
-            err_set(err, ERR_MEMORY, "no memory for a transfer (%s)", request_text(x, request));
-        break;
-    case CURLE_BAD_FUNCTION_ARGUMENT: /* libcurl's word for a line that is not a header */
-        if (x->hop_attempts > 0)
-            set_protocol(x, x->head_done ? "a broken chunked body" : "a line that is not a header",
-                         err);
-        break;
-    case CURLE_URL_MALFORMAT:
-        err_set(err, ERR_INVALID, "url: not usable (%s)", request_text(x, request));
-        break;
-    default:
-        break;
-    }
-    if (err->kind == ERR_NONE)
-        err_set(err, ERR_INTERNAL, "libcurl failed: %s (%s)",
-                x->curl_text[0] ? x->curl_text : curl_easy_strerror(code),
-                request_text(x, request));
-    err->code = (int)code;
 }

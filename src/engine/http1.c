@@ -132,7 +132,6 @@ static enum io_state write_some(struct http1 *h)
     size_t of_out = MIN(sent, out_left);
     h->out_sent += of_out;
     h->body_sent += sent - of_out;
-    x->uploaded = h->body_sent;
     x->activity_ns = loop_now_ns(x->engine->loop);
     return IO_DONE;
 }
@@ -244,13 +243,6 @@ static bool complete(struct http1 *h, size_t left)
     return false;
 }
 
-/* A piece of the body. The reader takes all of it or, when it is full, nothing. */
-static enum { TAKEN, FULL, STOPPED } give(struct http1 *h, const char *data, size_t len)
-{
-    size_t n = response_take_body(h->x, data, len);
-    return n == len ? TAKEN : n == RESPONSE_FULL ? FULL : STOPPED;
-}
-
 /* Uses what has been read, as far as the reader has room. False: that has ended the hop. */
 static bool use(struct http1 *h, const char *data, size_t len)
 {
@@ -264,13 +256,13 @@ static bool use(struct http1 *h, const char *data, size_t len)
                 return false;
             break;
         case HTTP1_BODY:
-            switch (give(h, ev->data, ev->len)) {
-            case TAKEN:
+            switch (response_take_body(x, ev->data, ev->len)) {
+            case RESPONSE_TAKEN:
                 break;
-            case FULL:
+            case RESPONSE_FULL:
                 h->piece = ev->len;
                 return keep(h, ev->data, ev->len + len);
-            case STOPPED:
+            case RESPONSE_STOPPED:
                 return stopped(h);
             }
             break;
@@ -406,19 +398,18 @@ static bool use_kept(struct http1 *h)
     struct exchange *x = h->x;
     size_t piece = h->piece;
     if (piece > 0) {
-        switch (give(h, h->in.data, piece)) {
-        case TAKEN:
+        switch (response_take_body(x, h->in.data, piece)) {
+        case RESPONSE_TAKEN:
             break;
-        case FULL:
+        case RESPONSE_FULL:
             return true;
-        case STOPPED:
+        case RESPONSE_STOPPED:
             return stopped(h);
         }
         h->piece = 0;
     }
     if (h->in.len > 0 && !use(h, h->in.data + piece, h->in.len - piece))
         return false;
-    UNUSED(x);
     return true;
 }
 

@@ -27,8 +27,6 @@ static void free_origin(struct origins *o, struct origin *g)
     mem_free(o->mem, g->key);
     mem_free(o->mem, g->host);
     mem_free(o->mem, g->authority);
-    mem_free(o->mem, g->idle);
-    mem_free(o->mem, g->shared);
     mem_free(o->mem, g);
 }
 
@@ -231,24 +229,4 @@ void origins_release(struct origins *o, struct url_entry *u)
     ASSERT(u->refs > 0);
     if (--u->refs == 0 && !u->cached)
         entry_free(o, u);
-}
-
-void origin_push_idle(struct origin *g, struct mem *mem, unsigned index, size_t max)
-{
-    if (g->idle_count >= max)
-        return;
-    if (g->idle_count == g->idle_cap) {
-        size_t cap = g->idle_cap ? g->idle_cap * 2 : 16;
-        uint16_t *idle = mem_realloc(mem, g->idle, cap * sizeof *idle);
-        if (!idle)
-            return;
-        g->idle = idle;
-        g->idle_cap = cap;
-    }
-    g->idle[g->idle_count++] = (uint16_t)index;
-}
-
-int origin_pop_idle(struct origin *g)
-{
-    return g->idle_count ? (int)g->idle[--g->idle_count] : -1;
 }

@@ -10,15 +10,6 @@
 
 enum origin_protocol { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 };
 
-/* What we know of a connection that HTTP/2 requests share. */
-struct h2_connection {
-    uint64_t number; /* unique among all connections of the engine */
-    uint64_t ends;   /* a hash of the addresses and ports of both sides */
-    int port;        /* the local port */
-    int fd;          /* it may be closed by now */
-    bool gone;       /* a GOAWAY arrived: it takes no new requests */
-};
-
 struct simulation;
 
 struct origins;
@@ -38,14 +29,6 @@ struct origin {
     struct simulation *simulation; /* answers instead of the network; NULL: none */
     struct admit_host admit;
     enum origin_protocol protocol;
-    struct h2_connection *shared; /* connections that are open, and some that are closed */
-    size_t shared_count, shared_cap;
-    bool h2c; /* for http://: an HTTP/2 connection by prior knowledge was begun, and may still be
-                 open */
-    unsigned home_shard; /* the shard that has its HTTP/2 connections */
-    /* The shards that (probably) have an idle connection to it. The last one was used last. */
-    uint16_t *idle;
-    size_t idle_count, idle_cap;
     /* How many of the next requests use a new connection, because kept ones were lost. */
     unsigned distrust;
     bool answered; /* it has answered in HTTP before: so the scheme is right */
@@ -85,8 +68,3 @@ void origins_release(struct origins *o, struct url_entry *u);
 /* A reference of one's own to the origin of an entry. */
 void origin_ref(struct origin *g);
 void origin_unref(struct origin *g);
-
-/* Notes that shard `index` has an idle connection. If there is no memory, it is not noted. */
-void origin_push_idle(struct origin *g, struct mem *mem, unsigned index, size_t max);
-/* Returns the shard that was noted last and removes it; -1: none. */
-int origin_pop_idle(struct origin *g);

@@ -66,6 +66,8 @@ static struct pool *pool_new(struct pools *p, const struct route *r,
     pool->only_http1 = r->only_http1;
     list_init(&pool->node);
     list_init(&pool->idle);
+    list_init(&pool->shared);
+    list_init(&pool->waiting);
     for (size_t i = 0; i < ARRAY_LEN(pool->texts); i++) {
         if (!texts[i])
             continue;
@@ -177,16 +179,28 @@ struct channel *pool_take(struct pool *pool)
     return NULL;
 }
 
-struct channel *channel_open(struct pool *pool, struct poller *poller, int fd, struct err *err)
+static void release_held(void *by, void *easy)
+{
+    connector_release(by, easy);
+}
+
+struct channel *channel_open(struct pool *pool, struct poller *poller, struct connector *by,
+                             const struct connected *got, struct err *err)
 {
     struct pools *p = pool->pools;
+    const struct connection_via via = {got->held, release_held, by};
     struct channel *c = mem_calloc(p->mem, sizeof *c);
     if (!c) {
-        close(fd);
+        close(got->fd);
+        if (got->held)
+            connector_release(by, got->held);
         err_set(err, ERR_MEMORY, "no memory for a connection");
         return NULL;
     }
-    if (connection_open(&c->conn, poller, p->mem, fd, on_connection, err) != ERR_NONE) {
+    enum err_kind kind =
+        got->held ? connection_open_via(&c->conn, poller, p->mem, got->fd, &via, on_connection, err)
+                  : connection_open(&c->conn, poller, p->mem, got->fd, on_connection, err);
+    if (kind != ERR_NONE) {
         mem_free(p->mem, c);
         return NULL;
     }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "engine/connection.h"
+#include "engine/connector.h"
 #include "engine/origin.h"
 
 /* Two requests share connections only if all of this is equal. The texts are borrowed; NULL: not
@@ -30,12 +31,16 @@ struct pool {
     struct pools *pools;
     struct origin *origin; /* a pool that is in use or has connections keeps its origin */
     struct list idle;      /* channels; the one used last comes first */
-    size_t refs;           /* hops, and channels */
-    char *texts[6];        /* the route's, owned */
+    struct list shared;    /* HTTP/2: see shared.h */
+    struct list waiting;   /* exchanges for whose protocol the connection of `dialing` decides */
+    struct exchange *dialing;
+    size_t refs;    /* hops, and channels */
+    char *texts[6]; /* the route's, owned */
     bool insecure, only_http1;
 };
 
 struct channel;
+struct exchange;
 typedef void (*channel_fn)(struct channel *c, bool can_read, bool can_write);
 
 /* A connection of a pool. */
@@ -60,8 +65,9 @@ void pool_release(struct pool *pool);
 
 /* A connection that is open, quiet and not in use; NULL: there is none. The caller owns it then. */
 struct channel *pool_take(struct pool *pool);
-/* Opens a channel on a descriptor, which it owns even if this fails. NULL: see `err`. */
-struct channel *channel_open(struct pool *pool, struct poller *poller, int fd, struct err *err);
+/* Opens a channel on what `by` has connected, which it owns even if this fails. NULL: see `err`. */
+struct channel *channel_open(struct pool *pool, struct poller *poller, struct connector *by,
+                             const struct connected *got, struct err *err);
 /* Keeps it for another request. It must be quiet: all of the last response has been read. */
 void channel_keep(struct channel *c);
 /* Closes it. NULL is allowed. */

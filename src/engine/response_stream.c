@@ -93,13 +93,12 @@ static enum err_kind keep(struct exchange *x, const char *data, size_t len)
     return ERR_NONE;
 }
 
-size_t response_stream_on_body(struct exchange *x, const char *data, size_t len)
+enum response_take response_stream_take(struct exchange *x, const char *data, size_t len)
 {
     if (full(x) || x->held.len > 0) {
         x->paused = true;
-        return CURL_WRITEFUNC_PAUSE;
+        return RESPONSE_FULL;
     }
-    x->bytes_in += len;
     x->transfer->result.got_bytes += (int64_t)len;
-    return keep(x, data, len) == ERR_NONE ? len : response_stop(x);
+    return keep(x, data, len) == ERR_NONE ? RESPONSE_TAKEN : RESPONSE_STOPPED;
 }

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* As much as libcurl hands over at once. */
+/* As much as is handed over at once. */
 enum { PIECE = 16 * 1024 };
 
 struct simulation {
@@ -115,14 +115,11 @@ void simulate_launch(struct exchange *x)
     x->launched_ns = loop_now_ns(e->loop);
     response_begin(x);
     struct call *c = NULL;
-    if (opts_hop(x, &err) == ERR_NONE && !(c = mem_calloc(e->mem, sizeof *c)))
+    if (!(c = mem_calloc(e->mem, sizeof *c))) {
         err_set(&err, ERR_MEMORY, "no memory for a request");
-    if (!c) {
         exchange_finish(x, &err);
         return;
     }
-    /* Said of connections, of which there are none. */
-    x->multiplexes = x->shares = false;
     list_init(&c->event_node);
     buf_init(&c->body, e->mem, s->max_body);
     buf_init(&c->out, e->mem, s->max_unread);
@@ -146,7 +143,6 @@ void simulate_leave(struct exchange *x)
     struct call *c = x->call;
     if (!c)
         return;
-    x->engine->stats.bytes_in += x->bytes_in;
     x->call = NULL;
     c->exchange = NULL;
     c->origin = NULL;
@@ -155,6 +151,11 @@ void simulate_leave(struct exchange *x)
         tell(x->engine, c, CALL_OVER);
     else
         engine_call_free(x->engine, c);
+}
+
+static enum hop_end broken_off(const struct exchange *x)
+{
+    return x->head_done ? HOP_CUT : HOP_LOST;
 }
 
 void engine_call_free(struct engine *e, struct call *c)
@@ -168,7 +169,7 @@ void engine_call_free(struct engine *e, struct call *c)
     mem_free(e->mem, c);
     if (x) {
         x->call = NULL;
-        exchange_curl_done(x, x->head_done ? CURLE_PARTIAL_FILE : CURLE_GOT_NOTHING);
+        exchange_hop_done(x, broken_off(x), NULL);
         engine_pump(e);
         loop_wake(e->loop);
     }
@@ -194,38 +195,13 @@ static enum err_kind add(struct headers *h, const char *name, const char *value)
     return headers_add(h, name, strlen(name), value, strlen(value));
 }
 
-/* A line in libcurl's spelling: "Name: value", "Name;" for an empty one, "Name:" for none. */
-static enum err_kind add_line(struct headers *h, const char *line)
-{
-    size_t name_len = strcspn(line, ":;");
-    const char *value = line + name_len;
-    if (*value == ';')
-        return headers_add(h, line, name_len, "", 0);
-    value++;
-    value += strspn(value, " ");
-    return *value ? headers_add(h, line, name_len, value, strlen(value)) : ERR_NONE;
-}
-
 static enum err_kind fill_headers(const struct exchange *x, struct headers *h, size_t body_len)
 {
-    char text[300];
-    const struct origin *g = x->url->origin;
-    bool plain_port = g->port == (g->https ? 443 : 80);
-    snprintf(text, sizeof text, plain_port ? "%s" : "%s:%u", g->host, g->port);
-    enum err_kind kind = ERR_NONE;
-    const char *line = x->text.data;
-    for (size_t left = x->text.len; left > 0 && kind == ERR_NONE;) {
-        size_t len = strlen(line) + 1;
-        kind = add_line(h, line);
-        line += len;
-        left -= len;
-    }
+    char text[32];
+    struct err err;
+    enum err_kind kind = exchange_request_fields(x, h, &err);
     if (kind == ERR_NONE && !headers_get(h, "host", NULL, NULL))
-        kind = add(h, "Host", text);
-    if (kind == ERR_NONE && !headers_get(h, "user-agent", NULL, NULL))
-        kind = add(h, "User-Agent", x->engine->config.user_agent);
-    if (kind == ERR_NONE && !headers_get(h, "accept", NULL, NULL))
-        kind = add(h, "Accept", "*/*");
+        kind = add(h, "Host", x->url->origin->authority);
     if (kind == ERR_NONE && exchange_sends_body(x)) {
         snprintf(text, sizeof text, "%zu", body_len);
         kind = add(h, "Content-Length", text);
@@ -264,31 +240,49 @@ size_t engine_call_unread(const struct call *c)
     return c->out.len - c->out_sent;
 }
 
-/* One of the callbacks has said no, and why. */
+/* Our side has stopped it: see x->stop. */
 static void stop(struct exchange *x)
 {
-    exchange_curl_done(x, CURLE_WRITE_ERROR);
+    exchange_hop_done(x, HOP_STOPPED, NULL);
 }
 
-/* `name` NULL: a line that is no field. */
-static bool header_line(struct exchange *x, const char *name, const char *value, size_t len)
+/* What a connection's reader would refuse. */
+static bool is_good_field(struct exchange *x, const char *name, size_t name_len, const char *value,
+                          size_t value_len)
 {
-    struct buf line;
-    buf_init(&line, x->engine->mem, HEADER_LINE_MAX + 1024);
-    enum err_kind kind = name ? buf_printf(&line, "%s: ", name) : ERR_NONE;
-    if (kind == ERR_NONE)
-        kind = buf_append(&line, value, len);
-    if (kind == ERR_NONE)
-        kind = buf_append(&line, "\r\n", 2);
-    bool good = false;
-    if (kind == ERR_NONE)
-        good = response_on_header(line.data, 1, line.len, x) == line.len;
-    else if (kind == ERR_TOO_LARGE)
+    const char *fault = NULL;
+    if (name_len + value_len + 4 > HEADER_LINE_MAX)
         response_stop_large(x, "bytes in one header", HEADER_LINE_MAX);
-    else
-        err_set(&x->stop, kind, "no memory for the response headers");
-    buf_fini(&line);
-    return good;
+    else if (!headers_valid_name(name, name_len))
+        fault = "a line that is not a header";
+    else if (!headers_valid_value(value, value_len))
+        fault = "a control byte in a header value";
+    else if (strcasecmp(name, "transfer-encoding") == 0 && strcasecmp(value, "chunked") != 0 &&
+             strcasecmp(value, "identity") != 0)
+        fault = "a Transfer-Encoding that was not asked for";
+    if (fault)
+        err_set(&x->stop, ERR_PROTOCOL, "%s sent %s", x->url->origin->key, fault);
+    return x->stop.kind == ERR_NONE;
+}
+
+static bool take_head(struct exchange *x, int status, const char *reason, const struct headers *h)
+{
+    response_take_status(x, "1.1", status, reason);
+    size_t bytes = strlen(reason) + 16;
+    bool good = true;
+    for (size_t i = 0; i < h->count && good; i++) {
+        const char *name = headers_name(h, i), *value = headers_value(h, i);
+        size_t name_len = h->rows[i].name_len, len = h->rows[i].value_len;
+        for (; len > 0 && (*value == ' ' || *value == '\t'); value++)
+            len--;
+        while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t'))
+            len--;
+        bytes += name_len + len + 4;
+        good = is_good_field(x, name, name_len, value, len) &&
+               response_take_field(x, name, name_len, value, len, false);
+    }
+    response_note_bytes(x, bytes);
+    return good && response_take_head_end(x);
 }
 
 void engine_call_head(struct engine *e, struct call *c, int status, const char *reason,
@@ -297,13 +291,7 @@ void engine_call_head(struct engine *e, struct call *c, int status, const char *
     struct exchange *x = c->exchange;
     if (!x)
         return;
-    char text[96];
-    int n = snprintf(text, sizeof text, "HTTP/1.1 %d %.60s", status, reason);
-    bool good = header_line(x, NULL, text, (size_t)n);
-    for (size_t i = 0; i < headers->count && good; i++)
-        good = header_line(x, headers_name(headers, i), headers_value(headers, i),
-                           headers->rows[i].value_len);
-    if (!good || !header_line(x, NULL, "", 0)) {
+    if (!take_head(x, status, reason, headers)) {
         stop(x);
         engine_pump(e);
     }
@@ -316,8 +304,8 @@ static void take_upload(struct exchange *x)
     struct call *c = x->call;
     char piece[4096];
     while (x->uploading) {
-        size_t n = response_on_upload(piece, 1, sizeof piece, x);
-        if (n == CURL_READFUNC_PAUSE)
+        size_t n = response_take_upload(x, piece, sizeof piece);
+        if (x->starved)
             return;
         if (n > 0 && !c->too_large && buf_append(&c->body, piece, n) != ERR_NONE) {
             c->too_large = true;
@@ -334,13 +322,14 @@ static bool give_body(struct exchange *x)
     struct call *c = x->call;
     while (c->out_sent < c->out.len && !x->paused && !x->ended) {
         size_t n = MIN(c->out.len - c->out_sent, (size_t)PIECE);
-        size_t taken = response_on_body(c->out.data + c->out_sent, 1, n, x);
-        if (taken == CURL_WRITEFUNC_PAUSE)
+        enum response_take taken = response_take_body(x, c->out.data + c->out_sent, n);
+        if (taken == RESPONSE_FULL)
             break;
-        if (taken != n) {
+        if (taken == RESPONSE_STOPPED) {
             stop(x);
             return false;
         }
+        response_note_bytes(x, n);
         c->out_sent += n;
     }
     if (c->out_sent == c->out.len) {
@@ -364,9 +353,7 @@ bool simulate_go_on(struct exchange *x)
     if (!c->ended || c->out_sent < c->out.len || x->ended)
         return true;
     c->complete = !c->broken;
-    exchange_curl_done(x, !c->broken     ? CURLE_OK
-                          : x->head_done ? CURLE_PARTIAL_FILE
-                                         : CURLE_GOT_NOTHING);
+    exchange_hop_done(x, c->broken ? broken_off(x) : HOP_DONE, NULL);
     return c->exchange == x;
 }
 

@@ -29,10 +29,6 @@
 /* Seconds before leat_free ends shields and clean-ups, whatever grace they asked for. */
 #define CLOSE_GRACE_S 5
 
-/* Maximum of streams per HTTP/2 connection under leat_step: with 100 streams, libcurl needs longer
- * for one event than a usual budget. */
-#define STEP_STREAMS 20
-
 /* How long Lua may run in one turn of the host's loop: before the loop waits, and after. */
 #define ATTACHED_RUN_US 2000
 
@@ -407,11 +403,10 @@ enum leat_next leat_step(leat_runtime *r, uint64_t budget_us)
     uint64_t now = loop_now_ns(&rt->loop);
     uint64_t until = budget_us < (NEVER_NS - now) / 1000 ? now + budget_us * 1000 : NEVER_NS;
     enum leat_next next = LEAT_READY;
-    engine_bound_streams(rt->engine, STEP_STREAMS);
     if (!rt->virtual_time)
         loop_until(&rt->loop, until);
     do {
-        /* Lua gets half of the time that one event leaves: libcurl must then send what Lua has
+        /* Lua gets half of the time that one event leaves: the engine must then send what Lua has
          * started. */
         uint64_t left = until - now, event = MIN(rt->loop.event_ns, left);
         uint64_t lua_until = until == NEVER_NS ? NEVER_NS : now + (left - event) / 2;

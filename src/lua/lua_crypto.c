@@ -1,4 +1,4 @@
-/* Digests by libcrypto, which libcurl has loaded into the process already. */
+/* Digests by libcrypto. */
 #include "lua/lua_crypto.h"
 
 #include "lua/lua_aux.h"

@@ -355,7 +355,7 @@ both("a GOAWAY on an idle connection says nothing of the requests on another", f
         local refused = post("/refuse-later", "refused")
         t.wait_until(function() return control(base, "/stats"):json().streams_open == 6 end)
         -- More than the connection takes.
-        assert(leat.map(numbers(96), function() return ask(base, "/delay?ms=20") end))
+        assert(leat.map(numbers(130), function() return ask(base, "/delay?ms=20") end, { limit = 130 }))
         t.ok(control(base, "/stats"):json().connections_open >= 3)
         control(base, "/goaway-idle")
         t.eq(assert(refused:await()).attempts, 2)

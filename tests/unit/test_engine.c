@@ -591,11 +591,11 @@ TEST(the_total_and_the_host_limit_hold_on_the_wire)
     rig_end(&r);
 }
 
-TEST(many_shards_keep_their_connections)
+TEST(as_many_connections_as_were_needed_are_kept)
 {
     enum { N = 40 };
     struct rig r;
-    REQUIRE(rig_begin_with(&r, table, (struct engine_config){.shard_connections = 4}));
+    REQUIRE(rig_begin(&r, table));
     r.server.hold_ms = 10;
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < N; i++)
@@ -738,8 +738,7 @@ TEST(random_cancels_leave_nothing_behind)
     static const char *const paths[] = {"/ok", "/ok", "/silent", "/short", "/body-stops", "/gzip"};
     struct rig r;
     uint32_t seed = 7;
-    REQUIRE(
-        rig_begin_with(&r, table, (struct engine_config){.max_total = 20, .shard_connections = 4}));
+    REQUIRE(rig_begin_with(&r, table, (struct engine_config){.max_total = 20}));
     struct transfer *live[LIVE] = {0};
     size_t done = 0, started = 0;
     for (int step = 0; step < STEPS; step++) {
