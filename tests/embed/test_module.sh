@@ -163,7 +163,7 @@ expect_err "this process was forked"
 expect_equal "$(cat out)" 200
 
 if [ -x "$BUILD/tests/h2d" ]; then
-    begin "under leat.step an HTTP/2 connection gets twenty requests"
+    begin "under leat.step requests share one HTTP/2 connection"
     try "$root/tests/with_h2.sh" "${preload[@]}" luajit "$parts/shared.lua"
     expect_status 0
     expect_out "shared ok"

@@ -82,3 +82,5 @@ t.test("pairs takes an object of ffi by its own __pairs", function()
     for i, square in pairs(three(3)) do got[i] = square end
     t.eq(got, { 0, 1, 4 })
 end)
+
+t.done()
