@@ -145,6 +145,7 @@ static bool cannot_write(struct http1 *h)
     h->cannot_write = true;
     h->x->uploading = false;
     connection_want(&h->channel->conn, !h->x->paused, false);
+    connection_again(&h->channel->conn); /* not here: the reader may be what sends */
     return true;
 }
 
@@ -332,18 +333,21 @@ static bool read_some(struct http1 *h)
             break;
         }
         enum io_state state = connection_read(conn, scratch, size, &n);
+        /* What a peer that takes no more has answered is there already: nothing else will come. */
+        if (state == IO_WAIT && h->cannot_write)
+            return ended(h, IO_FAILED);
         if (state == IO_WAIT)
             return true;
         if (state != IO_DONE)
             return ended(h, state);
         if (!take(h, scratch, n))
             return false;
-        if (n < size && !connection_has_more(conn))
+        if (n < size && !connection_has_more(conn) && !h->cannot_write)
             break;
     }
     if (x->paused)
         connection_want(conn, false, !h->is_sent && !x->starved && !h->cannot_write);
-    else if (connection_has_more(conn))
+    else if (connection_has_more(conn) || h->cannot_write)
         connection_again(conn);
     return true;
 }
@@ -426,7 +430,7 @@ static bool go_on(struct exchange *x)
     if (x->paused)
         return true;
     connection_want(conn, true, !h->is_sent && !x->starved && !h->cannot_write);
-    if (connection_has_more(conn))
+    if (connection_has_more(conn) || h->cannot_write)
         connection_again(conn);
     return true;
 }
