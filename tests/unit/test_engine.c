@@ -572,6 +572,61 @@ TEST(a_cancelled_request_closes_its_connection)
     rig_end(&r);
 }
 
+/* A port that takes connections and never reads. */
+static int listen_silently(unsigned *port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 8) != 0 ||
+        getsockname(fd, (struct sockaddr *)&at, &len) != 0)
+        abort();
+    *port = ntohs(at.sin_port);
+    return fd;
+}
+
+/* Our end of the connection to the port; -1: there is none. */
+static int find_connection(unsigned port)
+{
+    for (int fd = 3; fd < 1024; fd++) {
+        struct sockaddr_in peer;
+        socklen_t len = sizeof peer;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == port)
+            return fd;
+    }
+    return -1;
+}
+
+TEST(a_failed_send_ends_the_request_although_the_peer_is_silent)
+{
+    struct rig r;
+    unsigned port;
+    char url[64];
+    int listener = listen_silently(&port);
+    REQUIRE(rig_begin(&r, table));
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
+    struct transfer *t = rig_to(&r, "POST", url, NULL);
+    t->spec.upload = true;
+    t->spec.body_len = TRANSFER_LENGTH_UNKNOWN;
+    t->spec.limits.total_ms = 5000; /* ends it if the failure of the send does not */
+    engine_submit(r.engine, t);
+    while (t->result.wire_attempts == 0)
+        loop_turn(&r.loop, true);
+    CHECK_EQ(shutdown(find_connection(port), SHUT_WR), 0);
+    CHECK_EQ(engine_feed(r.engine, t, "x", 1), ERR_NONE);
+    unsigned events = 0;
+    while (!(events & TRANSFER_DONE)) {
+        if (!engine_next_event(r.engine, &events))
+            loop_turn(&r.loop, true);
+    }
+    CHECK_EQ(t->result.err.kind, ERR_CLOSED);
+    CHECK_STR(t->result.err.reason, "reset");
+    transfer_free(t);
+    rig_end(&r);
+    close(listener);
+}
+
 TEST(the_total_and_the_host_limit_hold_on_the_wire)
 {
     enum { N = 60 };
