@@ -200,12 +200,13 @@ end
 
 -- Returns true if the request must not be resent after a lost connection, because a retry policy around it
 -- counts attempts: a resend would be in none of its numbers. A scope with a `resent` function counts
--- resends, so it allows them.
+-- resends, so it allows them. The second result is true if the policy tries again because a kept connection
+-- was lost: then a new one is used.
 local function once()
     local scope = scope_of()
     while scope and not scope.resent do
         if scope.retries then
-            return true
+            return true, scope.lost
         end
         scope = scope.outer
     end

@@ -172,7 +172,7 @@ function Retry:_attempts(key, fn, ...)
             message = "the server asked for a pause that lasts beyond the deadline" }
     end
     local scope = { retries = true, outer = policy.scope(), keys = false, seen = false, id = false,
-        before = false }
+        before = false, lost = false }
     for attempt = 1, huge do
         scope.seen = nil
         local number = self.started + 1
@@ -198,6 +198,7 @@ function Retry:_attempts(key, fn, ...)
         -- of trouble, so the next attempt follows at once. A 429 with a hint is a limit, and not a failure
         -- of the service.
         local at_once = err and err.at_once
+        scope.lost = at_once
         local costs = not at_once and not (theirs and status == 429)
         if budget and costs then
             budget:note(again)

@@ -1,4 +1,4 @@
-/* Admission: which transfers may be inside libcurl. Strictly first come, first served, in total and
+/* Admission: which transfers may be under way. Strictly first come, first served, in total and
  * for each host. A host at its limit does not delay the others. Nothing allocates. Does not know
  * transfers. */
 #pragma once

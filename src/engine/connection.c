@@ -128,7 +128,7 @@ static void on_event(struct poller_fd *f, uint32_t events)
 
 static enum err_kind start(struct connection *c, struct poller *poller, struct err *err)
 {
-    /* In the set from now on: it will be read in any case, and here a full set can be told. An
+    /* In the set from now on: it will be read in any case, and here a full set can be reported. An
      * event that nobody wants takes it out again. */
     enum err_kind kind = poller_add(poller, &c->watch, c->fd, EPOLLIN, on_event, err);
     if (kind != ERR_NONE) {
@@ -335,7 +335,7 @@ static enum io_state write_tls(struct connection *c, struct cursor *at, size_t *
         advance(at, taken);
     }
     set_need(c, &c->write_needs_read, r == TLS_WANT_READ);
-    /* What broke is told by the next call. */
+    /* The next call reports what broke. */
     return *sent > 0 ? IO_DONE : state_of(c, r);
 }
 

@@ -1,4 +1,4 @@
-/* The engine runs transfers over libcurl on one loop. Only the engine calls curl_multi.
+/* The engine runs HTTP transfers on one loop, over connections of its own, which libcurl opens.
  *
  * Two queues connect it to the rest of the runtime. Commands go down (engine_submit, engine_took,
  * engine_feed, engine_cancel), events come up (engine_next_event). For the caller, these functions

@@ -11,7 +11,7 @@
 struct engine;
 
 struct engine_config {
-    unsigned max_total;    /* transfers inside libcurl at once; 0: from the limit of open files */
+    unsigned max_total;    /* transfers under way at once; 0: from the limit of open files */
     unsigned max_per_host; /* 0: no limit per host */
     /* The number of network threads. Each origin belongs to one of them. 0: the engine runs on the
      * caller's loop. All functions still belong to the caller's thread. Not under virtual time. */

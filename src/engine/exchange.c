@@ -33,16 +33,20 @@ void exchange_free(struct exchange *x)
     mem_free(x->engine->mem, x);
 }
 
+static uint64_t end_due(const struct exchange *x)
+{
+    return x->transport && x->transport->end_due ? x->transport->end_due(x) : NEVER_NS;
+}
+
 /* One timer carries all limits. It is only ever moved forward: when it fires too early for the
  * limit that holds by then, it is set again, so a byte that arrives costs no more than a time
  * stamp. */
-void exchange_rearm(struct exchange *x, uint64_t now_ns)
+void exchange_rearm(struct exchange *x)
 {
     enum err_phase phase;
     uint64_t limit_ms;
     uint64_t due = failure_due(x, &phase, &limit_ms);
-    UNUSED(now_ns);
-    due = MIN(due, shared_end_due(x));
+    due = MIN(due, end_due(x));
     if (due != NEVER_NS && (!x->timer.active || due < x->timer.due_ns))
         loop_timer_start(x->engine->loop, &x->timer, due);
 }
@@ -52,7 +56,7 @@ void exchange_on_timer(struct timer *t)
     struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
     struct engine *e = x->engine;
     uint64_t now = loop_now_ns(e->loop);
-    if (shared_end_due(x) <= now) {
+    if (end_due(x) <= now) {
         x->transport->leave(x);
         exchange_hop_done(x, HOP_DONE, NULL);
         engine_pump(e);
@@ -62,7 +66,7 @@ void exchange_on_timer(struct timer *t)
     uint64_t limit_ms;
     if (failure_due(x, &phase, &limit_ms) > now) {
         x->expired = false;
-        exchange_rearm(x, now);
+        exchange_rearm(x);
         return;
     }
     /* After a long computation of the script the answer may lie in the socket since before the
@@ -73,12 +77,12 @@ void exchange_on_timer(struct timer *t)
         return;
     }
     struct err err;
-    failure_timeout(x, now, &err);
+    failure_timeout(x, &err);
     exchange_finish(x, &err);
     engine_pump(e);
 }
 
-/* What can be told before there is an address. */
+/* What can be decided before there is an address. */
 static bool allowed(const struct exchange *x, struct err *err)
 {
     const struct targets *targets = x->engine->config.targets;
@@ -118,12 +122,11 @@ void exchange_enter(struct exchange *x, const char *url)
         exchange_finish(x, &err);
         return;
     }
-    x->fresh = x->url->origin->distrust > 0;
-    x->url->origin->distrust -= x->fresh;
+    x->fresh = x->transfer->spec.fresh;
     unsigned limit = x->transfer->spec.max_per_host;
     admit_enter(&e->admit, &x->ticket, &x->url->origin->admit,
                 limit ? limit : e->config.max_per_host);
-    exchange_rearm(x, x->entered_ns);
+    exchange_rearm(x);
     if (e->few_places && e->admit.active >= e->admit.max_total) {
         char what[96];
         snprintf(what, sizeof what, "requests wait, %zu at a time are under way",
@@ -300,7 +303,7 @@ bool exchange_unpause(struct exchange *x)
         return true;
     if (!x->transport->go_on(x))
         return false;
-    exchange_rearm(x, x->activity_ns); /* no limit ran while our side held things up */
+    exchange_rearm(x); /* no limit ran while our side held things up */
     return true;
 }
 

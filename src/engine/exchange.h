@@ -71,10 +71,10 @@ struct exchange {
     bool uploading; /* a large body is on its way: its progress is watched */
     bool expired;   /* a limit has passed; one more turn reads what had arrived in time */
     unsigned hop_attempts;
-    uint64_t bytes_in, head_bytes;
+    uint64_t bytes_in;
 
     /* The response. */
-    bool head_done, chunked, has_length, discards, body_begun, inflating, close_after;
+    bool head_done, chunked, has_length, discards, inflating, close_after;
     uint64_t discarded;
     struct inflate inflate;
     /* Stream: our side is full, so the socket is not read. */
@@ -146,7 +146,7 @@ void exchange_go_on(struct exchange *x);
  * must not be used any more. */
 bool exchange_unpause(struct exchange *x);
 /* The limit that applies now may be earlier than the one that its timer is set to. */
-void exchange_rearm(struct exchange *x, uint64_t now_ns);
+void exchange_rearm(struct exchange *x);
 void exchange_on_timer(struct timer *t);
 void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err);
 
@@ -167,15 +167,8 @@ void exchange_on_dial(struct dial *d, struct channel *got, const struct err *err
 void exchange_hop_leave(struct exchange *x);
 /* The request goes out now. */
 void exchange_sending(struct exchange *x);
-/* False for a header of the caller's that stays behind in this hop. */
-bool exchange_sends_header(const struct exchange *x, const char *name);
 /* True if the hop may use HTTP/2. */
 bool exchange_may_share(const struct exchange *x);
-/* All header fields that are sent but Host and those of the framing. */
-NODISCARD enum err_kind exchange_request_fields(const struct exchange *x, struct headers *out,
-                                                struct err *err);
-/* True if the body waits for a 100 (Expect: 100-continue). */
-bool exchange_expects(const struct exchange *x);
 
 /* The request has a body, even if it is empty. */
 bool exchange_sends_body(const struct exchange *x);
@@ -226,14 +219,14 @@ void failure_of_hop(const struct exchange *x, enum hop_end end, const struct err
                     struct err *err);
 /* Adds to a failure below the exchange what was asked for. */
 void failure_describe(const struct exchange *x, const struct err *why, struct err *err);
-void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err);
+void failure_timeout(const struct exchange *x, struct err *err);
 /* When the next limit passes, and which one; NEVER_NS: none. */
 uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms);
 
 /* exchange_cookies.c: the cookies of a hop. The transfer must have a jar. */
 
-/* Appends the Cookie field, without an end of line: what the caller has set, then what the jar has.
- * RFC 6265 5.4 wants one field. Nothing if there is neither. */
+/* Appends the value of the Cookie field: what the caller has set, then what the jar has. RFC 6265
+ * 5.4 wants one field. Nothing if there is neither. */
 NODISCARD enum err_kind exchange_put_cookies(const struct exchange *x, struct buf *out);
 /* Puts the cookies of the response's head into the jar. ERR_MEMORY. */
 NODISCARD enum err_kind exchange_take_cookies(const struct exchange *x);

@@ -30,10 +30,9 @@ static int64_t date_s(const struct exchange *x)
     return (int64_t)loop_date_s(x->engine->loop);
 }
 
-/* Between two cookies, or behind the name of the field. */
 static enum err_kind separate(struct buf *out, size_t begin)
 {
-    return buf_append_str(out, out->len > begin ? "; " : "Cookie: ");
+    return out->len > begin ? buf_append_str(out, "; ") : ERR_NONE;
 }
 
 /* The caller's own cookies come first: most servers that see a name twice take the first one. They

@@ -89,7 +89,7 @@ static const char *proxy_text(const struct exchange *x, char out[static 160])
     return out;
 }
 
-void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
+void failure_timeout(const struct exchange *x, struct err *err)
 {
     static const char *const words[PHASE_COUNT] = {
         [PHASE_QUEUE] = "no place became free",
@@ -117,7 +117,6 @@ void failure_timeout(const struct exchange *x, uint64_t now_ns, struct err *err)
     err->phase = phase;
     err->limit_ms = limit_ms;
     err->retryable = true;
-    UNUSED(now_ns);
 }
 
 /* Who answers, for messages. */

@@ -1,31 +1,10 @@
-/* One hop over our own transports: a kept connection or a new one, a request on it, and what its
+/* One hop: a kept connection or a new one, a request on it, and what its
  * end means. */
 #include "engine/exchange.h"
 #include <string.h>
 #include <strings.h>
 
 enum { RESENDS_MAX = 1 };
-
-static bool kept_across_origins(const char *name)
-{
-    return strcasecmp(name, "accept") == 0 || strcasecmp(name, "accept-language") == 0 ||
-           strcasecmp(name, "user-agent") == 0 || strcasecmp(name, "content-type") == 0;
-}
-
-bool exchange_sends_header(const struct exchange *x, const char *name)
-{
-    if (x->foreign && !kept_across_origins(name))
-        return false;
-    return !(x->drop_body && strncasecmp(name, "content-", 8) == 0);
-}
-
-bool exchange_expects(const struct exchange *x)
-{
-    size_t len = 0;
-    const char *expect = headers_get(&x->transfer->spec.headers, "expect", NULL, &len);
-    return expect && len == 12 && strncasecmp(expect, "100-continue", 12) == 0 &&
-           exchange_sends_header(x, "expect");
-}
 
 bool exchange_sends_body(const struct exchange *x)
 {
@@ -122,7 +101,7 @@ static void dial(struct exchange *x, const char *addresses)
     }
     if (exchange_may_share(x) && !x->pool->dialing)
         x->pool->dialing = x;
-    exchange_rearm(x, x->launched_ns);
+    exchange_rearm(x);
 }
 
 static void start(struct exchange *x, struct channel *c)
@@ -160,7 +139,7 @@ static bool find_way(struct exchange *x)
     x->state = EXCHANGE_CONNECTING;
     x->launched_ns = now;
     list_push_back(&pool->waiting, &x->wait_node);
-    exchange_rearm(x, now);
+    exchange_rearm(x);
     return true;
 }
 
@@ -175,7 +154,7 @@ static void seek(struct exchange *x)
         return;
     }
     x->state = EXCHANGE_RESOLVING;
-    exchange_rearm(x, x->admitted_ns);
+    exchange_rearm(x);
     /* May dial, and even end the transfer, before it returns. */
     if (resolver_lookup(x->engine->resolver, g->host, &x->lookup, &err) != ERR_NONE)
         exchange_finish(x, &err);
@@ -327,50 +306,10 @@ void exchange_sending(struct exchange *x)
     x->sent_ns = x->activity_ns = loop_now_ns(e->loop);
     x->state = EXCHANGE_WAITING;
     /* The limit that holds now may be shorter than the one the timer was set for. */
-    exchange_rearm(x, x->sent_ns);
+    exchange_rearm(x);
 }
 
 /* ---- its end ---- */
-
-static enum err_kind add_cookies(const struct exchange *x, struct headers *out)
-{
-    struct buf line; /* "Cookie: a=1; b=2", or nothing */
-    enum { NAME = 6, BEGIN = 8 };
-    buf_init(&line, x->engine->mem, HEADER_BYTES_MAX);
-    enum err_kind kind = exchange_put_cookies(x, &line);
-    if (kind == ERR_NONE && line.len > BEGIN)
-        kind = headers_add(out, line.data, NAME, line.data + BEGIN, line.len - BEGIN);
-    buf_fini(&line);
-    return kind;
-}
-
-enum err_kind exchange_request_fields(const struct exchange *x, struct headers *out,
-                                      struct err *err)
-{
-    const struct transfer_spec *spec = &x->transfer->spec;
-    const struct headers *h = &spec->headers;
-    const char *agent = x->engine->config.user_agent;
-    enum err_kind kind = ERR_NONE;
-    headers_clear(out);
-    for (size_t i = 0; i < h->count && kind == ERR_NONE; i++) {
-        const char *name = headers_name(h, i), *value = headers_value(h, i);
-        size_t blank = strspn(value, " \t");
-        if (spec->jar && strcasecmp(name, "cookie") == 0)
-            continue; /* add_cookies does it */
-        if (exchange_sends_header(x, name))
-            kind = headers_add(out, name, h->rows[i].name_len, value + blank,
-                               h->rows[i].value_len - blank);
-    }
-    if (kind == ERR_NONE && spec->jar)
-        kind = add_cookies(x, out);
-    if (kind == ERR_NONE && !headers_get(out, "user-agent", NULL, NULL))
-        kind = headers_add(out, "user-agent", 10, agent, strlen(agent));
-    if (kind == ERR_NONE && !headers_get(out, "accept", NULL, NULL))
-        kind = headers_add(out, "accept", 6, "*/*", 3);
-    if (kind == ERR_NONE && spec->compressed && !headers_get(out, "accept-encoding", NULL, NULL))
-        kind = headers_add(out, "accept-encoding", 15, "gzip, deflate", 13);
-    return kind ? err_set(err, kind, "the request headers do not fit into memory") : ERR_NONE;
-}
 
 bool exchange_may_resend(const struct exchange *x)
 {
@@ -397,7 +336,6 @@ static void note_at_once(struct exchange *x, enum hop_end end)
         return;
     r->at_once = true;
     r->untouched = end == HOP_REFUSED;
-    x->url->origin->distrust += lost;
 }
 
 /* Once more, on a connection of its own. */

@@ -1,5 +1,6 @@
 #include "engine/http1.h"
 #include "engine/exchange.h"
+#include "engine/request_fields.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -109,7 +110,7 @@ static void note_sent(struct http1 *h)
     h->is_sent = true;
     x->uploading = false;
     x->sent_ns = x->activity_ns;
-    exchange_rearm(x, x->activity_ns);
+    exchange_rearm(x);
     connection_want(&h->channel->conn, !x->paused, false);
 }
 
@@ -213,7 +214,6 @@ static bool on_head(struct http1 *h, const struct http1_head *head)
     if (is_farewell(h, head) && exchange_may_resend(x))
         return end(h, HOP_LOST, NULL);
     h->keep_alive = head->keep_alive;
-    h->until_close = head->body == HTTP1_UNTIL_CLOSE;
     if (!response_take_head(x, head))
         return stopped(h);
     return true;
@@ -381,8 +381,8 @@ bool http1_start(struct http1 *h, struct channel *c)
     buf_clear(&h->in);
     buf_clear(&h->out);
     h->out_sent = h->body_sent = h->piece = 0;
-    h->is_sent = h->cannot_write = h->keep_alive = h->until_close = false;
-    h->waits_for_100 = exchange_sends_body(x) && exchange_expects(x);
+    h->is_sent = h->cannot_write = h->keep_alive = false;
+    h->waits_for_100 = exchange_sends_body(x) && request_expects(x);
     h->first_byte_out = c->conn.bytes_out;
     if (http1_write_head(x, &h->out) != ERR_NONE) {
         err_set(&x->stop, ERR_MEMORY, "the request headers do not fit into memory");

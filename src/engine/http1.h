@@ -23,7 +23,6 @@ struct http1 {
     bool waits_for_100;
     bool cannot_write; /* the peer takes no more, but may have answered */
     bool keep_alive;   /* the response allows another request */
-    bool until_close;  /* the end of the connection is the end of the body */
 };
 
 /* `h` must be zero or have been used before. */

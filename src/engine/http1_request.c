@@ -1,8 +1,8 @@
 #include "engine/exchange.h"
 #include "engine/http1.h"
+#include "engine/request_fields.h"
 #include "ground/base64.h"
 #include <string.h>
-#include <strings.h>
 
 struct writer {
     struct buf *out;
@@ -26,20 +26,6 @@ static void field(struct writer *w, const char *name, const char *value)
     put(w, ": ", 2);
     put_str(w, value);
     put(w, "\r\n", 2);
-}
-
-/* What the caller's own headers name, so that it is not added. */
-struct given {
-    bool host, user_agent, accept, accept_encoding;
-};
-
-static void note(struct given *g, const char *name, size_t len)
-{
-    g->host = g->host || (len == 4 && strcasecmp(name, "host") == 0);
-    g->accept = g->accept || (len == 6 && strcasecmp(name, "accept") == 0);
-    g->user_agent = g->user_agent || (len == 10 && strcasecmp(name, "user-agent") == 0);
-    g->accept_encoding =
-        g->accept_encoding || (len == 15 && strcasecmp(name, "accept-encoding") == 0);
 }
 
 static void put_line(struct writer *w, const struct exchange *x)
@@ -85,51 +71,23 @@ static void put_length(struct writer *w, const struct exchange *x)
     field(w, "Content-Length", text);
 }
 
-static void put_cookies(struct writer *w, const struct exchange *x)
+static enum err_kind put_field(void *arg, const char *name, size_t name_len, const char *value,
+                               size_t value_len)
 {
-    size_t before = w->out->len;
-    if (w->kind == ERR_NONE)
-        w->kind = exchange_put_cookies(x, w->out);
-    if (w->out->len > before)
-        put(w, "\r\n", 2);
+    struct writer *w = arg;
+    put(w, name, name_len);
+    put(w, ": ", value_len ? 2 : 1);
+    put(w, value, value_len);
+    put(w, "\r\n", 2);
+    return w->kind;
 }
 
 enum err_kind http1_write_head(const struct exchange *x, struct buf *out)
 {
-    const struct transfer_spec *spec = &x->transfer->spec;
-    const struct headers *h = &spec->headers;
     struct writer w = {.out = out};
-    struct given given = {0};
-    for (size_t i = 0; i < h->count; i++) {
-        if (exchange_sends_header(x, headers_name(h, i)))
-            note(&given, headers_name(h, i), h->rows[i].name_len);
-    }
     put_line(&w, x);
-    if (!given.host)
-        field(&w, "Host", x->url->origin->authority);
-    if (!given.user_agent)
-        field(&w, "User-Agent", x->engine->config.user_agent);
-    if (!given.accept)
-        field(&w, "Accept", "*/*");
-    for (size_t i = 0; i < h->count; i++) {
-        const char *name = headers_name(h, i);
-        if (!exchange_sends_header(x, name))
-            continue;
-        if (spec->jar && strcasecmp(name, "cookie") == 0)
-            continue; /* put_cookies does it */
-        const char *value = headers_value(h, i);
-        size_t len = h->rows[i].value_len;
-        for (; len > 0 && (*value == ' ' || *value == '\t'); value++)
-            len--;
-        put(&w, name, h->rows[i].name_len);
-        put(&w, ": ", len ? 2 : 1);
-        put(&w, value, len);
-        put(&w, "\r\n", 2);
-    }
-    if (spec->jar)
-        put_cookies(&w, x);
-    if (spec->compressed && !given.accept_encoding)
-        field(&w, "Accept-Encoding", "gzip, deflate");
+    if (w.kind == ERR_NONE)
+        w.kind = request_fields(x, put_field, &w);
     if (exchange_asks_proxy(x))
         put_proxy_fields(&w, x);
     put_length(&w, x);

@@ -184,7 +184,7 @@ static CURLcode set_route(struct opener *o, const struct connect_target *to)
     return proxy ? set_proxy(o->easy, to) : CURLE_OK;
 }
 
-/* libcurl gives up by itself after 300 s if it is told nothing. */
+/* libcurl gives up by itself after 300 s if no limit is set. */
 static CURLcode set_time(CURL *c, uint64_t connect_ms)
 {
     uint64_t ms = connect_ms == 0 || connect_ms > 0x7fff0000 ? 0x7fff0000 : connect_ms;

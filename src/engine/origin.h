@@ -29,8 +29,6 @@ struct origin {
     struct simulation *simulation; /* answers instead of the network; NULL: none */
     struct admit_host admit;
     enum origin_protocol protocol;
-    /* How many of the next requests use a new connection, because kept ones were lost. */
-    unsigned distrust;
     bool answered; /* it has answered in HTTP before: so the scheme is right */
 };
 

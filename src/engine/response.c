@@ -17,9 +17,8 @@ void response_begin(struct exchange *x)
     r->got_bytes = 0;
     r->expected_bytes = -1;
     r->complete_unknown = r->encoding_unknown = false;
-    x->head_done = x->chunked = x->has_length = x->discards = x->body_begun = x->close_after =
-        false;
-    x->discarded = x->bytes_in = x->head_bytes = 0;
+    x->head_done = x->chunked = x->has_length = x->discards = x->close_after = false;
+    x->discarded = x->bytes_in = 0;
     x->hop_attempts = 0;
     x->sent_ns = x->first_byte_ns = x->activity_ns = 0;
     err_clear(&x->stop);
@@ -43,7 +42,7 @@ static void touch(struct exchange *x)
         return;
     x->state = EXCHANGE_RECEIVING;
     x->first_byte_ns = x->activity_ns;
-    exchange_rearm(x, x->activity_ns);
+    exchange_rearm(x);
 }
 
 static void copy_text(char *out, size_t size, const char *from, const char *end)
@@ -242,7 +241,7 @@ size_t response_take_upload(struct exchange *x, char *out, size_t size)
     if (len == 0) {
         x->uploading = false;
         x->sent_ns = x->activity_ns;
-        exchange_rearm(x, x->activity_ns);
+        exchange_rearm(x);
         return 0;
     }
     memcpy(out, t->upload.data + t->upload_sent, len);

@@ -1,5 +1,6 @@
 #include "engine/shared.h"
 #include "engine/exchange.h"
+#include "engine/request_fields.h"
 #include <nghttp2/nghttp2.h>
 #include <string.h>
 #include <strings.h>
@@ -153,22 +154,22 @@ static bool on_field(struct http2_stream *s, const char *name, size_t name_len, 
     return response_take_field(x, name, name_len, value, value_len, is_trailer);
 }
 
+static uint64_t end_due(const struct exchange *x)
+{
+    const struct transfer_result *r = &x->transfer->result;
+    bool whole =
+        x->head_done && !x->paused && r->expected_bytes >= 0 && r->got_bytes == r->expected_bytes;
+    return whole ? x->activity_ns + END_WAIT_NS : NEVER_NS;
+}
+
 static bool on_head_end(struct http2_stream *s)
 {
     struct exchange *x = of(s);
     if (!response_take_head_end(x))
         return false;
-    if (shared_end_due(x) != NEVER_NS)
-        exchange_rearm(x, x->activity_ns);
+    if (end_due(x) != NEVER_NS)
+        exchange_rearm(x);
     return true;
-}
-
-uint64_t shared_end_due(const struct exchange *x)
-{
-    const struct transfer_result *r = &x->transfer->result;
-    bool whole = x->transport == &http2_transport && x->head_done && !x->paused &&
-                 r->expected_bytes >= 0 && r->got_bytes == r->expected_bytes;
-    return whole ? x->activity_ns + END_WAIT_NS : NEVER_NS;
 }
 
 static enum http2_took on_body(struct http2_stream *s, const char *data, size_t len)
@@ -183,8 +184,8 @@ static enum http2_took on_body(struct http2_stream *s, const char *data, size_t 
         break;
     }
     response_note_bytes(x, len);
-    if (shared_end_due(x) != NEVER_NS)
-        exchange_rearm(x, x->activity_ns);
+    if (end_due(x) != NEVER_NS)
+        exchange_rearm(x);
     return HTTP2_TOOK;
 }
 
@@ -201,7 +202,7 @@ static void on_sent(struct http2_stream *s)
     struct exchange *x = of(s);
     x->uploading = false;
     x->sent_ns = x->activity_ns = loop_now_ns(x->engine->loop);
-    exchange_rearm(x, x->sent_ns);
+    exchange_rearm(x);
 }
 
 static void on_end(struct http2_stream *s, enum http2_end how, uint32_t code)
@@ -254,21 +255,29 @@ static const struct http2_stream_ops stream_ops = {
     .end = on_end,
 };
 
+static enum err_kind add_field(void *headers, const char *name, size_t name_len, const char *value,
+                               size_t value_len)
+{
+    return headers_add(headers, name, name_len, value, value_len);
+}
+
 void shared_start(struct shared *s, struct exchange *x)
 {
     const struct transfer_spec *spec = &x->transfer->spec;
     const struct origin *g = x->url->origin;
     bool sends = exchange_sends_body(x);
     struct err err;
-    if (exchange_request_fields(x, &x->request_headers, &err) != ERR_NONE) {
+    headers_clear(&x->request_headers);
+    enum err_kind kind = request_fields(x, add_field, &x->request_headers);
+    if (kind != ERR_NONE) {
+        err_set(&err, kind, "the request headers do not fit into memory");
         exchange_hop_done(x, HOP_FAILED, &err);
         return;
     }
-    const char *host = headers_get(&x->request_headers, "host", NULL, NULL);
     const struct http2_request request = {
         .method = x->method,
         .scheme = g->https ? "https" : "http",
-        .authority = host ? host : g->authority,
+        .authority = headers_get(&x->request_headers, "host", NULL, NULL),
         .path = x->url->target,
         .headers = &x->request_headers,
         .body = sends && !spec->upload ? spec->body : NULL,
@@ -298,4 +307,4 @@ static void leave(struct exchange *x)
     http2_stream_cancel(&x->stream);
 }
 
-const struct transport http2_transport = {.go_on = go_on, .leave = leave};
+const struct transport http2_transport = {.go_on = go_on, .leave = leave, .end_due = end_due};

@@ -27,9 +27,6 @@ struct shared *shared_open(struct engine *e, struct channel *c, struct err *err)
 struct shared *shared_with_room(struct pool *pool);
 /* Starts the request of `x`. What goes wrong ends the hop. */
 void shared_start(struct shared *s, struct exchange *x);
-/* When the response of `x` counts as complete although the stream's end has not come, as all of the
- * announced length is there; NEVER_NS: it does not. */
-uint64_t shared_end_due(const struct exchange *x);
 /* Sends what the requests of this turn have written: engine.flush_timer. */
 void shared_on_flush(struct timer *t);
 /* Closes all of the engine's. No request may be on them. */

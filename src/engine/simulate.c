@@ -1,5 +1,6 @@
 #include "engine/simulate.h"
 #include "engine/exchange.h"
+#include "engine/request_fields.h"
 #include <string.h>
 #include <strings.h>
 
@@ -102,7 +103,7 @@ static void asked(struct exchange *x)
 {
     x->sent_ns = x->activity_ns = loop_now_ns(x->engine->loop);
     x->uploading = false;
-    exchange_rearm(x, x->sent_ns);
+    exchange_rearm(x);
     tell(x->engine, x->call, CALL_ASKED);
 }
 
@@ -195,13 +196,16 @@ static enum err_kind add(struct headers *h, const char *name, const char *value)
     return headers_add(h, name, strlen(name), value, strlen(value));
 }
 
+static enum err_kind add_field(void *headers, const char *name, size_t name_len, const char *value,
+                               size_t value_len)
+{
+    return headers_add(headers, name, name_len, value, value_len);
+}
+
 static enum err_kind fill_headers(const struct exchange *x, struct headers *h, size_t body_len)
 {
     char text[32];
-    struct err err;
-    enum err_kind kind = exchange_request_fields(x, h, &err);
-    if (kind == ERR_NONE && !headers_get(h, "host", NULL, NULL))
-        kind = add(h, "Host", x->url->origin->authority);
+    enum err_kind kind = request_fields(x, add_field, h);
     if (kind == ERR_NONE && exchange_sends_body(x)) {
         snprintf(text, sizeof text, "%zu", body_len);
         kind = add(h, "Content-Length", text);

@@ -37,6 +37,7 @@ struct transfer_spec {
     bool follow;
     bool idempotent; /* the caller says that sending the request twice is harmless */
     bool once;       /* the caller counts attempts: do not send again, but fail */
+    bool fresh;      /* use a new connection, because a kept one was lost */
     bool insecure;   /* do not check the certificate */
     bool compressed; /* ask for gzip, deflate */
     enum http_version http_version;

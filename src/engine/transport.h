@@ -12,6 +12,9 @@ struct transport {
     bool (*go_on)(struct exchange *x);
     /* The hop is over for the exchange: nothing more is reported. Closes what is not complete. */
     void (*leave)(struct exchange *x);
+    /* When the response counts as complete although its end has not come; NEVER_NS: it does not.
+     * NULL is allowed. */
+    uint64_t (*end_due)(const struct exchange *x);
 };
 
 /* How a hop ended. */

@@ -100,7 +100,8 @@ enum arg {
                  */
     ARG_JAR,    /* the cookie jar of a client; nil: none */
     ARG_ONCE,   /* true: see transfer_spec.once */
-    ARG_LAST = ARG_ONCE
+    ARG_FRESH,  /* true: see transfer_spec.fresh */
+    ARG_LAST = ARG_FRESH
 };
 
 static bool given(lua_State *L, enum arg arg)
@@ -153,7 +154,7 @@ static int fail_memory(lua_State *L)
 }
 
 /* start(spec|nil, defaults|nil, url, method|nil, body|nil, content_type|nil, authorization|nil,
- * handle|nil, length|nil, jar|nil, once|nil) */
+ * handle|nil, length|nil, jar|nil, once|nil, fresh|nil) */
 static int l_start(lua_State *L)
 {
     struct rt *rt = rt_of(L);
@@ -168,6 +169,7 @@ static int l_start(lua_State *L)
     if (given(L, ARG_JAR))
         t->spec.jar = jar_ref(*(struct jar **)luaL_checkudata(L, ARG_JAR, "leat.jar"));
     t->spec.once = lua_toboolean(L, ARG_ONCE);
+    t->spec.fresh = lua_toboolean(L, ARG_FRESH);
     struct request_reader r = {.L = L, .t = t, .who = "request"};
     struct err err;
     if (fill(&r, &err) != ERR_NONE) {
