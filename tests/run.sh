@@ -87,7 +87,7 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         program "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
         # What waits for the network does the same where threads of its own have it.
         case ${name##*/test_} in
-        h2 | http* | stream | task | upload | openai | policy_http | resends | routes | broken_* | soak)
+        h2* | http* | stream | task | upload | openai | policy_http | resends | routes | broken_* | soak)
             program "$mode/threads/${name##*/test_}" "$servers" "$@" "$LEAT" --network-threads 2 "$file"
             ;;
         esac

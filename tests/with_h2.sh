@@ -9,9 +9,11 @@
 #   H2_CA                                the certificate of every server here
 #   H2_NGINX_URL H2_NGINX_PLAIN_URL      nginx: /ok answers without reading the body, /read reads it
 #   H2_NGINX_SHORT_URL                   the same, with a GOAWAY after every 50 requests
+#                                        /events/ leads to the fault server of HTTP/1.1 (tests/server/faultd.h)
 #   H2_NGINX_H1_URL                      the same, with HTTP/1.1 only
 #   H2_NGINX_LOG                         a line for each request: X-ID METHOD STATUS CONNECTION
 #   H2_NGHTTPD_URL H2_NGHTTPD_FEW_URL    nghttpd, which echoes uploads; the second: 4 streams at a time
+#                                        both have /ok, and /events: 250 KB of server-sent events
 #   H2_NGHTTPD_LOG                       every frame that the first of them saw
 #
 # The addresses of a server that is not installed are not set.
@@ -54,6 +56,9 @@ port() { # the port called $1 in the server's line
         [ "${word%%=*}" = "$1" ] && echo "${word#*=}" && return
     done
 }
+"$build/tests/faultd" --unix "$scratch/faultd" --parent $$ >"$scratch/ports" &
+servers+=($!)
+read -r _ <"$scratch/ports"
 H2_TLS_URL=https://127.0.0.1:$(port tls)
 H2_PLAIN_URL=http://127.0.0.1:$(port plain)
 H2_ONE_URL=https://127.0.0.1:$(port tls_one)
@@ -111,6 +116,10 @@ CONF
         listen 127.0.0.1:$listen $rest
         location /ok { return 200 "ok\n"; }
         location /read { proxy_pass http://reader; }
+        location /events/ {
+            proxy_pass http://unix:$scratch/faultd:/;
+            proxy_buffering off;
+        }
     }
 CONF
     done <<LISTEN
@@ -142,6 +151,8 @@ start_nghttpd() { # start_nghttpd PORT LOG OPTION...
     shift 2
     mkdir -p "$scratch/htdocs"
     echo ok >"$scratch/htdocs/ok"
+    seq -f 'data: {"n":%04g,"pad":"................................................"}' 3472 |
+        sed 's/$/\n/' >"$scratch/htdocs/events"
     "${bound[@]}" "$nghttpd" -a 127.0.0.1 -d "$scratch/htdocs" --echo-upload "$@" "$port" \
         "$scratch/key.pem" "$H2_CA" >"$log" 2>&1 &
     servers+=($!)

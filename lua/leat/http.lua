@@ -415,8 +415,8 @@ end
 --- * `ca_file`: a file of CA certificates to trust. Default: the files that the environment variables
 ---   SSL_CERT_FILE and SSL_CERT_DIR name, or the system's. `insecure` true: accept every certificate.
 ---   `cert` and `key`: PEM files of a client certificate.
---- * `http_version`: "1.1", "2" or "2-prior" (HTTP/2 without TLS). Requests share an HTTP/2 connection. But
----   a request with `stream` or `sink` has its own, so that a slow reader delays no other request.
+--- * `http_version`: "1.1", "2" or "2-prior" (HTTP/2 without TLS). Requests and
+---   streams share an HTTP/2 connection; a slow reader delays no other request.
 ---   `max_per_host`: at most this many requests to the host at once.
 --- * `proxy`: "http://host:port", "socks5://..." or "socks5h://..." (the proxy looks up the names);
 ---   user:password@ may stand before the host. "" uses no proxy, even if the environment names one. A

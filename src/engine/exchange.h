@@ -84,7 +84,7 @@ struct exchange {
     uint64_t decoded;
     bool starved;    /* upload: our side has nothing to send at present */
     struct err stop; /* why our side stopped the hop; ERR_NONE: it did not */
-    bool fresh;      /* on a connection of its own */
+    bool fresh;      /* on none that is there already */
     bool reused;     /* on one that has carried a request before */
     unsigned relaunches;
 };

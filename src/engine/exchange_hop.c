@@ -338,7 +338,7 @@ static void note_at_once(struct exchange *x, enum hop_end end)
     r->untouched = end == HOP_REFUSED;
 }
 
-/* Once more, on a connection of its own. */
+/* Once more, on a new connection. */
 static void resend(struct exchange *x)
 {
     leave_pool(x);

@@ -122,7 +122,6 @@ static struct origin *origin_for(struct origins *o, const char *scheme, char *ho
     g->port = (unsigned)strtoul(port, NULL, 10);
     g->numeric = host_is_numeric(host);
     g->refs = 1;
-    g->protocol = g->https ? ORIGIN_UNKNOWN : ORIGIN_HTTP1;
     admit_host_init(&g->admit);
     g->hash_next = o->by_key[hash % ORIGIN_BUCKETS];
     o->by_key[hash % ORIGIN_BUCKETS] = g;

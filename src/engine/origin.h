@@ -28,8 +28,8 @@ struct origin {
     unsigned refs;
     struct simulation *simulation; /* answers instead of the network; NULL: none */
     struct admit_host admit;
-    enum origin_protocol protocol;
-    bool answered; /* it has answered in HTTP before: so the scheme is right */
+    enum origin_protocol protocol; /* of https: what its last connection agreed on */
+    bool answered;                 /* it has answered in HTTP before: so the scheme is right */
 };
 
 struct url_entry {

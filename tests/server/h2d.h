@@ -36,6 +36,7 @@ struct stream {
     uint64_t due_ms;
     struct stream *timer_next, *timer_prev;
     long step, steps, step_ms;
+    size_t pad;
 };
 
 enum session_end {

@@ -238,6 +238,7 @@ static void delay(struct stream *s)
     stream_timer(s, query_num(&s->req, "ms", 1000), answer_ok);
 }
 
+/* n=N events, ms=M between them, with contents of at least size=S bytes. */
 static void next_chunk(struct stream *s)
 {
     static const char start[] =
@@ -245,8 +246,12 @@ static void next_chunk(struct stream *s)
         "\"created\":1700000000,\"model\":\"h2d\",\"choices\":[{\"index\":0,"
         "\"delta\":";
     if (s->step < s->steps) {
-        bytes_printf(&s->out, "%s{\"content\":\"word%ld \"},\"finish_reason\":null}]}\n\n", start,
-                     ++s->step);
+        bytes_printf(&s->out, "%s{\"content\":\"", start);
+        size_t from = s->out.len;
+        bytes_printf(&s->out, "word%ld ", ++s->step);
+        while (s->out.len - from < s->pad)
+            bytes_add(&s->out, "x", 1);
+        bytes_printf(&s->out, "\"},\"finish_reason\":null}]}\n\n");
         stream_timer(s, s->step_ms, next_chunk);
     } else {
         bytes_printf(&s->out, "%s{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n", start);
@@ -260,6 +265,7 @@ static void stream(struct stream *s)
     effect(s);
     s->steps = query_num(&s->req, "n", 5);
     s->step_ms = query_num(&s->req, "ms", 10);
+    s->pad = (size_t)query_num(&s->req, "size", 0);
     head_typed(s, "200", "text/event-stream");
     stream_timer(s, 0, next_chunk);
 }
