@@ -87,10 +87,17 @@ programs() { # programs MODE FOLDER [WRAPPER...]: every test program of one buil
         program "$mode/lua/${name##*/test_}" "$servers" "$@" "$LEAT" "${options[@]}" "$file"
         # What waits for the network does the same where threads of its own have it.
         case ${name##*/test_} in
-        h2* | http* | stream | task | upload | openai | policy_http | resends | routes | broken_* | soak)
+        h2* | http* | stream | task | upload | openai* | policy_http | resends | routes | broken_* | soak | \
+            load | serve | mock | providers | reply_error | inspect | usage)
             program "$mode/threads/${name##*/test_}" "$servers" "$@" "$LEAT" --network-threads 2 "$file"
             ;;
         esac
+    done
+    local threaded=$pool_scratch/leat-threads-$mode
+    printf '#!/bin/sh\nexec %s "%s" --network-threads 2 "$@"\n' "$*" "$LEAT" >"$threaded"
+    chmod +x "$threaded"
+    for name in targets trust restarts; do
+        LEAT=$threaded program "$mode/threads/test_$name" bash "tests/cli/test_$name.sh"
     done
     local folders="cli fault scripts embed"
     if [ $# -gt 0 ]; then # these two have no programs and no preloaded libraries beside the binary

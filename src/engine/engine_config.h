@@ -16,6 +16,7 @@ struct engine_config {
     /* The number of network threads. Each origin belongs to one of them. 0: the engine runs on the
      * caller's loop. All functions still belong to the caller's thread. Not under virtual time. */
     unsigned threads;
+    unsigned shares; /* of the network threads: so many engines share the places; 0: just one */
     bool
         use_env_proxy; /* use the environment's proxies: on in the command line, off in embedding */
     bool keep_file_limit;          /* do not raise the process's limit of open files */

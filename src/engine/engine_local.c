@@ -81,10 +81,11 @@ enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem,
     list_init(&e->shared);
     list_init(&e->to_flush);
     timer_init(&e->flush_timer, shared_on_flush);
-    size_t places = local_places(config->keep_file_limit);
-    e->few_places = !config->max_total && places < FEW_PLACES;
-    admit_init(&e->admit, config->max_total ? config->max_total : places);
-    e->pools.max_open = MAX(e->admit.max_total, places);
+    size_t all = local_places(config->keep_file_limit), shares = MAX(config->shares, 1u);
+    size_t total = config->max_total ? config->max_total : all;
+    e->few_places = !config->max_total && all < FEW_PLACES;
+    admit_init(&e->admit, MAX(total / shares, (size_t)1));
+    e->pools.max_open = MAX(e->admit.max_total, all / shares);
     enum err_kind kind =
         resolver_new(&e->resolver, loop, mem, config->lookup, config->lookup_arg, err);
     if (kind == ERR_NONE) {

@@ -254,8 +254,7 @@ enum err_kind nets_new(struct engine **out, struct loop *asker, struct mem *mem,
     struct engine_config own = *config;
     size_t count = config->threads;
     own.threads = 0;
-    size_t all = config->max_total ? config->max_total : local_places(config->keep_file_limit);
-    own.max_total = (unsigned)MAX(all / count, (size_t)1);
+    own.shares = config->threads;
     enum err_kind kind = ERR_NONE;
     for (size_t i = 0; i < count && kind == ERR_NONE; i++)
         kind = open_net(s, &s->net[i], &own, err);

@@ -2,10 +2,10 @@
 # A process that may open few files: it works, and says once why it is slow, or what it cannot open.
 . "$(dirname "$0")/../lib.sh"
 
-# Runs the script with room for 64 files.
+# few OPTION... SCRIPT: runs it with room for 64 files.
 few() {
     # shellcheck disable=SC2016 # expanded by the inner shell
-    try bash -c 'ulimit -n 64 && exec "$@"' few "$LEAT" "$1"
+    try bash -c 'ulimit -n 64 && exec "$@"' few "$LEAT" "$@"
 }
 
 warnings() {
@@ -38,6 +38,12 @@ expect_status 0
 [ "$(warnings)" = 1 ] || fail "$(cat err)"
 expect_err "requests wait, 16 at a time"
 expect_err "at most 64 files"
+
+begin "where threads have the network it is said, too"
+few --network-threads 2 many.lua
+expect_status 0
+[ "$(warnings)" = 1 ] || fail "$(cat err)"
+expect_err "requests wait, 8 at a time"
 
 begin "with room for all nothing is said"
 try "$LEAT" many.lua
