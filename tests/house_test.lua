@@ -37,12 +37,6 @@ local libraries = {
     { "^histedit%.h$", "cli/repl_edit.c cli/repl_screen.h" },
 }
 
--- What is rebuilt next may stay as it is until then: files (patterns) that may need each other in a
--- circle, share a header, and call functions as they like. A row that nothing needs is a mistake.
-local being_rebuilt = {
-    { name = "the exchange", "^engine/" },
-}
-
 local function words(text)
     local set = {}
     for word in text:gmatch("%S+") do set[word] = true end
@@ -57,12 +51,6 @@ end
 local function floor_of(file)
     local folder = file:match("^(%l+)/[%l_%d]+%.[ch]$")
     return floors[folder] and folder
-end
-
-local function rebuilt_with(file)
-    for i, row in ipairs(being_rebuilt) do
-        if file:find(row[1]) then return i end
-    end
 end
 
 -- ---- banned calls: pattern, what to do instead, and the files (patterns) that may
@@ -342,46 +330,31 @@ tests["no files need each other in a circle"] = function(complain)
     for _, f in ipairs(files) do
         for _, use in ipairs(uses[f.name]) do edges[node_of(f.name)][use.to] = true end
     end
-    local needed = {}
     for _, circle in ipairs(circles_of(edges)) do
-        local row = rebuilt_with(circle[1] .. ".c")
+        complain("src/" .. circle[1], 1, "a circle: " .. table.concat(circle, " "))
         for _, node in ipairs(circle) do
-            if rebuilt_with(node .. ".c") ~= row then row = nil end
-        end
-        if row then
-            needed[row] = true
-        else
-            complain("src/" .. circle[1], 1, "a circle: " .. table.concat(circle, " "))
-            for _, node in ipairs(circle) do
-                for _, f in pairs(by_node[node]) do
-                    for _, use in ipairs(uses[f.name]) do
-                        for _, other in ipairs(circle) do
-                            if use.to == other then
-                                complain(f.path, use.line, ("needs %s of %s"):format(use.what, other))
-                            end
+            for _, f in pairs(by_node[node]) do
+                for _, use in ipairs(uses[f.name]) do
+                    for _, other in ipairs(circle) do
+                        if use.to == other then
+                            complain(f.path, use.line, ("needs %s of %s"):format(use.what, other))
                         end
                     end
                 end
             end
         end
     end
-    for i, row in ipairs(being_rebuilt) do
-        if not needed[i] then
-            complain("tests/house_test.lua", 1, row.name .. " is no circle any more: take its row away")
-        end
-    end
 end
 
 tests["each .c that others use has one header, its own"] = function(complain)
     for _, f in ipairs(files) do
-        if f.name ~= "leat.h" and not rebuilt_with(f.name) then
+        if f.name ~= "leat.h" then
             local of = by_node[node_of(f.name)]
             local other = {}
             local mine = f.name:find("%.c$") and (of.h and functions_of(of.h) or {}) or {}
             for _, fn in ipairs(mine) do other[fn.name] = true end
             for _, fn in ipairs(functions_of(f)) do
-                if f.name:find("%.h$") and defined_in[fn.name] and defined_in[fn.name] ~= node_of(f.name)
-                    and not rebuilt_with(defined_in[fn.name] .. ".c") then
+                if f.name:find("%.h$") and defined_in[fn.name] and defined_in[fn.name] ~= node_of(f.name) then
                     complain(f.path, fn.line, ("%s is declared here and defined in %s.c"):format(
                         fn.name, defined_in[fn.name]))
                 elseif f.name:find("%.c$") and not is_entry(fn.name) and not other[fn.name] then
@@ -405,7 +378,7 @@ tests["a function begins with the name of its file"] = function(complain)
         end
     end
     for _, f in ipairs(files) do
-        if f.name:find("%.c$") and not rebuilt_with(f.name) then
+        if f.name:find("%.c$") then
             local base = f.name:match("([^/]+)%.c$")
             for _, fn in ipairs(functions_of(f)) do
                 if not is_entry(fn.name) and not fits(fn.name, base) then

@@ -1,7 +1,8 @@
 /* What a connection that was not made is called: for scripts, and in words for people. */
 #pragma once
 
-#include "engine/connector.h"
+#include "engine/connect_target.h"
+#include <curl/curl.h>
 
 struct connect_failure {
     const struct connect_target *to;

@@ -16,7 +16,7 @@ struct name {
     unsigned port;  /* 0: any */
 };
 
-struct targets {
+struct connect_rules {
     struct mem *mem;
     bool any, public;
     struct block *blocks;
@@ -112,7 +112,7 @@ static bool parse_number(const char *text, unsigned max, unsigned *out)
     return *end == '\0' && n <= max;
 }
 
-static bool add_block(struct targets *t, char *word, bool *is_block, bool *no_memory)
+static bool add_block(struct connect_rules *t, char *word, bool *is_block, bool *no_memory)
 {
     struct block b;
     unsigned width;
@@ -142,7 +142,7 @@ static bool name_is_good(const char *name)
     return len > 0 && len < 254 && strspn(name, good) == len && strcmp(name, ".") != 0;
 }
 
-static bool add_name(struct targets *t, char *word, bool *no_memory)
+static bool add_name(struct connect_rules *t, char *word, bool *no_memory)
 {
     struct name n = {.port = 0};
     char *colon = strchr(word, ':');
@@ -167,7 +167,8 @@ static bool add_name(struct targets *t, char *word, bool *no_memory)
     return true;
 }
 
-static enum err_kind add_rule(struct targets *t, const char *text, size_t len, struct err *err)
+static enum err_kind add_rule(struct connect_rules *t, const char *text, size_t len,
+                              struct err *err)
 {
     char word[320];
     bool is_block = false, no_memory = false, good = len < sizeof word;
@@ -192,9 +193,10 @@ static enum err_kind add_rule(struct targets *t, const char *text, size_t len, s
     return ERR_NONE;
 }
 
-enum err_kind targets_new(struct targets **out, struct mem *mem, const char *rules, struct err *err)
+enum err_kind connect_rules_new(struct connect_rules **out, struct mem *mem, const char *rules,
+                                struct err *err)
 {
-    struct targets *t = mem_calloc(mem, sizeof *t);
+    struct connect_rules *t = mem_calloc(mem, sizeof *t);
     if (!t)
         return err_set(err, ERR_MEMORY, "no memory for the connect rules");
     t->mem = mem;
@@ -205,14 +207,14 @@ enum err_kind targets_new(struct targets **out, struct mem *mem, const char *rul
         rules += len;
     }
     if (kind != ERR_NONE) {
-        targets_free(t);
+        connect_rules_free(t);
         return kind;
     }
     *out = t;
     return ERR_NONE;
 }
 
-void targets_free(struct targets *t)
+void connect_rules_free(struct connect_rules *t)
 {
     if (!t)
         return;
@@ -221,17 +223,17 @@ void targets_free(struct targets *t)
     mem_free(t->mem, t);
 }
 
-bool targets_limit(const struct targets *t)
+bool connect_rules_restrict(const struct connect_rules *t)
 {
     return t && !t->any;
 }
 
-bool targets_limit_addresses(const struct targets *t)
+bool connect_rules_restrict_addresses(const struct connect_rules *t)
 {
-    return targets_limit(t) && (t->public || t->block_count > 0 || t->name_count == 0);
+    return connect_rules_restrict(t) && (t->public || t->block_count > 0 || t->name_count == 0);
 }
 
-static bool allow_bytes(const struct targets *t, const unsigned char a[16])
+static bool allow_bytes(const struct connect_rules *t, const unsigned char a[16])
 {
     if (t->public && is_public(a))
         return true;
@@ -254,7 +256,7 @@ static bool name_matches(const struct name *n, const char *host, unsigned port)
     return len > rule_len && strncasecmp(host + len - rule_len, n->text, rule_len) == 0;
 }
 
-bool targets_allow_host(const struct targets *t, const char *host, unsigned port)
+bool connect_rules_allow_host(const struct connect_rules *t, const char *host, unsigned port)
 {
     unsigned char bytes[16];
     unsigned width;
@@ -263,7 +265,7 @@ bool targets_allow_host(const struct targets *t, const char *host, unsigned port
     if (parse_address(host, bytes, &width))
         return allow_bytes(t, bytes);
     if (t->name_count == 0)
-        return targets_limit_addresses(t) && (t->public || t->block_count > 0);
+        return connect_rules_restrict_addresses(t) && (t->public || t->block_count > 0);
     for (size_t i = 0; i < t->name_count; i++) {
         if (name_matches(&t->names[i], host, port))
             return true;
@@ -271,7 +273,7 @@ bool targets_allow_host(const struct targets *t, const char *host, unsigned port
     return false;
 }
 
-bool targets_allow_address(const struct targets *t, const struct sockaddr *address)
+bool connect_rules_allow_address(const struct connect_rules *t, const struct sockaddr *address)
 {
     unsigned char bytes[16] = {0};
     if (!t || t->any)
@@ -286,5 +288,5 @@ bool targets_allow_address(const struct targets *t, const struct sockaddr *addre
     } else {
         return false; /* a unix socket belongs to this machine */
     }
-    return !targets_limit_addresses(t) || allow_bytes(t, bytes);
+    return !connect_rules_restrict_addresses(t) || allow_bytes(t, bytes);
 }

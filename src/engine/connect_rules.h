@@ -15,16 +15,16 @@
 #include "ground/mem.h"
 #include <sys/socket.h>
 
-struct targets;
+struct connect_rules;
 
 /* ERR_INVALID (the message names the rule) or ERR_MEMORY. */
-NODISCARD enum err_kind targets_new(struct targets **out, struct mem *mem, const char *rules,
-                                    struct err *err);
-void targets_free(struct targets *t);
+NODISCARD enum err_kind connect_rules_new(struct connect_rules **out, struct mem *mem,
+                                          const char *rules, struct err *err);
+void connect_rules_free(struct connect_rules *t);
 /* `host` as in a URL: lower case, IPv6 in brackets. `t` NULL: everything is allowed. */
-bool targets_allow_host(const struct targets *t, const char *host, unsigned port);
-bool targets_allow_address(const struct targets *t, const struct sockaddr *address);
+bool connect_rules_allow_host(const struct connect_rules *t, const char *host, unsigned port);
+bool connect_rules_allow_address(const struct connect_rules *t, const struct sockaddr *address);
 /* True if anything is forbidden. */
-bool targets_limit(const struct targets *t);
+bool connect_rules_restrict(const struct connect_rules *t);
 /* True if the address decides, whatever name led to it. */
-bool targets_limit_addresses(const struct targets *t);
+bool connect_rules_restrict_addresses(const struct connect_rules *t);

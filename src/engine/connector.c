@@ -95,7 +95,7 @@ static curl_socket_t on_socket_wanted(void *arg, curlsocktype purpose,
     bool chosen = !to->proxy || to->unix_socket || !to->proxy_of_environment;
     /* Here the address is known for good, whatever name or number format led to it. The
      * environment's proxy is not the script's choice. */
-    if (chosen && !targets_allow_address(to->targets, &address->addr)) {
+    if (chosen && !connect_rules_allow_address(to->rules, &address->addr)) {
         a->denied = true;
         return CURL_SOCKET_BAD;
     }

@@ -13,7 +13,7 @@ static void settle(struct dial *d, const struct err *err)
     d->channel = NULL;
     d->active = d->is_securing = false;
     if (err) {
-        channel_close(c);
+        pool_close_channel(c);
         c = NULL;
     }
     tls_context_drop(d->context);
@@ -56,7 +56,7 @@ static void on_connect(struct connect_wait *w, const struct connected *got, cons
         return;
     }
     d->connected_ns = loop_now_ns(d->by.loop);
-    d->channel = channel_open(d->pool, d->by.poller, d->by.connector, got, &own);
+    d->channel = pool_open_channel(d->pool, d->by.poller, d->by.connector, got, &own);
     if (!d->channel) {
         settle(d, &own);
         return;
@@ -100,7 +100,7 @@ void dial_cancel(struct dial *d)
     if (!d->active)
         return;
     connector_cancel(d->by.connector, &d->wait);
-    channel_close(d->channel);
+    pool_close_channel(d->channel);
     d->channel = NULL;
     d->active = d->is_securing = false;
     tls_context_drop(d->context);

@@ -1,8 +1,8 @@
 #include "engine/engine.h"
 
 #include "engine/engine_local.h"
-#include "engine/exchange.h"
-#include "engine/netthread.h"
+#include "engine/exchange_types.h"
+#include "engine/netthreads.h"
 #include <pthread.h>
 
 /* libcurl's global state is the process's, so its users are counted here: the one mutable global.
@@ -23,18 +23,18 @@ enum err_kind engine_new(struct engine **out, struct loop *loop, struct mem *mem
         return err_set(err, ERR_INTERNAL, "libcurl does not start: %s",
                        curl_easy_strerror(curl_global_code));
     if (config->threads > 0)
-        return nets_new(out, loop, mem, log, config, err);
-    return local_new(out, loop, mem, log, config, err);
+        return netthreads_new(out, loop, mem, log, config, err);
+    return engine_local_new(out, loop, mem, log, config, err);
 }
 
 void engine_free(struct engine *e)
 {
     if (!e)
         return;
-    if (e->nets)
-        nets_free(e);
+    if (e->threads)
+        netthreads_free(e);
     else
-        local_free(e);
+        engine_local_free(e);
 }
 
 /* It waits for its host's places, not for one of all. */
@@ -72,51 +72,52 @@ void engine_submit(struct engine *e, struct transfer *t)
     t->window = t->wanted;
     buf_clear(&t->unread);
     err_clear(&t->result.err);
-    if (e->nets)
-        nets_submit(e, t);
+    if (e->threads)
+        netthreads_submit(e, t);
     else
-        local_submit(e, t);
+        engine_local_submit(e, t);
 }
 
 void engine_fail(struct engine *e, struct transfer *t, const struct err *err)
 {
-    if (!e->nets) {
-        local_fail(e, t, err);
+    if (!e->threads) {
+        engine_local_fail(e, t, err);
         return;
     }
     engine_hold(e);
-    local_fail(t->exchange ? t->exchange->engine : NULL, t, err);
+    engine_local_fail(t->exchange ? t->exchange->engine : NULL, t, err);
     engine_release(e);
 }
 
 void engine_cancel(struct engine *e, struct transfer *t)
 {
-    if (e->nets)
-        nets_command(e, t, NET_CANCEL);
+    if (e->threads)
+        netthreads_command(e, t, NET_CANCEL);
     else
-        local_cancel(e, t);
+        engine_local_cancel(e, t);
 }
 
 void engine_hold(struct engine *e)
 {
-    if (e->nets)
-        nets_hold(e);
+    if (e->threads)
+        netthreads_hold(e);
 }
 
 void engine_release(struct engine *e)
 {
-    if (e->nets)
-        nets_release(e);
+    if (e->threads)
+        netthreads_release(e);
 }
 
 struct transfer *engine_next_queued(struct engine *e, const struct transfer *after)
 {
-    return e->nets ? nets_next_queued(e, after) : local_next_queued(e, after);
+    return e->threads ? netthreads_next_queued(e, after) : engine_local_next_queued(e, after);
 }
 
 struct transfer *engine_next_event(struct engine *e, unsigned *events)
 {
-    struct transfer *t = e->nets ? nets_next_event(e, events) : local_next_event(e, events);
+    struct transfer *t =
+        e->threads ? netthreads_next_event(e, events) : engine_local_next_event(e, events);
     if (!t || !(*events & TRANSFER_DONE))
         return t;
     e->pending--;
@@ -133,49 +134,49 @@ void engine_took(struct engine *e, struct transfer *t, size_t len)
         buf_clear(&t->unread);
         t->taken = 0;
     }
-    if (e->nets) {
-        nets_took(e, t, len);
+    if (e->threads) {
+        netthreads_took(e, t, len);
         return;
     }
     t->window = t->wanted;
-    local_took(e, t, len);
+    engine_local_took(e, t, len);
     if (t->unread.len == 0 && !t->lost)
-        local_hand_over(e, t);
+        engine_local_hand_over(e, t);
 }
 
 enum err_kind engine_feed(struct engine *e, struct transfer *t, const void *data, size_t len)
 {
-    if (e->nets)
-        return nets_feed(e, t, data, len);
+    if (e->threads)
+        return netthreads_feed(e, t, data, len);
     if (!t->exchange || len == 0)
         return ERR_NONE;
     enum err_kind kind = buf_append(&t->upload, data, len);
     if (kind == ERR_NONE)
-        local_fed(e, t);
+        engine_local_fed(e, t);
     return kind;
 }
 
 size_t engine_unsent(struct engine *e, const struct transfer *t)
 {
-    return e->nets ? nets_unsent(e, t) : t->upload.len - t->upload_sent;
+    return e->threads ? netthreads_unsent(e, t) : t->upload.len - t->upload_sent;
 }
 
 void engine_feed_end(struct engine *e, struct transfer *t)
 {
-    if (e->nets) {
-        nets_command(e, t, NET_FED_END);
+    if (e->threads) {
+        netthreads_command(e, t, NET_FED_END);
         return;
     }
     t->upload_ended = true;
-    local_fed(e, t);
+    engine_local_fed(e, t);
 }
 
 void engine_close(struct engine *e)
 {
-    if (e->nets)
-        nets_close(e);
+    if (e->threads)
+        netthreads_close(e);
     else
-        local_close(e);
+        engine_local_close(e);
 }
 
 size_t engine_pending(const struct engine *e)
@@ -185,21 +186,21 @@ size_t engine_pending(const struct engine *e)
 
 void engine_stats(struct engine *e, struct engine_stats *out)
 {
-    if (e->nets)
-        nets_stats(e, out);
+    if (e->threads)
+        netthreads_stats(e, out);
     else
-        local_stats(e, out);
+        engine_local_stats(e, out);
 }
 
 void engine_glance(struct engine *e, struct engine_stats *out)
 {
-    if (e->nets)
-        nets_glance(e, out);
+    if (e->threads)
+        netthreads_glance(e, out);
     else
-        local_stats(e, out);
+        engine_local_stats(e, out);
 }
 
 bool engine_threads_busy(const struct engine *e)
 {
-    return !e->nets && resolver_busy(e->resolver) > 0;
+    return !e->threads && resolver_busy(e->resolver) > 0;
 }

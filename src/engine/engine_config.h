@@ -19,8 +19,8 @@ struct engine_config {
     unsigned shares; /* of the network threads: so many engines share the places; 0: just one */
     bool
         use_env_proxy; /* use the environment's proxies: on in the command line, off in embedding */
-    bool keep_file_limit;          /* do not raise the process's limit of open files */
-    const struct targets *targets; /* what scripts may connect to; NULL: everything; borrowed */
+    bool keep_file_limit;              /* do not raise the process's limit of open files */
+    const struct connect_rules *rules; /* what scripts may connect to; NULL: everything; borrowed */
     const char *user_agent;    /* NULL: "leat/<version>"; borrowed as long as the engine lives */
     resolver_lookup_fn lookup; /* NULL: getaddrinfo */
     void *lookup_arg;

@@ -2,6 +2,8 @@
 #include "engine/engine_local.h"
 
 #include "engine/exchange.h"
+#include "engine/exchange_hop.h"
+#include "engine/shared.h"
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
@@ -10,7 +12,7 @@
 #define LEAT_VERSION "0"
 #endif
 
-size_t local_places(bool keep_limit)
+size_t engine_local_places(bool keep_limit)
 {
     size_t all = keep_limit ? loop_file_limit() : loop_raise_file_limit();
     /* Besides the spare ones for the process itself: idle connections of the last, half-used
@@ -60,12 +62,13 @@ static void close_ways(struct engine *e)
     mem_free(e->mem, e->scratch);
 }
 
-enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem, struct log *log,
-                        const struct engine_config *config, struct err *err)
+enum err_kind engine_local_new(struct engine **out, struct loop *loop, struct mem *mem,
+                               struct log *log, const struct engine_config *config, struct err *err)
 {
     struct engine *e = mem_calloc(mem, sizeof *e);
     if (!e)
         return err_set(err, ERR_MEMORY, "no memory for the engine");
+    e->upcalls = &exchange_upcalls;
     e->loop = loop;
     e->mem = mem;
     e->log = log;
@@ -81,7 +84,7 @@ enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem,
     list_init(&e->shared);
     list_init(&e->to_flush);
     timer_init(&e->flush_timer, shared_on_flush);
-    size_t all = local_places(config->keep_file_limit), shares = MAX(config->shares, 1u);
+    size_t all = engine_local_places(config->keep_file_limit), shares = MAX(config->shares, 1u);
     size_t total = config->max_total ? config->max_total : all;
     e->few_places = !config->max_total && all < FEW_PLACES;
     admit_init(&e->admit, MAX(total / shares, (size_t)1));
@@ -101,9 +104,9 @@ enum err_kind local_new(struct engine **out, struct loop *loop, struct mem *mem,
     return kind;
 }
 
-void local_free(struct engine *e)
+void engine_local_free(struct engine *e)
 {
-    local_close(e);
+    engine_local_close(e);
     resolver_free(e->resolver);
     struct list *node;
     while ((node = list_pop_front(&e->pool)))
@@ -113,7 +116,7 @@ void local_free(struct engine *e)
     mem_free(e->mem, e);
 }
 
-void local_submit(struct engine *e, struct transfer *t)
+void engine_local_submit(struct engine *e, struct transfer *t)
 {
     e->stats.submitted++;
     struct exchange *x = exchange_new(e);
@@ -141,27 +144,27 @@ void local_submit(struct engine *e, struct transfer *t)
         loop_wake(e->loop);
 }
 
-void local_fail(struct engine *e, struct transfer *t, const struct err *err)
+void engine_local_fail(struct engine *e, struct transfer *t, const struct err *err)
 {
     struct exchange *x = t->exchange;
     if (!x)
         return;
     exchange_finish(x, err);
-    engine_pump(e);
+    exchange_pump(e);
     loop_wake(e->loop);
 }
 
-void local_cancel(struct engine *e, struct transfer *t)
+void engine_local_cancel(struct engine *e, struct transfer *t)
 {
     if (!t->exchange)
         return;
     t->cancelled = true;
     struct err err;
     err_set(&err, ERR_CANCELLED, "the request was cancelled");
-    local_fail(e, t, &err);
+    engine_local_fail(e, t, &err);
 }
 
-void local_took(struct engine *e, struct transfer *t, size_t len)
+void engine_local_took(struct engine *e, struct transfer *t, size_t len)
 {
     struct exchange *x = t->exchange;
     ASSERT(len <= t->handed);
@@ -170,12 +173,12 @@ void local_took(struct engine *e, struct transfer *t, size_t len)
         return;
     size_t events = e->event_count;
     exchange_go_on(x);
-    engine_pump(e);
+    exchange_pump(e);
     if (e->event_count != events)
         loop_wake(e->loop);
 }
 
-void local_fed(struct engine *e, struct transfer *t)
+void engine_local_fed(struct engine *e, struct transfer *t)
 {
     struct exchange *x = t->exchange;
     loop_wake(e->loop);
@@ -184,21 +187,21 @@ void local_fed(struct engine *e, struct transfer *t)
     x->starved = false;
     x->activity_ns = loop_now_ns(x->engine->loop);
     exchange_unpause(x);
-    engine_pump(e);
+    exchange_pump(e);
 }
 
-void local_close(struct engine *e)
+void engine_local_close(struct engine *e)
 {
     /* Nobody is let in while the queue is emptied. */
     e->pumping = true;
     LIST_FOR(node, &e->live)
     {
-        local_cancel(e, CONTAINER_OF(node, struct exchange, node)->transfer);
+        engine_local_cancel(e, CONTAINER_OF(node, struct exchange, node)->transfer);
     }
     e->pumping = false;
 }
 
-struct transfer *local_next_queued(struct engine *e, const struct transfer *after)
+struct transfer *engine_local_next_queued(struct engine *e, const struct transfer *after)
 {
     struct list *node = after ? after->exchange->node.next : e->live.next;
     for (; node != &e->live; node = node->next) {
@@ -209,7 +212,7 @@ struct transfer *local_next_queued(struct engine *e, const struct transfer *afte
     return NULL;
 }
 
-void local_hand_over(struct engine *e, struct transfer *t)
+void engine_local_hand_over(struct engine *e, struct transfer *t)
 {
     size_t len = t->result.body.len;
     if (buf_pour(&t->unread, &t->taken, &t->result.body) == ERR_NONE) {
@@ -217,10 +220,10 @@ void local_hand_over(struct engine *e, struct transfer *t)
         return;
     }
     t->lost = true;
-    local_cancel(e, t);
+    engine_local_cancel(e, t);
 }
 
-struct transfer *local_next_event(struct engine *e, unsigned *events)
+struct transfer *engine_local_next_event(struct engine *e, unsigned *events)
 {
     struct list *node = list_pop_front(&e->events);
     if (!node)
@@ -230,11 +233,11 @@ struct transfer *local_next_event(struct engine *e, unsigned *events)
     *events = t->events;
     t->events = 0;
     if (t->spec.stream)
-        local_hand_over(e, t);
+        engine_local_hand_over(e, t);
     return t;
 }
 
-void local_stats(const struct engine *e, struct engine_stats *out)
+void engine_local_stats(const struct engine *e, struct engine_stats *out)
 {
     *out = e->stats;
     out->queued = e->admit.waiting;

@@ -1,5 +1,16 @@
 #include "engine/exchange.h"
-#include <string.h>
+#include "engine/exchange_failure.h"
+#include "engine/exchange_hop.h"
+#include "engine/exchange_limits.h"
+#include "engine/exchange_report.h"
+#include "engine/exchange_request.h"
+#include "engine/http1.h"
+#include "engine/redirect.h"
+#include "engine/response.h"
+#include "engine/simulate.h"
+
+static void on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err);
+static void on_timer(struct timer *t);
 
 struct exchange *exchange_new(struct engine *e)
 {
@@ -14,92 +25,36 @@ struct exchange *exchange_new(struct engine *e)
     list_init(&x->node);
     list_init(&x->lookup.node);
     list_init(&x->wait_node);
-    x->lookup.fn = exchange_on_lookup;
+    x->lookup.fn = on_lookup;
     x->engine = e;
     admit_ticket_init(&x->ticket);
-    timer_init(&x->timer, exchange_on_timer);
-    dial_init(&x->dial, exchange_on_dial);
+    timer_init(&x->timer, on_timer);
+    dial_init(&x->dial, exchange_hop_on_dial);
     http1_init(&x->http1, x);
     headers_init(&x->request_headers, e->mem, HEADERS_MAX + 4, HEADER_BYTES_MAX);
     buf_init(&x->held, e->mem, HELD_MAX);
     return x;
 }
 
-void exchange_free(struct exchange *x)
-{
-    buf_fini(&x->held);
-    http1_fini(&x->http1);
-    headers_fini(&x->request_headers);
-    mem_free(x->engine->mem, x);
-}
-
-static uint64_t end_due(const struct exchange *x)
-{
-    return x->transport && x->transport->end_due ? x->transport->end_due(x) : NEVER_NS;
-}
-
-/* One timer carries all limits. It is only ever moved forward: when it fires too early for the
- * limit that holds by then, it is set again, so a byte that arrives costs no more than a time
- * stamp. */
-void exchange_rearm(struct exchange *x)
-{
-    enum err_phase phase;
-    uint64_t limit_ms;
-    uint64_t due = failure_due(x, &phase, &limit_ms);
-    due = MIN(due, end_due(x));
-    if (due != NEVER_NS && (!x->timer.active || due < x->timer.due_ns))
-        loop_timer_start(x->engine->loop, &x->timer, due);
-}
-
-void exchange_on_timer(struct timer *t)
-{
-    struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
-    struct engine *e = x->engine;
-    uint64_t now = loop_now_ns(e->loop);
-    if (end_due(x) <= now) {
-        x->transport->leave(x);
-        exchange_hop_done(x, HOP_DONE, NULL);
-        engine_pump(e);
-        return;
-    }
-    enum err_phase phase;
-    uint64_t limit_ms;
-    if (failure_due(x, &phase, &limit_ms) > now) {
-        x->expired = false;
-        exchange_rearm(x);
-        return;
-    }
-    /* After a long computation of the script the answer may lie in the socket since before the
-     * limit: one more turn reads it. */
-    if (!x->expired && x->state >= EXCHANGE_RESOLVING) {
-        x->expired = true;
-        loop_timer_start(e->loop, &x->timer, now);
-        return;
-    }
-    struct err err;
-    failure_timeout(x, &err);
-    exchange_finish(x, &err);
-    engine_pump(e);
-}
-
 /* What can be decided before there is an address. */
 static bool allowed(const struct exchange *x, struct err *err)
 {
-    const struct targets *targets = x->engine->config.targets;
+    const struct connect_rules *rules = x->engine->config.rules;
     const struct origin *g = x->url->origin;
     /* Where names alone decide, only their own addresses do; and behind a proxy that the script
      * named every address would be out of sight. Behind the environment's, names alone can be
      * checked: where a name leads is the proxy's affair. */
     const char *proxy = x->transfer->spec.proxy, *own = "";
-    if (targets_limit(targets) && proxy && *proxy)
+    if (connect_rules_restrict(rules) && proxy && *proxy)
         own = " through a proxy of the script's own";
-    else if (targets_limit(targets) && !targets_limit_addresses(targets) && exchange_connect_to(x))
+    else if (connect_rules_restrict(rules) && !connect_rules_restrict_addresses(rules) &&
+             exchange_connect_to(x))
         own = " at an address of the script's own";
-    else if (targets_limit_addresses(targets) && exchange_proxy(x) &&
+    else if (connect_rules_restrict_addresses(rules) && exchange_proxy(x) &&
              !x->transfer->spec.unix_socket && (!g->numeric || exchange_connect_to(x)))
         own = " through the environment's proxy, which looks names up itself: a rule for addresses"
               " cannot be kept there (one for names, such as *.example.com, can)";
-    if (targets_allow_host(targets, g->host, g->port) && !*own)
+    if (connect_rules_allow_host(rules, g->host, g->port) && !*own)
         return true;
     err_set(err, ERR_DENIED, "%s may not be connected to%s", g->key, own);
     err_reason(err, "target");
@@ -133,37 +88,10 @@ void exchange_enter(struct exchange *x, const char *url)
                  e->admit.max_total);
         log_short_of_files(e->log, what, loop_file_limit());
     }
-    engine_pump(e);
+    exchange_pump(e);
 }
 
-void engine_pump(struct engine *e)
-{
-    if (e->pumping)
-        return;
-    e->pumping = true;
-    for (struct admit_ticket *t; (t = admit_next(&e->admit));) {
-        e->stats.peak_active = MAX(e->stats.peak_active, e->admit.active);
-        exchange_admitted(CONTAINER_OF(t, struct exchange, ticket));
-    }
-    e->pumping = false;
-}
-
-void exchange_on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err)
-{
-    struct exchange *x = CONTAINER_OF(w, struct exchange, lookup);
-    struct engine *e = x->engine;
-    struct err own;
-    x->resolved_ns = loop_now_ns(e->loop);
-    if (!addresses) {
-        own = *err;
-        exchange_finish(x, &own);
-    } else {
-        exchange_hop_resolved(x, addresses);
-    }
-    engine_pump(e);
-}
-
-void exchange_admitted(struct exchange *x)
+static void admitted(struct exchange *x)
 {
     struct engine *e = x->engine;
     struct origin *g = x->url->origin;
@@ -185,99 +113,37 @@ void exchange_admitted(struct exchange *x)
     exchange_hop_begin(x);
 }
 
-/* Everything the hop holds is given back; an unfinished connection is closed. */
-static void leave_hop(struct exchange *x)
+void exchange_pump(struct engine *e)
 {
-    struct engine *e = x->engine;
-    e->stats.bytes_in += x->bytes_in;
-    x->bytes_in = 0;
-    loop_timer_stop(e->loop, &x->timer);
-    resolver_cancel(&x->lookup);
-    simulate_leave(x);
-    exchange_hop_leave(x);
-    if (x->inflating)
-        inflate_fini(&x->inflate);
-    x->inflating = false;
-    buf_fini(&x->held); /* rare, and not small */
-    admit_leave(&e->admit, &x->ticket);
-    if (x->url)
-        origins_release(&e->origins, x->url);
-    x->url = NULL;
-    x->uploading = x->expired = false;
-}
-
-static double since(uint64_t from_ns, uint64_t to_ns)
-{
-    return to_ns > from_ns ? (double)(to_ns - from_ns) / (double)NS_PER_S : 0.0;
-}
-
-void exchange_note_timing(struct exchange *x)
-{
-    struct transfer_timing *timing = &x->transfer->result.timing;
-    *timing = (struct transfer_timing){-1, -1, -1, -1, -1, -1};
-    if (x->started_ns == 0)
+    if (e->pumping)
         return;
-    timing->queued = since(0, x->queued_ns);
-    if (x->resolved_ns)
-        timing->dns = since(x->started_ns, x->resolved_ns);
-    if (x->first_byte_ns)
-        timing->first_byte = since(x->started_ns, x->first_byte_ns);
-    if (x->connected_ns)
-        timing->connect = since(x->started_ns, x->connected_ns);
-    if (x->secured_ns)
-        timing->tls = since(x->started_ns, x->secured_ns);
-}
-
-static void recycle(struct exchange *x)
-{
-    struct engine *e = x->engine;
-    x->state = EXCHANGE_IDLE;
-    x->transfer = NULL;
-    list_unlink(&x->node);
-    if (e->pool_count >= POOL_MAX) {
-        exchange_free(x);
-        return;
+    e->pumping = true;
+    for (struct admit_ticket *t; (t = admit_next(&e->admit));) {
+        e->stats.peak_active = MAX(e->stats.peak_active, e->admit.active);
+        admitted(CONTAINER_OF(t, struct exchange, ticket));
     }
-    list_push_front(&e->pool, &x->node);
-    e->pool_count++;
+    e->pumping = false;
 }
 
-void exchange_tell(struct exchange *x, unsigned events)
+static void on_lookup(struct resolver_wait *w, const char *addresses, const struct err *err)
 {
-    struct transfer *t = x->transfer;
-    t->events |= events;
-    if (list_linked(&t->event_node))
-        return;
-    list_push_back(&x->engine->events, &t->event_node);
-    x->engine->event_count++;
-}
-
-void exchange_finish(struct exchange *x, const struct err *err)
-{
+    struct exchange *x = CONTAINER_OF(w, struct exchange, lookup);
     struct engine *e = x->engine;
-    struct transfer *t = x->transfer;
-    uint64_t now = loop_now_ns(e->loop);
-    uint64_t started = x->started_ns ? x->started_ns : x->submitted_ns;
-    if (err && err->kind != ERR_NONE) {
-        exchange_note_timing(x);
-        t->result.err = *err;
-        t->result.err.elapsed_ms = MAX((now - started) / NS_PER_MS, 1); /* 0: not known */
-        if (err->kind == ERR_CANCELLED)
-            e->stats.cancelled++;
-        else
-            e->stats.failed++;
+    struct err own;
+    x->resolved_ns = loop_now_ns(e->loop);
+    if (!addresses) {
+        own = *err;
+        exchange_finish(x, &own);
     } else {
-        e->stats.succeeded++;
+        exchange_hop_resolved(x, addresses);
     }
-    t->result.timing.total = x->started_ns ? since(x->started_ns, now) : -1;
-    leave_hop(x);
-    exchange_tell(x, TRANSFER_DONE);
-    t->exchange = NULL;
-    recycle(x);
+    exchange_pump(e);
 }
+
+/* ---- the end of a hop ---- */
 
 /* The next hop waits for admission like any request. */
-void exchange_follow(struct exchange *x)
+static void follow(struct exchange *x)
 {
     struct engine *e = x->engine;
     struct transfer_result *r = &x->transfer->result;
@@ -289,11 +155,111 @@ void exchange_follow(struct exchange *x)
     }
     r->redirects++;
     e->stats.redirects++;
-    leave_hop(x);
+    exchange_hop_leave(x);
     mem_free(x->transfer->mem, r->url);
     r->url = url;
     exchange_enter(x, url);
 }
+
+/* Whether the hop goes out again, and why: only Leat itself ever sends a request twice. */
+static bool goes_again(const struct exchange *x, enum hop_end end)
+{
+    if (x->stop.kind != ERR_NONE)
+        return false;
+    if (end == HOP_REFUSED)
+        return !x->transfer->spec.once && !x->transfer->spec.upload && x->relaunches < RELAUNCH_MAX;
+    return end == HOP_UNSENT || (end == HOP_LOST && exchange_may_resend(x));
+}
+
+/* What would be sent again fails for an asker who counts attempts, and says so. */
+static void note_at_once(struct exchange *x, enum hop_end end)
+{
+    struct transfer_result *r = &x->transfer->result;
+    bool lost = end == HOP_LOST && x->reused && exchange_idempotent(x);
+    if (!x->transfer->spec.once || x->transfer->spec.upload || (!lost && end != HOP_REFUSED))
+        return;
+    r->at_once = true;
+    r->untouched = end == HOP_REFUSED;
+}
+
+/* Once more, on a new connection. */
+static void resend(struct exchange *x)
+{
+    exchange_hop_leave_pool(x);
+    x->fresh = true;
+    x->relaunches++;
+    x->admitted_ns = loop_now_ns(x->engine->loop); /* for the limit of the connect */
+    exchange_hop_begin(x);
+}
+
+static void hop_done(struct exchange *x, enum hop_end end, const struct err *why)
+{
+    struct err err;
+    err_clear(&err);
+    x->transport = NULL;
+    if (x->held.len > 0 && x->stop.kind == ERR_NONE) {
+        x->ended = true;
+        x->hop_end = end;
+        return;
+    }
+    if (goes_again(x, end)) {
+        if (end == HOP_UNSENT) { /* nobody has seen it */
+            x->hop_attempts--;
+            x->transfer->result.wire_attempts--;
+            x->engine->stats.wire_attempts--;
+        }
+        resend(x);
+        return;
+    }
+    note_at_once(x, end);
+    bool hung_up = end == HOP_STOPPED && x->discarded > DISCARD_MAX;
+    if (x->stop.kind != ERR_NONE)
+        err = x->stop;
+    else if (end == HOP_DONE || hung_up)
+        response_end(x, &err);
+    else
+        exchange_failure_of_hop(x, end, why, &err);
+    exchange_note_timing(x);
+    if (err.kind == ERR_NONE && x->discards)
+        follow(x);
+    else
+        exchange_finish(x, &err);
+}
+
+static void on_timer(struct timer *t)
+{
+    struct exchange *x = CONTAINER_OF(t, struct exchange, timer);
+    struct engine *e = x->engine;
+    uint64_t now = loop_now_ns(e->loop);
+    if (exchange_end_due(x) <= now) {
+        x->transport->leave(x);
+        hop_done(x, HOP_DONE, NULL);
+        exchange_pump(e);
+        return;
+    }
+    enum err_phase phase;
+    uint64_t limit_ms;
+    if (exchange_due(x, &phase, &limit_ms) > now) {
+        x->expired = false;
+        exchange_rearm(x);
+        return;
+    }
+    /* After a long computation of the script the answer may lie in the socket since before the
+     * limit: one more turn reads it. */
+    if (!x->expired && x->state >= EXCHANGE_RESOLVING) {
+        x->expired = true;
+        loop_timer_start(e->loop, &x->timer, now);
+        return;
+    }
+    struct err err;
+    exchange_failure_timeout(x, &err);
+    exchange_finish(x, &err);
+    exchange_pump(e);
+}
+
+const struct engine_upcalls exchange_upcalls = {.hop_done = hop_done, .pump = exchange_pump};
+
+/* ---- room again ---- */
 
 bool exchange_unpause(struct exchange *x)
 {
@@ -317,7 +283,7 @@ void exchange_go_on(struct exchange *x)
         return;
     } else if (x->ended) {
         x->ended = false;
-        exchange_hop_done(x, x->hop_end, NULL);
+        hop_done(x, x->hop_end, NULL);
     } else if (x->paused) {
         x->paused = false;
         exchange_unpause(x);

@@ -1,4 +1,5 @@
-#include "engine/exchange.h"
+#include "engine/exchange_cookies.h"
+#include "engine/exchange_types.h"
 #include <string.h>
 #include <strings.h>
 
@@ -16,13 +17,13 @@ static const char *host_of(const struct exchange *x, char out[static 256])
     return out[0] ? out : x->url->origin->host;
 }
 
-static struct jar_site site_of(const struct exchange *x, char host[static 256])
+static struct cookie_jar_site site_of(const struct exchange *x, char host[static 256])
 {
     const char *target = x->url->target;
-    return (struct jar_site){.https = x->url->origin->https,
-                             .host = host_of(x, host),
-                             .path = target,
-                             .path_len = strcspn(target, "?")};
+    return (struct cookie_jar_site){.https = x->url->origin->https,
+                                    .host = host_of(x, host),
+                                    .path = target,
+                                    .path_len = strcspn(target, "?")};
 }
 
 static int64_t date_s(const struct exchange *x)
@@ -57,7 +58,7 @@ static enum err_kind put_own(const struct exchange *x, struct buf *out, size_t b
 enum err_kind exchange_put_cookies(const struct exchange *x, struct buf *out)
 {
     char host[256];
-    struct jar_site site = site_of(x, host);
+    struct cookie_jar_site site = site_of(x, host);
     size_t begin = out->len;
     enum err_kind kind = put_own(x, out, begin);
     size_t end_of_own = out->len;
@@ -65,7 +66,7 @@ enum err_kind exchange_put_cookies(const struct exchange *x, struct buf *out)
         kind = separate(out, begin);
     size_t begin_of_jar = out->len;
     if (kind == ERR_NONE)
-        kind = jar_header(x->transfer->spec.jar, &site, date_s(x), out);
+        kind = cookie_jar_header(x->transfer->spec.jar, &site, date_s(x), out);
     if (out->len == begin_of_jar)
         out->len = end_of_own; /* nothing follows the separator */
     return kind;
@@ -79,8 +80,8 @@ enum err_kind exchange_take_cookies(const struct exchange *x)
     enum err_kind kind = ERR_NONE;
     for (const char *text;
          kind == ERR_NONE && (text = headers_get(h, "set-cookie", &from, &len));) {
-        struct jar_site site = site_of(x, host);
-        kind = jar_store(x->transfer->spec.jar, &site, text, len, date_s(x));
+        struct cookie_jar_site site = site_of(x, host);
+        kind = cookie_jar_store(x->transfer->spec.jar, &site, text, len, date_s(x));
     }
     return kind;
 }

@@ -1,13 +1,9 @@
-#include "engine/exchange.h"
+#include "engine/exchange_failure.h"
+#include "engine/exchange_limits.h"
+#include "engine/exchange_request.h"
+#include "engine/exchange_types.h"
 #include "ground/redact.h"
 #include <string.h>
-
-static uint64_t at(uint64_t from_ns, uint64_t limit_ms)
-{
-    if (limit_ms == 0 || limit_ms > (NEVER_NS - from_ns) / NS_PER_MS)
-        return NEVER_NS;
-    return from_ns + limit_ms * NS_PER_MS;
-}
 
 /* Where a connection that is not there yet stands. */
 static enum err_phase connect_phase(const struct exchange *x)
@@ -15,57 +11,6 @@ static enum err_phase connect_phase(const struct exchange *x)
     if (x->state == EXCHANGE_RESOLVING)
         return PHASE_DNS;
     return exchange_is_securing(x) ? PHASE_TLS : PHASE_CONNECT;
-}
-
-uint64_t failure_due(const struct exchange *x, enum err_phase *phase, uint64_t *limit_ms)
-{
-    const struct transfer_limits *l = &x->transfer->spec.limits;
-    uint64_t due = NEVER_NS;
-    *phase = PHASE_NONE;
-    *limit_ms = 0;
-    switch (x->state) {
-    case EXCHANGE_IDLE:
-        return NEVER_NS;
-    case EXCHANGE_QUEUED:
-        *phase = PHASE_QUEUE;
-        *limit_ms = l->queue_ms;
-        due = at(x->entered_ns, l->queue_ms);
-        break;
-    case EXCHANGE_RESOLVING:
-    case EXCHANGE_CONNECTING:
-        *phase = PHASE_CONNECT;
-        *limit_ms = l->connect_ms;
-        due = at(x->admitted_ns, l->connect_ms);
-        break;
-    case EXCHANGE_WAITING:
-        *phase = x->uploading ? PHASE_IDLE : PHASE_FIRST_BYTE;
-        *limit_ms = x->uploading ? l->idle_ms : l->first_byte_ms;
-        if (!x->starved)
-            due = at(x->uploading ? x->activity_ns : x->sent_ns, *limit_ms);
-        break;
-    case EXCHANGE_RECEIVING:
-        *phase = PHASE_IDLE;
-        *limit_ms = l->idle_ms;
-        /* While it is our side that holds things up the silence is not the peer's. */
-        if (!x->paused && !x->starved && x->held.len == 0)
-            due = at(x->activity_ns, l->idle_ms);
-        break;
-    }
-    bool head_missing =
-        x->state >= EXCHANGE_RESOLVING && !(x->state > EXCHANGE_WAITING && x->head_done);
-    uint64_t head = x->started_ns && head_missing ? at(x->started_ns, l->head_ms) : NEVER_NS;
-    if (head < due) {
-        *phase = x->state < EXCHANGE_WAITING ? PHASE_CONNECT : PHASE_FIRST_BYTE;
-        *limit_ms = l->head_ms;
-        due = head;
-    }
-    uint64_t total = x->started_ns ? at(x->started_ns, l->total_ms) : NEVER_NS;
-    if (total < due) {
-        *phase = PHASE_TOTAL;
-        *limit_ms = l->total_ms;
-        due = total;
-    }
-    return due;
 }
 
 /* "POST http://host:1/path?key=***", cut to fit. */
@@ -89,7 +34,7 @@ static const char *proxy_text(const struct exchange *x, char out[static 160])
     return out;
 }
 
-void failure_timeout(const struct exchange *x, struct err *err)
+void exchange_failure_timeout(const struct exchange *x, struct err *err)
 {
     static const char *const words[PHASE_COUNT] = {
         [PHASE_QUEUE] = "no place became free",
@@ -103,7 +48,7 @@ void failure_timeout(const struct exchange *x, struct err *err)
     enum err_phase phase;
     uint64_t limit_ms;
     char request[160];
-    failure_due(x, &phase, &limit_ms);
+    exchange_due(x, &phase, &limit_ms);
     if (phase == PHASE_CONNECT)
         phase = connect_phase(x);
     char proxy[160], through[180] = "";
@@ -184,7 +129,7 @@ static const char *silence(const struct exchange *x)
     return "closed without an answer";
 }
 
-void failure_describe(const struct exchange *x, const struct err *why, struct err *err)
+void exchange_failure_describe(const struct exchange *x, const struct err *why, struct err *err)
 {
     char request[160];
     *err = *why;
@@ -221,9 +166,15 @@ static const struct {
     {"unexpected_101", "a 101 (another protocol) that was not asked for"},
 };
 
+void exchange_failure_too_large(const struct exchange *x, const char *what, size_t limit,
+                                struct err *err)
+{
+    err_set(err, ERR_TOO_LARGE, "%s from %s: more than %zu", what, x->url->origin->key, limit);
+}
+
 static const struct {
     const char *reason, *what;
-    int limit;
+    size_t limit;
 } oversized[] = {
     {"too_many_headers", "headers", HEADERS_MAX},
     {"head_too_large", "header bytes", HEADER_BYTES_MAX},
@@ -235,8 +186,7 @@ static void set_malformed(const struct exchange *x, const struct err *why, struc
 {
     for (size_t i = 0; i < ARRAY_LEN(oversized); i++) {
         if (strcmp(why->reason, oversized[i].reason) == 0) {
-            err_set(err, ERR_TOO_LARGE, "%s from %s: more than %d", oversized[i].what,
-                    x->url->origin->key, oversized[i].limit);
+            exchange_failure_too_large(x, oversized[i].what, oversized[i].limit, err);
             return;
         }
     }
@@ -259,8 +209,8 @@ static void set_broken_stream(const struct exchange *x, const struct err *why, s
     err->code = why->code;
 }
 
-void failure_of_hop(const struct exchange *x, enum hop_end end, const struct err *why,
-                    struct err *err)
+void exchange_failure_of_hop(const struct exchange *x, enum hop_end end, const struct err *why,
+                             struct err *err)
 {
     err_clear(err);
     switch (end) {
@@ -292,7 +242,7 @@ void failure_of_hop(const struct exchange *x, enum hop_end end, const struct err
         else if (why->kind == ERR_CLOSED)
             set_broken_stream(x, why, err);
         else
-            failure_describe(x, why, err);
+            exchange_failure_describe(x, why, err);
         break;
     }
 }

@@ -1,68 +1,15 @@
-/* One hop: a kept connection or a new one, a request on it, and what its
- * end means. */
-#include "engine/exchange.h"
+#include "engine/exchange_hop.h"
+#include "engine/exchange_failure.h"
+#include "engine/exchange_limits.h"
+#include "engine/exchange_report.h"
+#include "engine/exchange_request.h"
+#include "engine/exchange_types.h"
+#include "engine/http1.h"
+#include "engine/response.h"
+#include "engine/shared.h"
+#include "engine/simulate.h"
 #include <string.h>
 #include <strings.h>
-
-enum { RESENDS_MAX = 1 };
-
-bool exchange_sends_body(const struct exchange *x)
-{
-    if (x->drop_body || strcmp(x->method, "HEAD") == 0)
-        return false;
-    return x->transfer->spec.body || x->transfer->spec.upload || strcmp(x->method, "POST") == 0 ||
-           strcmp(x->method, "PUT") == 0 || strcmp(x->method, "PATCH") == 0;
-}
-
-bool exchange_idempotent(const struct exchange *x)
-{
-    return transfer_idempotent_as(x->transfer, x->method);
-}
-
-/* ---- the way there ---- */
-
-const char *exchange_connect_to(const struct exchange *x)
-{
-    const struct transfer_spec *spec = &x->transfer->spec;
-    const struct origin *g = x->url->origin;
-    const char *line = spec->connect_to;
-    size_t host_len = strlen(g->host);
-    for (size_t i = 0; i < spec->connect_to_count; i++, line += strlen(line) + 1) {
-        if (strncasecmp(line, g->host, host_len) != 0 || line[host_len] != ':')
-            continue;
-        const char *port = line + host_len + 1;
-        if (*port == ':' || (unsigned)strtoul(port, NULL, 10) == g->port)
-            return line;
-    }
-    return NULL;
-}
-
-const char *exchange_proxy(const struct exchange *x)
-{
-    const struct transfer_spec *spec = &x->transfer->spec;
-    const struct origin *g = x->url->origin;
-    if (spec->unix_socket)
-        return NULL;
-    const char *proxy =
-        spec->proxy ? spec->proxy : proxy_for(&x->engine->proxy_env, g->https, g->host);
-    return proxy && *proxy ? proxy : NULL;
-}
-
-bool exchange_may_share(const struct exchange *x)
-{
-    enum http_version version = x->transfer->spec.http_version;
-    return x->url->origin->https ? version != HTTP_VERSION_1_1 : version == HTTP_VERSION_2_PRIOR;
-}
-
-static bool is_tunnel(const struct exchange *x)
-{
-    return x->url->origin->https || exchange_connect_to(x);
-}
-
-bool exchange_asks_proxy(const struct exchange *x)
-{
-    return x->proxy && proxy_kind_of(x->proxy) == PROXY_HTTP && !is_tunnel(x);
-}
 
 static void dial(struct exchange *x, const char *addresses)
 {
@@ -78,12 +25,12 @@ static void dial(struct exchange *x, const char *addresses)
                                           .connect_to = exchange_connect_to(x),
                                           .proxy = x->proxy,
                                           .proxy_of_environment = !spec->proxy,
-                                          .tunnel = is_tunnel(x),
+                                          .tunnel = exchange_is_tunnel(x),
                                           .user_agent = e->config.user_agent,
                                           .ca_file = e->tls.trust.file,
                                           .ca_folder = e->tls.trust.folder,
                                           .connect_ms = spec->limits.connect_ms,
-                                          .targets = e->config.targets};
+                                          .rules = e->config.rules};
     const struct tls_settings settings = {.ca_file = spec->ca_file,
                                           .cert = spec->cert,
                                           .key = spec->key,
@@ -95,7 +42,7 @@ static void dial(struct exchange *x, const char *addresses)
     x->launched_ns = loop_now_ns(e->loop);
     if (dial_start(&x->dial, &by, x->pool, &target, g->https ? &settings : NULL, &err) !=
         ERR_NONE) {
-        failure_describe(x, &err, &own);
+        exchange_failure_describe(x, &err, &own);
         exchange_finish(x, &own);
         return;
     }
@@ -177,7 +124,7 @@ static void fail_waiting(struct pool *pool, const struct err *err)
     for (struct list *node; (node = list_pop_front(&pool->waiting));) {
         struct exchange *x = CONTAINER_OF(node, struct exchange, wait_node);
         struct err own;
-        failure_describe(x, err, &own);
+        exchange_failure_describe(x, err, &own);
         exchange_finish(x, &own);
     }
 }
@@ -199,11 +146,11 @@ static void start_on_new(struct exchange *x, struct channel *c)
         start_shared(x, s);
         return;
     }
-    failure_describe(x, &err, &own);
+    exchange_failure_describe(x, &err, &own);
     exchange_finish(x, &own);
 }
 
-void exchange_on_dial(struct dial *d, struct channel *got, const struct err *err)
+void exchange_hop_on_dial(struct dial *d, struct channel *got, const struct err *err)
 {
     struct exchange *x = CONTAINER_OF(d, struct exchange, dial);
     struct engine *e = x->engine;
@@ -219,13 +166,13 @@ void exchange_on_dial(struct dial *d, struct channel *got, const struct err *err
         wake(pool, decides ? SIZE_MAX : 0);
     } else {
         struct err own;
-        failure_describe(x, err, &own);
+        exchange_failure_describe(x, err, &own);
         exchange_finish(x, &own);
         if (decides)
             fail_waiting(pool, err);
     }
     pool_release(pool);
-    engine_pump(e);
+    e->upcalls->pump(e);
 }
 
 static struct pool *pool_for(const struct exchange *x)
@@ -267,13 +214,9 @@ void exchange_hop_resolved(struct exchange *x, const char *addresses)
         dial(x, addresses);
 }
 
-bool exchange_is_securing(const struct exchange *x)
-{
-    const struct exchange *dials = list_linked(&x->wait_node) ? x->pool->dialing : x;
-    return dials && dials->dial.is_securing;
-}
+/* ---- leaving it ---- */
 
-static void leave_pool(struct exchange *x)
+void exchange_hop_leave_pool(struct exchange *x)
 {
     struct pool *pool = x->pool;
     if (!pool)
@@ -287,97 +230,79 @@ static void leave_pool(struct exchange *x)
     pool_release(pool);
 }
 
-void exchange_hop_leave(struct exchange *x)
+static void leave_connection(struct exchange *x)
 {
     list_unlink(&x->wait_node);
     dial_cancel(&x->dial);
     if (x->transport)
         x->transport->leave(x);
     x->transport = NULL;
-    leave_pool(x);
+    exchange_hop_leave_pool(x);
 }
 
-void exchange_sending(struct exchange *x)
+/* Everything the hop holds is given back; an unfinished connection is closed. */
+void exchange_hop_leave(struct exchange *x)
 {
     struct engine *e = x->engine;
-    x->hop_attempts++;
-    x->transfer->result.wire_attempts++;
-    e->stats.wire_attempts++;
-    x->sent_ns = x->activity_ns = loop_now_ns(e->loop);
-    x->state = EXCHANGE_WAITING;
-    /* The limit that holds now may be shorter than the one the timer was set for. */
-    exchange_rearm(x);
+    e->stats.bytes_in += x->bytes_in;
+    x->bytes_in = 0;
+    loop_timer_stop(e->loop, &x->timer);
+    resolver_cancel(&x->lookup);
+    simulate_leave(x);
+    leave_connection(x);
+    if (x->inflating)
+        inflate_fini(&x->inflate);
+    x->inflating = false;
+    buf_fini(&x->held); /* rare, and not small */
+    admit_leave(&e->admit, &x->ticket);
+    if (x->url)
+        origins_release(&e->origins, x->url);
+    x->url = NULL;
+    x->uploading = x->expired = false;
 }
 
-/* ---- its end ---- */
-
-bool exchange_may_resend(const struct exchange *x)
+void exchange_free(struct exchange *x)
 {
-    return x->reused && !x->transfer->spec.upload && x->relaunches < RESENDS_MAX &&
-           exchange_idempotent(x) && !x->transfer->spec.once;
+    buf_fini(&x->held);
+    http1_fini(&x->http1);
+    headers_fini(&x->request_headers);
+    mem_free(x->engine->mem, x);
 }
 
-/* Whether the hop goes out again, and why: only Leat itself ever sends a request twice. */
-static bool goes_again(const struct exchange *x, enum hop_end end)
+static void recycle(struct exchange *x)
 {
-    if (x->stop.kind != ERR_NONE)
-        return false;
-    if (end == HOP_REFUSED)
-        return !x->transfer->spec.once && !x->transfer->spec.upload && x->relaunches < RELAUNCH_MAX;
-    return end == HOP_UNSENT || (end == HOP_LOST && exchange_may_resend(x));
-}
-
-/* What would be sent again fails for an asker who counts attempts, and says so. */
-static void note_at_once(struct exchange *x, enum hop_end end)
-{
-    struct transfer_result *r = &x->transfer->result;
-    bool lost = end == HOP_LOST && x->reused && exchange_idempotent(x);
-    if (!x->transfer->spec.once || x->transfer->spec.upload || (!lost && end != HOP_REFUSED))
-        return;
-    r->at_once = true;
-    r->untouched = end == HOP_REFUSED;
-}
-
-/* Once more, on a new connection. */
-static void resend(struct exchange *x)
-{
-    leave_pool(x);
-    x->fresh = true;
-    x->relaunches++;
-    x->admitted_ns = loop_now_ns(x->engine->loop); /* for the limit of the connect */
-    exchange_hop_begin(x);
-}
-
-void exchange_hop_done(struct exchange *x, enum hop_end end, const struct err *why)
-{
-    struct err err;
-    err_clear(&err);
-    x->transport = NULL;
-    if (x->held.len > 0 && x->stop.kind == ERR_NONE) {
-        x->ended = true;
-        x->hop_end = end;
+    struct engine *e = x->engine;
+    x->state = EXCHANGE_IDLE;
+    x->transfer = NULL;
+    list_unlink(&x->node);
+    if (e->pool_count >= POOL_MAX) {
+        exchange_free(x);
         return;
     }
-    if (goes_again(x, end)) {
-        if (end == HOP_UNSENT) { /* nobody has seen it */
-            x->hop_attempts--;
-            x->transfer->result.wire_attempts--;
-            x->engine->stats.wire_attempts--;
-        }
-        resend(x);
-        return;
+    list_push_front(&e->pool, &x->node);
+    e->pool_count++;
+}
+
+void exchange_finish(struct exchange *x, const struct err *err)
+{
+    struct engine *e = x->engine;
+    struct transfer *t = x->transfer;
+    uint64_t now = loop_now_ns(e->loop);
+    uint64_t started = x->started_ns ? x->started_ns : x->submitted_ns;
+    if (err && err->kind != ERR_NONE) {
+        exchange_note_timing(x);
+        t->result.err = *err;
+        t->result.err.elapsed_ms = MAX((now - started) / NS_PER_MS, 1); /* 0: not known */
+        if (err->kind == ERR_CANCELLED)
+            e->stats.cancelled++;
+        else
+            e->stats.failed++;
+    } else {
+        e->stats.succeeded++;
     }
-    note_at_once(x, end);
-    bool hung_up = end == HOP_STOPPED && x->discarded > DISCARD_MAX;
-    if (x->stop.kind != ERR_NONE)
-        err = x->stop;
-    else if (end == HOP_DONE || hung_up)
-        response_end(x, &err);
-    else
-        failure_of_hop(x, end, why, &err);
-    exchange_note_timing(x);
-    if (err.kind == ERR_NONE && x->discards)
-        exchange_follow(x);
-    else
-        exchange_finish(x, &err);
+    t->result.timing.total = x->started_ns ? exchange_seconds(x->started_ns, now) : -1;
+    exchange_hop_leave(x);
+    exchange_tell(x, TRANSFER_DONE);
+    t->exchange = NULL;
+    recycle(x);
 }

@@ -1,6 +1,11 @@
 #include "engine/http1.h"
-#include "engine/exchange.h"
+#include "engine/exchange_limits.h"
+#include "engine/exchange_report.h"
+#include "engine/exchange_request.h"
+#include "engine/exchange_types.h"
+#include "engine/http1_request.h"
 #include "engine/request_fields.h"
+#include "engine/response.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -44,9 +49,9 @@ static void leave(struct http1 *h, bool keep)
         buf_fini(&h->out);
     buf_clear(&h->in);
     if (keep)
-        channel_keep(c);
+        pool_keep_channel(c);
     else
-        channel_close(c);
+        pool_close_channel(c);
 }
 
 /* False, for its callers to return. */
@@ -54,7 +59,7 @@ static bool end(struct http1 *h, enum hop_end how, const struct err *why)
 {
     struct exchange *x = h->x;
     leave(h, false);
-    exchange_hop_done(x, how, why);
+    x->engine->upcalls->hop_done(x, how, why);
     return false;
 }
 
@@ -184,7 +189,7 @@ static void on_expect_timer(struct timer *t)
     struct engine *e = h->x->engine;
     h->waits_for_100 = false;
     if (!send_more(h))
-        engine_pump(e);
+        e->upcalls->pump(e);
 }
 
 /* ---- reading ---- */
@@ -240,7 +245,7 @@ static bool complete(struct http1 *h, size_t left)
 {
     struct exchange *x = h->x;
     leave(h, h->keep_alive && h->is_sent && left == 0 && !x->close_after);
-    exchange_hop_done(x, HOP_DONE, NULL);
+    x->engine->upcalls->hop_done(x, HOP_DONE, NULL);
     return false;
 }
 
@@ -362,7 +367,7 @@ static void on_ready(struct channel *c, bool can_read, bool can_write)
     if (goes_on && can_read && !h->x->paused)
         goes_on = read_some(h);
     if (!goes_on)
-        engine_pump(e);
+        e->upcalls->pump(e);
 }
 
 /* ---- the exchange's side ---- */

@@ -1,5 +1,6 @@
-#include "engine/exchange.h"
-#include "engine/http1.h"
+#include "engine/http1_request.h"
+#include "engine/exchange_request.h"
+#include "engine/exchange_types.h"
 #include "engine/request_fields.h"
 #include "ground/base64.h"
 #include <string.h>

@@ -2,7 +2,11 @@
  * meanwhile. */
 #pragma once
 
-#include "engine/connector.h"
+#include "engine/connect_target.h"
+#include "ground/list.h"
+#include <curl/curl.h>
+
+struct connect_attempt;
 
 struct opener {
     struct list node; /* the owner's */

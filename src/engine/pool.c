@@ -17,7 +17,7 @@ void pools_init(struct pools *p, struct loop *loop, struct mem *mem, size_t max_
 void pools_fini(struct pools *p)
 {
     while (!list_empty(&p->idle))
-        channel_close(CONTAINER_OF(p->idle.next, struct channel, by_age));
+        pool_close_channel(CONTAINER_OF(p->idle.next, struct channel, by_age));
     ASSERT(p->open == 0);
     loop_timer_stop(p->loop, &p->timer);
 }
@@ -134,7 +134,7 @@ static void on_idle_event(struct channel *c, bool can_read, bool can_write)
     UNUSED(can_read);
     UNUSED(can_write);
     if (!is_quiet(c))
-        channel_close(c);
+        pool_close_channel(c);
 }
 
 static void on_connection(struct connection *conn, bool can_read, bool can_write)
@@ -161,7 +161,7 @@ static void on_timer(struct timer *t)
         struct channel *c = CONTAINER_OF(p->idle.next, struct channel, by_age);
         if (c->idle_since_ns + IDLE_MAX_NS > now)
             break;
-        channel_close(c);
+        pool_close_channel(c);
     }
     set_timer(p);
 }
@@ -174,7 +174,7 @@ struct channel *pool_take(struct pool *pool)
             unlink_idle(c);
             return c;
         }
-        channel_close(c);
+        pool_close_channel(c);
     }
     return NULL;
 }
@@ -184,8 +184,8 @@ static void release_held(void *by, void *easy)
     connector_release(by, easy);
 }
 
-struct channel *channel_open(struct pool *pool, struct poller *poller, struct connector *by,
-                             const struct connected *got, struct err *err)
+struct channel *pool_open_channel(struct pool *pool, struct poller *poller, struct connector *by,
+                                  const struct connected *got, struct err *err)
 {
     struct pools *p = pool->pools;
     const struct connection_via via = {got->held, release_held, by};
@@ -209,11 +209,11 @@ struct channel *channel_open(struct pool *pool, struct poller *poller, struct co
     c->pool = pool_ref(pool);
     p->open++;
     while (p->open > p->max_open && !list_empty(&p->idle))
-        channel_close(CONTAINER_OF(p->idle.next, struct channel, by_age));
+        pool_close_channel(CONTAINER_OF(p->idle.next, struct channel, by_age));
     return c;
 }
 
-void channel_keep(struct channel *c)
+void pool_keep_channel(struct channel *c)
 {
     struct pools *p = c->pool->pools;
     c->on_ready = on_idle_event;
@@ -226,7 +226,7 @@ void channel_keep(struct channel *c)
     set_timer(p);
 }
 
-void channel_close(struct channel *c)
+void pool_close_channel(struct channel *c)
 {
     if (!c)
         return;

@@ -66,9 +66,9 @@ void pool_release(struct pool *pool);
 /* A connection that is open, quiet and not in use; NULL: there is none. The caller owns it then. */
 struct channel *pool_take(struct pool *pool);
 /* Opens a channel on what `by` has connected, which it owns even if this fails. NULL: see `err`. */
-struct channel *channel_open(struct pool *pool, struct poller *poller, struct connector *by,
-                             const struct connected *got, struct err *err);
+struct channel *pool_open_channel(struct pool *pool, struct poller *poller, struct connector *by,
+                                  const struct connected *got, struct err *err);
 /* Keeps it for another request. It must be quiet: all of the last response has been read. */
-void channel_keep(struct channel *c);
+void pool_keep_channel(struct channel *c);
 /* Closes it. NULL is allowed. */
-void channel_close(struct channel *c);
+void pool_close_channel(struct channel *c);

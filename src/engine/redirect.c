@@ -1,4 +1,5 @@
-#include "engine/exchange.h"
+#include "engine/redirect.h"
+#include "engine/exchange_types.h"
 #include "ground/reference.h"
 #include <string.h>
 #include <strings.h>

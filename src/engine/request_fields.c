@@ -1,5 +1,6 @@
 #include "engine/request_fields.h"
-#include "engine/exchange.h"
+#include "engine/exchange_cookies.h"
+#include "engine/exchange_types.h"
 #include <string.h>
 #include <strings.h>
 

@@ -1,4 +1,10 @@
-#include "engine/exchange.h"
+#include "engine/response.h"
+#include "engine/exchange_cookies.h"
+#include "engine/exchange_failure.h"
+#include "engine/exchange_limits.h"
+#include "engine/exchange_report.h"
+#include "engine/exchange_types.h"
+#include "engine/redirect.h"
 #include <string.h>
 #include <strings.h>
 
@@ -22,11 +28,6 @@ void response_begin(struct exchange *x)
     x->hop_attempts = 0;
     x->sent_ns = x->first_byte_ns = x->activity_ns = 0;
     err_clear(&x->stop);
-}
-
-void response_stop_large(struct exchange *x, const char *what, size_t limit)
-{
-    err_set(&x->stop, ERR_TOO_LARGE, "%s from %s: more than %zu", what, x->url->origin->key, limit);
 }
 
 static bool stop_protocol(struct exchange *x, const char *what)
@@ -127,7 +128,7 @@ static bool head_end(struct exchange *x)
     }
     if (r->expected_bytes > 0 && !x->inflating) {
         if ((uint64_t)r->expected_bytes > r->body.max_bytes) {
-            response_stop_large(x, "body bytes", r->body.max_bytes);
+            exchange_failure_too_large(x, "body bytes", r->body.max_bytes, &x->stop);
             return false;
         }
         /* A hint only: what does not fit now is asked for as it comes. */
@@ -146,7 +147,7 @@ void response_note_bytes(struct exchange *x, size_t len)
 static bool kept(struct exchange *x, enum err_kind kind)
 {
     if (kind == ERR_TOO_LARGE)
-        response_stop_large(x, "headers", HEADERS_MAX);
+        exchange_failure_too_large(x, "headers", HEADERS_MAX, &x->stop);
     else if (kind != ERR_NONE)
         err_set(&x->stop, kind, "no memory for the response headers");
     return kind == ERR_NONE;
@@ -211,8 +212,8 @@ static enum response_take keep_body(struct exchange *x, const char *data, size_t
     enum err_kind kind = x->inflating ? inflate_feed(&x->inflate, data, len, &r->body, &x->stop)
                                       : buf_append(&r->body, data, len);
     if (kind == ERR_TOO_LARGE)
-        response_stop_large(x, x->inflating ? "decoded body bytes" : "body bytes",
-                            r->body.max_bytes);
+        exchange_failure_too_large(x, x->inflating ? "decoded body bytes" : "body bytes",
+                                   r->body.max_bytes, &x->stop);
     else if (kind != ERR_NONE && !x->inflating)
         err_set(&x->stop, kind, "no memory for the response body");
     return kind == ERR_NONE ? RESPONSE_TAKEN : RESPONSE_STOPPED;

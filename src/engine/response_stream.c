@@ -1,4 +1,7 @@
-#include "engine/exchange.h"
+#include "engine/response_stream.h"
+#include "engine/exchange_failure.h"
+#include "engine/exchange_report.h"
+#include "engine/exchange_types.h"
 #include <string.h>
 
 /* A few bytes of a compressed stream may become a thousand times as many, so no more than these are
@@ -30,7 +33,7 @@ static void make_room(struct exchange *x, size_t more)
 
 static enum err_kind too_large(struct exchange *x)
 {
-    response_stop_large(x, "decoded body bytes", x->transfer->spec.max_body_bytes);
+    exchange_failure_too_large(x, "decoded body bytes", x->transfer->spec.max_body_bytes, &x->stop);
     return x->stop.kind;
 }
 

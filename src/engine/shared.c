@@ -1,6 +1,10 @@
 #include "engine/shared.h"
-#include "engine/exchange.h"
+#include "engine/exchange_limits.h"
+#include "engine/exchange_report.h"
+#include "engine/exchange_request.h"
+#include "engine/exchange_types.h"
 #include "engine/request_fields.h"
+#include "engine/response.h"
 #include <nghttp2/nghttp2.h>
 #include <string.h>
 #include <strings.h>
@@ -15,7 +19,7 @@ static void on_ready(struct channel *c, bool can_read, bool can_write)
     struct shared *s = c->user;
     struct engine *e = s->engine;
     http2_ready(s->session, can_read, can_write); /* it may be over then */
-    engine_pump(e);
+    e->upcalls->pump(e);
 }
 
 /* ---- sending: once in a turn ---- */
@@ -39,7 +43,7 @@ void shared_on_flush(struct timer *t)
     list_append_all(&now, &e->to_flush);
     for (struct list *node; (node = list_pop_front(&now));)
         http2_flush(CONTAINER_OF(node, struct shared, to_flush)->session);
-    engine_pump(e);
+    e->upcalls->pump(e);
 }
 
 /* ---- its life ---- */
@@ -52,7 +56,7 @@ static void close_shared(struct shared *s)
     list_unlink(&s->of_all);
     list_unlink(&s->to_flush);
     http2_close(s->session);
-    channel_close(s->channel);
+    pool_close_channel(s->channel);
     mem_free(e->mem, s);
 }
 
@@ -80,7 +84,7 @@ static void on_look(struct timer *t)
     loop_timer_start(e->loop, &s->timer, now + LOOK_S * NS_PER_S);
     if (in_use && silent) {
         http2_on_silence(s->session); /* it may be over then */
-        engine_pump(e);
+        e->upcalls->pump(e);
     }
 }
 
@@ -91,7 +95,7 @@ struct shared *shared_open(struct engine *e, struct channel *c, struct err *err)
     struct shared *s = mem_calloc(e->mem, sizeof *s);
     if (!s) {
         err_set(err, ERR_MEMORY, "no memory for a connection");
-        channel_close(c);
+        pool_close_channel(c);
         return NULL;
     }
     list_init(&s->node);
@@ -104,7 +108,7 @@ struct shared *shared_open(struct engine *e, struct channel *c, struct err *err)
     c->on_ready = on_ready;
     if (http2_open(&s->session, &c->conn, e->loop, e->mem, &session_ops, s, err) != ERR_NONE) {
         list_unlink(&s->to_flush);
-        channel_close(c);
+        pool_close_channel(c);
         mem_free(e->mem, s);
         return NULL;
     }
@@ -242,7 +246,7 @@ static void on_end(struct http2_stream *s, enum http2_end how, uint32_t code)
         end = HOP_FAILED;
         break;
     }
-    exchange_hop_done(x, end, &why);
+    x->engine->upcalls->hop_done(x, end, &why);
 }
 
 static const struct http2_stream_ops stream_ops = {
@@ -271,7 +275,7 @@ void shared_start(struct shared *s, struct exchange *x)
     enum err_kind kind = request_fields(x, add_field, &x->request_headers);
     if (kind != ERR_NONE) {
         err_set(&err, kind, "the request headers do not fit into memory");
-        exchange_hop_done(x, HOP_FAILED, &err);
+        x->engine->upcalls->hop_done(x, HOP_FAILED, &err);
         return;
     }
     const struct http2_request request = {
@@ -289,7 +293,7 @@ void shared_start(struct shared *s, struct exchange *x)
     x->transport = &http2_transport;
     exchange_sending(x);
     if (http2_start(s->session, &x->stream, &stream_ops, &request, &err) != ERR_NONE)
-        exchange_hop_done(x, HOP_FAILED, &err);
+        x->engine->upcalls->hop_done(x, HOP_FAILED, &err);
 }
 
 static bool go_on(struct exchange *x)

@@ -1,6 +1,10 @@
 #include "engine/simulate.h"
-#include "engine/exchange.h"
+#include "engine/exchange_failure.h"
+#include "engine/exchange_limits.h"
+#include "engine/exchange_request.h"
+#include "engine/exchange_types.h"
 #include "engine/request_fields.h"
+#include "engine/response.h"
 #include <string.h>
 #include <strings.h>
 
@@ -16,10 +20,10 @@ struct simulation {
 
 /* ---- origins ---- */
 
-enum err_kind engine_simulate(struct engine *e, const char *url, size_t max_body, size_t max_unread,
-                              void *owner, struct simulation **out, struct err *err)
+enum err_kind simulate_begin(struct engine *e, const char *url, size_t max_body, size_t max_unread,
+                             void *owner, struct simulation **out, struct err *err)
 {
-    if (e->nets)
+    if (e->threads)
         return err_set(err, ERR_INVALID,
                        "an origin cannot be simulated while network threads are in use");
     struct simulation *s = mem_calloc(e->mem, sizeof *s);
@@ -46,7 +50,7 @@ enum err_kind engine_simulate(struct engine *e, const char *url, size_t max_body
     return ERR_NONE;
 }
 
-void engine_simulate_end(struct engine *e, struct simulation *s)
+void simulate_end(struct engine *e, struct simulation *s)
 {
     if (!s)
         return;
@@ -56,7 +60,7 @@ void engine_simulate_end(struct engine *e, struct simulation *s)
         struct call *c = CONTAINER_OF(s->calls.next, struct call, node);
         c->origin = NULL;
         if (!c->taken) {
-            engine_call_free(e, c);
+            simulate_call_free(e, c);
             continue;
         }
         list_unlink(&c->node);
@@ -68,11 +72,11 @@ void engine_simulate_end(struct engine *e, struct simulation *s)
     e->pumping = false;
     origins_release(&e->origins, s->url);
     mem_free(e->mem, s);
-    engine_pump(e);
+    e->upcalls->pump(e);
     loop_wake(e->loop);
 }
 
-void *call_owner(const struct call *c)
+void *simulate_call_owner(const struct call *c)
 {
     return c->origin ? c->origin->owner : NULL;
 }
@@ -87,7 +91,7 @@ static void tell(struct engine *e, struct call *c, unsigned events)
     loop_wake(e->loop);
 }
 
-struct call *engine_next_call(struct engine *e, unsigned *events)
+struct call *simulate_next_call(struct engine *e, unsigned *events)
 {
     struct list *node = list_pop_front(&e->call_events);
     if (!node)
@@ -107,18 +111,23 @@ static void asked(struct exchange *x)
     tell(x->engine, x->call, CALL_ASKED);
 }
 
+/* Our side has stopped it: see x->stop. */
+static void stop(struct exchange *x)
+{
+    x->engine->upcalls->hop_done(x, HOP_STOPPED, NULL);
+}
+
 void simulate_launch(struct exchange *x)
 {
     struct engine *e = x->engine;
     struct simulation *s = x->url->origin->simulation;
-    struct err err;
     x->state = EXCHANGE_WAITING;
     x->launched_ns = loop_now_ns(e->loop);
     response_begin(x);
     struct call *c = NULL;
     if (!(c = mem_calloc(e->mem, sizeof *c))) {
-        err_set(&err, ERR_MEMORY, "no memory for a request");
-        exchange_finish(x, &err);
+        err_set(&x->stop, ERR_MEMORY, "no memory for a request");
+        stop(x);
         return;
     }
     list_init(&c->event_node);
@@ -151,7 +160,7 @@ void simulate_leave(struct exchange *x)
     if (c->taken)
         tell(x->engine, c, CALL_OVER);
     else
-        engine_call_free(x->engine, c);
+        simulate_call_free(x->engine, c);
 }
 
 static enum hop_end broken_off(const struct exchange *x)
@@ -159,7 +168,7 @@ static enum hop_end broken_off(const struct exchange *x)
     return x->head_done ? HOP_CUT : HOP_LOST;
 }
 
-void engine_call_free(struct engine *e, struct call *c)
+void simulate_call_free(struct engine *e, struct call *c)
 {
     struct exchange *x = c->exchange;
     list_unlink(&c->event_node);
@@ -170,15 +179,15 @@ void engine_call_free(struct engine *e, struct call *c)
     mem_free(e->mem, c);
     if (x) {
         x->call = NULL;
-        exchange_hop_done(x, broken_off(x), NULL);
-        engine_pump(e);
+        x->engine->upcalls->hop_done(x, broken_off(x), NULL);
+        e->upcalls->pump(e);
         loop_wake(e->loop);
     }
 }
 
 /* ---- what was asked for ---- */
 
-const char *engine_call_body(const struct call *c, size_t *len)
+const char *simulate_call_body(const struct call *c, size_t *len)
 {
     const struct exchange *x = c->exchange;
     if (!x || !exchange_sends_body(x)) {
@@ -213,13 +222,13 @@ static enum err_kind fill_headers(const struct exchange *x, struct headers *h, s
     return kind;
 }
 
-enum err_kind engine_call_request(const struct call *c, const char **method, char **target,
-                                  struct headers *headers)
+enum err_kind simulate_call_request(const struct call *c, const char **method, char **target,
+                                    struct headers *headers)
 {
     const struct exchange *x = c->exchange;
     size_t body_len;
     ASSERT(x);
-    engine_call_body(c, &body_len);
+    simulate_call_body(c, &body_len);
     *method = x->method;
     const char *path = x->url->url + strlen(x->url->origin->https ? "https://" : "http://");
     path += strcspn(path, "/?#");
@@ -239,15 +248,9 @@ enum err_kind engine_call_request(const struct call *c, const char **method, cha
 
 /* ---- the answer ---- */
 
-size_t engine_call_unread(const struct call *c)
+size_t simulate_call_unread(const struct call *c)
 {
     return c->out.len - c->out_sent;
-}
-
-/* Our side has stopped it: see x->stop. */
-static void stop(struct exchange *x)
-{
-    exchange_hop_done(x, HOP_STOPPED, NULL);
 }
 
 /* What a connection's reader would refuse. */
@@ -256,7 +259,7 @@ static bool is_good_field(struct exchange *x, const char *name, size_t name_len,
 {
     const char *fault = NULL;
     if (name_len + value_len + 4 > HEADER_LINE_MAX)
-        response_stop_large(x, "bytes in one header", HEADER_LINE_MAX);
+        exchange_failure_too_large(x, "bytes in one header", HEADER_LINE_MAX, &x->stop);
     else if (!headers_valid_name(name, name_len))
         fault = "a line that is not a header";
     else if (!headers_valid_value(value, value_len))
@@ -289,15 +292,15 @@ static bool take_head(struct exchange *x, int status, const char *reason, const 
     return good && response_take_head_end(x);
 }
 
-void engine_call_head(struct engine *e, struct call *c, int status, const char *reason,
-                      const struct headers *headers)
+void simulate_call_head(struct engine *e, struct call *c, int status, const char *reason,
+                        const struct headers *headers)
 {
     struct exchange *x = c->exchange;
     if (!x)
         return;
     if (!take_head(x, status, reason, headers)) {
         stop(x);
-        engine_pump(e);
+        e->upcalls->pump(e);
     }
     loop_wake(e->loop);
 }
@@ -340,7 +343,7 @@ static bool give_body(struct exchange *x)
         buf_clear(&c->out);
         c->out_sent = 0;
     }
-    if (c->mark != SIZE_MAX && engine_call_unread(c) <= c->mark) {
+    if (c->mark != SIZE_MAX && simulate_call_unread(c) <= c->mark) {
         c->mark = SIZE_MAX;
         tell(x->engine, c, CALL_ROOM);
     }
@@ -357,18 +360,18 @@ bool simulate_go_on(struct exchange *x)
     if (!c->ended || c->out_sent < c->out.len || x->ended)
         return true;
     c->complete = !c->broken;
-    exchange_hop_done(x, c->broken ? broken_off(x) : HOP_DONE, NULL);
+    x->engine->upcalls->hop_done(x, c->broken ? broken_off(x) : HOP_DONE, NULL);
     return c->exchange == x;
 }
 
 static void go_on(struct engine *e, struct call *c)
 {
     simulate_go_on(c->exchange);
-    engine_pump(e);
+    e->upcalls->pump(e);
     loop_wake(e->loop);
 }
 
-enum err_kind engine_call_write(struct engine *e, struct call *c, const char *data, size_t len)
+enum err_kind simulate_call_write(struct engine *e, struct call *c, const char *data, size_t len)
 {
     if (!c->exchange || len == 0)
         return ERR_NONE;
@@ -383,7 +386,7 @@ enum err_kind engine_call_write(struct engine *e, struct call *c, const char *da
     return kind;
 }
 
-void engine_call_end(struct engine *e, struct call *c, bool broken)
+void simulate_call_end(struct engine *e, struct call *c, bool broken)
 {
     if (!c->exchange || c->ended)
         return;

@@ -1,6 +1,6 @@
 /* Origins that the process itself answers. A request to one takes the same path as any other: the
  * queue and its limits, the parser of heads, the decoder, the window of a stream. Only in place of
- * the socket there is a call. The simulator of the origin takes the call (engine_next_call) and
+ * the socket there is a call. The simulator of the origin takes the call (simulate_next_call) and
  * answers it with the functions below. As for transfers, these functions never call their caller
  * back. Engine thread only. */
 #pragma once
@@ -35,38 +35,38 @@ struct call {
 };
 
 /* From now on, requests to the origin of `url` (a scheme and a host, no path) become calls.
- * call_owner returns `owner`. The body of an upload is not kept if it is longer than `max_body`. No
- * more than `max_unread` bytes may be written ahead. ERR_INVALID (the URL is not valid, or the
- * origin is already simulated), ERR_MEMORY. */
-NODISCARD enum err_kind engine_simulate(struct engine *e, const char *url, size_t max_body,
-                                        size_t max_unread, void *owner, struct simulation **out,
-                                        struct err *err);
+ * simulate_call_owner returns `owner`. The body of an upload is not kept if it is longer than
+ * `max_body`. No more than `max_unread` bytes may be written ahead. ERR_INVALID (the URL is not
+ * valid, or the origin is already simulated), ERR_MEMORY. */
+NODISCARD enum err_kind simulate_begin(struct engine *e, const char *url, size_t max_body,
+                                       size_t max_unread, void *owner, struct simulation **out,
+                                       struct err *err);
 /* Breaks off the calls in progress. Further requests go to the network again; under virtual time
  * they are refused. Calls that were taken are over, and must still be freed. NULL is allowed. */
-void engine_simulate_end(struct engine *e, struct simulation *s);
-void *call_owner(const struct call *c);
+void simulate_end(struct engine *e, struct simulation *s);
+void *simulate_call_owner(const struct call *c);
 
 /* The next call that has events, with these events (CALL_*); NULL: none at present. After
  * CALL_ASKED the call belongs to the caller, who may free it at any time. */
-struct call *engine_next_call(struct engine *e, unsigned *events);
+struct call *simulate_next_call(struct engine *e, unsigned *events);
 /* Frees the call. Breaks it off if it is not over. */
-void engine_call_free(struct engine *e, struct call *c);
+void simulate_call_free(struct engine *e, struct call *c);
 
 /* Only until the call is over. `target`: path and query, "/..."; the caller owns it and frees it
  * with mem_free of the engine's mem. */
-NODISCARD enum err_kind engine_call_request(const struct call *c, const char **method,
-                                            char **target, struct headers *headers);
-const char *engine_call_body(const struct call *c, size_t *len);
+NODISCARD enum err_kind simulate_call_request(const struct call *c, const char **method,
+                                              char **target, struct headers *headers);
+const char *simulate_call_body(const struct call *c, size_t *len);
 
 /* These write the answer: first its head, then the body in pieces, then the end. `broken`: the
  * client sees the connection end too early, after the bytes written so far. They have no effect if
- * the call is over. engine_call_write: on ERR_TOO_LARGE and ERR_MEMORY nothing was written. */
-void engine_call_head(struct engine *e, struct call *c, int status, const char *reason,
-                      const struct headers *headers);
-NODISCARD enum err_kind engine_call_write(struct engine *e, struct call *c, const char *data,
-                                          size_t len);
-void engine_call_end(struct engine *e, struct call *c, bool broken);
-size_t engine_call_unread(const struct call *c);
+ * the call is over. simulate_call_write: on ERR_TOO_LARGE and ERR_MEMORY nothing was written. */
+void simulate_call_head(struct engine *e, struct call *c, int status, const char *reason,
+                        const struct headers *headers);
+NODISCARD enum err_kind simulate_call_write(struct engine *e, struct call *c, const char *data,
+                                            size_t len);
+void simulate_call_end(struct engine *e, struct call *c, bool broken);
+size_t simulate_call_unread(const struct call *c);
 
 /* For the engine's own files. */
 

@@ -2,7 +2,7 @@
  * reason of a certificate that is refused is "verify". */
 #pragma once
 
-#include "engine/tls.h"
+#include "engine/tls_settings.h"
 #include "ground/err.h"
 
 struct ssl_st;

@@ -62,7 +62,7 @@ static void free_strings(struct transfer *t)
     mem_free(t->mem, t->spec.unix_socket);
     mem_free(t->mem, t->spec.proxy);
     mem_free(t->mem, t->spec.connect_to);
-    jar_unref(t->spec.jar);
+    cookie_jar_unref(t->spec.jar);
     mem_free(t->mem, t->result.url);
 }
 

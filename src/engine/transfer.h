@@ -4,7 +4,7 @@
  * announce. */
 #pragma once
 
-#include "engine/cookies.h"
+#include "engine/cookie_jar.h"
 #include "ground/base.h"
 #include "ground/buf.h"
 #include "ground/err.h"
@@ -47,8 +47,8 @@ struct transfer_spec {
     char *proxy;       /* a URL; "": no proxy; NULL: as the engine's configuration says */
     char *connect_to;  /* lines "host:port:address:", each ended by a NUL; NULL: none */
     size_t connect_to_count;
-    struct jar *jar;       /* cookies; the transfer has its own reference; NULL: none */
-    unsigned max_per_host; /* 0: the engine's limit */
+    struct cookie_jar *jar; /* cookies; the transfer has its own reference; NULL: none */
+    unsigned max_per_host;  /* 0: the engine's limit */
 };
 
 /* Seconds since the transfer left our queue; negative: that phase did not happen. */
@@ -91,7 +91,7 @@ enum transfer_event {
     TRANSFER_DONE = 8, /* the engine has released the transfer: the last event */
 };
 
-/* What one thread leaves for the other. Protected by the lock of the queues (netthread.c). */
+/* What one thread leaves for the other. Protected by the lock of the queues (netthreads.c). */
 struct crossing {
     struct net *net; /* NULL: in no queue */
     struct list command_node, event_node;

@@ -1,6 +1,6 @@
 /* What carries one hop of an exchange: HTTP/1.1 or HTTP/2. The exchange calls it through this
- * table. It calls the functions of response.h while it carries the hop, and exchange_hop_done as
- * the last. */
+ * table. It calls the functions of response.h while it carries the hop, and the
+ * engine's upcall hop_done as the last. */
 #pragma once
 
 #include "ground/base.h"

@@ -179,9 +179,9 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     if (loop_init(&rt->loop, &rt->mem, r->config.loop, r->config.virtual_time, e) != ERR_NONE)
         goto fail_runtime;
     if (r->config.allow_connect &&
-        targets_new(&r->targets, &rt->mem, r->config.allow_connect, e) != ERR_NONE)
+        connect_rules_new(&r->connect_rules, &rt->mem, r->config.allow_connect, e) != ERR_NONE)
         goto fail_loop;
-    struct engine_config ec = {.targets = r->targets,
+    struct engine_config ec = {.rules = r->connect_rules,
                                .max_total = r->config.max_connections,
                                .max_per_host = r->config.max_per_host,
                                .threads = r->config.network_threads,
@@ -221,7 +221,7 @@ fail_engine:
     engine_free(rt->engine);
     rt->engine = NULL;
 fail_loop:
-    targets_free(r->targets);
+    connect_rules_free(r->connect_rules);
     loop_fini(&rt->loop);
 fail_runtime:
     buf_fini(&r->report);
@@ -477,7 +477,7 @@ void runtime_close(struct leat_runtime *r)
     rt->host = NULL;
     engine_free(rt->engine);
     rt->engine = NULL;
-    targets_free(r->targets);
+    connect_rules_free(r->connect_rules);
     loop_timer_stop(&rt->loop, &r->waits);
     loop_timer_stop(&rt->loop, &r->grace);
     loop_fini(&rt->loop);

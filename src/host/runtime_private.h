@@ -57,7 +57,7 @@ struct attached {
 
 struct leat_runtime {
     struct rt rt;
-    struct targets *targets; /* NULL: connections to all targets are allowed */
+    struct connect_rules *connect_rules; /* NULL: connections to all targets are allowed */
     struct leat_config config;
     pthread_t thread;
     struct time_limit limit;

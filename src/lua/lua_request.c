@@ -167,7 +167,8 @@ static int l_start(lua_State *L)
     if (!t)
         return fail_memory(L);
     if (given(L, ARG_JAR))
-        t->spec.jar = jar_ref(*(struct jar **)luaL_checkudata(L, ARG_JAR, "leat.jar"));
+        t->spec.jar =
+            cookie_jar_ref(*(struct cookie_jar **)luaL_checkudata(L, ARG_JAR, "leat.jar"));
     t->spec.once = lua_toboolean(L, ARG_ONCE);
     t->spec.fresh = lua_toboolean(L, ARG_FRESH);
     struct request_reader r = {.L = L, .t = t, .who = "request"};
@@ -193,8 +194,8 @@ static int prepared_gc(lua_State *L)
 
 static int jar_gc(lua_State *L)
 {
-    struct jar **j = lua_touserdata(L, 1);
-    jar_unref(*j);
+    struct cookie_jar **j = lua_touserdata(L, 1);
+    cookie_jar_unref(*j);
     *j = NULL;
     return 0;
 }
@@ -203,11 +204,11 @@ static int jar_gc(lua_State *L)
 static int l_jar(lua_State *L)
 {
     struct rt *rt = aux_open_rt(L, "client");
-    struct jar **j = lua_newuserdata(L, sizeof *j);
+    struct cookie_jar **j = lua_newuserdata(L, sizeof *j);
     *j = NULL;
     luaL_getmetatable(L, "leat.jar");
     lua_setmetatable(L, -2);
-    *j = jar_new(&rt->mem);
+    *j = cookie_jar_new(&rt->mem);
     return *j ? 1 : fail_memory(L);
 }
 

@@ -43,8 +43,8 @@ enum err_kind lua_serve_simulate_start(struct server **out, struct rt *rt, const
         return err_set(err, ERR_MEMORY, "simulate: not enough memory");
     server_init(&s->server, config);
     s->engine = rt->engine;
-    enum err_kind rc = engine_simulate(s->engine, url, config->max_body, SERVER_STREAM_MAX_BYTES, s,
-                                       &s->simulation, err);
+    enum err_kind rc = simulate_begin(s->engine, url, config->max_body, SERVER_STREAM_MAX_BYTES, s,
+                                      &s->simulation, err);
     if (rc != ERR_NONE) {
         server_release(&s->server);
         return rc;
@@ -98,9 +98,9 @@ void lua_serve_simulate_stop(struct server *server)
         struct call *c = simulated_of(r)->call;
         simulated_of(r)->call = NULL;
         server_request_over(r, SERVER_REQUEST_SERVER_CLOSED);
-        engine_call_free(s->engine, c);
+        simulate_call_free(s->engine, c);
     }
-    engine_simulate_end(s->engine, simulation);
+    simulate_end(s->engine, simulation);
 }
 
 /* ---- answering */
@@ -123,40 +123,40 @@ static enum err_kind answer(struct server_request *r, bool stream, struct err *e
     struct call *c = simulated_of(r)->call;
     if (frame(r, stream) != ERR_NONE)
         return err_set(err, ERR_MEMORY, "respond: not enough memory");
-    engine_call_head(e, c, (int)r->status, server_response_reason(r->status), &r->headers_out);
+    simulate_call_head(e, c, (int)r->status, server_response_reason(r->status), &r->headers_out);
     if (stream)
         return ERR_NONE;
     enum err_kind rc =
-        r->no_body ? ERR_NONE : engine_call_write(e, c, r->body_out, r->body_out_len);
+        r->no_body ? ERR_NONE : simulate_call_write(e, c, r->body_out, r->body_out_len);
     if (rc != ERR_NONE)
         server_log_lost(r->server);
-    engine_call_end(e, c, rc != ERR_NONE);
+    simulate_call_end(e, c, rc != ERR_NONE);
     return ERR_NONE;
 }
 
 static size_t unsent(const struct server_request *r)
 {
     const struct simulated_request *q = (const void *)r;
-    return q->call ? engine_call_unread(q->call) : 0;
+    return q->call ? simulate_call_unread(q->call) : 0;
 }
 
 static enum err_kind write_out(struct server_request *r, const char *data, size_t len)
 {
     struct call *c = simulated_of(r)->call;
-    enum err_kind rc = engine_call_write(simulated_of(r)->engine, c, data, len);
-    if (engine_call_unread(c) > SERVER_STREAM_HIGH_BYTES)
+    enum err_kind rc = simulate_call_write(simulated_of(r)->engine, c, data, len);
+    if (simulate_call_unread(c) > SERVER_STREAM_HIGH_BYTES)
         c->mark = SERVER_STREAM_LOW_BYTES;
     return rc;
 }
 
 static void finish(struct server_request *r)
 {
-    engine_call_end(simulated_of(r)->engine, simulated_of(r)->call, false);
+    simulate_call_end(simulated_of(r)->engine, simulated_of(r)->call, false);
 }
 
 static void break_off(struct server_request *r)
 {
-    engine_call_end(simulated_of(r)->engine, simulated_of(r)->call, true);
+    simulate_call_end(simulated_of(r)->engine, simulated_of(r)->call, true);
 }
 
 static void fini(struct server_request *r)
@@ -180,12 +180,12 @@ static void refuse(struct simulated *s, struct call *c, unsigned status, const c
     struct headers none;
     headers_init(&none, s->server.mem, 0, 0);
     size_t n = server_response_error_body(text, sizeof text, message);
-    engine_call_head(e, c, (int)status, server_response_reason(status), &none);
-    if (engine_call_write(e, c, text, n) == ERR_NONE)
-        engine_call_end(e, c, false);
+    simulate_call_head(e, c, (int)status, server_response_reason(status), &none);
+    if (simulate_call_write(e, c, text, n) == ERR_NONE)
+        simulate_call_end(e, c, false);
     else
         server_log_lost(&s->server);
-    engine_call_free(e, c);
+    simulate_call_free(e, c);
 }
 
 static bool fill(struct server_request *r, struct call *c)
@@ -193,20 +193,20 @@ static bool fill(struct server_request *r, struct call *c)
     struct mem *mem = r->server->mem;
     const char *method;
     size_t len;
-    if (engine_call_request(c, &method, &r->target, &r->headers) != ERR_NONE)
+    if (simulate_call_request(c, &method, &r->target, &r->headers) != ERR_NONE)
         return false;
     r->method = mem_strndup(mem, method, strlen(method));
     r->version = mem_strndup(mem, "1.1", 3);
-    const char *body = engine_call_body(c, &len);
+    const char *body = simulate_call_body(c, &len);
     return r->method && r->version && buf_append(&r->body, body, len) == ERR_NONE;
 }
 
 static void take(struct call *c)
 {
-    struct simulated *s = call_owner(c);
+    struct simulated *s = simulate_call_owner(c);
     struct server *server = &s->server;
     size_t len;
-    engine_call_body(c, &len);
+    simulate_call_body(c, &len);
     server->received++;
     if (server->quiet) {
         refuse(s, c, 503, "the server is closing");
@@ -238,7 +238,7 @@ void lua_serve_simulate_take_calls(struct rt *rt)
 {
     struct call *c;
     unsigned events;
-    while ((c = engine_next_call(rt->engine, &events)) != NULL) {
+    while ((c = simulate_next_call(rt->engine, &events)) != NULL) {
         if (events & CALL_ASKED) {
             take(c);
             continue;
@@ -250,7 +250,7 @@ void lua_serve_simulate_take_calls(struct rt *rt)
             q->call = NULL;
             server_request_over(&q->request,
                                 c->complete ? SERVER_REQUEST_SENT : SERVER_REQUEST_CLIENT_GONE);
-            engine_call_free(rt->engine, c);
+            simulate_call_free(rt->engine, c);
         }
     }
 }

@@ -23,7 +23,7 @@
 -- statuses, bursts          here as what is returned; virtual_retry, virtual_policies, policy_http
 -- redirects                 test_http_faults, test_http, unit/test_redirect; here odd targets
 -- what must not be sent     test_http_faults; here the parts not named there
--- addresses under a policy  cli/test_targets, unit/test_targets
+-- addresses under a policy  cli/test_targets, unit/test_connect_rules
 -- proxy of the environment  here for the command; a library's runtime ignores it unless told
 -- HTTP/2                    test_h2
 -- the limit on the wire     here

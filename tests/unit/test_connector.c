@@ -305,11 +305,11 @@ TEST(an_address_that_the_rules_forbid_is_not_tried)
     struct connect_rig r;
     struct waiter x;
     struct err err;
-    struct targets *targets;
+    struct connect_rules *rules;
     unsigned port = 0;
     rig_open(&r, 4);
     int listener = peer_listen("127.0.0.1", &port, 8);
-    CHECK_EQ(targets_new(&targets, &r.mem, "127.0.0.9", &err), ERR_NONE);
+    CHECK_EQ(connect_rules_new(&rules, &r.mem, "127.0.0.9", &err), ERR_NONE);
     struct connect_target ways[] = {
         {.host = "127.0.0.1"},
         {.host = "named.test", .addresses = "127.0.0.1"},
@@ -319,7 +319,7 @@ TEST(an_address_that_the_rules_forbid_is_not_tried)
     };
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
         ways[i].port = port;
-        ways[i].targets = targets;
+        ways[i].rules = rules;
         connect_to(&r, &x, &ways[i]);
         CHECK_FAILED(&x, ERR_DENIED, "target");
         CHECK(!x.err.retryable);
@@ -330,7 +330,7 @@ TEST(an_address_that_the_rules_forbid_is_not_tried)
     CHECK_FAILED(&x, ERR_CONNECT, "refused");
     CHECK_EQ(fcntl(listener, F_SETFL, O_NONBLOCK), 0);
     CHECK_EQ(accept(listener, NULL, NULL), -1); /* nobody came */
-    targets_free(targets);
+    connect_rules_free(rules);
     close(listener);
     rig_close(&r);
 }

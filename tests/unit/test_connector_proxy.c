@@ -234,25 +234,25 @@ TEST(the_rules_hold_for_a_proxy_of_the_scripts_own_and_not_for_the_environments)
     struct waiter x;
     struct peer p;
     struct err err;
-    struct targets *targets;
+    struct connect_rules *rules;
     char url[96];
     rig_open(&r, 4);
     peer_open(&p, serve_http);
     p.reply = connected;
-    CHECK_EQ(targets_new(&targets, &r.mem, "public", &err), ERR_NONE);
+    CHECK_EQ(connect_rules_new(&rules, &r.mem, "public", &err), ERR_NONE);
     struct connect_target to = {.host = "named.test",
                                 .port = 443,
                                 .https = true,
                                 .tunnel = true,
                                 .proxy = proxy_url(&p, "http://", url),
-                                .targets = targets};
+                                .rules = rules};
     connect_to(&r, &x, &to);
     CHECK_FAILED(&x, ERR_DENIED, "target");
     to.proxy_of_environment = true;
     connect_to(&r, &x, &to);
     CHECK(x.got.fd >= 0);
     close(x.got.fd);
-    targets_free(targets);
+    connect_rules_free(rules);
     peer_close(&p);
     rig_close(&r);
 }

@@ -1,7 +1,7 @@
 #include "test.h"
 
+#include "engine/cookie_jar.h"
 #include "engine/cookie_parse.h"
-#include "engine/cookies.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
@@ -10,7 +10,7 @@ enum { NOW = 1700000000 };
 
 struct fixture {
     struct mem mem;
-    struct jar *jar;
+    struct cookie_jar *jar;
     struct buf out;
 };
 
@@ -18,22 +18,22 @@ static void setup(struct fixture *f)
 {
     mem_init(&f->mem, 0);
     buf_init(&f->out, &f->mem, 1024 * 1024);
-    f->jar = jar_new(&f->mem);
+    f->jar = cookie_jar_new(&f->mem);
     if (!f->jar)
         abort();
 }
 
 static void teardown(struct fixture *f)
 {
-    jar_unref(f->jar);
+    cookie_jar_unref(f->jar);
     buf_fini(&f->out);
     CHECK_EQ(f->mem.blocks, 0);
 }
 
 /* Of "http://host/path"; `room` has the host. */
-static struct jar_site site_of(const char *url, char room[static 512])
+static struct cookie_jar_site site_of(const char *url, char room[static 512])
 {
-    struct jar_site site = {.https = strncmp(url, "https:", 6) == 0, .host = room};
+    struct cookie_jar_site site = {.https = strncmp(url, "https:", 6) == 0, .host = room};
     const char *host = strstr(url, "//") + 2;
     size_t len = strcspn(host, "/");
     snprintf(room, 512, "%.*s", (int)len, host);
@@ -45,8 +45,8 @@ static struct jar_site site_of(const char *url, char room[static 512])
 static void store_at(struct fixture *f, const char *url, const char *text, int64_t now_s)
 {
     char room[512];
-    struct jar_site site = site_of(url, room);
-    CHECK_EQ(jar_store(f->jar, &site, text, strlen(text), now_s), ERR_NONE);
+    struct cookie_jar_site site = site_of(url, room);
+    CHECK_EQ(cookie_jar_store(f->jar, &site, text, strlen(text), now_s), ERR_NONE);
 }
 
 static void store(struct fixture *f, const char *url, const char *text)
@@ -57,9 +57,9 @@ static void store(struct fixture *f, const char *url, const char *text)
 static const char *sent_at(struct fixture *f, const char *url, int64_t now_s)
 {
     char room[512];
-    struct jar_site site = site_of(url, room);
+    struct cookie_jar_site site = site_of(url, room);
     buf_clear(&f->out);
-    CHECK_EQ(jar_header(f->jar, &site, now_s, &f->out), ERR_NONE);
+    CHECK_EQ(cookie_jar_header(f->jar, &site, now_s, &f->out), ERR_NONE);
     return f->out.len > 0 ? f->out.data : "";
 }
 
@@ -120,9 +120,9 @@ TEST(a_field_is_read_as_lenient_as_servers_need_it)
     check_rows(rows, ARRAY_LEN(rows));
     struct fixture f;
     setup(&f);
-    struct jar_site site = {.host = "shop.example", .path = "/", .path_len = 1};
-    CHECK_EQ(jar_store(f.jar, &site, "a=1\0b", 5, NOW), ERR_NONE);
-    CHECK_EQ(jar_store(f.jar, &site, "a\0b=1", 5, NOW), ERR_NONE);
+    struct cookie_jar_site site = {.host = "shop.example", .path = "/", .path_len = 1};
+    CHECK_EQ(cookie_jar_store(f.jar, &site, "a=1\0b", 5, NOW), ERR_NONE);
+    CHECK_EQ(cookie_jar_store(f.jar, &site, "a\0b=1", 5, NOW), ERR_NONE);
     CHECK_STR(sent(&f, H), "");
     teardown(&f);
 }
@@ -330,12 +330,12 @@ TEST(what_was_written_before_is_kept)
     struct fixture f;
     setup(&f);
     store(&f, H, "a=1");
-    struct jar_site site = {.host = "shop.example", .path = "/", .path_len = 1};
+    struct cookie_jar_site site = {.host = "shop.example", .path = "/", .path_len = 1};
     CHECK_EQ(buf_append_str(&f.out, "own=0; "), ERR_NONE);
-    CHECK_EQ(jar_header(f.jar, &site, NOW, &f.out), ERR_NONE);
+    CHECK_EQ(cookie_jar_header(f.jar, &site, NOW, &f.out), ERR_NONE);
     CHECK_STR(f.out.data, "own=0; a=1");
     f.out.max_bytes = 12;
-    CHECK_EQ(jar_header(f.jar, &site, NOW, &f.out), ERR_TOO_LARGE);
+    CHECK_EQ(cookie_jar_header(f.jar, &site, NOW, &f.out), ERR_TOO_LARGE);
     CHECK_STR(f.out.data, "own=0; a=1");
     teardown(&f);
 }
@@ -557,18 +557,18 @@ TEST(a_host_that_is_none_has_no_cookies)
     char *host = long_cookie("", 'h', 256);
     const char *const hosts[] = {"", "a b", "\xc3\xa9.example", "a\x01", host};
     for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
-        struct jar_site site = {.host = hosts[i], .path = "/", .path_len = 1};
-        CHECK_EQ(jar_store(f.jar, &site, "a=1", 3, NOW), ERR_NONE);
-        CHECK_EQ(jar_header(f.jar, &site, NOW, &f.out), ERR_NONE);
+        struct cookie_jar_site site = {.host = hosts[i], .path = "/", .path_len = 1};
+        CHECK_EQ(cookie_jar_store(f.jar, &site, "a=1", 3, NOW), ERR_NONE);
+        CHECK_EQ(cookie_jar_header(f.jar, &site, NOW, &f.out), ERR_NONE);
     }
     CHECK_EQ(f.out.len, 0);
     host[255] = '\0';
-    struct jar_site site = {.host = host, .path = ""};
-    CHECK_EQ(jar_store(f.jar, &site, "a=1; Domain=x", 13, NOW), ERR_NONE);
-    CHECK_EQ(jar_store(f.jar, &site, "a=1", 3, NOW), ERR_NONE);
+    struct cookie_jar_site site = {.host = host, .path = ""};
+    CHECK_EQ(cookie_jar_store(f.jar, &site, "a=1; Domain=x", 13, NOW), ERR_NONE);
+    CHECK_EQ(cookie_jar_store(f.jar, &site, "a=1", 3, NOW), ERR_NONE);
     site.path = "/";
     site.path_len = 1;
-    CHECK_EQ(jar_header(f.jar, &site, NOW, &f.out), ERR_NONE);
+    CHECK_EQ(cookie_jar_header(f.jar, &site, NOW, &f.out), ERR_NONE);
     CHECK_STR(f.out.data, "a=1");
     free(host);
     teardown(&f);
@@ -580,7 +580,7 @@ TEST(a_domain_keeps_fifty_cookies_those_used_last)
     setup(&f);
     char text[64];
     store(&f, "http://other.example/", "o=1");
-    for (int i = 0; i < JAR_DOMAIN_MAX; i++) {
+    for (int i = 0; i < COOKIE_JAR_DOMAIN_MAX; i++) {
         snprintf(text, sizeof text, "c%d=%d; Path=/%d", i, i, i);
         store(&f, H, text);
     }
@@ -604,14 +604,14 @@ TEST(cookies_that_are_not_secure_do_not_push_out_secure_ones)
     setup(&f);
     char text[64];
     store(&f, S, "s=1; Secure; Path=/s");
-    for (int i = 0; i < 2 * JAR_DOMAIN_MAX; i++) {
+    for (int i = 0; i < 2 * COOKIE_JAR_DOMAIN_MAX; i++) {
         snprintf(text, sizeof text, "c%d=%d; Path=/%d", i, i, i);
         store(&f, H, text);
     }
     CHECK_STR(sent(&f, S "s"), "s=1");
     CHECK_STR(sent(&f, S "99"), "c99=99");
     CHECK_STR(sent(&f, S "50"), "");
-    for (int i = 0; i < JAR_DOMAIN_MAX; i++) {
+    for (int i = 0; i < COOKIE_JAR_DOMAIN_MAX; i++) {
         snprintf(text, sizeof text, "t%d=%d; Secure; Path=/t%d", i, i, i);
         store(&f, S, text);
     }
@@ -627,13 +627,13 @@ TEST(a_jar_keeps_three_thousand_cookies_those_used_last)
     struct fixture f;
     setup(&f);
     char url[64];
-    for (int i = 0; i < JAR_COOKIES_MAX; i++) {
+    for (int i = 0; i < COOKIE_JAR_COOKIES_MAX; i++) {
         snprintf(url, sizeof url, "http://h%d.example/", i);
         store(&f, url, "a=1");
     }
     size_t full = f.mem.blocks;
     CHECK_STR(sent(&f, "http://h0.example/"), "a=1");
-    for (int i = JAR_COOKIES_MAX; i < JAR_COOKIES_MAX + 100; i++) {
+    for (int i = COOKIE_JAR_COOKIES_MAX; i < COOKIE_JAR_COOKIES_MAX + 100; i++) {
         snprintf(url, sizeof url, "http://h%d.example/", i);
         store(&f, url, "a=1");
     }
@@ -653,7 +653,7 @@ TEST(a_request_carries_what_servers_take)
     char text[2048], url[64];
     for (int i = 0; i < 5; i++) { /* five levels of domains, fifty cookies each */
         snprintf(url, sizeof url, "http://a.b.c.d.e.shop.example/");
-        for (int n = 0; n < JAR_DOMAIN_MAX; n++) {
+        for (int n = 0; n < COOKIE_JAR_DOMAIN_MAX; n++) {
             snprintf(text, sizeof text, "%d%02d=; Domain=%s; Path=/%s", i, n,
                      "a.b.c.d.e.shop.example" + 2 * i, i == 4 ? "deep" : "");
             store(&f, url, text);
@@ -663,7 +663,7 @@ TEST(a_request_carries_what_servers_take)
     int count = 0;
     for (const char *p = got; *p; p++)
         count += *p == '=';
-    CHECK_EQ(count, JAR_SENT_MAX);
+    CHECK_EQ(count, COOKIE_JAR_SENT_MAX);
     CHECK(strncmp(got, "400=; 401=", 10) == 0);
     CHECK_STR(got + strlen(got) - 10, "148=; 149=");
     memset(text, 'x', 2000);
@@ -687,19 +687,19 @@ TEST(any_failing_allocation_leaves_the_cookies_that_were_there)
         struct mem mem;
         mem_init(&mem, 0);
         mem.fail_in = n;
-        struct jar *jar = jar_new(&mem);
+        struct cookie_jar *jar = cookie_jar_new(&mem);
         struct buf out;
         buf_init(&out, &mem, 1024);
         size_t failed = jar == NULL;
         char expected[64] = "";
-        struct jar_site site = {.host = "shop.example", .path = "/x", .path_len = 2};
+        struct cookie_jar_site site = {.host = "shop.example", .path = "/x", .path_len = 2};
         for (size_t i = 0; jar && i < ARRAY_LEN(texts); i++) {
-            enum err_kind kind = jar_store(jar, &site, texts[i], strlen(texts[i]), NOW);
+            enum err_kind kind = cookie_jar_store(jar, &site, texts[i], strlen(texts[i]), NOW);
             CHECK(kind == ERR_NONE || kind == ERR_MEMORY);
             failed += kind != ERR_NONE;
         }
         if (jar) {
-            enum err_kind kind = jar_header(jar, &site, NOW, &out);
+            enum err_kind kind = cookie_jar_header(jar, &site, NOW, &out);
             CHECK(kind == ERR_NONE || (kind == ERR_MEMORY && out.len == 0));
             failed += kind != ERR_NONE;
         }
@@ -710,7 +710,7 @@ TEST(any_failing_allocation_leaves_the_cookies_that_were_there)
             CHECK_STR(expected, "c=4; a=3; b=2");
         else if (jar && out.len > 0)
             CHECK(strstr(expected, "a=") != NULL);
-        jar_unref(jar);
+        cookie_jar_unref(jar);
         buf_fini(&out);
         CHECK_EQ(mem.blocks, 0);
     }
@@ -733,14 +733,14 @@ static void *work(void *arg)
     buf_init(&out, &w->f->mem, 16 * 1024);
     snprintf(own, sizeof own, "h%d.shop.example", w->id);
     snprintf(mine, sizeof mine, "mine=%d", w->id);
-    struct jar_site site = {.https = true, .host = own, .path = "/", .path_len = 1};
+    struct cookie_jar_site site = {.https = true, .host = own, .path = "/", .path_len = 1};
     for (int i = 0; i < 3000; i++) {
         int n = snprintf(text, sizeof text, "n%d=%d; Domain=shop.example; Max-Age=%d", i % 70, i,
                          i % 3 * 5);
-        w->errors += jar_store(w->f->jar, &site, text, (size_t)n, NOW + i / 100) != ERR_NONE;
-        w->errors += jar_store(w->f->jar, &site, mine, strlen(mine), NOW) != ERR_NONE;
+        w->errors += cookie_jar_store(w->f->jar, &site, text, (size_t)n, NOW + i / 100) != ERR_NONE;
+        w->errors += cookie_jar_store(w->f->jar, &site, mine, strlen(mine), NOW) != ERR_NONE;
         buf_clear(&out);
-        w->errors += jar_header(w->f->jar, &site, NOW + i / 100, &out) != ERR_NONE;
+        w->errors += cookie_jar_header(w->f->jar, &site, NOW + i / 100, &out) != ERR_NONE;
         w->errors += out.len == 0 || !strstr(out.data, mine);
     }
     buf_fini(&out);

@@ -1,7 +1,7 @@
-#include "engine/netthread.h"
+#include "engine/netthreads.h"
 
 #include "engine/engine_local.h"
-#include "engine/exchange.h"
+#include "engine/exchange_types.h"
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -11,7 +11,7 @@
 enum { NOTES_MAX = 8, NOTE_MAX = 200 };
 
 struct net {
-    struct nets *nets;
+    struct netthreads *threads;
     struct loop loop;
     struct engine *engine;
     struct log log;
@@ -32,13 +32,13 @@ struct net {
     struct engine_stats seen; /* as the last turn left it */
 };
 
-struct nets {
+struct netthreads {
     struct engine *front; /* what the asker knows */
     struct loop *asker;
     struct log *log;
     size_t count, next; /* next: whose events are taken first */
     unsigned held;
-    struct net net[NETS_MAX];
+    struct net net[NETTHREADS_MAX];
 };
 
 /* ---- the thread */
@@ -58,17 +58,17 @@ static void note(void *arg, enum log_level level, const char *line)
 static void carry_out(struct engine *e, struct transfer *t, unsigned commands, size_t took)
 {
     if (commands & NET_SUBMIT)
-        local_submit(e, t);
+        engine_local_submit(e, t);
     if (commands & NET_FED)
-        local_fed(e, t);
+        engine_local_fed(e, t);
     if (commands & NET_FED_END) {
         t->upload_ended = true;
-        local_fed(e, t);
+        engine_local_fed(e, t);
     }
     if (commands & NET_TOOK)
-        local_took(e, t, took);
+        engine_local_took(e, t, took);
     if (commands & NET_CANCEL)
-        local_cancel(e, t);
+        engine_local_cancel(e, t);
 }
 
 /* Under queue_lock. */
@@ -137,13 +137,13 @@ static void hand_up(struct net *n)
             n->waiting++;
         }
     }
-    local_stats(e, &n->seen);
+    engine_local_stats(e, &n->seen);
     n->seen.events_waiting = n->waiting;
     bool any = !list_empty(&n->events) || n->note_count > 0;
     bool again = n->stop || !list_empty(&n->commands); /* the turn may have used up its wake */
     pthread_mutex_unlock(&n->queue_lock);
     if (any)
-        loop_wake(n->nets->asker);
+        loop_wake(n->threads->asker);
     if (again)
         loop_wake(&n->loop);
 }
@@ -183,18 +183,18 @@ static void *run(void *arg)
 
 /* ---- beginning and end */
 
-static enum err_kind open_net(struct nets *s, struct net *n, const struct engine_config *config,
-                              struct err *err)
+static enum err_kind open_net(struct netthreads *s, struct net *n,
+                              const struct engine_config *config, struct err *err)
 {
     struct mem *mem = s->front->mem;
-    n->nets = s;
+    n->threads = s;
     list_init(&n->commands);
     list_init(&n->events);
     log_init(&n->log, note, n, s->log->min_level);
     enum err_kind kind = loop_init(&n->loop, mem, NULL, false, err);
     if (kind != ERR_NONE)
         return kind;
-    kind = local_new(&n->engine, &n->loop, mem, &n->log, config, err);
+    kind = engine_local_new(&n->engine, &n->loop, mem, &n->log, config, err);
     if (kind != ERR_NONE) {
         loop_fini(&n->loop);
         return kind;
@@ -223,29 +223,29 @@ static void close_net(struct net *n)
         loop_wake(&n->loop);
         pthread_join(n->thread, NULL);
     }
-    local_free(n->engine);
+    engine_local_free(n->engine);
     loop_fini(&n->loop);
     pthread_mutex_destroy(&n->turn_lock);
     pthread_mutex_destroy(&n->queue_lock);
 }
 
-enum err_kind nets_new(struct engine **out, struct loop *asker, struct mem *mem, struct log *log,
-                       const struct engine_config *config, struct err *err)
+enum err_kind netthreads_new(struct engine **out, struct loop *asker, struct mem *mem,
+                             struct log *log, const struct engine_config *config, struct err *err)
 {
-    if (config->threads > NETS_MAX)
-        return err_set(err, ERR_INVALID, "network threads: at most %d, got %u", NETS_MAX,
+    if (config->threads > NETTHREADS_MAX)
+        return err_set(err, ERR_INVALID, "network threads: at most %d, got %u", NETTHREADS_MAX,
                        config->threads);
     if (asker->is_virtual)
         return err_set(err, ERR_INVALID, "network threads cannot be used with virtual time");
     struct engine *e = mem_calloc(mem, sizeof *e);
-    struct nets *s = e ? mem_calloc(mem, sizeof *s) : NULL;
+    struct netthreads *s = e ? mem_calloc(mem, sizeof *s) : NULL;
     if (!s) {
         mem_free(mem, e);
         return err_set(err, ERR_MEMORY, "no memory for the engine");
     }
     e->mem = mem;
     e->loop = asker;
-    e->nets = s;
+    e->threads = s;
     list_init(&e->events);
     list_init(&e->call_events);
     s->front = e;
@@ -259,16 +259,16 @@ enum err_kind nets_new(struct engine **out, struct loop *asker, struct mem *mem,
     for (size_t i = 0; i < count && kind == ERR_NONE; i++)
         kind = open_net(s, &s->net[i], &own, err);
     if (kind != ERR_NONE) {
-        nets_free(e);
+        netthreads_free(e);
         return kind;
     }
     *out = e;
     return ERR_NONE;
 }
 
-void nets_free(struct engine *e)
+void netthreads_free(struct engine *e)
 {
-    struct nets *s = e->nets;
+    struct netthreads *s = e->threads;
     struct mem *mem = e->mem;
     for (size_t i = 0; i < s->count; i++)
         close_net(&s->net[i]);
@@ -276,9 +276,9 @@ void nets_free(struct engine *e)
     mem_free(mem, e);
 }
 
-void nets_hold(struct engine *e)
+void netthreads_hold(struct engine *e)
 {
-    struct nets *s = e->nets;
+    struct netthreads *s = e->threads;
     if (s->held++ > 0)
         return;
     for (size_t i = 0; i < s->count; i++) {
@@ -289,9 +289,9 @@ void nets_hold(struct engine *e)
     }
 }
 
-void nets_release(struct engine *e)
+void netthreads_release(struct engine *e)
 {
-    struct nets *s = e->nets;
+    struct netthreads *s = e->threads;
     if (--s->held > 0)
         return;
     for (size_t i = 0; i < s->count; i++) {
@@ -301,19 +301,19 @@ void nets_release(struct engine *e)
     }
 }
 
-void nets_close(struct engine *e)
+void netthreads_close(struct engine *e)
 {
-    struct nets *s = e->nets;
-    nets_hold(e);
+    struct netthreads *s = e->threads;
+    netthreads_hold(e);
     for (size_t i = 0; i < s->count; i++)
-        local_close(s->net[i].engine);
-    nets_release(e);
+        engine_local_close(s->net[i].engine);
+    netthreads_release(e);
 }
 
 /* ---- down */
 
 /* Requests to one origin share its limits, connections and what is known of it. */
-static struct net *net_for(struct nets *s, const char *url)
+static struct net *net_for(struct netthreads *s, const char *url)
 {
     const char *p = strstr(url, "://");
     size_t host = p ? (size_t)(p - url) + 3 : 0;
@@ -324,18 +324,18 @@ static struct net *net_for(struct nets *s, const char *url)
     return &s->net[(hash ^ hash >> 32) % s->count];
 }
 
-void nets_submit(struct engine *e, struct transfer *t)
+void netthreads_submit(struct engine *e, struct transfer *t)
 {
-    struct net *n = net_for(e->nets, t->spec.url);
+    struct net *n = net_for(e->threads, t->spec.url);
     struct crossing *c = &t->crossing;
     c->net = n;
     c->window = t->wanted;
     c->took = c->unsent = 0;
     c->events = c->commands = 0;
-    nets_command(e, t, NET_SUBMIT);
+    netthreads_command(e, t, NET_SUBMIT);
 }
 
-void nets_command(struct engine *e, struct transfer *t, enum net_command what)
+void netthreads_command(struct engine *e, struct transfer *t, enum net_command what)
 {
     UNUSED(e);
     struct net *n = t->crossing.net;
@@ -347,7 +347,7 @@ void nets_command(struct engine *e, struct transfer *t, enum net_command what)
     loop_wake(&n->loop);
 }
 
-void nets_took(struct engine *e, struct transfer *t, size_t len)
+void netthreads_took(struct engine *e, struct transfer *t, size_t len)
 {
     UNUSED(e);
     struct crossing *c = &t->crossing;
@@ -369,7 +369,7 @@ void nets_took(struct engine *e, struct transfer *t, size_t len)
         loop_wake(&n->loop);
 }
 
-enum err_kind nets_feed(struct engine *e, struct transfer *t, const void *data, size_t len)
+enum err_kind netthreads_feed(struct engine *e, struct transfer *t, const void *data, size_t len)
 {
     UNUSED(e);
     struct crossing *c = &t->crossing;
@@ -385,7 +385,7 @@ enum err_kind nets_feed(struct engine *e, struct transfer *t, const void *data, 
     return kind;
 }
 
-size_t nets_unsent(struct engine *e, const struct transfer *t)
+size_t netthreads_unsent(struct engine *e, const struct transfer *t)
 {
     UNUSED(e);
     struct net *n = t->crossing.net;
@@ -399,7 +399,7 @@ size_t nets_unsent(struct engine *e, const struct transfer *t)
 
 /* ---- up */
 
-static void write_notes(struct nets *s, struct net *n)
+static void write_notes(struct netthreads *s, struct net *n)
 {
     for (;;) {
         char line[NOTE_MAX];
@@ -451,9 +451,9 @@ static struct transfer *next_of(struct net *n, unsigned *events)
     return found;
 }
 
-struct transfer *nets_next_event(struct engine *e, unsigned *events)
+struct transfer *netthreads_next_event(struct engine *e, unsigned *events)
 {
-    struct nets *s = e->nets;
+    struct netthreads *s = e->threads;
     for (size_t i = 0; i < s->count; i++) {
         struct net *n = &s->net[s->next++ % s->count];
         struct transfer *t = next_of(n, events);
@@ -466,12 +466,12 @@ struct transfer *nets_next_event(struct engine *e, unsigned *events)
 
 /* ---- while it stands still */
 
-struct transfer *nets_next_queued(struct engine *e, const struct transfer *after)
+struct transfer *netthreads_next_queued(struct engine *e, const struct transfer *after)
 {
-    struct nets *s = e->nets;
+    struct netthreads *s = e->threads;
     size_t i = after ? (size_t)(after->crossing.net - s->net) : 0;
     for (; i < s->count; i++) {
-        struct transfer *t = local_next_queued(s->net[i].engine, after);
+        struct transfer *t = engine_local_next_queued(s->net[i].engine, after);
         if (t)
             return t;
         after = NULL;
@@ -499,9 +499,9 @@ static void add(struct engine_stats *out, const struct engine_stats *one)
     out->events_waiting += one->events_waiting;
 }
 
-void nets_glance(struct engine *e, struct engine_stats *out)
+void netthreads_glance(struct engine *e, struct engine_stats *out)
 {
-    struct nets *s = e->nets;
+    struct netthreads *s = e->threads;
     *out = (struct engine_stats){0};
     for (size_t i = 0; i < s->count; i++) {
         pthread_mutex_lock(&s->net[i].queue_lock);
@@ -510,12 +510,12 @@ void nets_glance(struct engine *e, struct engine_stats *out)
     }
 }
 
-void nets_stats(struct engine *e, struct engine_stats *out)
+void netthreads_stats(struct engine *e, struct engine_stats *out)
 {
-    struct nets *s = e->nets;
-    nets_hold(e);
+    struct netthreads *s = e->threads;
+    netthreads_hold(e);
     for (size_t i = 0; i < s->count; i++)
         hand_up(&s->net[i]);
-    nets_glance(e, out);
-    nets_release(e);
+    netthreads_glance(e, out);
+    netthreads_release(e);
 }

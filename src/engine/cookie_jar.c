@@ -1,4 +1,4 @@
-#include "engine/cookies.h"
+#include "engine/cookie_jar.h"
 #include "engine/cookie_parse.h"
 #include "ground/list.h"
 #include <arpa/inet.h>
@@ -27,7 +27,7 @@ struct cookie {
     char text[]; /* these three */
 };
 
-struct jar {
+struct cookie_jar {
     struct mem *mem;
     unsigned refs;
     pthread_mutex_t lock; /* of all that follows */
@@ -51,9 +51,9 @@ static const char *cookie_path(const struct cookie *c)
     return c->text + c->name_len + c->value_len;
 }
 
-struct jar *jar_new(struct mem *mem)
+struct cookie_jar *cookie_jar_new(struct mem *mem)
 {
-    struct jar *j = mem_calloc(mem, sizeof *j);
+    struct cookie_jar *j = mem_calloc(mem, sizeof *j);
     if (!j)
         return NULL;
     j->mem = mem;
@@ -64,7 +64,7 @@ struct jar *jar_new(struct mem *mem)
     return j;
 }
 
-struct jar *jar_ref(struct jar *j)
+struct cookie_jar *cookie_jar_ref(struct cookie_jar *j)
 {
     j->refs++;
     return j;
@@ -80,7 +80,7 @@ static uint64_t hash_bytes(const char *s, size_t len)
     return h ^ (h >> 29);
 }
 
-static struct domain *domain_find(const struct jar *j, const char *name, size_t len)
+static struct domain *domain_find(const struct cookie_jar *j, const char *name, size_t len)
 {
     uint64_t hash = hash_bytes(name, len);
     for (struct domain *d = j->by_name[hash % BUCKETS]; d; d = d->hash_next) {
@@ -90,7 +90,7 @@ static struct domain *domain_find(const struct jar *j, const char *name, size_t 
     return NULL;
 }
 
-static struct domain *domain_make(struct jar *j, const char *name, size_t len)
+static struct domain *domain_make(struct cookie_jar *j, const char *name, size_t len)
 {
     struct domain *d = mem_calloc(j->mem, sizeof *d + len);
     if (!d)
@@ -104,7 +104,7 @@ static struct domain *domain_make(struct jar *j, const char *name, size_t len)
     return d;
 }
 
-static void domain_drop_empty(struct jar *j, struct domain *d)
+static void domain_drop_empty(struct cookie_jar *j, struct domain *d)
 {
     if (d->count > 0)
         return;
@@ -115,7 +115,7 @@ static void domain_drop_empty(struct jar *j, struct domain *d)
     mem_free(j->mem, d);
 }
 
-static void cookie_remove(struct jar *j, struct cookie *c)
+static void cookie_remove(struct cookie_jar *j, struct cookie *c)
 {
     struct domain *d = c->domain;
     list_unlink(&c->used_node);
@@ -127,7 +127,7 @@ static void cookie_remove(struct jar *j, struct cookie *c)
     domain_drop_empty(j, d);
 }
 
-static void cookie_touch(struct jar *j, struct cookie *c)
+static void cookie_touch(struct cookie_jar *j, struct cookie *c)
 {
     list_unlink(&c->used_node);
     list_push_back(&j->used, &c->used_node);
@@ -135,7 +135,7 @@ static void cookie_touch(struct jar *j, struct cookie *c)
     list_push_back(&c->domain->cookies, &c->domain_node);
 }
 
-static void remove_ended(struct jar *j, int64_t now_s)
+static void remove_ended(struct cookie_jar *j, int64_t now_s)
 {
     if (now_s < j->soonest_s)
         return;
@@ -150,7 +150,7 @@ static void remove_ended(struct jar *j, int64_t now_s)
     }
 }
 
-void jar_unref(struct jar *j)
+void cookie_jar_unref(struct cookie_jar *j)
 {
     if (!j || --j->refs > 0)
         return;
@@ -171,7 +171,7 @@ static void lower(char *out, const char *text, size_t len)
 
 /* False: a host that has no cookies. As libcurl does it, what is sent to this machine counts as
  * secure: nobody reads it on its way. */
-static bool place_init(struct place *p, const struct jar_site *site)
+static bool place_init(struct place *p, const struct cookie_jar_site *site)
 {
     unsigned char binary[4];
     size_t len = strlen(site->host);
@@ -264,7 +264,7 @@ static bool keeps_promise(const struct cookie_set *set)
 }
 
 /* Whether a cookie from an insecure site would stand in for a secure one. */
-static bool hides_secure(const struct jar *j, const char *domain, size_t len,
+static bool hides_secure(const struct cookie_jar *j, const char *domain, size_t len,
                          const struct cookie_set *set)
 {
     if (j->secure_count == 0)
@@ -298,7 +298,7 @@ static struct cookie *find(const struct domain *d, const struct cookie_set *set,
     return NULL;
 }
 
-static struct cookie *cookie_make(struct jar *j, const struct cookie_set *set)
+static struct cookie *cookie_make(struct cookie_jar *j, const struct cookie_set *set)
 {
     struct cookie *c =
         mem_alloc(j->mem, sizeof *c + set->name.len + set->value.len + set->path.len);
@@ -316,9 +316,9 @@ static struct cookie *cookie_make(struct jar *j, const struct cookie_set *set)
 }
 
 /* Whoever can only write cookies that are not secure cannot push out those that are. */
-static void make_room(struct jar *j, struct domain *d)
+static void make_room(struct cookie_jar *j, struct domain *d)
 {
-    if (d->count > JAR_DOMAIN_MAX) {
+    if (d->count > COOKIE_JAR_DOMAIN_MAX) {
         struct cookie *out = CONTAINER_OF(d->cookies.next, struct cookie, domain_node);
         LIST_FOR(node, &d->cookies)
         {
@@ -330,11 +330,11 @@ static void make_room(struct jar *j, struct domain *d)
         }
         cookie_remove(j, out);
     }
-    if (j->count > JAR_COOKIES_MAX)
+    if (j->count > COOKIE_JAR_COOKIES_MAX)
         cookie_remove(j, CONTAINER_OF(j->used.next, struct cookie, used_node));
 }
 
-static enum err_kind put(struct jar *j, const char *domain, size_t len,
+static enum err_kind put(struct cookie_jar *j, const char *domain, size_t len,
                          const struct cookie_set *set, bool host_only)
 {
     struct domain *d = domain_find(j, domain, len);
@@ -361,8 +361,8 @@ static enum err_kind put(struct jar *j, const char *domain, size_t len,
     return ERR_NONE;
 }
 
-static void put_out(struct jar *j, const char *domain, size_t len, const struct cookie_set *set,
-                    bool host_only)
+static void put_out(struct cookie_jar *j, const char *domain, size_t len,
+                    const struct cookie_set *set, bool host_only)
 {
     struct domain *d = domain_find(j, domain, len);
     struct cookie *c = d ? find(d, set, host_only) : NULL;
@@ -370,8 +370,8 @@ static void put_out(struct jar *j, const char *domain, size_t len, const struct 
         cookie_remove(j, c);
 }
 
-enum err_kind jar_store(struct jar *j, const struct jar_site *site, const char *text, size_t len,
-                        int64_t now_s)
+enum err_kind cookie_jar_store(struct cookie_jar *j, const struct cookie_jar_site *site,
+                               const char *text, size_t len, int64_t now_s)
 {
     struct place place;
     struct cookie_set set;
@@ -402,7 +402,7 @@ enum err_kind jar_store(struct jar *j, const struct jar_site *site, const char *
 /* ---- sending ---- */
 
 struct chosen {
-    struct cookie *rows[JAR_SENT_MAX];
+    struct cookie *rows[COOKIE_JAR_SENT_MAX];
     size_t count;
 };
 
@@ -415,7 +415,7 @@ static bool goes_before(const struct cookie *a, const struct cookie *b)
 static void choose(struct chosen *all, struct cookie *c)
 {
     size_t at = all->count;
-    if (at == JAR_SENT_MAX && !goes_before(c, all->rows[--at]))
+    if (at == COOKIE_JAR_SENT_MAX && !goes_before(c, all->rows[--at]))
         return;
     all->count = at + 1;
     for (; at > 0 && goes_before(c, all->rows[at - 1]); at--)
@@ -436,7 +436,7 @@ static void choose_of(const struct domain *d, const struct place *p, bool is_hos
 }
 
 /* The host's own cookies, and those of the domains above it. */
-static void choose_all(const struct jar *j, const struct place *p, struct chosen *all)
+static void choose_all(const struct cookie_jar *j, const struct place *p, struct chosen *all)
 {
     const char *name = p->host, *end = p->host + p->host_len;
     for (;;) {
@@ -455,12 +455,12 @@ static size_t sent_len(const struct cookie *c)
     return c->name_len + 1 + c->value_len;
 }
 
-static enum err_kind append_all(struct jar *j, struct chosen *all, struct buf *out)
+static enum err_kind append_all(struct cookie_jar *j, struct chosen *all, struct buf *out)
 {
     size_t count = 0, len = 0;
     for (; count < all->count; count++) {
         size_t more = sent_len(all->rows[count]) + (count > 0 ? 2 : 0);
-        if (len + more > JAR_SENT_BYTES_MAX)
+        if (len + more > COOKIE_JAR_SENT_BYTES_MAX)
             break;
         len += more;
     }
@@ -485,7 +485,8 @@ static enum err_kind append_all(struct jar *j, struct chosen *all, struct buf *o
     return ERR_NONE;
 }
 
-enum err_kind jar_header(struct jar *j, const struct jar_site *site, int64_t now_s, struct buf *out)
+enum err_kind cookie_jar_header(struct cookie_jar *j, const struct cookie_jar_site *site,
+                                int64_t now_s, struct buf *out)
 {
     struct place place;
     struct chosen all;

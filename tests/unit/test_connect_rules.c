@@ -8,23 +8,23 @@ struct row {
     bool allowed;
 };
 
-static struct targets *rules(struct mem *m, const char *text)
+static struct connect_rules *rules(struct mem *m, const char *text)
 {
-    struct targets *t = NULL;
+    struct connect_rules *t = NULL;
     struct err err;
-    if (targets_new(&t, m, text, &err) != ERR_NONE)
+    if (connect_rules_new(&t, m, text, &err) != ERR_NONE)
         printf("  %s\n", err.message);
     return t;
 }
 
-static bool address_allowed(const struct targets *t, const char *text)
+static bool address_allowed(const struct connect_rules *t, const char *text)
 {
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
     if (inet_pton(AF_INET, text, &in.sin_addr) == 1)
-        return targets_allow_address(t, (struct sockaddr *)&in);
+        return connect_rules_allow_address(t, (struct sockaddr *)&in);
     CHECK(inet_pton(AF_INET6, text, &in6.sin6_addr) == 1);
-    return targets_allow_address(t, (struct sockaddr *)&in6);
+    return connect_rules_allow_address(t, (struct sockaddr *)&in6);
 }
 
 TEST(public_is_none_of_the_special_purpose_addresses)
@@ -82,7 +82,7 @@ TEST(public_is_none_of_the_special_purpose_addresses)
         "223.255.255.255", "::ffff:8.8.8.8",  "2606:4700::1111", "2a00:1450::1"};
     struct mem m;
     mem_init(&m, 0);
-    struct targets *t = rules(&m, "public");
+    struct connect_rules *t = rules(&m, "public");
     for (size_t i = 0; i < sizeof special / sizeof special[0]; i++) {
         if (address_allowed(t, special[i])) {
             printf("  %s\n", special[i]);
@@ -96,8 +96,8 @@ TEST(public_is_none_of_the_special_purpose_addresses)
         }
     }
     struct sockaddr local = {.sa_family = AF_UNIX};
-    CHECK(!targets_allow_address(t, &local));
-    targets_free(t);
+    CHECK(!connect_rules_allow_address(t, &local));
+    connect_rules_free(t);
     CHECK_EQ(m.blocks, 0);
 }
 
@@ -126,15 +126,15 @@ TEST(addresses_are_checked_by_blocks)
     struct mem m;
     mem_init(&m, 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct targets *t = rules(&m, rows[i].rules);
+        struct connect_rules *t = rules(&m, rows[i].rules);
         REQUIRE(t);
         if (address_allowed(t, rows[i].what) != rows[i].allowed) {
             printf("  %s: %s\n", rows[i].rules, rows[i].what);
             CHECK(false);
         }
-        targets_free(t);
+        connect_rules_free(t);
     }
-    CHECK(targets_allow_address(NULL, NULL));
+    CHECK(connect_rules_allow_address(NULL, NULL));
     CHECK_EQ(m.blocks, 0);
 }
 
@@ -165,15 +165,15 @@ TEST(hosts_are_checked_by_name_and_port)
     struct mem m;
     mem_init(&m, 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct targets *t = rules(&m, rows[i].rules);
+        struct connect_rules *t = rules(&m, rows[i].rules);
         REQUIRE(t);
-        if (targets_allow_host(t, rows[i].what, 443) != rows[i].allowed) {
+        if (connect_rules_allow_host(t, rows[i].what, 443) != rows[i].allowed) {
             printf("  %s: %s\n", rows[i].rules, rows[i].what);
             CHECK(false);
         }
-        targets_free(t);
+        connect_rules_free(t);
     }
-    CHECK(targets_allow_host(NULL, "x", 1));
+    CHECK(connect_rules_allow_host(NULL, "x", 1));
     CHECK_EQ(m.blocks, 0);
 }
 
@@ -185,16 +185,16 @@ TEST(a_rule_that_is_none_is_named)
     struct mem m;
     mem_init(&m, 0);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        struct targets *t;
+        struct connect_rules *t;
         struct err err;
-        CHECK_EQ(targets_new(&t, &m, bad[i], &err), ERR_INVALID);
+        CHECK_EQ(connect_rules_new(&t, &m, bad[i], &err), ERR_INVALID);
         CHECK(strstr(err.message, "is not a valid connect rule") != NULL);
     }
     for (long n = 0; n < 4; n++) {
-        struct targets *t;
+        struct connect_rules *t;
         struct err err;
         m.fail_in = n;
-        enum err_kind kind = targets_new(&t, &m, "a.example,10.0.0.1,b.example", &err);
+        enum err_kind kind = connect_rules_new(&t, &m, "a.example,10.0.0.1,b.example", &err);
         CHECK_EQ(kind, ERR_MEMORY);
         CHECK_EQ(m.blocks, 0);
     }
