@@ -107,7 +107,7 @@ local banned = {
 
 -- Globals that may change, each with its reason.
 local allowed_globals = {
-    -- libcurl's own initialisation is per process and not thread-safe: a lock and a count around it.
+    -- libcurl is initialised once for the whole process.
     ["engine/engine.c"] = true,
     -- A signal handler has nothing but globals to speak to.
     ["cli/cli_signal.c"] = true,

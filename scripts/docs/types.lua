@@ -84,7 +84,26 @@
 ---@field memory_blocks integer live blocks of memory
 ---@field memory_bytes integer memory of the Lua heap and of Leat's buffers
 ---@field memory_peak_bytes integer the most of it so far
----@field engine? table<string, number> figures of the network, once it was used
+---@field engine? leat.network_stats figures of the network, once it was used
+
+---Figures of the network: see leat.stats.
+---@class leat.network_stats
+---@field pending integer requests whose end the script has not taken yet
+---@field queued integer requests that wait for a place
+---@field active integer requests that have a place
+---@field resolving integer names that are being looked up
+---@field on_network integer requests that have a connection or wait for one
+---@field events_waiting integer requests with news that the script has not taken yet
+---@field submitted integer requests so far
+---@field succeeded integer those that got a response
+---@field failed integer those that got an error
+---@field cancelled integer those that were cancelled
+---@field redirects integer redirects that were followed
+---@field wire_attempts integer how often a request was sent
+---@field connects integer connections that were made
+---@field bytes_in integer bytes of responses
+---@field bytes_out integer bytes of the heads of HTTP/1.1 requests
+---@field peak_active integer the most requests that had a place at once
 
 -- ---- many at once
 

@@ -5,8 +5,8 @@
 #include "engine/netthreads.h"
 #include <pthread.h>
 
-/* libcurl's global state is the process's, so its users are counted here: the one mutable global.
- * It is never given back: look-up threads of libcurl may outlive the last engine. */
+/* libcurl's global state belongs to the process: it is made once, and never freed, because look-up
+ * threads of libcurl may outlive the last engine. */
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 static CURLcode curl_global_code;
 

@@ -26,11 +26,12 @@ struct engine_config {
     void *lookup_arg;
 };
 
-/* Gauges and counters. After all transfers have ended, every gauge is 0, except idle_handles, which
- * counts the pool. */
+/* Gauges and counters. After all transfers have ended, every gauge is 0, except
+ * idle_exchanges, which counts those that are kept for the next transfers. on_network: transfers
+ * that have a connection or wait for one. */
 struct engine_stats {
     /* gauges */
-    size_t queued, active, resolving, in_curl, events_waiting, idle_handles;
+    size_t queued, active, resolving, on_network, events_waiting, idle_exchanges;
     /* counters */
     uint64_t submitted, succeeded, failed, cancelled, redirects, wire_attempts, connects;
     uint64_t bytes_in, bytes_out;

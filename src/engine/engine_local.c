@@ -15,13 +15,13 @@
 size_t engine_local_places(bool keep_limit)
 {
     size_t all = keep_limit ? loop_file_limit() : loop_raise_file_limit();
-    /* Besides the spare ones for the process itself: idle connections of the last, half-used
-     * shard. */
+    /* The rest is for files of the process, and for connections that are being made: each of
+     * these holds two descriptors for an address that is tried. */
     size_t spare = 64 + MIN((size_t)128, all / 8);
     return all > spare + 16 ? all - spare : 16;
 }
 
-/* What connections stand on. */
+/* What all connections need. */
 static enum err_kind open_ways(struct engine *e, struct err *err)
 {
     if (e->config.use_env_proxy && proxy_env_init(&e->proxy_env, e->mem, err) != ERR_NONE)
@@ -243,7 +243,7 @@ void engine_local_stats(const struct engine *e, struct engine_stats *out)
     out->queued = e->admit.waiting;
     out->active = e->admit.active;
     out->resolving = e->resolver ? resolver_busy(e->resolver) : 0;
-    out->in_curl = e->hops;
+    out->on_network = e->hops;
     out->events_waiting = e->event_count;
-    out->idle_handles = e->pool_count;
+    out->idle_exchanges = e->pool_count;
 }

@@ -484,8 +484,8 @@ static void add(struct engine_stats *out, const struct engine_stats *one)
     out->queued += one->queued;
     out->active += one->active;
     out->resolving += one->resolving;
-    out->in_curl += one->in_curl;
-    out->idle_handles += one->idle_handles;
+    out->on_network += one->on_network;
+    out->idle_exchanges += one->idle_exchanges;
     out->submitted += one->submitted;
     out->succeeded += one->succeeded;
     out->failed += one->failed;

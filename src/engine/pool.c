@@ -2,7 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* As long as libcurl keeps them. Servers close them sooner, and we see it. */
+/* As long as libcurl would keep them. Servers often close them sooner, which we notice. */
 #define IDLE_MAX_NS (118 * NS_PER_S)
 
 static void on_timer(struct timer *t);

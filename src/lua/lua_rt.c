@@ -146,7 +146,7 @@ int rt_push_stats(lua_State *L)
         set_count(L, "queued", (double)e.queued);
         set_count(L, "active", (double)e.active);
         set_count(L, "resolving", (double)e.resolving);
-        set_count(L, "in_curl", (double)e.in_curl);
+        set_count(L, "on_network", (double)e.on_network);
         set_count(L, "events_waiting", (double)e.events_waiting);
         set_count(L, "submitted", (double)e.submitted);
         set_count(L, "succeeded", (double)e.succeeded);

@@ -41,13 +41,13 @@ fuzz() { # fuzz NAME "SOURCE..." "PACKAGE...": of src/ and of pkg-config
 
 for name in "$@"; do
     case $name in
-    cookies) fuzz cookies "engine/cookies engine/cookie_parse ground/mem ground/buf ground/err" libpsl ;;
+    cookies) fuzz cookies "engine/cookie_jar engine/cookie_parse ground/mem ground/buf ground/err" libpsl ;;
     http1) fuzz http1 "ground/http1_parse ground/http1_head ground/headers ground/mem ground/buf ground/err" "" ;;
     http2) fuzz http2 "engine/http2 engine/http2_deliver engine/http2_events engine/http2_guard engine/http2_request engine/http2_session engine/http2_stream ground/headers ground/mem ground/buf ground/err" "libnghttp2 libuv" ;;
     json) fuzz json "ground/json_scan ground/json_put lua/lua_json_decode lua/lua_json_encode ground/secret ground/log ground/mem ground/buf ground/err" luajit ;;
     lines) fuzz lines "ground/lines ground/mem ground/buf ground/err" "" ;;
     sse) fuzz sse "ground/sse ground/mem ground/buf ground/err" "" ;;
-    url) fuzz url "engine/transfer ground/headers engine/cookies engine/cookie_parse ground/base64 ground/redact ground/log ground/secret ground/mem ground/buf ground/err" "libcurl libpsl" ;;
+    url) fuzz url "engine/transfer ground/headers engine/cookie_jar engine/cookie_parse ground/base64 ground/redact ground/log ground/secret ground/mem ground/buf ground/err" "libcurl libpsl" ;;
     *)
         echo "no such target: $name"
         exit 2

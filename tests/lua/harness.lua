@@ -212,7 +212,7 @@ end
 -- What in leat.stats() counts things alive now; all else there only ever grows, or is a size.
 local gauges = {
     live = true, tasks = true, timers = true, transfers = true, pending = true, queued = true,
-    active = true, resolving = true, in_curl = true, events_waiting = true, handles = true,
+    active = true, resolving = true, on_network = true, events_waiting = true, handles = true,
     refs = true, external = true, servers = true,
 }
 

@@ -24,7 +24,7 @@ local function cancel_when(reached, target)
     local err = t.fails("cancelled", task:await())
     t.ok(leat.now() - before < 2, "at once")
     t.eq(task:status(), "cancelled")
-    t.eq(engine().in_curl, 0)
+    t.eq(engine().on_network, 0)
     t.eq(engine().active, 0)
     return err
 end
@@ -48,7 +48,7 @@ t.test("cancelled in the queue: the request is never sent, the place is given ba
     t.stats_reset()
     local api = assert(leat.client { base_url = url, max_per_host = 1 })
     local first = spawn(function() return api:get "/never" end)
-    t.wait_until(function() return engine().in_curl == 1 end)
+    t.wait_until(function() return engine().on_network == 1 end)
     local second = spawn(function() return api:get "/echo" end)
     local third = spawn(function() return api:get "/ok" end)
     t.wait_until(function() return engine().queued == 2 end)
@@ -67,7 +67,7 @@ t.test("cancelled during the look-up: at once, though the look-up goes on", func
 end)
 
 t.test("cancelled while connecting", function()
-    cancel_when(function() return engine().in_curl == 1 end, t.backlog_url .. "/")
+    cancel_when(function() return engine().on_network == 1 end, t.backlog_url .. "/")
 end)
 
 t.test("cancelled in the TLS handshake", function()
@@ -94,7 +94,7 @@ t.test("cancelled while a large body is on its way", function()
     local sent = 0
     cancel_when(function()
         sent = sent + 1
-        return engine().in_curl == 1 and sent > 3
+        return engine().on_network == 1 and sent > 3
     end, { url = t.silent_url:gsub("https", "http") .. "/", body = ("x"):rep(8 * 2 ^ 20) })
 end)
 
@@ -143,7 +143,7 @@ t.test("1,000 requests cancelled at odd moments leave nothing, and the next one 
         return wait_for((random(8) - 1) / 1000, request, url .. paths[random(#paths)])
     end, { limit = 50 })
     t.eq(sum.ok + sum.failed, 1000)
-    t.eq(engine().in_curl, 0)
+    t.eq(engine().on_network, 0)
     t.eq(assert(request(url .. "/ok")).status, 200)
 end)
 
@@ -156,7 +156,7 @@ t.test("a cancel that is swallowed comes again at the next request", function()
         end
         return "survived"
     end)
-    t.wait_until(function() return engine().in_curl == 1 end)
+    t.wait_until(function() return engine().on_network == 1 end)
     task:cancel()
     task:await()
     t.eq(raised, { "cancelled", "cancelled", "cancelled" })

@@ -18,7 +18,7 @@ end
 
 local function idle(stats)
     local e = stats.engine
-    return e.pending == 0 and e.queued == 0 and e.active == 0 and e.in_curl == 0 and e.resolving == 0
+    return e.pending == 0 and e.queued == 0 and e.active == 0 and e.on_network == 0 and e.resolving == 0
 end
 
 local in_flight = full and 10000 or 1500

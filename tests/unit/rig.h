@@ -61,7 +61,7 @@ __attribute__((unused)) static void rig_check_idle(struct rig *r)
     engine_stats(r->engine, &s);
     CHECK_EQ(s.queued, 0);
     CHECK_EQ(s.active, 0);
-    CHECK_EQ(s.in_curl, 0);
+    CHECK_EQ(s.on_network, 0);
     CHECK_EQ(s.events_waiting, 0);
     CHECK_EQ(engine_pending(r->engine), 0);
     CHECK_EQ(s.submitted, s.succeeded + s.failed + s.cancelled);
