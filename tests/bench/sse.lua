@@ -1,20 +1,33 @@
--- leat tests/bench/sse.lua URL STREAMS: reads that many streams of chat completion chunks at once through the
--- whole runtime, decodes each event's JSON and takes the text out of it.
-local url, streams = ...
+-- leat tests/bench/sse.lua URL STREAMS [HOW]: reads that many streams of chat completion chunks at once through
+-- the whole runtime. URL is /tokens of a fault server. HOW: "events" takes the events alone; "json" (the default)
+-- decodes each and takes its text; "stream" does that by ai:stream.
+local url, streams, how = ...
 local events, bytes = 0, 0
+
+local function read_events(decode)
+    local res = assert(request { url = url, stream = true })
+    for event in res:events() do
+        if decode and event.data ~= "[DONE]" then
+            local chunk = assert(json.decode(event.data))
+            bytes = bytes + #(chunk.choices[1].delta.content or "")
+        end
+        events = events + 1
+    end
+    return true
+end
+
+local function read_stream()
+    local ai = assert(leat.openai { base_url = url:gsub("/tokens", ""), api_key = "", model = "mock" })
+    for delta in assert(ai:stream "hello") do
+        bytes = bytes + #delta
+        events = events + 1
+    end
+    return true
+end
+
 local jobs = {}
 for i = 1, tonumber(streams) do
-    jobs[i] = function()
-        local res = assert(request { url = url, stream = true })
-        for event in res:events() do
-            if event.data ~= "[DONE]" then
-                local chunk = assert(json.decode(event.data))
-                bytes = bytes + #(chunk.choices[1].delta.content or "")
-            end
-            events = events + 1
-        end
-        return true
-    end
+    jobs[i] = how == "stream" and read_stream or function() return read_events(how ~= "events") end
 end
 local from = os.clock()
 assert(gather(jobs))

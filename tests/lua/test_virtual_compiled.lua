@@ -39,9 +39,9 @@ end
 local function merge_all(events, order)
     local replies = {}
     for i, list in ipairs(order) do
-        local reply = merge.new()
-        for _, e in ipairs(list) do merge.take(reply, json.decode(events[e])) end
-        replies[i] = reply
+        local merging = merge.new()
+        for _, e in ipairs(list) do merge.take(merging, json.decode(events[e])) end
+        replies[i] = merge.finish(merging)
     end
     return replies
 end

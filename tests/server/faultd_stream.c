@@ -469,9 +469,15 @@ static void cookie_set(struct conn *c, const struct request *req)
 }
 
 const struct route_row stream_routes[] = {
-    {"/play", play_body},        {"/pattern", pattern},
-    {"/range", range},           {"/tokens", tokens},
-    {"/lines", lines},           {"/endless", endless},
-    {"/long-line", long_line},   {"/sse-error", sse_error},
-    {"/cookie-set", cookie_set}, {NULL, NULL},
+    {"/play", play_body},
+    {"/pattern", pattern},
+    {"/range", range},
+    {"/tokens", tokens},
+    {"/chat/completions", tokens},
+    {"/lines", lines},
+    {"/endless", endless},
+    {"/long-line", long_line},
+    {"/sse-error", sse_error},
+    {"/cookie-set", cookie_set},
+    {NULL, NULL},
 };

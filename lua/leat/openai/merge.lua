@@ -2,6 +2,8 @@
 --
 -- RULES says for each field how a new piece is merged with the value so far. No rule lets "" or null replace
 -- a value.
+--
+-- A text that grows piece by piece is joined at the end (`texts`), because each join copies all of it.
 local json = require "leat.json"
 
 local null = json.null
@@ -57,20 +59,64 @@ local function list_of(old, new)
     return entries(old, new)
 end
 
+-- ---- texts: texts[into][name] are the pieces of that field, the first of which it holds itself
+
+local function hold(texts, into, name, piece)
+    local fields = texts[into]
+    if not fields then
+        fields = {}
+        texts[into] = fields
+    end
+    local pieces = fields[name]
+    if not pieces then
+        pieces = { into[name] }
+        fields[name] = pieces
+    end
+    pieces[#pieces + 1] = piece
+end
+
+local function join(texts, into, name)
+    local fields = texts[into]
+    if fields and fields[name] then
+        into[name] = concat(fields[name])
+        fields[name] = nil
+    end
+end
+
+local function join_all(texts)
+    for into, fields in pairs(texts) do
+        for name, pieces in pairs(fields) do
+            into[name] = concat(pieces)
+        end
+        texts[into] = nil
+    end
+end
+
+-- The rules that join two strings.
+local joins = { [append] = true }
+
 -- Merges each field of `piece` into `into` by its rule; rules.other applies to all other fields.
-local function add(rules, into, piece)
+local function add(rules, into, piece, texts)
     for name, value in pairs(piece) do
-        into[name] = (rules[name] or rules.other)(into[name], value)
+        local rule = rules[name] or rules.other
+        if type(value) == "string" and joins[rule] and type(into[name]) == "string" then
+            if value ~= "" then
+                hold(texts, into, name, value)
+            end
+        else
+            join(texts, into, name)
+            into[name] = rule(into[name], value, texts)
+        end
     end
     return into
 end
 
 local function object(rules)
-    return function(old, new)
+    return function(old, new, texts)
         if type(new) ~= "table" then
             return last(old, new)
         end
-        return add(rules, type(old) == "table" and old or {}, new)
+        return add(rules, type(old) == "table" and old or {}, new, texts)
     end
 end
 
@@ -81,6 +127,7 @@ local function unknown(old, new)
     end
     return append(old, new)
 end
+joins[unknown] = true
 
 -- ---- content: a text, or a list of parts
 
@@ -118,21 +165,21 @@ end
 local add_parts
 
 -- A part continues the part before it if both have the same type.
-local PART = { type = first, text = append, thinking = function(old, new)
+local PART = { type = first, text = append, thinking = function(old, new, texts)
     if type(new) == "table" then
-        return add_parts(type(old) == "table" and old or json.array(), new)
+        return add_parts(type(old) == "table" and old or json.array(), new, texts)
     end
     return append(old, new)
 end, other = last }
 
-function add_parts(list, parts)
+function add_parts(list, parts, texts)
     for i = 1, #parts do
         local part, before = parts[i], list[#list]
         if type(part) == "table" and type(before) == "table" and part.type == before.type
             and (part.type == "text" or part.type == "thinking") then
-            add(PART, before, part)
+            add(PART, before, part, texts)
         elseif type(part) == "table" then
-            insert(list, add(PART, {}, part))
+            insert(list, add(PART, {}, part, texts))
         else
             insert(list, part)
         end
@@ -147,7 +194,7 @@ local function as_parts(v)
     return is_empty(v) and {} or { { type = "text", text = v } }
 end
 
-local function content(old, new)
+local function content(old, new, texts)
     if type(new) == "string" and type(old) ~= "table" then
         return append(old, new)
     elseif type(new) ~= "table" and type(new) ~= "string" then
@@ -155,9 +202,10 @@ local function content(old, new)
     elseif type(old) ~= "table" and all_text(new) then
         return append(is_empty(old) and "" or old, M.text_of(new))
     end
-    local list = type(old) == "table" and old or add_parts(json.array(), as_parts(old))
-    return add_parts(list, as_parts(new))
+    local list = type(old) == "table" and old or add_parts(json.array(), as_parts(old), texts)
+    return add_parts(list, as_parts(new), texts)
 end
+joins[content] = true
 
 -- ---- tool calls
 
@@ -179,7 +227,7 @@ local function is_whole(arguments)
 end
 
 -- Whether a piece that has the same index as `call`, or no index, begins another call.
-local function begins_another(call, piece)
+local function begins_another(call, piece, texts)
     local id, old_id = id_of(piece), id_of(call)
     if id and old_id then
         return id ~= old_id
@@ -188,6 +236,7 @@ local function begins_another(call, piece)
     if is_empty(name) or is_empty(was.name) then
         return false
     end
+    join(texts, was, "arguments")
     return name ~= was.name or is_whole(was.arguments)
 end
 
@@ -201,16 +250,16 @@ local function open(calls, index)
     return calls[at]
 end
 
-local function with_index(calls, index, piece)
+local function with_index(calls, index, piece, texts)
     for i = #calls, 1, -1 do
         if calls[i].index == index then
-            return begins_another(calls[i], piece) and open(calls, index) or calls[i]
+            return begins_another(calls[i], piece, texts) and open(calls, index) or calls[i]
         end
     end
     return open(calls, index)
 end
 
-local function without_index(calls, piece)
+local function without_index(calls, piece, texts)
     local id, latest = id_of(piece), calls[#calls]
     if id then
         for i = #calls, 1, -1 do
@@ -219,13 +268,13 @@ local function without_index(calls, piece)
             end
         end
     end
-    if id or not latest or begins_another(latest, piece) then
+    if id or not latest or begins_another(latest, piece, texts) then
         return open(calls, latest and latest.index + 1 or 0)
     end
     return latest
 end
 
-local function tool_calls(old, new)
+local function tool_calls(old, new, texts)
     if type(new) ~= "table" then
         return last(old, new)
     end
@@ -234,9 +283,10 @@ local function tool_calls(old, new)
         local piece = new[i]
         if type(piece) == "table" then
             local index = tonumber(piece.index)
-            local call = index and with_index(calls, index, piece) or without_index(calls, piece)
+            local call = index and with_index(calls, index, piece, texts)
+                or without_index(calls, piece, texts)
             index = call.index
-            add(CALL, call, piece)
+            add(CALL, call, piece, texts)
             call.index = index
         end
     end
@@ -296,25 +346,26 @@ local function choice_of(choices, piece, i)
     return choices[at]
 end
 
-local function take_choice(choice, piece)
+local function take_choice(choice, piece, texts)
     for name, value in pairs(piece) do
         if name == "delta" or name == "message" then
             if type(value) == "table" then
-                add(MESSAGE, choice.message, value)
+                add(MESSAGE, choice.message, value, texts)
             end
         elseif name ~= "index" and name ~= "usage" then
-            choice[name] = (CHOICE[name] or last)(choice[name], value)
+            choice[name] = (CHOICE[name] or last)(choice[name], value, texts)
         end
     end
 end
 
+-- An answer that is being merged. `reply` is complete after `finish`.
 function M.new()
-    return { choices = json.array() }
+    return { reply = { choices = json.array() }, texts = {} }
 end
 
 -- Merges a decoded event into the answer. Returns the text that it appends to the first choice; "" if none.
-function M.take(reply, event)
-    local delta = ""
+function M.take(merging, event)
+    local reply, delta = merging.reply, ""
     for name, value in pairs(event) do
         if name ~= "choices" then
             reply[name] = (REPLY[name] or last)(reply[name], value)
@@ -325,7 +376,7 @@ function M.take(reply, event)
         local piece = choices[i]
         if type(piece) == "table" then
             local choice = choice_of(reply.choices, piece, i)
-            take_choice(choice, piece)
+            take_choice(choice, piece, merging.texts)
             if choice.index == 0 then
                 local part = type(piece.delta) == "table" and piece.delta
                     or type(piece.message) == "table" and piece.message or {}
@@ -349,17 +400,20 @@ function M.take(reply, event)
 end
 
 -- Whether every choice that has begun is complete.
-function M.is_finished(reply)
-    for i = 1, #reply.choices do
-        if is_empty(reply.choices[i].finish_reason) then
+function M.is_finished(merging)
+    local choices = merging.reply.choices
+    for i = 1, #choices do
+        if is_empty(choices[i].finish_reason) then
             return false
         end
     end
-    return #reply.choices > 0
+    return #choices > 0
 end
 
 -- The complete answer, in the form of an answer without streaming.
-function M.finish(reply)
+function M.finish(merging)
+    local reply = merging.reply
+    join_all(merging.texts)
     reply.object = "chat.completion"
     for _, choice in ipairs(reply.choices) do
         local message = choice.message

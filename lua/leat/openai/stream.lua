@@ -38,7 +38,7 @@ local function decode(self, text)
 end
 
 local function failed(self, text, value, what)
-    if merge.is_finished(self.reply) then
+    if merge.is_finished(self.merging) then
         return nil -- the answer was complete, so what comes later does not matter
     end
     return answers.failed(self.ai, self.spec, self.res, text, value, what)
@@ -136,7 +136,7 @@ end
 -- Ends the stream. Returns the rest of its text, or nil.
 local function finish(self)
     self.done = true
-    merge.finish(self.reply)
+    self.reply = merge.finish(self.merging)
     self.usage = self.reply.usage
     local rest
     if self.halves then
@@ -153,7 +153,7 @@ end
 -- The error that the server reported outside its events, or nil.
 local function told_at_end(self)
     local stray = rawget(self.res, "_stream") and self.res._stray
-    local alone = #self.reply.choices == 0
+    local alone = #self.merging.reply.choices == 0
     if stray and (answers.is_error_text(stray) or alone and stray:find "^%s*<") then
         return answers.failed(self.ai, self.spec, self.res, stray, nil, "the stream ended with an error")
     elseif self.words and alone then
@@ -164,7 +164,7 @@ end
 
 -- Handles the end of the events. Returns a last piece; or nil and "done"; or nil and an error.
 local function ended(self, err)
-    if merge.is_finished(self.reply) then -- all of the text was received, so what comes later does not matter
+    if merge.is_finished(self.merging) then -- all of the text has come: what comes later does not matter
         return nil, "done"
     elseif err then
         return nil, err
@@ -194,8 +194,8 @@ local function next_delta(self)
             piece, told = piece_of(self, event)
         end
         if piece then
-            local delta = merge.take(self.reply, piece)
-            local first = self.reply.choices[1]
+            local delta = merge.take(self.merging, piece)
+            local first = self.merging.reply.choices[1]
             if first and first.index == 0 and first.finish_reason ~= "" and first.finish_reason ~= null then
                 self.finish_reason = first.finish_reason
             end
@@ -205,7 +205,7 @@ local function next_delta(self)
             if delta ~= "" then
                 return delta
             end
-        elseif told == "done" and #self.reply.choices > 0 then
+        elseif told == "done" and #self.merging.reply.choices > 0 then
             return finish(self)
         elseif told == "done" then
             return nil, answers.failed(self.ai, self.spec, self.res, self.words or "", nil,
@@ -223,7 +223,7 @@ local function advance(self)
         if self.res._stream then
             self.res:close()
         end
-        self.tell(self.res, self.reply.usage)
+        self.tell(self.res, self.merging.reply.usage)
     end
     return delta, err
 end
@@ -368,7 +368,7 @@ function M.open(ai, spec, tell)
         return nil, answers.refused(ai, spec, res)
     end
     local self = setmetatable({ ai = ai, spec = spec, res = res, tell = tell, done = false,
-        reply = merge.new(), next_event = res.next_event }, Stream)
+        merging = merge.new(), next_event = res.next_event }, Stream)
     local kind = (res.headers["content-type"] or ""):lower()
     if kind:find("event-stream", 1, true) then
         return open_events(self)
