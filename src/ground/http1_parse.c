@@ -34,7 +34,10 @@ static const struct {
     [FAULT_NUL] = {"nul", "a NUL byte is in the head, the trailers or a chunk line"},
     [FAULT_CONTENT_LENGTH] = {"content_length",
                               "Content-Length is no number, too large or contradictory"},
-    [FAULT_TRANSFER_ENCODING] = {"transfer_encoding", "the last Transfer-Encoding is not chunked"},
+    [FAULT_TRANSFER_ENCODING] = {"transfer_encoding",
+                                 "the Transfer-Encoding is not, or does not end with, chunked"},
+    [FAULT_TWO_LENGTHS] = {"two_lengths",
+                           "the request has both a Content-Length and a Transfer-Encoding"},
     [FAULT_HOST] = {"host", "the request does not have one Host header"},
     [FAULT_CHUNK_SIZE] = {"chunk_size", "the size of a chunk is no number, or too large"},
     [FAULT_CHUNK_EXTENSION] = {"chunk_extension",
@@ -159,6 +162,10 @@ static enum http1_fault frame_request(struct http1_head *out, const struct http1
         return FAULT_HOST;
     if (m->encoded && out->minor == 0)
         return FAULT_TRANSFER_ENCODING;
+    /* RFC 9112 6.1 allows to obey the second one. But no client sends both, other than to be
+     * understood in two ways. */
+    if (m->encoded && m->length >= 0)
+        return FAULT_TWO_LENGTHS;
     out->informational = false;
     if (m->encoded)
         out->body = HTTP1_CHUNKED;
@@ -265,6 +272,9 @@ static int hex_value(unsigned char c)
 
 static enum http1_fault behind_size(struct http1_parser *p, unsigned char c)
 {
+    /* RFC 9112 7.1.1: blanks may only stand before an extension. Servers pad sizes all the same. */
+    if (c == '\r' && p->state == READ_CHUNK_BLANK && p->kind == HTTP1_REQUEST)
+        return FAULT_CHUNK_SIZE;
     if (c == '\r')
         p->state = READ_CHUNK_LINE_LF;
     else if (c == ';')

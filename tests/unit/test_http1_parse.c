@@ -29,6 +29,8 @@ struct message {
 #define CHUNKED OK "Transfer-Encoding: chunked\r\n\r\n"
 #define CHUNKED_HEAD "head 1.1 200 [OK] chunked keep {Transfer-Encoding=chunked}\n"
 #define GET "GET / HTTP/1.1\r\nHost: a\r\n"
+#define PUT "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define PUT_HEAD "head 1.1 0 [PUT] / chunked keep {Host=a; Transfer-Encoding=chunked}\n"
 
 static void init(struct http1_parser *p, unsigned flags)
 {
@@ -530,11 +532,6 @@ TEST(a_request_is_read_with_its_target)
         {"chunked", REQUEST,
          BYTES("P / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
          "head 1.1 0 [P] / chunked keep {Host=a; Transfer-Encoding=chunked}\nbody [x]\ndone []\n"},
-        {"chunked with a length, too", REQUEST,
-         BYTES("P / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
-               "0\r\n\r\n"),
-         "head 1.1 0 [P] / chunked 9 {Host=a; Content-Length=9; Transfer-Encoding=chunked}\n"
-         "done []\n"},
         {"empty lines before it", REQUEST, BYTES("\r\n\r\n" GET "\r\n"),
          "head 1.1 0 [GET] / none keep {Host=a}\ndone []\n"},
         {"HTTP/1.0 without a Host", REQUEST, BYTES("GET / HTTP/1.0\r\n\r\n"),
@@ -600,7 +597,80 @@ TEST(a_request_that_could_smuggle_another_one_is_refused)
          "failed header_name\n"},
         {"chunked in HTTP/1.0", REQUEST,
          BYTES("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-         "failed transfer_encoding\n"}, );
+         "failed transfer_encoding\n"},
+        {"chunked with a length", REQUEST,
+         BYTES(GET "Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+         "failed two_lengths\n"},
+        {"a length with chunked", REQUEST,
+         BYTES(GET "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n"),
+         "failed two_lengths\n"},
+        {"chunked in two lines", REQUEST,
+         BYTES(GET "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
+         "failed transfer_encoding\n"},
+        {"chunked, then identity, in two lines", REQUEST,
+         BYTES(GET "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"),
+         "failed transfer_encoding\n"},
+        {"xchunked", REQUEST, BYTES(GET "Transfer-Encoding: xchunked\r\n\r\n"),
+         "failed transfer_encoding\n"},
+        {"a quoted chunked", REQUEST, BYTES(GET "Transfer-Encoding: \"chunked\"\r\n\r\n"),
+         "failed transfer_encoding\n"},
+        {"chunked behind a vertical tab", REQUEST,
+         BYTES(GET "Transfer-Encoding: \x0b chunked\r\n\r\n"), "failed header_value\n"},
+        {"no Transfer-Encoding at all", REQUEST, BYTES(GET "Transfer-Encoding:\r\n\r\n"),
+         "failed transfer_encoding\n"},
+        {"a folded Transfer-Encoding", REQUEST, BYTES(GET "Transfer-Encoding:\r\n chunked\r\n\r\n"),
+         "failed transfer_encoding\n"},
+        {"a Transfer-Encoding in a fold", REQUEST,
+         BYTES(GET "A: b\r\n\tTransfer-Encoding: chunked\r\n\r\n"), "failed folded_line\n"},
+        {"a Transfer-Encoding behind a bare CR", REQUEST,
+         BYTES(GET "A: b\rTransfer-Encoding: chunked\r\n\r\n"), "failed bare_cr\n"},
+        {"a NUL in a name", REQUEST, BYTES(GET "Transfer-\0Encoding: chunked\r\n\r\n"),
+         "failed nul\n"},
+        {"a NUL in a value", REQUEST, BYTES(GET "Content-Length: 5\0\r\n\r\n"), "failed nul\n"},
+        {"a length with a plus", REQUEST, BYTES(GET "Content-Length: +5\r\n\r\n"),
+         "failed content_length\n"},
+        {"a length with a minus", REQUEST, BYTES(GET "Content-Length: -5\r\n\r\n"),
+         "failed content_length\n"},
+        {"a length in hexadecimal", REQUEST, BYTES(GET "Content-Length: 0x5\r\n\r\n"),
+         "failed content_length\n"},
+        {"a length with a blank inside", REQUEST, BYTES(GET "Content-Length: 1 0\r\n\r\n"),
+         "failed content_length\n"},
+        {"a length of nothing", REQUEST, BYTES(GET "Content-Length:\r\n\r\n"),
+         "failed content_length\n"},
+        {"a length of 2^63", REQUEST, BYTES(GET "Content-Length: 9223372036854775808\r\n\r\n"),
+         "failed content_length\n"}, );
+}
+
+TEST(a_request_whose_chunks_could_be_read_in_two_ways_is_refused)
+{
+    CHECK_MESSAGES(
+        {"0x5", REQUEST, BYTES(PUT "0x5\r\nhello\r\n0\r\n\r\n"), PUT_HEAD "failed chunk_size\n"},
+        {"+5", REQUEST, BYTES(PUT "+5\r\nhello\r\n0\r\n\r\n"), PUT_HEAD "failed chunk_size\n"},
+        {"-5", REQUEST, BYTES(PUT "-5\r\nhello\r\n0\r\n\r\n"), PUT_HEAD "failed chunk_size\n"},
+        {"a blank first", REQUEST, BYTES(PUT " 5\r\nhello\r\n"), PUT_HEAD "failed chunk_size\n"},
+        {"a blank at the end", REQUEST, BYTES(PUT "5 \r\nhello\r\n"),
+         PUT_HEAD "failed chunk_size\n"},
+        {"a blank before an extension", REQUEST, BYTES(PUT "2 ;a=b\r\nhi\r\n0\r\n\r\n"),
+         PUT_HEAD "body [hi]\ndone []\n"},
+        {"no size", REQUEST, BYTES(PUT "\r\nhello\r\n"), PUT_HEAD "failed chunk_size\n"},
+        {"2^63", REQUEST, BYTES(PUT "8000000000000000\r\n"), PUT_HEAD "failed chunk_size\n"},
+        {"2^64 and 5", REQUEST, BYTES(PUT "10000000000000005\r\nhello\r\n"),
+         PUT_HEAD "failed chunk_size\n"},
+        {"a LF alone behind the size", REQUEST, BYTES(PUT "5\nhello\r\n"),
+         PUT_HEAD "failed bare_lf\n"},
+        {"a LF alone behind an extension", REQUEST, BYTES(PUT "5;a\nhello\r\n"),
+         PUT_HEAD "failed bare_lf\n"},
+        {"a CR alone in an extension", REQUEST, BYTES(PUT "5;a\rb\r\nhello\r\n"),
+         PUT_HEAD "failed bare_cr\n"},
+        {"a NUL in an extension", REQUEST, BYTES(PUT "5;\0\r\nhello\r\n"), PUT_HEAD "failed nul\n"},
+        {"a LF alone behind the data", REQUEST, BYTES(PUT "2\r\nhi\n0\r\n\r\n"),
+         PUT_HEAD "body [hi]\nfailed bare_lf\n"},
+        {"more data than announced", REQUEST, BYTES(PUT "2\r\nhiho\r\n0\r\n\r\n"),
+         PUT_HEAD "body [hi]\nfailed chunk_end\n"},
+        {"a length in trailers means nothing", REQUEST, BYTES(PUT "0\r\nContent-Length: 9\r\n\r\n"),
+         PUT_HEAD "trailers {Content-Length=9}\ndone []\n"},
+        {"a folded trailer", REQUEST, BYTES(PUT "0\r\nA: b\r\n c\r\n\r\n"),
+         PUT_HEAD "failed folded_line\n"}, );
 }
 
 /* As many bytes or lines as the default limits allow, and one more. */
