@@ -7,8 +7,8 @@
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config ca-certificates libluajit-5.1-dev libuv1-dev
-    libcurl4-openssl-dev zlib1g-dev libssl-dev libnghttp2-dev libpsl-dev libmicrohttpd-dev
-    lua-cjson-dev libedit-dev"
+    libcurl4-openssl-dev zlib1g-dev libssl-dev libnghttp2-dev libpsl-dev lua-cjson-dev
+    libedit-dev"
 wanted=$build
 for use in "$@"; do
     case $use in

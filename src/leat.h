@@ -115,8 +115,8 @@ struct leat_config {
      * the address space. The allocator must not call Leat; such a call is refused. It is called on
      * the runtime's thread and, at the same time, on the network threads if there are any. It is
      * not used for values and mailboxes, which belong to no runtime, nor for name look-ups, which
-     * may outlive the runtime. libcurl, the TLS library, libuv and libmicrohttpd allocate for the
-     * whole process: see curl_global_init_mem and uv_replace_allocator. */
+     * may outlive the runtime. libcurl, the TLS library and libuv allocate for the whole process:
+     * see curl_global_init_mem and uv_replace_allocator. */
     void *(*alloc)(void *alloc_arg, void *block, size_t old_size, size_t new_size);
     void *alloc_arg;
     /* The host's own libuv loop, which the host runs on the runtime's thread; NULL: the runtime

@@ -28,7 +28,6 @@ local libraries = {
     { "^zlib%.h$", "engine cli/cli.c host/runtime_modules.c" }, -- versions
     -- lua: digests and signatures for scripts.
     { "^openssl/", "engine lua cli/cli.c host/runtime_modules.c" },
-    { "^microhttpd%.h$", "server cli/cli.c" }, -- cli.c: its version
     { "^lua%.h$", "tasks lua host cli" },
     { "^lauxlib%.h$", "tasks lua host cli" },
     { "^lualib%.h$", "lua host cli" },

@@ -1,4 +1,4 @@
--- An HTTP server on libmicrohttpd (src/server/). Each request is handled in its own task.
+-- An HTTP server (src/server/). Each request is handled in its own task.
 local check = require "leat.internal.check"
 local await = require "leat.internal.await"
 local errors = require "leat.error"
@@ -108,8 +108,8 @@ end
 ---json
 ---@return true|leat.stream|nil answered true; or, without body and json, a stream with write(chunk),
 ---close, abort
----@return leat.error? err kind "invalid": a header contains a line end; "too_large": the headers of
----response and request together are over 31 KiB; "closed": the client has disconnected
+---@return leat.error? err kind "invalid": a header contains a line end; "too_large": the headers are over
+---31 KiB; "closed": the client has disconnected
 ---
 --- Raises if the request already has a response. Content-Length and the other framing headers are
 --- ignored, because the server sets them itself.

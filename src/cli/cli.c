@@ -19,9 +19,6 @@
 #include <unistd.h>
 #include <uv.h>
 #include <zlib.h>
-#ifdef LEAT_SERVE
-#include <microhttpd.h>
-#endif
 
 enum { EXIT_SCRIPT = 1, EXIT_USAGE = 2, EXIT_SIGPIPE = 141 };
 
@@ -95,9 +92,6 @@ static int print_version(void)
            uv_version_string(), curl->version, curl->ssl_version ? curl->ssl_version : "no TLS",
            curl->nghttp2_version ? curl->nghttp2_version : "none", zlibVersion(),
            OpenSSL_version(OPENSSL_VERSION));
-#ifdef LEAT_SERVE
-    printf(", libmicrohttpd %s", MHD_get_version());
-#endif
     printf(", lua-cjson " LEAT_CJSON_VERSION "\n");
     return 0;
 }

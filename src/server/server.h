@@ -2,8 +2,8 @@
  * line of those that wait for a handler, and the counters. server_listen.h makes a server that
  * listens on a socket; whoever has requests of another origin makes one with server_init.
  *
- * The server floor knows libmicrohttpd and the loop. It knows neither Lua nor tasks: it reports
- * through `struct server_events`. All calls: the runtime's thread only. */
+ * The server floor knows the loop and the parser of HTTP/1. It knows neither Lua nor tasks: it
+ * reports through `struct server_events`. All calls: the runtime's thread only. */
 #pragma once
 
 #include "ground/list.h"
@@ -13,12 +13,11 @@
 struct server;
 struct server_request;
 
-/* libmicrohttpd has this much memory for each connection. It bounds the head of a request together
- * with the head of its response. */
-#define SERVER_POOL_BYTES ((size_t)32 << 10)
+/* The most bytes that the head of a request, or of a response, may have. */
+#define SERVER_HEAD_BYTES ((size_t)32 << 10)
 
-/* These run beneath callbacks of libmicrohttpd and libuv. So they may only record what happened and
- * wake tasks: they must not run Lua, and they must not call functions of this floor. */
+/* These run beneath callbacks of libuv. So they may only record what happened and wake tasks: they
+ * must not run Lua, and they must not call functions of this floor. */
 struct server_events {
     /* A request came into the line. */
     void (*arrived)(struct server *s);
@@ -61,8 +60,7 @@ struct server {
  * reference. */
 void server_init(struct server *s, const struct server_config *config);
 void server_hold(struct server *s);
-/* Frees the block with the last reference. Requests, connections and libuv's handles hold one each.
- */
+/* Frees the block with the last reference. Requests and connections hold one each. */
 void server_release(struct server *s);
 /* Logs that a request was lost because there was not enough memory. */
 void server_log_lost(struct server *s);

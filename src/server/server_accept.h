@@ -1,13 +1,9 @@
-/* Accepts connections for libmicrohttpd. libmicrohttpd does not do this itself: if it fails once
- * because no descriptor is left, it accepts no connection until one of its own ends, which may
- * never happen. */
+/* Takes the connections that clients make. */
 #pragma once
 
-#include "server/server_daemon.h"
+#include "server/server_listener.h"
 
-/* The callback for d->listen_poll. */
-void server_accept_on_ready(uv_poll_t *poll, int status, int events);
-/* The function of d->listen_timer. */
-void server_accept_on_timer(struct timer *listen_timer);
-/* Closes the listening socket. Harmless if it is already closed. */
-void server_accept_stop(struct server_daemon *d);
+/* Watches l->listen_fd, which is set. */
+NODISCARD enum err_kind server_accept_start(struct server_listener *l, struct err *err);
+/* Stops listening. Harmless if it does not listen. */
+void server_accept_stop(struct server_listener *l);

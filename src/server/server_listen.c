@@ -3,15 +3,17 @@
 #include "ground/secret.h"
 #include "server/server_accept.h"
 #include "server/server_connection.h"
+#include "server/server_http1.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+_Static_assert(offsetof(struct server_listener, server) == 0, "server_release frees the block");
 
 #define LISTEN_BACKLOG 4096
 #define SPARE_FILES 64u
@@ -92,33 +94,41 @@ static unsigned connection_limit(bool raise)
     return files > 2 * SPARE_FILES ? (unsigned)files - SPARE_FILES : SPARE_FILES;
 }
 
-/* `code`: errno; 0 if only libmicrohttpd knows the reason. */
-static void set_not_started(struct err *err, const struct server_listen *how, uint16_t port,
-                            int code)
+static enum err_kind set_not_started(struct err *err, const struct server_listen *how,
+                                     uint16_t port, const struct err *why)
 {
-    err_set(err, ERR_IO, "serve: cannot serve on %s port %u: %s", how->host, port,
-            code ? strerror(code) : "libmicrohttpd did not start");
+    int code = why->code;
+    err_set(err, ERR_IO, "serve: cannot serve on %s port %u: %s", how->host, port, why->message);
     err->code = code;
+    return ERR_IO;
 }
 
-/* 0: it serves the connections that listen_fd accepts, and owns listen_fd. Otherwise: an errno, or
- * -1. */
-static int start_daemon(struct server_daemon *d, int listen_fd)
+static void fini(struct server_listener *l)
 {
-    d->watch_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (d->watch_fd < 0)
-        return errno;
-    errno = 0;
-    if (!server_connection_start(d))
-        return errno ? errno : -1;
-    int code =
-        server_daemon_watch(d, server_connection_on_watch, listen_fd, server_accept_on_ready);
-    if (code != 0) {
-        server_connection_stop(d);
-        return -code;
+    server_accept_stop(l);
+    server_http1_stop(l);
+    server_connection_close_all(l);
+    poller_free(l->poller);
+    l->poller = NULL;
+}
+
+/* Serves the connections that l->listen_fd accepts. */
+static enum err_kind start(struct server_listener *l, const struct server_listen *how,
+                           struct err *err)
+{
+    struct err why;
+    err_clear(&why);
+    enum err_kind rc = poller_new(&l->poller, l->loop, l->server.mem, &why);
+    if (rc == ERR_NONE)
+        rc = server_accept_start(l, &why);
+    if (rc == ERR_NONE) {
+        l->server.open = true;
+        return ERR_NONE;
     }
-    d->listen_fd = listen_fd;
-    return 0;
+    fini(l);
+    if (rc == ERR_MEMORY)
+        return err_set(err, ERR_MEMORY, "serve: not enough memory");
+    return set_not_started(err, how, l->port, &why);
 }
 
 enum err_kind server_listen_start(struct server **out, const struct server_listen *how,
@@ -127,36 +137,32 @@ enum err_kind server_listen_start(struct server **out, const struct server_liste
     struct address address;
     if (parse_host(how->host, how->port, &address, err) != ERR_NONE)
         return err->kind;
-    struct server_daemon *d = server_daemon_new(&how->server, how->loop);
-    if (!d)
+    struct server_listener *l = mem_calloc(how->server.mem, sizeof *l);
+    if (!l)
         return err_set(err, ERR_MEMORY, "serve: not enough memory");
-    timer_init(&d->listen_timer, server_accept_on_timer);
-    d->timeout_s = how->timeout_s;
-    int listen_fd = listen_on(&address);
-    if (listen_fd < 0) {
-        server_listen_refused(err, how->host, how->port, errno);
-        server_release(&d->server);
-        return err->kind;
+    server_init(&l->server, &how->server);
+    l->loop = how->loop;
+    server_connection_init(l, how->timeout_s);
+    server_http1_init(l);
+    enum err_kind rc;
+    l->listen_fd = listen_on(&address);
+    if (l->listen_fd < 0) {
+        rc = server_listen_refused(err, how->host, how->port, errno);
+    } else {
+        l->port = port_of(&address);
+        l->most = connection_limit(how->raise_file_limit);
+        rc = start(l, how, err);
     }
-    d->port = port_of(&address);
-    d->most = connection_limit(how->raise_file_limit);
-    int code = start_daemon(d, listen_fd);
-    if (code == 0) {
-        d->server.open = true;
-        *out = &d->server;
-        return ERR_NONE;
-    }
-    set_not_started(err, how, d->port, MAX(code, 0));
-    close(listen_fd);
-    if (d->watch_fd >= 0)
-        close(d->watch_fd);
-    server_release(&d->server);
-    return ERR_IO;
+    if (rc == ERR_NONE)
+        *out = &l->server;
+    else
+        server_release(&l->server);
+    return rc;
 }
 
 uint16_t server_listen_port(struct server *s)
 {
-    return server_daemon_of(s)->port;
+    return server_listener_of(s)->port;
 }
 
 void server_listen_quiesce(struct server *s)
@@ -164,19 +170,14 @@ void server_listen_quiesce(struct server *s)
     if (!s->open || s->quiet)
         return;
     s->quiet = true;
-    server_accept_stop(server_daemon_of(s));
+    server_accept_stop(server_listener_of(s));
 }
 
 void server_listen_stop(struct server *s)
 {
-    struct server_daemon *d = server_daemon_of(s);
     if (!s->open)
         return;
     s->open = false;
     s->quiet = true;
-    server_accept_stop(d);
-    server_daemon_unwatch(d);
-    server_connection_stop(d);
-    close(d->watch_fd);
-    d->watch_fd = -1;
+    fini(server_listener_of(s));
 }

@@ -27,5 +27,5 @@ uint16_t server_listen_port(struct server *s);
 /* Stops listening. Open connections continue until their present request is done. */
 void server_listen_quiesce(struct server *s);
 /* Breaks every connection. Harmless if already stopped. Do not call it beneath a callback of
- * libmicrohttpd or libuv. */
+ * libuv. */
 void server_listen_stop(struct server *s);

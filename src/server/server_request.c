@@ -17,12 +17,11 @@ struct server_request *server_request_new(struct server *s, size_t size,
     r->carrier = carrier;
     r->open = true;
     r->target = target;
-    r->head_room = SERVER_POOL_BYTES;
     server_hold(s);
     list_init(&r->line_node);
     headers_init(&r->headers, s->mem, MAX_HEADERS, MAX_HEADER_BYTES);
-    headers_init(&r->headers_out, s->mem, SERVER_POOL_BYTES / LEAST_HEADER_BYTES,
-                 2 * SERVER_POOL_BYTES);
+    headers_init(&r->headers_out, s->mem, SERVER_HEAD_BYTES / LEAST_HEADER_BYTES,
+                 2 * SERVER_HEAD_BYTES);
     buf_init(&r->body, s->mem, s->max_body);
     list_push_back(&s->requests, &r->node);
     return r;
@@ -52,7 +51,7 @@ void server_request_free(struct server_request *r)
     server_release(s);
 }
 
-static bool unanswered(const struct server_request *r)
+bool server_request_unanswered(const struct server_request *r)
 {
     return r->state == SERVER_REQUEST_WAITING ||
            (r->state == SERVER_REQUEST_STREAM && !r->finished);
@@ -84,7 +83,7 @@ static void end_for_owner(struct server_request *r, const char *reason)
 
 void server_request_client_gone(struct server_request *r)
 {
-    if (r->gone || r->aborted || !unanswered(r))
+    if (r->gone || r->aborted || !server_request_unanswered(r))
         return;
     r->gone = true;
     r->server->gone++;
@@ -105,7 +104,7 @@ void server_request_over(struct server_request *r, enum server_request_end how)
     r->open = false;
     if (how == SERVER_REQUEST_CLIENT_GONE)
         server_request_client_gone(r);
-    else if (how == SERVER_REQUEST_SERVER_CLOSED && unanswered(r) && !r->gone)
+    else if (how == SERVER_REQUEST_SERVER_CLOSED && server_request_unanswered(r) && !r->gone)
         end_for_owner(r, "the server was closed");
     server_request_room(r);
     if (s->active == 0)
@@ -138,7 +137,7 @@ const char *server_request_claim(struct server_request *r)
     untake(r);
     if (r->gone)
         return "the client went away";
-    return !r->open && unanswered(r) ? "the server was closed" : NULL;
+    return !r->open && server_request_unanswered(r) ? "the server was closed" : NULL;
 }
 
 void server_request_release(struct server_request *r)
@@ -201,7 +200,7 @@ void server_request_finish(struct server_request *r)
 
 void server_request_abort(struct server_request *r)
 {
-    if (r->aborted || !unanswered(r))
+    if (r->aborted || !server_request_unanswered(r))
         return;
     r->aborted = true;
     leave_line(r);

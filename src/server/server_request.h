@@ -1,6 +1,6 @@
 /* A request, from its first line until nobody holds it: what was asked, the response, and its place
  * in the line. Its carrier knows how the request arrived and how the response goes back. A carrier
- * is a connection of libmicrohttpd (server_connection.c) or belongs to another floor. */
+ * is a connection (server_http1.c) or belongs to another floor. */
 #pragma once
 
 #include "ground/buf.h"
@@ -15,7 +15,6 @@
 #define SERVER_STREAM_MAX_BYTES ((size_t)64 << 20)
 
 enum server_request_state {
-    SERVER_REQUEST_HEAD,     /* only the request line is known */
     SERVER_REQUEST_BODY,     /* its body is being read */
     SERVER_REQUEST_WAITING,  /* it is in line, or a handler has it */
     SERVER_REQUEST_ANSWERED, /* its whole response is given */
@@ -69,8 +68,7 @@ struct server_request {
     struct headers headers_out;
     char *body_out; /* of a whole response */
     size_t body_out_len;
-    size_t head_room; /* the most bytes that the head of the response may have */
-    size_t head_len;  /* how many of those the script's headers use */
+    size_t head_len; /* the bytes of the script's headers in the head of the response */
 };
 
 /* `size`: the size of the carrier's struct, which begins with the request. `target` is taken over,
@@ -106,6 +104,8 @@ void server_request_lose_taken(struct server *s);
 /* Because memory is short: gives up the next request in line. False: there is none. */
 bool server_request_drop(struct server *s);
 
+/* True until the whole response is given. */
+bool server_request_unanswered(const struct server_request *r);
 /* True if the client is still there to receive a response. */
 bool server_request_reachable(const struct server_request *r);
 /* Writes a part of a stream's body. ERR_CLOSED: the client has disconnected. ERR_TOO_LARGE,

@@ -1,13 +1,10 @@
-/* Responses: the one that a handler composes in its request, its form for libmicrohttpd, and the
- * short error responses of the server itself. */
+/* Responses: the one that a handler composes in its request, its head as it is sent, and the bodies
+ * of the server's own error responses. */
 #pragma once
 
 #include "server/server_request.h"
 
-#include <sys/types.h>
-
-struct MHD_Connection;
-struct MHD_Response;
+#include <time.h>
 
 /* ---- composing. Nothing is sent before server_response_send. */
 
@@ -31,16 +28,22 @@ const char *server_response_reason(unsigned status);
 /* Writes the body of an error response of the server itself. Returns its length. */
 size_t server_response_error_body(char *out, size_t size, const char *message);
 
-/* ---- for libmicrohttpd */
+/* ---- for a connection */
 
-/* Reads the next bytes of a stream: MHD_ContentReaderCallback. */
-typedef ssize_t (*server_response_reader_fn)(void *arg, uint64_t pos, char *out, size_t max);
-/* Creates libmicrohttpd's response from what was composed. `reader` NULL: with the whole body,
- * which must live until the request is freed. Otherwise a stream. NULL: see err. */
-struct MHD_Response *server_response_build(const struct server_request *r,
-                                           server_response_reader_fn reader, void *arg,
-                                           struct err *err);
-/* Answers a request at once, without a handler. The connection is closed afterwards. False: the
- * response could not be queued. */
-bool server_response_refuse(struct MHD_Connection *connection, unsigned status,
-                            const char *message);
+struct server_response_frame {
+    bool stream;      /* the length of the body is not known */
+    bool keeps;       /* in: another request may follow. out: it may, and the head says so */
+    bool chunked;     /* out: the body is sent in chunks */
+    const char *date; /* for the header Date */
+};
+
+/* Appends the head of what was composed to `out`. ERR_MEMORY: nothing was appended. */
+NODISCARD enum err_kind server_response_head(struct buf *out, const struct server_request *r,
+                                             struct server_response_frame *frame);
+/* Appends an error response of the server itself, after which the connection is closed. ERR_MEMORY.
+ */
+NODISCARD enum err_kind server_response_refuse(struct buf *out, unsigned status,
+                                               const char *message, bool with_body,
+                                               const char *date);
+/* Writes a time as the header Date has it (RFC 9110 5.6.7). */
+void server_response_date(char *out, size_t size, time_t seconds);
