@@ -24,7 +24,7 @@ for use in "$@"; do
     coverage) wanted="$wanted gcovr" ;;
     bench) wanted="$wanted nginx-light curl" ;;
     peers)
-        wanted="$wanted python3-httpx python3-aiohttp"
+        wanted="$wanted python3-httpx python3-aiohttp golang-go"
         command -v node >/dev/null || wanted="$wanted nodejs"
         ;;
     *)

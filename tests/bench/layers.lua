@@ -1,5 +1,5 @@
 -- leat tests/bench/layers.lua LAYER URL COUNT IN_FLIGHT [JOURNAL]: the main job, up to one of its layers, for
--- tests/bench/layers.sh. "rows" instead of a URL prints COUNT rows for `leat batch`.
+-- tests/bench/suite.sh and layers.sh. "rows" instead of a URL prints COUNT rows for `leat batch`.
 --
 -- post: client:post with a JSON body, and res:json(). chat: ai:chat. pipeline: ai:chat in a pipeline; with a
 -- JOURNAL if that is given.

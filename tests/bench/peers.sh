@@ -1,20 +1,15 @@
 #!/bin/bash
 # tests/bench/peers.sh [COUNT [ROUNDS [IN_FLIGHT]]]
 #
-# The job of chat.sh with what one would take instead of Leat (tests/bench/peers/), interleaved, so that a busy
+# The chat job of suite.sh with what one would take instead of Leat (tests/bench/peers/), interleaved, so that a busy
 # machine slows all of them: CPU time and peak memory of the client. Leat's CPU time includes its start.
 set -eu
 cd "$(dirname "$0")/../.."
 count=${1:-5000} rounds=${2:-3} in_flight=${3:-64}
-build=${BUILD:-build}
 
 . tests/bench/lib.sh
-scripts/deps.sh build bench peers
-if [ -z "${BUILD:-}" ]; then
-    cmake -B build -DLEAT_TESTS=ON >/dev/null
-    cmake --build build --target leat --parallel "$(nproc)" >/dev/null
-fi
-
+scripts/deps.sh peers
+prepare leat
 start_nginx
 for ((round = 1; round <= rounds; round++)); do
     measure leat "$build/leat" tests/bench/chat.lua "$url" "$count" "$in_flight"

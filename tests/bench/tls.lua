@@ -1,9 +1,9 @@
--- leat tests/bench/tls.lua URL COUNT [CA_FILE]: what tests/bench/tls.sh measures. COUNT requests, each on a
--- TLS connection of its own, one after the other.
-local url, count, ca_file = arg[1], tonumber(arg[2]), arg[3]
+-- leat tests/bench/tls.lua URL COUNT: a part of tests/bench/suite.sh. COUNT requests, each on a TLS
+-- connection of its own, one after the other.
+local url, count = arg[1], tonumber(arg[2])
 
 local function ask()
-    assert(request { url = url, method = "POST", body = "{}", ca_file = ca_file,
+    assert(request { url = url, method = "POST", body = "{}",
         headers = { Connection = "close" }, http_version = "1.1" })
 end
 

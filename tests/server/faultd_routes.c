@@ -140,6 +140,18 @@ static void delay(struct conn *c, const struct request *req)
     respond(c, req, 200, "", "ok\n", 3)->wait_ms = (uint64_t)query_num(req, "ms", 1000);
 }
 
+static void chat(struct conn *c, const struct request *req)
+{
+    static const char answer[] =
+        "{\"id\":\"chatcmpl-9f8e7d6c5b4a\",\"object\":\"chat.completion\",\"created\":1700000000,"
+        "\"model\":\"mock\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+        "\"content\":"
+        "\"It is known for being a perfectly ordinary number.\"},\"finish_reason\":\"stop\"}],"
+        "\"usage\":{\"prompt_tokens\":31,\"completion_tokens\":11,\"total_tokens\":42}}";
+    respond(c, req, 200, "Content-Type: application/json\r\n", answer, sizeof answer - 1)->wait_ms =
+        (uint64_t)query_num(req, "ms", 0);
+}
+
 static void never(struct conn *c, const struct request *req)
 {
     (void)req;
@@ -500,6 +512,7 @@ static const struct route_row routes[] = {
     {"/text", text},
     {"/delay", delay},
     {"/hold", delay},
+    {"/chat", chat},
     {"/never", never},
     {"/slow-head", slow_head},
     {"/slow-body", slow_body},
