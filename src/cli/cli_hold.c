@@ -57,6 +57,7 @@ static void on_instructions(lua_State *L, lua_Debug *ar)
         return;
     case HOLD_CANCEL:
         stand_aside(h, L);
+        atomic_store(&h->cancelled, atomic_load(&h->turn));
         task_cancel(t, "interrupted");
         task_raise_cancel(L, t);
         return;

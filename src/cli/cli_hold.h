@@ -20,6 +20,7 @@ struct hold {
     struct time_limit *limit;     /* its hook gives way to ours */
     _Atomic uint64_t turn;        /* the turn that the order refers to: see sched_turn */
     _Atomic unsigned order;       /* enum hold_order */
+    _Atomic uint64_t cancelled;   /* the turn in which HOLD_CANCEL was last carried out; 0: never */
     _Atomic bool warned;          /* the interrupt's warning was given */
     uint64_t sampled_turn;        /* the turn of the last sample */
     uint64_t since_ns;            /* ... its start, by this thread's CPU time */

@@ -12,11 +12,12 @@
 #include <unistd.h>
 
 /* Times after the first signal, for a task that does not wait: */
-#define WARN_NS (300 * NS_PER_MS)  /* a warning names its place, */
-#define WARN_C_NS (1 * NS_PER_S)   /* or says that it is in a C call; */
-#define CANCEL_NS (2 * NS_PER_S)   /* it is cancelled (at once after a second signal); */
-#define ABANDON_NS (1 * NS_PER_S)  /* this long after the cancel it is abandoned; */
-#define PATIENCE_NS (5 * NS_PER_S) /* the process ends. */
+#define WARN_NS (300 * NS_PER_MS)    /* a warning names its place, */
+#define WARN_C_NS (1 * NS_PER_S)     /* or says that it is in a C call; */
+#define CANCEL_NS (2 * NS_PER_S)     /* it is cancelled (at once after a second signal); */
+#define ABANDON_NS (1 * NS_PER_S)    /* this long after the cancel reached it, it is abandoned, */
+#define IGNORED_NS (100 * NS_PER_MS) /* if it has computed for this long since; */
+#define PATIENCE_NS (5 * NS_PER_S)   /* the process ends. */
 /* At most this much of PATIENCE_NS is counted as used when the runtime begins to close. */
 #define CLOSING_NS (3 * NS_PER_S)
 /* The time that clean-ups have after the second signal. */
@@ -102,11 +103,13 @@ static void end_process(const char *why)
 /* ---- the watching thread */
 
 struct watch {
-    uint64_t first_ns;  /* when the first signal came */
-    uint64_t second_ns; /* ... and the second; 0: not yet */
-    uint64_t since_ns;  /* start of the running task's turn, or of the close */
-    uint64_t turn;      /* the turn of that task: see sched_turn */
-    uint64_t cancel_ns; /* when the task was cancelled; 0: it was not */
+    uint64_t first_ns;    /* when the first signal came */
+    uint64_t second_ns;   /* ... and the second; 0: not yet */
+    uint64_t since_ns;    /* start of the running task's turn, or of the close */
+    uint64_t turn;        /* the turn of that task: see sched_turn */
+    bool cancels;         /* the task was told to end */
+    uint64_t cancel_ns;   /* when that was seen to have reached it; 0: not yet */
+    uint64_t computed_ns; /* the CPU time of its thread then */
     bool closing;
 };
 
@@ -122,6 +125,29 @@ static void order(struct hold *h, enum hold_order what, uint64_t turn)
     pthread_kill(runtime_thread, SIGALRM);
 }
 
+/* The CPU time of the runtime's thread. */
+static uint64_t computed_ns(void)
+{
+    clockid_t clock;
+    struct timespec ts;
+    if (pthread_getcpuclockid(runtime_thread, &clock) != 0 || clock_gettime(clock, &ts) != 0)
+        return now_ns();
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* The task was told to end. On a busy machine it may take seconds until it computes again and
+ * learns of that: this time is not held against it. */
+static void press_on(struct watch *w, struct hold *h, uint64_t now)
+{
+    if (w->cancel_ns == 0 && atomic_load(&h->cancelled) == w->turn) {
+        w->cancel_ns = now;
+        w->computed_ns = computed_ns();
+    } else if (w->cancel_ns != 0 && now - w->cancel_ns >= ABANDON_NS &&
+               computed_ns() - w->computed_ns >= IGNORED_NS) {
+        order(h, HOLD_ABANDON, w->turn);
+    }
+}
+
 /* A task has run for `held_ns` without a wait. */
 static void press(struct watch *w, struct hold *h, leat_runtime *rt, uint64_t now)
 {
@@ -131,11 +157,10 @@ static void press(struct watch *w, struct hold *h, leat_runtime *rt, uint64_t no
         order(h, HOLD_NONE, w->turn);
         return;
     }
-    if (w->cancel_ns != 0) {
-        if (now - w->cancel_ns >= ABANDON_NS)
-            order(h, HOLD_ABANDON, w->turn);
+    if (w->cancels) {
+        press_on(w, h, now);
     } else if (w->second_ns != 0 || held_ns >= CANCEL_NS) {
-        w->cancel_ns = now;
+        w->cancels = true;
         order(h, HOLD_CANCEL, w->turn);
     } else if (held_ns >= WARN_C_NS && !atomic_exchange(&h->warned, true)) {
         say("leat: warning: interrupted, but the script is in a call that does not return: if it "
@@ -158,6 +183,7 @@ static void look(struct watch *w)
     bool in_task = turn % 2 == 1, in_loop = rt && rt->interrupts_handled < rt->interrupts;
     if (turn != w->turn || is_closing != w->closing || !(in_task || in_loop || is_closing)) {
         w->since_ns = is_closing ? MAX(w->first_ns, now - CLOSING_NS) : now;
+        w->cancels = false;
         w->cancel_ns = 0;
     }
     w->turn = turn;

@@ -350,6 +350,26 @@ expect_equal "$(cat out)" "cleaned"
 expect_equal "$(cat err)" "leat: warning: interrupted, but a task computes at (command line):1 and does not wait: if it goes on, it is cancelled there
 leat: interrupted"
 
+begin "a task that learns of its cancel late, as on a busy machine, has not ignored it"
+# Its thread hears nothing for longer than a task may ignore its cancel.
+interrupted "INT TERM" 'local ffi = require "ffi"
+ffi.cdef "int pthread_sigmask(int, const void *, void *); int sigemptyset(void *); int sigaddset(void *, int);"
+ffi.cdef "int poll(void *, unsigned long, int);"
+local deaf = ffi.new "char[128]"
+ffi.C.sigemptyset(deaf)
+ffi.C.sigaddset(deaf, 14)
+ffi.C.pthread_sigmask(0, deaf, nil)
+ready()
+local till = leat.now() + 1.5
+while leat.now() < till do ffi.C.poll(nil, 0, 10) end
+local ok, err = pcall(function()
+    ffi.C.pthread_sigmask(1, deaf, nil)
+    while true do end
+end)
+print(ok, err.kind)'
+expect_equal "$(cat out)" "false	cancelled"
+expect_lines err 0
+
 begin "the trace, the report and the lines of writers are whole after that"
 interrupted INT 'local w = leat.jsonl.writer "rows.jsonl" for i = 1, 1000 do w:write { i = i } end ready()
 while true do end' \
