@@ -21,9 +21,10 @@ void mem_init(struct mem *m, size_t limit_bytes)
     atomic_init(&m->lua_bytes, 0);
     m->host = NULL;
     m->reserve = NULL;
+    m->lua_all_kept = 0;
     for (size_t i = 0; i < MEM_CLASSES; i++) {
         m->lua_kept[i] = NULL;
-        m->lua_kept_count[i] = 0;
+        m->lua_kept_bytes[i] = 0;
     }
 }
 
@@ -41,8 +42,9 @@ void mem_fini(struct mem *m)
             m->lua_kept[i] = *(void **)block;
             free(block);
         }
-        m->lua_kept_count[i] = 0;
+        m->lua_kept_bytes[i] = 0;
     }
+    m->lua_all_kept = 0;
 }
 
 static bool told_to_fail(struct mem *m)
@@ -211,24 +213,29 @@ static void *lua_get(struct mem *m, size_t size)
     size_t c = class_of(size);
     if (c == MEM_CLASSES)
         return malloc(size);
+    size_t bytes = (c + 1) * MEM_CLASS_BYTES;
     void *block = m->lua_kept[c];
     if (block == NULL)
-        return malloc((c + 1) * MEM_CLASS_BYTES);
+        return malloc(bytes);
     m->lua_kept[c] = *(void **)block;
-    m->lua_kept_count[c]--;
+    m->lua_kept_bytes[c] -= (unsigned)bytes;
+    m->lua_all_kept -= bytes;
     return block;
 }
 
 static void lua_put(struct mem *m, void *block, size_t size)
 {
     size_t c = class_of(size);
-    if (c == MEM_CLASSES || m->lua_kept_count[c] == MEM_CLASS_KEPT) {
+    size_t bytes = (c + 1) * MEM_CLASS_BYTES;
+    if (c == MEM_CLASSES || m->lua_kept_bytes[c] > MEM_CLASS_KEPT - bytes ||
+        m->lua_all_kept > MEM_KEPT - bytes) {
         free(block);
         return;
     }
     *(void **)block = m->lua_kept[c];
     m->lua_kept[c] = block;
-    m->lua_kept_count[c]++;
+    m->lua_kept_bytes[c] += (unsigned)bytes;
+    m->lua_all_kept += bytes;
 }
 
 size_t mem_in_use(struct mem *m)
