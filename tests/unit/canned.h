@@ -40,7 +40,8 @@ struct canned {
     atomic_bool stopping;
     int hold_ms; /* before each answer */
     pthread_mutex_t lock;
-    char last[8192]; /* the last request as it came */
+    char last[8192]; /* under `lock`: the last request as it came */
+    char copy[8192]; /* canned_last */
 };
 
 struct canned_client {
@@ -192,6 +193,15 @@ __attribute__((unused)) static void canned_start(struct canned *s,
     s->fd = canned_listen(&s->port, 1024);
     if (pthread_create(&s->thread, NULL, canned_accept, s) != 0)
         abort();
+}
+
+/* The last request; until the next call. */
+__attribute__((unused)) static const char *canned_last(struct canned *s)
+{
+    pthread_mutex_lock(&s->lock);
+    memcpy(s->copy, s->last, sizeof s->copy);
+    pthread_mutex_unlock(&s->lock);
+    return s->copy;
 }
 
 /* Returns when every thread and every descriptor is gone. */

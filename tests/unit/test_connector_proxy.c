@@ -41,16 +41,18 @@ static void serve_http(struct peer *p, int client)
 {
     if (!peer_read_head(p, client, "\r\n\r\n"))
         return;
+    const char *reply = p->reply; /* the test may set the next one as soon as it has this one */
+    int code = p->code;
     p->step++;
-    if (p->reply) {
-        peer_say(client, p->reply);
-        if (strncmp(p->reply, connected, 12) != 0 || !strstr(p->reply, "\r\n\r\n")) {
+    if (reply) {
+        peer_say(client, reply);
+        if (strncmp(reply, connected, 12) != 0 || !strstr(reply, "\r\n\r\n")) {
             shutdown(client, SHUT_WR);
             peer_wait_end(client);
             return;
         }
     }
-    if (p->code)
+    if (code)
         return; /* ends the connection with its answer */
     echo(client);
 }
@@ -284,7 +286,7 @@ static void serve_socks4(struct peer *p, int client)
         return;
     snprintf(p->head, sizeof p->head, "4 %s:%d %s:", name, head[0] << 8 | head[1], user);
     CHECK_EQ(write(client, answer, 8), 8);
-    if (p->code == 0)
+    if (answer[1] == 90)
         echo(client);
 }
 
@@ -338,7 +340,7 @@ static void serve_socks5(struct peer *p, int client, const unsigned char *first)
              password);
     unsigned char answer[10] = {5, (unsigned char)p->code, 0, 1};
     CHECK_EQ(write(client, answer, 10), 10);
-    if (p->code == 0)
+    if (answer[1] == 0)
         echo(client);
 }
 
@@ -510,13 +512,14 @@ static void serve_https(struct peer *p, int client)
     SSL *ssl = SSL_new(p->tls);
     int len = 0, n;
     SSL_set_fd(ssl, client);
+    const char *reply = p->reply;
     if (SSL_accept(ssl) == 1) {
         while (!strstr(p->head, "\r\n\r\n") &&
                (n = SSL_read(ssl, p->head + len, (int)sizeof p->head - 1 - len)) > 0)
             p->head[len += n] = '\0';
-        SSL_write(ssl, p->reply, (int)strlen(p->reply));
+        SSL_write(ssl, reply, (int)strlen(reply));
         char bytes[256];
-        while (p->reply == connected && (n = SSL_read(ssl, bytes, sizeof bytes)) > 0)
+        while (reply == connected && (n = SSL_read(ssl, bytes, sizeof bytes)) > 0)
             SSL_write(ssl, bytes, n);
     }
     p->head[0] = '\0';
