@@ -6,7 +6,7 @@
 #   (none)       the build that users get, in build/
 #   --asan       under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
 #   --all        both, with the programs that host leat.so: what CI runs
-#   --tsan       under ThreadSanitizer, in build-tsan/ (what it may not tell of is in tests/tsan.supp)
+#   --tsan       under ThreadSanitizer, in build-tsan/
 #   --valgrind   the build in build/ under valgrind (not the scripts of tests/fault and tests/embed)
 #   --coverage   a build that counts, in build-coverage/; then the lines of src/ that were never reached, by file
 #   --quick      no installing, no linters
@@ -160,7 +160,7 @@ perform() {
         # It keeps signals back until a call of C: they cannot end a loop that computes. And its own stack keeps
         # each function of C that an error of Lua has left: virtual_growth has more such errors than it has room.
         left_out='unit/(limit|profiler|runaway_scripts)$|cli/test_(ends|held)$|lua/virtual_growth$'
-        export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" LEAT_POINTS=60 LEAT_PATIENCE=5
+        export LEAT_POINTS=60 LEAT_PATIENCE=5
         programs tsan build-tsan
         ;;
     valgrind)

@@ -4,6 +4,7 @@
 #include "cli/repl_screen.h"
 #include "ground/buf.h"
 #include "ground/list.h"
+#include "loop/fd_duplicate.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <histedit.h>
@@ -356,7 +357,7 @@ static void load_entry(void *arg, const char *entry)
 static bool set_up(struct editor *e)
 {
     HistEvent ev;
-    e->out = fdopen(fcntl(e->tty, F_DUPFD_CLOEXEC, 3), "w");
+    e->out = fdopen(fd_duplicate(e->tty, 3), "w");
     e->history = history_init();
     if (e->out)
         e->el = el_init_fd("leat", stdin, e->out, e->out, STDIN_FILENO, e->tty, e->tty);
@@ -493,7 +494,7 @@ enum err_kind repl_edit_new(struct editor **out, struct mem *mem, editor_fn fn, 
     pthread_mutex_init(&e->lock, NULL);
     buf_init(&e->tail, mem, MAX_TAIL_BYTES);
     e->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    e->tty = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    e->tty = fd_duplicate(STDOUT_FILENO, 3);
     bool piped = pipe2(fds, O_CLOEXEC) == 0;
     e->pipe_read = fds[0];
     e->pipe_write = fds[1];

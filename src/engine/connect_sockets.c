@@ -1,6 +1,7 @@
 #include "engine/connect_sockets.h"
+
+#include "loop/fd_duplicate.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -76,7 +77,7 @@ static void note(struct connect_sockets *s, int code)
 static struct one *add(struct connect_sockets *s, int number)
 {
     struct one *o = mem_calloc(s->mem, sizeof *o);
-    int fd = o ? fcntl(number, F_DUPFD_CLOEXEC, 0) : -1;
+    int fd = o ? fd_duplicate(number, 0) : -1;
     if (fd < 0) {
         note(s, o ? errno : ENOMEM);
         mem_free(s->mem, o);

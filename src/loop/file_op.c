@@ -1,6 +1,7 @@
 #include "loop/file_op.h"
 
 #include "ground/redact.h"
+#include "loop/fd_duplicate.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -153,7 +154,7 @@ static int64_t run(struct file_op *op)
     case FILE_OPEN:
         /* Opening /dev/stdout by its path would give it an offset of its own. */
         if (strcmp(op->path, "-") == 0 && (op->flags & O_ACCMODE) == O_WRONLY)
-            return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+            return fd_duplicate(STDOUT_FILENO, STDERR_FILENO + 1);
         return open_file(op);
     case FILE_READ:
         return read(op->fd, op->bytes, op->len);

@@ -1,5 +1,6 @@
 #include "loop/loop.h"
 
+#include "loop/fd_duplicate.h"
 #include <sys/resource.h>
 
 #include <errno.h>
@@ -110,7 +111,7 @@ static int open_loop(uv_loop_t *uv)
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0)
         return uv_translate_sys_error(errno);
-    int third = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+    int third = fd_duplicate(ends[0], 0);
     int rc = third < 0 ? uv_translate_sys_error(errno) : 0;
     close(ends[0]);
     close(ends[1]);
