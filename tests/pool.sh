@@ -8,6 +8,9 @@
 #     pool_await NUMBER       # waits for that, and has its status
 #     pool_end                # waits for the rest; the last line is `N passed, N failed`
 #
+# What a process writes into $pool_scratch/report.*, a sanitizer's log for example, is a failure, whatever its program
+# says. Otherwise nobody would see what is reported by a process that is killed, or whose status nobody reads.
+#
 # Each program has its number in LEAT_TEST_RUN, and so has all that it starts: by this the pool finds and ends what a
 # program leaves behind, and everything when it is itself interrupted.
 # shellcheck shell=bash
@@ -131,6 +134,17 @@ pool_clean_up() {
     rm -rf "$pool_scratch"
 }
 
+# pool_count_reports: shows them, and counts each as a failure.
+pool_count_reports() {
+    local file
+    for file in "$pool_scratch"/report.*; do
+        [ -s "$file" ] || continue
+        failed=$((failed + 1))
+        echo "process ${file##*.} reported:"
+        sed 's/^/    | /' "$file"
+    done
+}
+
 # pool_end: waits for the rest; a program that has left a process behind has failed. Then the slowest, and the verdict.
 pool_end() {
     pool_wait
@@ -142,6 +156,7 @@ pool_end() {
         failed=$((failed + 1))
         echo "${pool_names[n]} left a process behind: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
     done
+    pool_count_reports
     if [ "${#pool_times[@]}" -gt 10 ]; then
         echo "the slowest, in seconds, of CPU, in the kernel:"
         for n in "${!pool_times[@]}"; do echo "${pool_times[n]} ${pool_names[n]}"; done >"$pool_scratch/times"

@@ -160,7 +160,7 @@ perform() {
         # It keeps signals back until a call of C: they cannot end a loop that computes. And its own stack keeps
         # each function of C that an error of Lua has left: virtual_growth has more such errors than it has room.
         left_out='unit/(limit|profiler|runaway_scripts)$|cli/test_(ends|held)$|lua/virtual_growth$'
-        export LEAT_POINTS=60 LEAT_PATIENCE=5
+        export TSAN_OPTIONS="log_path=$pool_scratch/report" LEAT_POINTS=60 LEAT_PATIENCE=5
         programs tsan build-tsan
         ;;
     valgrind)

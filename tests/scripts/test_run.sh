@@ -96,6 +96,17 @@ shows "untidy left a process behind: [0-9]* sleep 1000"
 expect_equal "$(tail -n 1 out)" "1 passed, 1 failed"
 gone "$(cat left)" || fail "it is still there"
 
+begin "what a process reports is a failure, though its program passes"
+# shellcheck disable=SC2016 # the program's
+pool "jobs=1" <<'PROGRAMS'
+run racy bash -c 'echo "WARNING: data race" >"${LEAT_TEST_RUN%/*}/report.77"; echo "1 passed, 0 failed"'
+run silent bash -c ': >"${LEAT_TEST_RUN%/*}/report.78"; echo "1 passed, 0 failed"'
+PROGRAMS
+expect_status 1
+shows "process 77 reported:"
+shows "    | WARNING: data race"
+expect_equal "$(tail -n 1 out)" "2 passed, 1 failed"
+
 begin "what is no test has its status and is not counted"
 # shellcheck disable=SC2016 # the pool's
 pool "jobs=2" <<'PROGRAMS'
