@@ -40,7 +40,7 @@ local function reader_of(source, who)
         check.picture(source, who)))
 end
 
-local function drain_source(self, key, source, item)
+local function read_source(self, key, source, item)
     if self.open then
         local err
         source, err = self.open(item, key)
@@ -72,11 +72,11 @@ end
 -- The body of the task that reads one source. It also puts a mark into the queue, behind the items, that
 -- says how the source ended.
 local function pump(self, key, source, item)
-    local ok, mark, err = xpcall(drain_source, note, self, key, source, item)
+    local ok, mark, err = xpcall(read_source, note, self, key, source, item)
     if not ok then
         mark, err = errors.is(mark) and BROKEN or BUG, mark
     end
-    self:_tell(mark, key, err)
+    self:_mark(mark, key, err)
 end
 
 function Merge:_put(value, key, err)
@@ -88,9 +88,9 @@ function Merge:_put(value, key, err)
 end
 
 -- Puts the mark into the queue that says that a source's task ends.
-function Merge:_tell(mark, key, err)
+function Merge:_mark(mark, key, err)
     self:_put(mark, key, err)
-    self.told = self.told + 1
+    self.marks = self.marks + 1
 end
 
 -- One slot for each item that the queue can hold, allocated at the start.
@@ -107,9 +107,9 @@ local function opener(self)
     return function()
         local ok, key, _, item = xpcall(self._next_source, note)
         if not ok then
-            self:_tell(BUG, nil, key)
+            self:_mark(BUG, nil, key)
         elseif key == nil then
-            self:_tell(ENDED)
+            self:_mark(ENDED)
         else
             self.running = self.running + 1
             return 1, pump, self, key, nil, item
@@ -162,7 +162,7 @@ end
 
 local function source_ended(self)
     let_go(self)
-    self.running, self.told = self.running - 1, self.told - 1
+    self.running, self.marks = self.running - 1, self.marks - 1
     if self.places then
         self.places:_give()
     end
@@ -186,7 +186,7 @@ local function next_value(self)
     local value
     repeat
         value = self.queue:try_get()
-        if value == nil and self.group:count() < self.running - self.told then
+        if value == nil and self.group:count() < self.running - self.marks then
             while let_go(self) do
             end
         elseif value == nil then
@@ -339,7 +339,7 @@ function M.merge(sources, open, opts)
         group = group,
         queue = queue,
         keys = slots(), errors = slots(), head = 1, tail = 1,
-        running = 0, told = 0, more = true, closed = false, broken = 0,
+        running = 0, marks = 0, more = true, closed = false, broken = 0,
         open = open,
         _next_source = next_source,
         draws = draws, -- true if drawing the next item may have to wait

@@ -223,7 +223,7 @@
 ---@class leat.part
 ---@field file? string the path of the file to send
 ---@field content? string the content, if it is not a file
----@field filename? string the name that the server is told
+---@field filename? string the name that is sent to the server
 ---@field type? string the content type
 
 ---What every request of a client may have.

@@ -102,12 +102,12 @@ static void on_sample(void *data, lua_State *L, int samples, int vmstate)
     if (turn != h->sampled_turn) {
         h->sampled_turn = turn;
         h->since_ns = now;
-        h->told = false;
+        h->reported = false;
         return;
     }
-    if (h->told || now - h->since_ns < HELD_NS || !sched_others_wait(s))
+    if (h->reported || now - h->since_ns < HELD_NS || !sched_others_wait(s))
         return;
-    h->told = true;
+    h->reported = true;
     char where[100];
     task_where(L, where, sizeof where);
     if (where[0] != '?' && is_new_place(h, where))

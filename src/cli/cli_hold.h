@@ -24,7 +24,7 @@ struct hold {
     _Atomic bool warned;          /* the interrupt's warning was given */
     uint64_t sampled_turn;        /* the turn of the last sample */
     uint64_t since_ns;            /* ... its start, by this thread's CPU time */
-    bool told;                    /* ... and whether a warning was given */
+    bool reported;                /* ... and whether a warning was given */
     uint64_t places[HOLD_PLACES]; /* hashes of reported places: each is reported once */
     unsigned place_count;
 };

@@ -105,3 +105,14 @@ enum err_kind request_fields(const struct exchange *x, request_field_fn fn, void
         give(&r, "Accept-Encoding", "gzip, deflate");
     return r.kind;
 }
+
+static enum err_kind add_field(void *headers, const char *name, size_t name_len, const char *value,
+                               size_t value_len)
+{
+    return headers_add(headers, name, name_len, value, value_len);
+}
+
+enum err_kind request_fields_into(const struct exchange *x, struct headers *h)
+{
+    return request_fields(x, add_field, h);
+}

@@ -3,6 +3,7 @@
 
 #include "ground/base.h"
 #include "ground/err.h"
+#include "ground/headers.h"
 
 struct exchange;
 
@@ -13,5 +14,7 @@ typedef enum err_kind (*request_field_fn)(void *arg, const char *name, size_t na
 /* Calls `fn` for each field of the hop's request, Host first. Content-Length and Transfer-Encoding
  * are left to the transport. Stops at the first failure of `fn`, and returns it. ERR_MEMORY. */
 NODISCARD enum err_kind request_fields(const struct exchange *x, request_field_fn fn, void *arg);
+/* Adds them all to `h`. */
+NODISCARD enum err_kind request_fields_into(const struct exchange *x, struct headers *h);
 /* True if the body waits for a 100 (Expect: 100-continue). */
 bool request_expects(const struct exchange *x);

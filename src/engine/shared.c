@@ -259,12 +259,6 @@ static const struct http2_stream_ops stream_ops = {
     .end = on_end,
 };
 
-static enum err_kind add_field(void *headers, const char *name, size_t name_len, const char *value,
-                               size_t value_len)
-{
-    return headers_add(headers, name, name_len, value, value_len);
-}
-
 void shared_start(struct shared *s, struct exchange *x)
 {
     const struct transfer_spec *spec = &x->transfer->spec;
@@ -272,7 +266,7 @@ void shared_start(struct shared *s, struct exchange *x)
     bool sends = exchange_sends_body(x);
     struct err err;
     headers_clear(&x->request_headers);
-    enum err_kind kind = request_fields(x, add_field, &x->request_headers);
+    enum err_kind kind = request_fields_into(x, &x->request_headers);
     if (kind != ERR_NONE) {
         err_set(&err, kind, "the request headers do not fit into memory");
         x->engine->upcalls->hop_done(x, HOP_FAILED, &err);

@@ -205,16 +205,10 @@ static enum err_kind add(struct headers *h, const char *name, const char *value)
     return headers_add(h, name, strlen(name), value, strlen(value));
 }
 
-static enum err_kind add_field(void *headers, const char *name, size_t name_len, const char *value,
-                               size_t value_len)
-{
-    return headers_add(headers, name, name_len, value, value_len);
-}
-
 static enum err_kind fill_headers(const struct exchange *x, struct headers *h, size_t body_len)
 {
     char text[32];
-    enum err_kind kind = request_fields(x, add_field, h);
+    enum err_kind kind = request_fields_into(x, h);
     if (kind == ERR_NONE && exchange_sends_body(x)) {
         snprintf(text, sizeof text, "%zu", body_len);
         kind = add(h, "Content-Length", text);

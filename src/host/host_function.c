@@ -234,19 +234,20 @@ static struct host_call *call_new(struct leat_mailbox *box, struct host_function
     return NULL;
 }
 
-/* Removes a call that no task waits for any more. Returns whether the host must be told. */
+/* Removes a call that no task waits for any more. Returns true if the host has not completed it
+ * yet. */
 static bool forget(struct leat_mailbox *box, struct host_call *c)
 {
     pthread_mutex_lock(&box->lock);
     list_unlink(&c->node);
     host_ids_remove(&box->calls, c->id);
-    bool told = c->completed;
+    bool completed = c->completed;
     pthread_mutex_unlock(&box->lock);
-    return !told;
+    return !completed;
 }
 
-/* On a cancel the host is told, because it might work on in vain. Its cancel callback must not
- * wait, so it can be called here. */
+/* Calls the host's cancel callback, so that the host does not go on working for nothing. That
+ * callback must not wait, so it can be called here. */
 static bool cancel_host(struct task *t)
 {
     struct host_call *c = t->wait.obj;

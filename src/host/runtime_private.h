@@ -75,7 +75,7 @@ struct leat_runtime {
     struct task_hook main_hook;
     bool main_ended;
     bool main_is_script; /* false: it is a call without a callback */
-    bool main_asked;     /* the host has been told how it ended */
+    bool main_asked;     /* the host knows how it ended */
     char main_name[48];
     bool hosted; /* the Lua state belongs to the host */
     bool module; /* this is leat.so: main is the task that leat.run runs */

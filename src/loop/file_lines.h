@@ -18,7 +18,7 @@ struct file_lines {
     struct list node;    /* for a list of the owner */
     struct list waiters; /* for the owner */
     void *owner;         /* for the owner; NULL: nobody adds lines any more */
-    bool told;           /* for the owner: somebody has received the failure */
+    bool reported;       /* for the owner: somebody has received the failure */
     bool again;          /* for the owner: lines that failed may be written again */
     char *name;          /* for messages; owned by this struct */
     bool durable;        /* each line is synced to the disk */

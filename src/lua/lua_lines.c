@@ -53,7 +53,7 @@ static int fail_with(lua_State *L, struct file_lines *o)
 {
     struct err err;
     failure_of(o, &err);
-    o->told |= o->durable;
+    o->reported |= o->durable;
     return aux_fail(L, &err);
 }
 
@@ -67,9 +67,9 @@ static int no_memory(lua_State *L)
 static void report_loss(struct rt *rt, struct file_lines *o)
 {
     struct err err;
-    if (atomic_load(&o->error) == 0 || o->told)
+    if (atomic_load(&o->error) == 0 || o->reported)
         return;
-    o->told = true;
+    o->reported = true;
     rt->lost++;
     failure_of(o, &err);
     uint64_t bytes = o->added - atomic_load(&o->written);

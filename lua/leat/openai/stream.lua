@@ -151,7 +151,7 @@ local function finish(self)
 end
 
 -- The error that the server reported outside its events, or nil.
-local function told_at_end(self)
+local function reported_outside(self)
     local stray = rawget(self.res, "_stream") and self.res._stray
     local alone = #self.merging.reply.choices == 0
     if stray and (answers.is_error_text(stray) or alone and stray:find "^%s*<") then
@@ -173,12 +173,13 @@ local function ended(self, err)
     local event = rawget(self.res, "_stream") and self.res.incomplete
     if event and not self.last then
         self.last = true
-        local piece, told = piece_of(self, event)
-        if piece or told == "done" or told and told.kind == "http" then
-            return piece, told
+        local piece, outcome = piece_of(self, event)
+        if piece or outcome == "done" or outcome and outcome.kind == "http" then
+            return piece, outcome
         end
     end
-    return nil, told_at_end(self) or errors.new { kind = "closed", reason = "truncated", retryable = true,
+    return nil, reported_outside(self) or errors.new {
+        kind = "closed", reason = "truncated", retryable = true,
         url = redact("url", self.res.url), status = self.res.status,
         message = "openai: the stream ended before the answer did" }
 end
@@ -187,11 +188,11 @@ end
 local function next_delta(self)
     while true do
         local event, err = self.next_event(self.res)
-        local piece, told
+        local piece, outcome
         if event == nil then
-            piece, told = ended(self, err)
+            piece, outcome = ended(self, err)
         else
-            piece, told = piece_of(self, event)
+            piece, outcome = piece_of(self, event)
         end
         if piece then
             local delta = merge.take(self.merging, piece)
@@ -205,13 +206,13 @@ local function next_delta(self)
             if delta ~= "" then
                 return delta
             end
-        elseif told == "done" and #self.merging.reply.choices > 0 then
+        elseif outcome == "done" and #self.merging.reply.choices > 0 then
             return finish(self)
-        elseif told == "done" then
+        elseif outcome == "done" then
             return nil, answers.failed(self.ai, self.spec, self.res, self.words or "", nil,
                 "the stream ended without an answer: it had no choices")
-        elseif told then
-            return nil, told
+        elseif outcome then
+            return nil, outcome
         end
     end
 end

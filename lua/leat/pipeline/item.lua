@@ -58,7 +58,7 @@ end
 local function within(self, name, fn, ...)
     local seconds = self[name]
     local by_itself = false
-    local function told(value, err, ...)
+    local function named(value, err, ...)
         if value == nil and err ~= nil and not by_itself and err.kind == "timeout" then
             err.at = self.at
             err.message = ("no result within %.6g s (the pipeline's %s, set at %s)"):format(seconds, name,
@@ -66,7 +66,7 @@ local function within(self, name, fn, ...)
         end
         return value, err, ...
     end
-    return told(task.wait_for(seconds, policy.run, function(ended)
+    return named(task.wait_for(seconds, policy.run, function(ended)
         by_itself = ended
     end, fn, ...))
 end

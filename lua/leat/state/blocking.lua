@@ -16,12 +16,12 @@ local COMMAND = "run the command in the background (end it with \" &\")"
 local STDIN = "leat.stdin:read and leat.stdin:lines let other tasks run"
 local PIPE = "let the command write into a file in the background (\"command > file &\") and read that"
 
-local told = {}
+local warned = {}
 
 local function warn(name, advice)
     local place = check.where()
-    if place ~= "?" and not told[place] then
-        told[place] = true
+    if place ~= "?" and not warned[place] then
+        warned[place] = true
         lazy_require("leat.log").warn(("%s: %s blocked all tasks for over 100 ms while others were ready: %s")
             :format(place, name, advice))
     end
