@@ -56,7 +56,7 @@ expect_status 1
 expect_err "line 1: 'row-1' has an answer in OUT, but to a different request"
 expect_equal "$(wc -l <out.jsonl)" 6
 
-begin "a bad row is told by its line, and the rest goes on; status 4"
+begin "a bad row is reported by its line, and the rest goes on; status 4"
 printf '\357\273\277good one\r\n{"prompt": \n\n{"custom_id":"a","prompt":"x"}\n{"custom_id":"a","prompt":"y"}\n{"no":"prompt"}\n{"body":{},"url":"http://elsewhere/x"}\n{"body":{},"url":"/v1/../admin"}\n{"prompt":"\377"}\nlast' >bad
 try "$LEAT" batch bad bad.out
 expect_status 4
@@ -81,7 +81,7 @@ head -n 1 wrong.out.errors | grep -q '"custom_id":"named","line":1' || fail "$(h
 try "$LEAT" batch wrong - -q
 expect_lines err 40
 
-begin "names that are large numbers are told apart"
+begin "names that are large numbers are kept apart"
 printf '{"n":9007199254740992,"prompt":"a"}\n{"n":9007199254740993,"prompt":"b"}\n{"n":7,"prompt":"c"}\n' >large
 try "$LEAT" batch large large.out -q --key n
 expect_status 0
@@ -112,7 +112,7 @@ expect_status 1
 expect_err "cannot open nothing"
 [ ! -e nothing.out ] || fail "there is an OUT"
 
-begin "whatever a row holds, it is sent, or told by its line; never both, and nothing ends the run"
+begin "whatever a row holds, it is sent, or reported by its line; never both, and nothing ends the run"
 cat >odd.lua <<'LUA'
 local ODD = { json.null, 5, -1, 0.5, 1e9, "x", "", true, json.array {}, json.object {}, { { 1 } } }
 local function each_mutation(value, use, replace)
@@ -376,7 +376,7 @@ expect_status 1
 expect_err "50 rows in a row have failed"
 [ "$(wc -l <wrong.out.errors)" -lt 100 ] || fail "it went on"
 
-begin "a service that is started again in the midst of a run costs time, and no row"
+begin "a service that is restarted during a run costs time, and no row"
 cat >restarted.lua <<'LUA'
 local ffi = require "ffi"
 ffi.cdef "int raise(int);"

@@ -445,7 +445,7 @@ for mode in --virtual-time -v; do
     expect_out 200
 done
 
-begin "nor does it hide that nothing can wake the script"
+begin "a simulated origin does not hide that nothing can wake the script"
 try "$LEAT" --virtual-time -e "$simulated leat.event():wait()"
 expect_status 1
 expect_err "nothing can wake one"

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../lib.sh"
 BUILD=${BUILD:-$root/build}
 
-begin "whoever has no cmark-gfm is told what to install, and builds the rest"
+begin "without cmark-gfm the build says what to install, and builds the rest"
 try cmake -S "$root" -B none -DLEAT_CMARK=OFF -DLEAT_TESTS=OFF
 expect_status 0
 try cmake --build none --target docs

@@ -3,7 +3,7 @@
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
 
-begin "they are written, and are Lua"
+begin "the definitions are written, and are Lua"
 mkdir library
 try "$LEAT" "$root/scripts/docs/editor.lua" library
 expect_status 0
@@ -105,7 +105,7 @@ try "$LEAT" types.lua
 expect_status 0
 expect_equal "$(cat out)" ""
 
-begin "they have what the program has, and nothing else"
+begin "the definitions have what the program has, and nothing else"
 cat >names.lua <<'LUA'
 local D = require "definitions"
 local complete = require "leat.repl.complete"

@@ -454,7 +454,7 @@ begin "Ctrl-C ends a finalizer that does not return when the state is closed"
 interrupted "INT INT INT" 'local p = newproxy(true) getmetatable(p).__gc = function() while true do end end kept = p'
 expect_status 130
 
-begin "a script and a module that take leat.stopping for a condition are told so, with file and line"
+begin "a script and a module that take leat.stopping for a condition get a warning with file and line"
 printf 'local leat = require "leat"\nreturn function() return not leat.stopping end\n' >taking.lua
 printf '#!/usr/bin/env leat\nrequire "taking"\nif leat.stopping then print "always" end -- not leat.stopping\n' >taken.lua
 try "$LEAT" taken.lua

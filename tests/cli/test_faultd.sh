@@ -159,7 +159,7 @@ expect_status 28
 
 # ---- listeners
 
-begin "an HTTP proxy passes requests on, and tells it"
+begin "an HTTP proxy passes requests on, and marks them"
 get "$FAULT_URL/stats/reset"
 get -x "$FAULT_PROXY_URL" --proxy-header 'Proxy-Secret: x' "$FAULT_URL/echo?a=b"
 expect_out '"via":"1.1 faultd"'
@@ -236,7 +236,7 @@ else
     echo "  skipped: this machine has no ::1"
 fi
 
-begin "the flaky listener resets as many connections as it was told"
+begin "the flaky listener resets as many connections as it was asked to"
 get "$FAULT_URL/flaky-set?n=2"
 for code in 56 56 0 0; do
     get "$FAULT_FLAKY_URL/"

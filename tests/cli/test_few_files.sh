@@ -39,7 +39,7 @@ expect_status 0
 expect_err "requests wait, 16 at a time"
 expect_err "at most 64 files"
 
-begin "where threads have the network it is said, too"
+begin "with network threads the warning is given, too"
 few --network-threads 2 many.lua
 expect_status 0
 [ "$(warnings)" = 1 ] || fail "$(cat err)"

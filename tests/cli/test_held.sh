@@ -14,7 +14,7 @@ held() {
 # What takes 0.3 s of the thread's own time, in Lua.
 compute='local c = os.clock while c() - began < 0.3 do end'
 
-begin "computing for over 100 ms while others are ready is told once for its place, with what to do"
+begin "computing for over 100 ms while others are ready is reported once for its place, with what to do"
 held "local function compute(began)
 $compute
 end
@@ -23,7 +23,7 @@ expect_lines err 1
 expect_err "leat: warning: held.lua:3: a task has computed for over 100 ms without a wait, while others were ready: "
 expect_err "sleep(0)"
 
-begin "two places are told each"
+begin "each of two places is reported"
 held "local function one(began)
 $compute
 end
@@ -35,7 +35,7 @@ expect_lines err 2
 expect_err "held.lua:3: "
 expect_err "held.lua:6: "
 
-begin "compiled code is told of, too, and so is what a limit has interpreted"
+begin "compiled code is reported, too, and so is code that a limit has interpreted"
 arithmetic='local began, n = os.clock(), 0
 while os.clock() - began < 0.3 do for i = 1, 1e6 do n = n + i % 7 end end'
 for limits in "" "--time-limit 100" "--memory-limit 64M" "--time-limit 100 --memory-limit 64M"; do
@@ -44,7 +44,7 @@ for limits in "" "--time-limit 100" "--memory-limit 64M" "--time-limit 100 --mem
     expect_err "held.lua:3: a task has computed"
 done
 
-begin "os.execute, a read of its output and of standard input are told, each with its way out"
+begin "os.execute, a read of its output and of standard input are reported, each with its way out"
 mkfifo slow
 exec 8<>slow
 held 'os.execute "sleep 0.3"'
@@ -94,7 +94,7 @@ expect_lines err 2
 expect_err "reads.lua:2: io.read blocked all tasks for over 100 ms while others were ready: leat.stdin:read"
 expect_err "reads.lua:3: io.lines blocked all tasks"
 
-begin "nothing is told where nobody else was ready, on virtual time, and with -q"
+begin "nothing is reported where no other task was ready, on virtual time, and with -q"
 # shellcheck disable=SC2016 # Lua
 echo 'local began = os.clock() while os.clock() - began < 0.3 do end os.execute "sleep 0.3" print(io.read())' >alone.lua
 (sleep 0.3; echo) | "$LEAT" alone.lua >out 2>err
@@ -140,7 +140,7 @@ expect_equal "$(cat err)" ""
 printf '12 x\nsecond\nthird\nfourth\n' | luajit same.lua >theirs
 expect_equal "$(sed 's/at line [0-9]*//' out)" "$(cat theirs)"
 
-begin "-v tells what has waited for long, for what, where, and who holds it"
+begin "-v reports what has waited for long, for what, where, and who holds it"
 cat >waits.lua <<'LUA'
 local sem = semaphore(1)
 local holder = spawn(function() sem:with(sleep, 100) end)

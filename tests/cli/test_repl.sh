@@ -224,7 +224,7 @@ send \t1\r
 row 1
 STEPS
 
-begin "background tasks print above the line that is typed; a failed one is told once"
+begin "background tasks print above the line that is typed; a failed one is reported once"
 mkfifo gate
 play <<'STEPS'
 line 1>
@@ -767,7 +767,7 @@ try "$LEAT" repl </dev/null
 expect_status 0
 expect_lines out 0
 
-begin "behind a pipe, tasks still come to their end, and a stuck one is told"
+begin "behind a pipe, tasks still come to their end, and a stuck one is reported"
 try "$LEAT" repl < <(echo 'x = spawn(function() sleep(0.05) print "late" end)')
 expect_status 0
 expect_out late

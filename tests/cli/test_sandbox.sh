@@ -37,7 +37,7 @@ begin "an endless __tostring ends as well"
 try "$LEAT" --time-limit 0.05 -e 'error(setmetatable({}, {__tostring = function() while true do pcall(error) end end}))'
 expect_status 1
 
-begin "wrong use is said"
+begin "wrong use is reported"
 try "$LEAT" --time-limit x loop.lua
 expect_status 2
 expect_err "--time-limit"

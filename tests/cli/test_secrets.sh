@@ -43,7 +43,7 @@ done >shown
 grep -q '"ok":false' run.jsonl || fail "no error in the journal"
 grep -l canary out err run.jsonl pipe.jsonl >shown && fail "shown in: $(cat shown): $(grep -h canary out err run.jsonl pipe.jsonl | head -n 3)"
 
-begin "nor in what leat batch writes"
+begin "a secret is in nothing that leat batch writes"
 seq -f "prompt %g" 20 >rows
 try "$LEAT" batch rows rows.out --retries 0
 expect_status 4
@@ -52,7 +52,7 @@ try "$LEAT" batch rows - --dry-run
 expect_err "20 rows to send"
 grep -l canary out err && fail "a dry run shows it"
 
-begin "nor a secret from a file, or one that the provider says back"
+begin "a secret from a file, or one that the provider repeats, is in no output"
 echo "$canary" >key_file
 cat >echo.lua <<'LUA'
 local server = leat.serve { handler = function(req)
@@ -85,7 +85,7 @@ for path in v1 401; do
     done
 done
 
-begin "nor one in a script's name, an argument, a line that does not compile, or an error of the script's own"
+begin "a secret in a script's name, an argument, a bad line or an error of the script's own is in no output"
 unset OPENAI_BASE_URL OPENAI_API_KEY
 printf 'local key = "%s\n' "$canary" >broken.lua
 echo "error('the key $canary is bad')" >raises.lua
@@ -103,7 +103,7 @@ printf 'error("the key %s is bad")\nx = "%s\nleat.retry("%s")\n' $canary $canary
 try "$LEAT" repl <lines
 grep -q "${canary#sk-}" out err && fail "the prompt shows it: $(cat out err)"
 
-begin "nor one that is given to any place or option of any public function, of a right type or a wrong one"
+begin "a secret in any argument or option of any public function, of a right type or a wrong one, is in no output"
 mkdir every
 cd every || exit 2
 export SHAPED=sk-shaped-0123456789abcdef PLAIN=plaincanary
@@ -115,7 +115,7 @@ grep -a -n -e "${SHAPED#sk-}" -e $PLAIN out err trace.json report.html stats.jso
 [ "$(grep -ac ^DONE out)" -gt 90 ] || fail "few functions were called: $(grep -ac ^DONE out)"
 [ "$(awk '/^DONE/ { n += $3 } END { print n }' out)" -gt 200 ] || fail "few options were found"
 
-begin "what is raised by them names the script's line, and nothing inside leat"
+begin "what these functions raise names the script's line, and nothing inside leat"
 grep -aq "^COMPLAINTS	0$" out || fail "$(grep COMPLAINT err | sort -u | head -n 20; tail -n 3 err)"
 cd "$scratch" || exit 2
 

@@ -135,7 +135,7 @@ begin "under virtual time the figures are of that time"
 try "$LEAT" --virtual-time --stats -e 'sleep(3600)'
 expect_err '"wall_s":3600'
 
-begin "a file that cannot be written, or is not named, is told before the script begins"
+begin "a file that cannot be written, or is not named, is reported before the script begins"
 for option in --trace --report --stats; do
     try "$LEAT" "$option=/nowhere/file" -e 'print "began"'
     expect_status 2
@@ -146,11 +146,11 @@ done
 echo "an older one" >kept.html
 try "$LEAT" --report kept.html --stats=/nowhere/file -e 'return true'
 expect_equal "$(cat kept.html)" "an older one"
-begin "one that cannot be written to its end is told, too"
+begin "a file that cannot be written to its end is reported, too"
 try "$LEAT" --report /dev/full -e 'return true'
 expect_status 1
 expect_err "/dev/full"
-begin "an option without a file is told"
+begin "an option without a file is reported"
 for words in "--trace" "--report" "--report= x.lua" "--stats= x.lua"; do
     # shellcheck disable=SC2086 # a list of words
     try "$LEAT" $words
@@ -173,7 +173,7 @@ try "$LEAT" checked.lua '{"failed": 1, "success_rate": 0.75, "p95": 60, "ok": 3}
 expect_status 0
 expect_equal "$(cat out)" "true	0"
 
-begin "each threshold that is missed is told, and the status is 3"
+begin "each threshold that is missed is reported, and the status is 3"
 try "$LEAT" checked.lua '{"failed": 0, "success_rate": 0.99, "p99": 0, "items": 4}'
 expect_status 3
 expect_equal "$(cat out)" "false	3"
@@ -181,17 +181,17 @@ expect_err "threshold missed: failed is 1, should be at most 0"
 expect_err "threshold missed: success_rate is 0.75, should be at least 0.99"
 expect_err "threshold missed: p99 is "
 
-begin "a script that fails has its own status, and a wrong name is told"
+begin "a script that fails has its own status, and a wrong name is reported"
 try "$LEAT" -e 'leat.pipeline{}:stats():check{ ok = 1 } return nil, "failed"'
 expect_status 1
 try "$LEAT" -e 'leat.pipeline{}:stats():check{ fialed = 1 }'
 expect_status 1
 expect_err "did you mean 'failed'"
 
-begin "secrets are in none of it"
+begin "no secret is in a trace, a report or the figures"
 grep -l canary trace.json report.html stats.json >shown && fail "shown in $(cat shown)"
 
-begin "a script that cannot be read or compiled is all that is told, whatever is to be recorded"
+begin "if a script cannot be read or compiled, only that is reported, whatever is to be recorded"
 for option in --trace=t.json --report=r.html --stats=s.json; do
     try "$LEAT" $option missing.lua
     expect_status 2

@@ -57,7 +57,7 @@ expect_equal "$(sort out | uniq -c | sed 's/^ *//')" "1 200
 asked any "show(request{url='http://api.example:' .. port .. '/ok', resolve={['api.example']='127.0.0.1'}})"
 expect_equal "$(cat out)" 200
 
-begin "a proxy of the script's own and a Unix socket are no way round"
+begin "a proxy of the script's own and a Unix socket do not get around the rules"
 asked public "show(request{url='http://example.com/', proxy=os.getenv 'FAULT_PROXY_URL'})
     show(request{url='http://example.com/', proxy=os.getenv 'FAULT_SOCKS_URL'})
     show(request{url='http://1.1.1.1/', unix_socket=os.getenv 'FAULT_UNIX_SOCKET'})"
@@ -98,7 +98,7 @@ behind 'localhost' "show(request('http://localhost:' .. port .. '/ok'))
 expect_equal "$(cat out)" "200
 denied target"
 
-begin "the name that no_proxy lets past the proxy is no way round, and a dead proxy is named"
+begin "a name in no_proxy does not get around the rules, and a dead proxy is named"
 try env no_proxy=localhost http_proxy=http://127.0.0.1:1 "$root/tests/with_faultd.sh" "$LEAT" \
     --allow-connect public -e "local port = os.getenv 'FAULT_URL':match ':(%d+)\$'
     print(select(2, request('http://localhost:' .. port .. '/ok')).kind)"
@@ -117,7 +117,7 @@ begin "'any' and no rules at all allow everything"
 asked any "show(request(url .. '/ok'))"
 expect_equal "$(cat out)" "200"
 
-begin "a rule that is none is wrong usage, and is named"
+begin "an invalid rule is wrong usage, and is named"
 try "$LEAT" --allow-connect 'public,10.0.0.0/99' -e 'print(1)'
 expect_status 2
 expect_err "'10.0.0.0/99' is not a valid connect rule"

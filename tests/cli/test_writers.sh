@@ -139,7 +139,7 @@ wait $pid
 exec 9<&-
 whole read.jsonl 20000
 
-begin "lines that were taken and could not be written are told, and the status is 1"
+begin "lines that were taken and could not be written are reported, and the status is 1"
 for how in none close flush exit; do
     cat >full.lua <<'LUA'
 local w = assert(leat.jsonl.writer "/dev/full")
@@ -153,7 +153,7 @@ LUA
     expect_lines err 1
 done
 
-begin "a full disk: what is in the file is whole lines, and the failure is told once"
+begin "a full disk: what is in the file is whole lines, and the failure is reported once"
 status=0
 (
     trap '' XFSZ

@@ -112,7 +112,7 @@ TEST(a_program_of_a_newer_header_runs_unless_it_uses_what_is_new)
     CHECK(!leat_new_sized(&newer.config, sizeof newer, NULL));
 }
 
-TEST(a_size_that_is_none_and_a_sandbox_that_is_none_are_refused)
+TEST(an_invalid_size_and_an_invalid_sandbox_are_refused)
 {
     struct leat_config config;
     memset(&config, 0, sizeof config);

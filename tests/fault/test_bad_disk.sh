@@ -81,7 +81,7 @@ for code in ENOSPC EIO; do
     done
 done
 
-begin "leat batch: a close of OUT that fails is told, with status 1; --ordered loses nothing either"
+begin "leat batch: a close of OUT that fails is reported, with status 1; --ordered loses nothing either"
 plan="close 1 EIO"
 rm -f answers
 bad "$plan" /answers "$LEAT" batch rows answers -q
@@ -252,7 +252,7 @@ for kind in write half sync rename close; do
 done
 
 # Not under the shim: the C library writes these by itself.
-begin "a trace, a report, the figures: what cannot be written is told with its path and reason, and status 1"
+begin "a trace, a report, the figures: what cannot be written is reported with its path and reason, and status 1"
 for option in trace report stats; do
     try "$LEAT" "--$option=/dev/full" -e 'for i = 1, 50 do spawn(function() sleep(0) end) end sleep(0) print "ran"'
     expect_status 1

@@ -87,7 +87,7 @@ try "$LEAT" - </
 expect_status 2
 expect_err "standard input"
 
-begin "a disk that is full is told by each that writes, and nothing hangs"
+begin "each writer reports a full disk, and nothing hangs"
 for call in 'leat.map({1, 2}, tostring, {journal = "/dev/full"})' \
     'leat.each({1, 2}, tostring, {journal = "/dev/full"})' \
     'leat.batch({1, 2}, {journal = "/dev/full"}, tostring)' \
@@ -110,7 +110,7 @@ status=0
 "$LEAT" --help >/dev/full 2>err || status=$?
 expect_status 1
 
-begin "where the disk is full in the midst of a line none of that line stays"
+begin "if the disk is full in the middle of a line, none of that line stays"
 cat >fill.lua <<'LUA'
 local path, kind = ...
 local function row(i) return { i = i, text = ("x"):rep(300) } end
@@ -260,7 +260,7 @@ expect_equal "$(cat out)" "[1]"
 expect_lines err 0
 expect_equal "$(cat code)" 141
 
-begin "output that is closed from the beginning is no other file's, and what is lost is said"
+begin "output that is closed from the beginning goes into no other file, and the loss is reported"
 try bash -c '"$0" -e "$1" >&-' "$LEAT" \
     'print "lost" io.stdout:flush() local f = io.open("kept", "w") print "lost" f:write "mine" f:close()'
 expect_status 1
@@ -483,7 +483,7 @@ expect_status 4
 for line in 1 4 5 7; do expect_err "line $line: "; done
 expect_equal "$(grep -c '"custom_id":"row-8"' mixed.out)" 1
 
-begin "a line of 100 MB is told by its number and not held; the rest goes on"
+begin "a line of 100 MB is reported by its number and not held; the rest goes on"
 { echo 1; head -c 100000000 /dev/zero | tr '\0' x; echo; echo 3; } >long
 cat >>read.lua <<'LUA'
 for line in io.lines "/proc/self/status" do

@@ -115,7 +115,7 @@ t.test("an unknown certificate is refused before the request is sent", function(
     t.eq(requests "/echo", 0)
 end)
 
-t.test("trust that one request was given is not the next one's", function()
+t.test("what one request trusts is not trusted by the next", function()
     local where = t.tls_wrong_host_url .. "/ok"
     for _ = 1, 3 do
         t.eq(assert(request { url = where, insecure = true }).status, 200)
@@ -305,7 +305,7 @@ t.test("a Retry-After of any spelling is a header like any other", function()
     end
 end)
 
-t.test("1,000 requests that are all told to slow down end, each sent once", function()
+t.test("1,000 requests that are all asked to slow down end, each sent once", function()
     t.stats_reset()
     local n = 0
     local sum = leat.each(function()

@@ -195,7 +195,7 @@ local function dropped(fn)
     t.eq(counter("/endless").in_flight, 0)
 end
 
-t.test("a task that fails in the midst of a stream drops it", function()
+t.test("a task that fails in the middle of a stream drops it", function()
     dropped(function()
         local task = spawn(function()
             for _ in stream("/endless"):events() do

@@ -418,7 +418,7 @@ TEST(a_secret_in_a_request_reaches_no_sink_of_the_hosts)
 
 /* ---- ends */
 
-TEST(what_a_script_told_os_exit_is_forgotten_by_the_next_one)
+TEST(a_status_given_to_os_exit_does_not_hold_for_the_next_script)
 {
     leat_runtime *rt = runtime();
     REQUIRE(rt != NULL);

@@ -203,7 +203,7 @@ static void keep_end(void *arg, uint64_t id, enum leat_status status,
         t->err = *err;
 }
 
-TEST(a_host_is_told_of_a_bug_whatever_was_raised)
+TEST(a_host_learns_of_a_bug_whatever_was_raised)
 {
     leat_runtime *rt = leat_new(&(struct leat_config){.log = no_log, .time_limit_ms = 50}, NULL);
     REQUIRE(rt != NULL);

@@ -112,7 +112,7 @@ status=0
 wait $pid || status=$?
 expect_status 0
 
-begin "--time-limit ends what never waits, whatever catches it, and the script's line is told"
+begin "--time-limit ends what never waits, whatever catches it, and names the script's line"
 while IFS='|' read -r code; do
     printf 'local x\n%s\n' "$code" >loop.lua
     try "$LEAT" --time-limit 0.05 loop.lua

@@ -125,7 +125,7 @@ t.test("a server that allows one stream at a time serves all", function()
     t.eq(results.n, 200)
 end)
 
-t.test("HTTP/1.1 is what it is where it is asked for", function()
+t.test("HTTP/1.1 is used where it is asked for", function()
     local base = env "H2_NGINX_URL"
     if base then
         t.eq(assert(ask(base, "/ok", { http_version = "1.1" })).version, "1.1")
@@ -390,7 +390,7 @@ both("an answer before the body was sent is an answer", function(base)
     end
 end)
 
-t.test("so it is on the oldest of thirty connections", function()
+t.test("an answer before the body was sent is an answer on the oldest of thirty connections, too", function()
     leat.each(numbers(30), function()
         return assert(ask(servers.one, "/delay?ms=100", { method = "GET" }))
     end, { limit = 30 })

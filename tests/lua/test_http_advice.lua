@@ -18,7 +18,7 @@ t.test("a certificate whose CA is not known: name it by ca_file=", function()
         ca_file = t.client_cert })
 end)
 
-t.test("a certificate for another name, or out of date, is told as such", function()
+t.test("the error says that a certificate is for another name, or out of date", function()
     says("it is for other names than 127.0.0.1", { url = t.tls_wrong_host_url .. "/ok", ca_file = t.ca_file })
     says("certificate has expired", { url = t.tls_expired_url .. "/ok", ca_file = t.ca_file })
 end)

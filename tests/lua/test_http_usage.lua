@@ -149,7 +149,7 @@ t.test("a raise in the middle of the options leaves nothing behind", function()
     t.eq(assert(request(url .. "/ok")).status, 200)
 end)
 
-t.test("a request where nobody can wait says so", function()
+t.test("a request where no task can wait is refused with the reason", function()
     t.raises("request: cannot wait inside", table.sort, { 2, 1, 3 }, function()
         return request(url .. "/ok") ~= nil
     end)

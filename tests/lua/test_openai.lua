@@ -504,7 +504,7 @@ t.test("what the client is given goes before the environment, which may name fil
     server:close()
 end)
 
-t.test("wrong use is told at once", function()
+t.test("wrong use raises at once", function()
     local ai = assert(leat.openai { base_url = "http://127.0.0.1:1/v1" })
     t.raises("unknown option 'modle'", leat.openai, { modle = "x" })
     t.raises("option 'retry' must be", leat.openai, { retry = 3 })

@@ -80,7 +80,7 @@ t.test("lines stay where they are", function()
     t.raises("[7]:3: here", fn)
 end)
 
-t.test("what looks like a secret is found", function()
+t.test("a text that looks like a secret is found", function()
     for _, text in ipairs { 'k = "sk-proj-abc123def456"', 'api_key = "x"', "API_KEY='x'",
         'headers = {["X-Api-Key"] = "v"}',
         'request{url = u, auth = {bearer = "abc"}}', 'h = "Authorization: Bearer abc"', '"ghp_abcd1234"',
@@ -91,7 +91,7 @@ t.test("what looks like a secret is found", function()
     end
 end)
 
-t.test("what does not is not", function()
+t.test("other texts are not taken for secrets", function()
     for _, text in ipairs { 'request("https://host/path/to/thing?page=2")', "for i = 1, 10 do print(i) end",
         'key = os.getenv "OPENAI_API_KEY"', "local keys = {} for key in pairs(t) do keys[1] = key end",
         'require "leat.inspect"', "help(request)",

@@ -87,14 +87,14 @@ local WAITS = {
     { "try again in 20", nil },
 }
 
-t.test("a wait that is told only in words is read", function()
+t.test("a wait that the server states only in words is read", function()
     for _, case in ipairs(WAITS) do
         t.eq({ case[1], said(json.encode { error = { message = case[1] } }).retry_after }, { case[1], case[2] })
         t.eq({ case[1], said(case[1]).retry_after }, { case[1], case[2] })
     end
 end)
 
-t.test("a wait that is told in a field of the body is read", function()
+t.test("a wait in a field of the body is read", function()
     for text, seconds in pairs {
         ['{"error":{"code":429,"message":"m","details":[{"@type":"x/QuotaFailure"},{"@type":"x/RetryInfo",'
             .. '"retryDelay":"20s"}]}}'] = 20,
@@ -167,7 +167,7 @@ t.test("no more than the head of a body is read, however deep and odd it is", fu
     t.eq(type(said(nested).message), "string")
 end)
 
-t.test("whatever a body holds, reading it is no bug", function()
+t.test("whatever a body holds, reading it raises no bug", function()
     local odd = { json.null, 5, -1, 1e300, "x", "", true, json.array {}, json.object {}, { { 1 } }, { error = 1 } }
     local names = { "error", "errors", "message", "detail", "details", "metadata", "type", "code", "param", "status",
         "retry_after", "retryDelay", "loc", "msg", "raw", "innererror" }
@@ -210,7 +210,7 @@ t.test("chat and stream show what the server said, in each of the forms, and kee
     server:close()
 end)
 
-t.test("a wait that only the body tells is waited for", function()
+t.test("a wait that only the body states is waited for", function()
     local n = 0
     local server = assert(leat.serve { handler = function()
         n = n + 1

@@ -51,7 +51,7 @@ local function walk(value, path, seen)
     end
 end
 
-t.test("nothing that a script reaches leads out", function()
+t.test("nothing that a script can reach leads out of the sandbox", function()
     local objects = run [[
         local list = { _G, string, table, math, leat, ("").rep, sleep }
         for name in ("error gather map each as_completed merge race group semaphore queue event stopping"
@@ -71,7 +71,7 @@ t.test("nothing that a script reaches leads out", function()
     walk(objects, "list", {})
 end)
 
-t.test("what is not allowed is not there, or denied", function()
+t.test("what is not allowed is nil, or is denied", function()
     run [[
         for _, name in ipairs { "io", "debug", "package", "ffi", "jit", "dofile", "loadfile", "newproxy",
             "getfenv", "setfenv", "module", "gcinfo" } do
@@ -102,7 +102,7 @@ t.test("chunks are text and see the sandbox alone", function()
     ]]
 end)
 
-t.test("string methods cannot be replaced under leat's feet", function()
+t.test("a script cannot replace the string methods that leat uses", function()
     run [[
         assert(getmetatable("") == "string" and not pcall(setmetatable, "", {}))
         local sub, gmatch = string.sub, string.gmatch

@@ -147,7 +147,7 @@ t.test("a bug in a handler is answered with 500, logged with its line, and ends 
     server:close()
 end)
 
-t.test("an error value whose __tostring fails is told all the same, and ends nothing else", function()
+t.test("an error value whose __tostring fails is logged all the same, and ends nothing else", function()
     local server = serving(function(req)
         local value = setmetatable({}, { __tostring = function() error "not me" end })
         if req.path == "/ok" then return "fine" end
@@ -186,7 +186,7 @@ t.test("a bug in a handler's unawaited child does not end the server", function(
     server:close()
 end)
 
-t.test("a handler that returns nothing, an unknown option or a broken header is told so", function()
+t.test("a handler that returns nothing, an unknown option or a broken header gets an error", function()
     local answers = {
         ["/option"] = { statuss = 1 },
         ["/header"] = { headers = { A = "b\r\nInjected: yes" } },
@@ -232,7 +232,7 @@ t.test("headers that are too large for a response are answered with 500, never b
     for _, server in ipairs(servers) do server:close() end
 end)
 
-t.test("what a response cannot be is told by name, in the log and to the handler", function()
+t.test("a value that cannot be a response is named in the log and to the handler", function()
     local answers = {
         { 5, "the handler must return a response such as .*; got 5" },
         { { body = "a", json = 1 }, "respond: give either body or json, not both" },
@@ -293,7 +293,7 @@ t.test("a server listens on localhost, or at an IPv6 address, and knows its clie
     end
 end)
 
-t.test("who answers when the client has gone is told so", function()
+t.test("answering a client that has gone returns an error", function()
     for _, use in ipairs { "answer", "open", "write", "return" } do
         local started, ended, said = leat.event(), leat.event(), {}
         local server = serving(function(req)
@@ -578,7 +578,7 @@ t.test("a target that is a whole URL has the path that it would have without its
     server:close()
 end)
 
-t.test("a client that sends its body a byte at a time is not waited for for ever, a slow one is", function()
+t.test("a client that sends its body byte by byte is given up, a slow one is waited for", function()
     local server = serving(function(req) return tostring(#req.body) end, { timeout = 0.2 })
     for _, framing in ipairs { "Content-Length: 100000", "Transfer-Encoding: chunked" } do
         local client = raw(server)
@@ -601,7 +601,7 @@ t.test("a client that sends its body a byte at a time is not waited for for ever
     server:close()
 end)
 
-t.test("a client that sends its head a byte at a time is not waited for for ever", function()
+t.test("a client that sends its head a byte at a time is given up in the end", function()
     local server = serving(function() return "x" end, { timeout = 0.2 })
     for _, start in ipairs { "", "GET / HTTP/1.1\r\nHost: x\r\nX: " } do
         local client = raw(server)
@@ -627,7 +627,7 @@ t.test("a kept connection is closed when it was idle for long; a handler may tak
     server:close()
 end)
 
-t.test("10,000 clients that owe the rest of their heads keep nobody waiting", function()
+t.test("10,000 clients that never finish their heads keep nobody waiting", function()
     local server = serving(function() return "x" end)
     local limit = ffi.new "struct leat_test_limit"
     ffi.C.getrlimit(7, limit) -- RLIMIT_NOFILE; each has a descriptor at either end
@@ -647,7 +647,7 @@ t.test("10,000 clients that owe the rest of their heads keep nobody waiting", fu
     server:close()
 end)
 
-t.test("an address that is taken, or is none, is a failure", function()
+t.test("an address that is taken or invalid is a failure", function()
     local server = serving(function() return "x" end)
     local err = t.fails("io", leat.serve { port = server.port, handler = print })
     t.eq(err.reason, "in_use")

@@ -25,7 +25,7 @@ t.test("leat.stopping as a condition is found, with its line", function()
     finds("while not leat . stopping do end\nif leat.stopping then end", 1, 2)
 end)
 
-t.test("it is found under other names", function()
+t.test("leat.stopping is found under other names", function()
     finds("local stopping = leat.stopping\nwhile not stopping do end", 2)
     finds("local leat = require 'leat'\nif leat.stopping then end", 2)
     finds("local l = require('leat')\nif l.stopping then end", 2)
@@ -34,7 +34,7 @@ t.test("it is found under other names", function()
     finds("if require 'leat'.stopping then end", 1)
 end)
 
-t.test("what is right is left alone", function()
+t.test("correct code is left alone", function()
     finds "while not leat.stopping:is_set() do end"
     finds "if leat.stopping.is_set(leat.stopping) then end"
     finds "leat.stopping:wait()"

@@ -187,7 +187,7 @@ t.test("a request that ends early stops asking", function()
     t.fails("invalid", upload { url = "nonsense", body = function() return "x" end })
 end)
 
-t.test("a cancel stops an upload in the midst of it", function()
+t.test("a cancel stops an upload in the middle of it", function()
     local calls, ended = 0, false
     local v, err = wait_for(0.1, request, { url = url .. "/upload", body = function()
         calls = calls + 1

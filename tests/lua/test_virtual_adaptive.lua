@@ -65,7 +65,7 @@ t.test("slow start doubles the limit each round, up to max", function()
     t.eq(slots:history()[2].reason, "slow start")
 end)
 
-t.test("it does not grow while it is not reached", function()
+t.test("the limit does not grow while it is not reached", function()
     local slots = leat.adaptive { start = 5 }
     for _ = 1, 20 do
         calls(slots, 4)
@@ -85,7 +85,7 @@ t.test("after the first cut it grows by one a round", function()
     t.eq(slots:history()[3].reason, "increase")
 end)
 
-t.test("it comes back by half of the way to what went on when it was cut, then by one", function()
+t.test("after a cut the limit grows by half of the way back, then by one", function()
     local slots = leat.adaptive { start = 16, max = 40 }
     local n = 0
     calls(slots, 16, function() -- fifteen are served, and the last one is refused at once

@@ -72,7 +72,7 @@ t.test("it comes within 15 % of what a service of 8 calls a second allows, with 
     t.ok(median <= 15 and worst <= 15, ("halving: %.1f %%, %.1f %%"):format(median, worst))
 end)
 
-t.test("and of what other services allow, slow ones and fast ones, even and uneven", function()
+t.test("the same holds for slow and fast, even and uneven services", function()
     for _, case in ipairs {
         { rate = 20, burst = 12, latency = 0.3, calls = 200 },
         { rate = 20, burst = 12, latency = 0.3, calls = 200, jitter = 0.2, decrease = 0.85 },
@@ -196,7 +196,7 @@ t.test("a quota that is used up is no limit of the rate", function()
     t.eq(slots.limit, 8)
 end)
 
-t.test("those who had their slot before the refusal wait too, and go in their order", function()
+t.test("calls that had their slot before the refusal wait too, and go in their order", function()
     local slots, order = leat.adaptive { start = 8 }, {}
     refused_thrice(slots, refusal, 5)
     local list = {}
@@ -288,7 +288,7 @@ t.test("the limit is not cut below what the rate takes", function()
     end
 end)
 
-t.test("who is cancelled while waiting for the pace gives back his slot and his place", function()
+t.test("a call that is cancelled while it waits for the pace gives back its slot and its place", function()
     local slots = leat.adaptive { start = 4 }
     refused_thrice(slots, refusal, 60)
     local first = spawn(function() return slots:call(sleep, 1) end)

@@ -71,7 +71,7 @@ t.test("fn is given the index among all items", function()
     t.eq({ r[1].value, r[2].value, r[3].value }, { "a1", "b2", "c3" })
 end)
 
-t.test("on_batch is told of each batch's own results", function()
+t.test("on_batch gets the results of each batch", function()
     local log = {}
     leat.batch(upto(5), { size = 2, on_batch = function(n, results)
         log[#log + 1] = { n, results.n, results[1].value }
@@ -79,7 +79,7 @@ t.test("on_batch is told of each batch's own results", function()
     t.eq(log, { { 1, 2, 1 }, { 2, 2, 3 }, { 3, 1, 5 } })
 end)
 
-t.test("no items, no time", function()
+t.test("without items it ends at once", function()
     local before = leat.now()
     t.eq(leat.batch({}, {}, print), { n = 0 })
     t.eq(leat.now(), before)

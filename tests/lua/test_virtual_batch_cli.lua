@@ -53,7 +53,7 @@ t.test("a service of 2 ms without a limit, as fast as it can", function()
     run("quick", full and 200000 or 2000, { latency = "0.001-0.003", seed = 3 }, "--concurrency", "50")
 end)
 
-t.test("an hour at ten rows a minute, told by --rpm; and found out", function()
+t.test("an hour at ten rows a minute, given by --rpm, or found out", function()
     local rows = full and 3600 or 600
     local _, took = run("slow", rows, { rpm = 10, latency = "0.5-2", seed = 4 }, "--rpm", "10")
     t.ok(took >= 60 * (rows - 10) / 10, took)

@@ -43,7 +43,7 @@ t.test("as_completed over a queue gives each result when it is there", function(
     end), AS_THEY_COME)
 end)
 
-t.test("map and a pipeline tell a result before the next item has come", function()
+t.test("map and a pipeline report a result before the next item has come", function()
     t.eq(tells(function(tell)
         t.eq(leat.map(feed(3, 10):iter(), work, { on_result = tell }).n, 3)
     end), AS_THEY_COME)

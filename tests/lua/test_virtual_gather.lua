@@ -191,7 +191,7 @@ t.test("map: an iterator that waits, and one that raises", function()
     t.eq(cancelled, true)
 end)
 
-t.test("map: on_result is told of each end", function()
+t.test("map: on_result gets the end of each item", function()
     local seen = {}
     leat.map({ 1, 2 }, function(x) if x == 2 then return nil, "two" end return "one" end, {
         settle = true,
@@ -200,7 +200,7 @@ t.test("map: on_result is told of each end", function()
     t.eq(seen, { "one", "two" })
 end)
 
-t.test("map runs at most 100 at once unless told otherwise", function()
+t.test("map runs at most 100 at once unless limit= says otherwise", function()
     local running, peak = 0, 0
     local items = {}
     for i = 1, 300 do
@@ -424,7 +424,7 @@ t.test("gather in a task below: a limit cancels what it waits for, an end above 
     t.eq(gather { inner }, { n = 1, true })
 end)
 
-t.test("an error value whose __tostring fails is told as what it is, wherever it ends up", function()
+t.test("an error value whose __tostring fails is shown by its type, wherever it ends up", function()
     local says = "a table whose __tostring fails"
     for _, fails in ipairs { error, function() return nil end, function() return {} end } do
         local value = setmetatable({}, { __tostring = fails })

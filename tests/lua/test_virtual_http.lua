@@ -159,7 +159,7 @@ for from = first, last, 50 do
     end)
 end
 
-t.test("they go everywhere", function()
+t.test("random requests reach all outcomes", function()
     for _, kind in ipairs { "answered", "timeout", "closed", "cancelled" } do
         t.ok((seen[kind] or 0) > 0, "nothing ended as " .. kind)
     end

@@ -237,7 +237,7 @@ t.test("what was not retried says so: in the message, in a field, in the summary
     t.eq(never:call(request, { url = base .. "/500", method = "POST" }).not_retried, nil)
 end)
 
-t.test("a script's own failures are told by their words, and without end are one", function()
+t.test("a script's own failures are grouped by their words, and endless kinds are one", function()
     local stats = leat.pipeline():each({ 1, 2, 3 }, function(n)
         return nil, n < 3 and "no such row" or ("x"):rep(100) .. "\nmore"
     end)
@@ -273,7 +273,7 @@ t.test("the last line of the progress says why", function()
     t.eq(lines[#lines], "3 failed: 3 × status 404\n")
 end)
 
-t.test("a response of an item is what it ever was, looked at or not", function()
+t.test("a response of an item is the same whether it was looked at or not", function()
     local pipe = leat.pipeline { retry = false }
     local results = pipe:run({ "/404" }, function(path)
         local res = get(path)

@@ -109,7 +109,7 @@ t.test("a waiter that is cancelled leaves no gap", function()
     t.eq(limiter.line.available, 1)
 end)
 
-t.test("who needs less does not overtake who waits for more", function()
+t.test("a caller that needs less does not overtake one that waits for more", function()
     local limiter = leat.limiter { tpm = 600, token_burst = 10 }
     assert(limiter:reserve { tokens = 10 })
     local big = spawn(turns, limiter, 1, { tokens = 10 })
@@ -141,7 +141,7 @@ t.test("settle gives back what was too much, and owes what was too little", func
     t.eq(limiter:stats().reserved, 10 + 10) -- those of `turns`
 end)
 
-t.test("what comes late is owed from then on: time that has passed pays for nothing new", function()
+t.test("a late debt is owed from then on: time that has passed does not pay for it", function()
     local limiter = leat.limiter { tpm = 600, token_burst = 10 } -- 10 a second
     local place = limiter:reserve { tokens = 10 }
     sleep(100)
@@ -179,7 +179,7 @@ t.test("the last word of settle counts, and cancel gives all back", function()
     t.raises("settle: the tokens must be a number of at least 0, got -1", place.settle, place, -1)
 end)
 
-t.test("who would come too late fails now, with the time until the turn", function()
+t.test("a caller that would come too late fails now, with the time until its turn", function()
     local limiter = leat.limiter { rpm = 60 }
     assert(limiter:reserve())
     local before = leat.now()
@@ -225,7 +225,7 @@ t.test("a rate lowered under way fails those who come too late now", function()
     t.eq(limiter:stats().waiting, 0)
 end)
 
-t.test("who has waited in the line for longer than max_wait fails then", function()
+t.test("a caller that has waited in the line for longer than max_wait fails then", function()
     local limiter = leat.limiter { rpm = 60 }
     assert(limiter:reserve())
     local head = spawn(limiter.reserve, limiter)
@@ -430,7 +430,7 @@ t.test("what the server has left bounds the burst", function()
     near((turns(limiter, 2, { tokens = 100 })), { 0, 1 })
 end)
 
-t.test("call learns from the responses that come by, unless told not to", function()
+t.test("call learns from the responses that it sees, unless learn=false", function()
     local function response()
         return { status = 200, headers = { ["x-ratelimit-limit-requests"] = "30" } }
     end

@@ -99,7 +99,7 @@ t.test("on_error = skip goes on with the others and keeps count", function()
     t.eq(m.first_error.message, "three")
 end)
 
-t.test("on_error as a function is told the error and the key", function()
+t.test("on_error as a function gets the error and the key", function()
     local told = {}
     local gone = leat.error { kind = "closed", message = "gone" }
     local m = leat.merge({ a = breaking(1, gone), b = source(2, 1) }, {
@@ -189,7 +189,7 @@ t.test("the end of the task that opened it closes it", function()
     t.ok(leat.now() - before < 2)
 end)
 
-t.test("a cancel in the midst of a merge leaves nothing behind", function()
+t.test("a cancel in the middle of a merge leaves nothing behind", function()
     local cleaned = 0
     local v, err = wait_for(2.5, function()
         for _ in leat.merge { source(10, 1), function()

@@ -51,7 +51,7 @@ t.test("a retry hint of whatever bytes is a time from now, or none", function()
     t.ok(told > total / 20 and told < total, told)
 end)
 
-t.test("of whatever lines a batch is made of, each is a row or told by its number", function()
+t.test("of any lines that a batch is made of, each is a row or is reported by its number", function()
     local corpus = {
         '{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}',
         '{"prompt":"What is a leat?","temperature":0.5,"custom_id":17}',

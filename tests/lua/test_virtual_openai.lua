@@ -64,7 +64,7 @@ t.test("the limit to the first byte ends with the headers; wait_for limits the f
     end)
 end)
 
-t.test("a wait that only the body tells is waited for, by chat, stream and in a pipeline", function()
+t.test("a wait that only the body states is waited for, by chat, stream and in a pipeline", function()
     for _, said in ipairs { '{"error":{"message":"Rate limit reached. Please try again in 1m30s."}}',
         '[{"error":{"code":429,"message":"Quota","details":[{"retryDelay":"90s"}]}}]' } do
         local times = {}
@@ -84,7 +84,7 @@ t.test("a wait that only the body tells is waited for, by chat, stream and in a 
     end
 end)
 
-t.test("leat.retry around a plain request obeys a wait that only the body tells", function()
+t.test("leat.retry around a plain request obeys a wait that only the body states", function()
     for body, status in pairs { ['{"detail":"Too many requests. Try again in 50 seconds."}'] = 429,
         ['{"error":"Model is currently loading","estimated_time":50}'] = 503 } do
         local times = {}

@@ -63,7 +63,7 @@ t.test("what cannot be a wait is none, or as long as the longest that is believe
     end)
 end)
 
-t.test("a number that is not believed is told of once for each kind and origin", function()
+t.test("a number that is not believed is reported once for each kind and origin", function()
     outside.forget()
     local list = warnings(function()
         for _ = 1, 3 do

@@ -194,7 +194,7 @@ t.test("items that all wait for their next attempt do not draw an endless source
     run:await()
 end)
 
-t.test("a pipeline's limiter learns from the responses that come by, unless told not to", function()
+t.test("a pipeline's limiter learns from the responses that it sees, unless learn=false", function()
     local function learnt(learn)
         local limiter = leat.limiter { learn = learn }
         leat.pipeline({ rate = limiter }):run({ 1 }, function()
@@ -257,7 +257,7 @@ t.test("the wall time is that in which something was under way", function()
     t.near(pipe:stats().rate, 1, 1e-6)
 end)
 
-t.test("quantiles are of calls that there were", function()
+t.test("quantiles are times of real calls", function()
     local pipe = leat.pipeline()
     for i, seconds in ipairs { 3, 1, 1 } do
         pipe:call(function() sleep(seconds) return i end)
@@ -267,7 +267,7 @@ t.test("quantiles are of calls that there were", function()
     end
 end)
 
-t.test("quantiles are within two in a hundred", function()
+t.test("quantiles are exact to two per cent", function()
     local _, stats = leat.pipeline({ concurrency = 7 }):run(numbers(1000), function(x)
         sleep(x / 1000)
         return x
@@ -386,7 +386,7 @@ t.test("call gives all of fn's values, or what went wrong", function()
     t.eq({ stats.ok, stats.failed, stats.retried }, { 1, 1, 2 })
 end)
 
-t.test("the summary says it all", function()
+t.test("the summary has counts, times, tokens and the bottleneck", function()
     local _, stats = leat.pipeline({ concurrency = 5, retry = false }):run(numbers(100), function(x)
         sleep(1.5)
         if x > 97 then return hung_up() end
@@ -404,7 +404,7 @@ bottleneck: concurrency (95 % of the time)]])
     t.ok(tostring(alone:stats()):find "\n1 s, 1 items/s\n") -- nothing to compare with
 end)
 
-t.test("what an item waits for is told with its number", function()
+t.test("what an item waits for is shown with its number", function()
     local told
     leat.pipeline({ concurrency = 2 }):run(numbers(2), function(x)
         sleep(1)
@@ -419,7 +419,7 @@ t.test("no items", function()
     t.eq({ results.n, stats.items, stats.wall, stats.p50 }, { 0, 0, 0, nil })
 end)
 
-t.test("wrong use is told at once", function()
+t.test("wrong use raises at once", function()
     t.raises("did you mean 'concurrency'", leat.pipeline, { concurency = 3 })
     t.raises("option 'concurrency' must be", leat.pipeline, { concurrency = "many" })
     t.raises("option 'retry' must be", leat.pipeline, { retry = 3 })
@@ -554,7 +554,7 @@ t.test("a stage whose items come from elsewhere starts nothing new when it is st
     t.ok(not leat.is_stopping() and stats.ok < 30)
 end)
 
-t.test("NO_COLOR is heeded", function()
+t.test("NO_COLOR is obeyed", function()
     ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
     local function fail() sleep(1) return nil, "no" end
     ffi.C.setenv("NO_COLOR", "1", 1)

@@ -224,7 +224,7 @@ for from = tonumber(first), tonumber(last), step do
     end)
 end
 
-t.test("they go everywhere: failures, refusals, retries, cancels", function()
+t.test("random pipelines reach failures, refusals, retries and cancels", function()
     for name, n in pairs(all) do
         t.ok(n > (tonumber(last) - tonumber(first)) / 10, name .. ": " .. n)
     end

@@ -245,7 +245,7 @@ for from = tonumber(first), tonumber(last), step do
     end)
 end
 
-t.test("the schedules go everywhere: refusals, waits in vain, cancels", function()
+t.test("random schedules reach refusals, waits in vain and cancels", function()
     t.ok(seen.attempts > seen.limited and seen.limited > seen.granted and seen.granted > seen.started,
         ("%d attempts, %d past the breaker, %d past the limiter, %d started"):format(seen.attempts,
             seen.limited, seen.granted, seen.started))

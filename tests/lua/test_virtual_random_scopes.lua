@@ -530,7 +530,7 @@ for from = tonumber(first), tonumber(last), step do
     end)
 end
 
-t.test("the programs come by all that they look at", function()
+t.test("the random programs reach everything that they check", function()
     for _, what in ipairs { "gather done", "gather failed", "map failed", "timeout", "failed clean-up",
         "item", "closed" } do
         t.ok((total[what] or 0) >= 20, what .. ": " .. (total[what] or 0))

@@ -241,7 +241,7 @@ t.test("an error's own retry_after is a hint too", function()
     end
 end)
 
-t.test("those who come back are spread over the base, or a quarter of a long wait", function()
+t.test("calls that come back are spread over the base, or a quarter of a long wait", function()
     local function last(opts)
         opts.attempts = 2
         local latest = 0
@@ -391,7 +391,7 @@ t.test("a pause that comes during the back-off and lasts beyond the deadline end
     for _, other in ipairs(others) do other:await() end
 end)
 
-t.test("a pause that grows while one waits for it is heeded", function()
+t.test("a pause that grows while a call waits for it is obeyed", function()
     local retry = plain { attempts = 2 }
     local second = spawn(run, retry, late_429(5, "20"))
     local list = refused_thrice(retry, "10")
@@ -407,7 +407,7 @@ t.test("a hint pauses its key and no other", function()
     t.eq((run(retry, { response(200) }, "a")), { 9 })
 end)
 
-t.test("those who waited for a pause to end do not start in one instant", function()
+t.test("calls that waited for a pause to end do not start in one instant", function()
     local retry = leat.retry { attempts = 2, budget = false }
     local began, moments, seen = leat.now(), {}, {}
     local hit = false
@@ -544,7 +544,7 @@ t.test("a request that may do harm says so itself, unless the caller knows bette
     t.eq(#run(plain { idempotent = true }, { function() return failing { idempotent = false } end }), 3)
 end)
 
-t.test("when decides, and is told what the default would be", function()
+t.test("when decides, and gets what the default would be", function()
     local retry = plain { when = function(v, err, default)
         if err then
             return not default
@@ -556,7 +556,7 @@ t.test("when decides, and is told what the default would be", function()
     t.eq(#run(retry, { function() return nil, "text" end }), 3)
 end)
 
-t.test("on_retry is told of the attempt, the outcome and the wait", function()
+t.test("on_retry gets the attempt, the outcome and the wait", function()
     local log = {}
     run(plain { on_retry = function(attempt, what, delay)
         log[#log + 1] = { attempt, what.kind or what.status, delay }

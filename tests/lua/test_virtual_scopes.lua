@@ -56,7 +56,7 @@ t.test("a gather nested 20,000 deep ends with its limit, and with the failure at
     t.fails("io", nest(20000, function() return nil, leat.error { kind = "io" } end))
 end)
 
-t.test("a bug that 20,000 clean-ups share leaves none of them out, and the first one is told", function()
+t.test("a bug that 20,000 clean-ups share leaves none of them out, and the first one is raised", function()
     local cleaned = 0
     local ok, raised = pcall(function()
         spawn(function()
@@ -220,7 +220,7 @@ end)
 
 -- ---- started where all is ending
 
-t.test("what a member starts in a group that has failed never begins", function()
+t.test("a task that a member starts in a group that has failed never begins", function()
     local began
     local s, _, _, err = took(leat.group, function(g)
         g:spawn(function() sleep(1) return nil, "failed" end)
@@ -362,7 +362,7 @@ t.test("a wait in a message handler says that it stands in one", function()
     end
 end)
 
-t.test("permits taken in generators that end in another order are told apart", function()
+t.test("permits taken in generators that end in another order are not mixed up", function()
     local a, b = semaphore(1), semaphore(1)
     local task = spawn(function()
         local hold = coroutine.wrap(function() a:with(function() coroutine.yield() end) end)

@@ -91,7 +91,7 @@ t.test("a server that listens under virtual time is found at its address", funct
     b:close()
 end)
 
-t.test("arguments that are wrong say so", function()
+t.test("wrong arguments raise errors that say so", function()
     local wrong = { "api.test", "ftp://api.test", "http://api.test/v1", "http://a@api.test", "http://" }
     for _, url in ipairs(wrong) do
         t.raises("simulate: ", leat.simulate, url, print)
@@ -127,7 +127,7 @@ t.test("each limit of time is kept, to the second", function()
     end)
 end)
 
-t.test("a request that is cancelled cancels its handler, whatever it is at", function()
+t.test("a request that is cancelled cancels its handler, whatever the handler does", function()
     local ended = {}
     local function handler(req)
         return leat.finally(function()
@@ -219,7 +219,7 @@ t.test("events and lines of a stream arrive when they are written", function()
     end)
 end)
 
-t.test("a connection that breaks is told from an answer that ends", function()
+t.test("a broken connection differs from an answer that ends", function()
     simulated(function(req)
         if req.path == "/none" then
             return req:abort()

@@ -31,7 +31,7 @@ t.test("sleeps end in the order of their times, and never early", function()
     t.eq(log, { 0.5, 1, 60, 3600 })
 end)
 
-t.test("a time that is not one raises and names what was given", function()
+t.test("an invalid time raises an error that names what was given", function()
     t.raises("sleep: seconds must be 0 or more seconds, got -1", sleep, -1)
     t.raises("sleep: seconds must be 0 or more seconds, got nan", sleep, 0 / 0)
     t.raises("sleep: seconds must be a number of seconds, got 'x'", sleep, "x")
@@ -208,7 +208,7 @@ t.test("a task that is cancelled before it began never begins", function()
     t.eq(began, nil)
 end)
 
-t.test("a task cannot wait for itself, nor for one that it is part of", function()
+t.test("a task cannot wait for itself, nor for a task above it", function()
     local outer
     outer = spawn(function() return pcall(function() outer:await() end) end)
     local _, message = outer:await()
@@ -458,7 +458,7 @@ t.test("tasks() says who waits for what, since when, and who holds it", function
     waiter:await()
 end)
 
-t.test("a task of one of leat's own functions has its name, and raises with the script's line", function()
+t.test("a task of one of leat's functions is named after it, and raises with the script's line", function()
     local task = spawn(sleep, 50)
     sleep(0)
     t.eq(task.name, "sleep")
@@ -471,7 +471,7 @@ t.test("a task of one of leat's own functions has its name, and raises with the 
     t.ok(raised:find "^[^\n]*test_virtual_task.lua:%d+: spawn: the first argument", raised)
 end)
 
-t.test("a field of what the task is to bring, the await forgotten, says so", function()
+t.test("reading a field of a task's result without await gives an error that says so", function()
     local task = spawn(function() return { body = "x" } end)
     t.raises("task: no field 'body' (name, id, await, cancel, status; task:await() returns", function()
         return task.body

@@ -48,7 +48,7 @@ t.test("a field of a failed request's response: the bug says where the request w
         "the request at s.lua:1 had failed")
 end)
 
-t.test("nil given to a function, measured, joined or compared", function()
+t.test("a nil that is passed, measured, joined or compared: the bug names the failed request", function()
     local start = 'local res = request GONE\n'
     for _, use in ipairs { "for k in pairs(res) do end", "local s = 'x' .. res", "local n = #res",
         "local b = res < 3", "json.decode(res)", "local n = res * 2", "ipairs(res)",
@@ -57,7 +57,7 @@ t.test("nil given to a function, measured, joined or compared", function()
     end
 end)
 
-t.test("gather, map, race, wait_for and await are told of likewise", function()
+t.test("failures of gather, map, race, wait_for and await are named in the same way", function()
     local failing = 'function() return request GONE end'
     says("local r = gather { " .. failing .. " }\nprint(r[1])", "the gather at s.lua:1 had failed")
     says("local r = leat.map({ 1 }, " .. failing .. ")\nprint(r[1])", "the map at s.lua:1 had failed")
@@ -72,7 +72,7 @@ t.test("a variable that was set by the failed request, though other things came 
         .. "print(a.status)", "the request at s.lua:1 had failed")
 end)
 
-t.test("a bug that has nothing to do with it is told without", function()
+t.test("a bug that has nothing to do with the failed request does not mention it", function()
     local start = 'local res, err = request GONE\n'
     says_nothing(start .. "error 'my own'")
     says_nothing(start .. "sleep(1)\nlocal x\nprint(x.y)")
@@ -81,7 +81,7 @@ t.test("a bug that has nothing to do with it is told without", function()
     says_nothing("local x\nprint(x.y)")
 end)
 
-t.test("it is said where a policy passes the bug on, and once", function()
+t.test("a bug that a policy passes on names the failed request once", function()
     local message = bug_of('leat.retry { attempts = 1 }:call(function()\n  local res = request GONE\n'
         .. "  return res.body\nend)")
     t.ok(message:find("s.lua:3: attempt to index local 'res'", 1, true), message)

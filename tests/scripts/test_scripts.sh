@@ -168,7 +168,7 @@ expect_status 0
 expect_out "broke off: closed: "
 expect_equal "$(grep -c '^[0-9]: Answer' out)" 4
 
-begin "retry: each attempt is told, and the last error returned"
+begin "retry: each attempt is reported, and the last error returned"
 start_mock --errors 1
 try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/retry.lua" 0.01
 expect_status 1
@@ -261,7 +261,7 @@ for i in 1 2 3 4 5 6 8 9 10; do
 done
 expect_out "7	[timeout] Explain in one sentence what 7 is"
 
-begin "main_job: what fails for good is counted, said, and ends with status 1"
+begin "main_job: what fails for good is counted and reported, and ends with status 1"
 start_mock --latency 0.01 --errors 1 --seed 1
 try env OPENAI_BASE_URL="$mock_url/v1" "$LEAT" "$root/scripts/main_job.lua" 0.001
 expect_status 1

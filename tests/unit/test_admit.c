@@ -57,7 +57,7 @@ TEST(a_full_host_does_not_hold_up_the_others)
     CHECK_EQ(a.ready.count, 0);
 }
 
-TEST(one_who_gives_up_at_the_head_lets_the_next_one_on)
+TEST(a_waiter_at_the_head_that_gives_up_lets_the_next_one_on)
 {
     struct admit a;
     struct admit_host h;

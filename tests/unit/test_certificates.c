@@ -356,7 +356,7 @@ TEST(a_certificate_for_another_host_is_refused)
     check_spec(spec, "other.test.", ALIKE(ACCEPTED)); /* the dot is the root's */
 }
 
-TEST(a_name_without_a_list_of_names_counts)
+TEST(a_common_name_counts_where_there_is_no_list_of_names)
 {
     check_spec((struct cert_spec){.name = "rig.test"}, "rig.test", ALIKE(ACCEPTED));
     check_spec((struct cert_spec){.name = "rig.test"}, "other.test", ALIKE(REFUSED));

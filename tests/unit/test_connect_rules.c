@@ -177,7 +177,7 @@ TEST(hosts_are_checked_by_name_and_port)
     CHECK_EQ(m.blocks, 0);
 }
 
-TEST(a_rule_that_is_none_is_named)
+TEST(an_invalid_rule_is_named_in_the_error)
 {
     static const char *const bad[] = {
         "public,10.0.0.0/33", "1.2.3.4/x", "a b/8", "*",      "exa mple!", "host:0", "host:x",

@@ -122,7 +122,7 @@ TEST(a_plain_end_is_reported_and_is_no_cut)
     rig_fini(&r);
 }
 
-TEST(nothing_is_reported_that_is_not_wanted)
+TEST(only_the_wanted_events_are_reported)
 {
     struct rig r;
     struct end e;
@@ -149,7 +149,7 @@ TEST(nothing_is_reported_that_is_not_wanted)
     rig_fini(&r);
 }
 
-TEST(a_connection_may_be_closed_by_the_one_who_is_told_of_it)
+TEST(a_callback_may_close_its_own_connection)
 {
     struct rig r;
     struct end e[3];

@@ -26,7 +26,7 @@ TEST(bytes_go_both_ways_over_tls_and_the_records_are_counted)
     rig_fini(&r);
 }
 
-TEST(the_end_of_tls_is_told_from_a_cut)
+TEST(a_clean_end_of_tls_differs_from_a_cut_connection)
 {
     struct rig r;
     rig_init(&r);
@@ -478,7 +478,7 @@ TEST(a_connection_may_be_closed_in_every_phase)
     rig_fini(&r);
 }
 
-TEST(a_close_is_told_to_the_peer)
+TEST(the_peer_is_notified_of_a_close)
 {
     struct rig r;
     struct end e;

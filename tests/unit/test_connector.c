@@ -400,7 +400,7 @@ static void on_connect_cancel(struct connect_wait *w, const struct connected *go
     connector_cancel(c->rig->connector, &c->other->x.wait);
 }
 
-TEST(who_is_told_may_cancel_who_would_be_told_next)
+TEST(a_callback_may_cancel_the_attempt_whose_callback_comes_next)
 {
     struct connect_rig r;
     unsigned port = 0;
@@ -457,7 +457,7 @@ TEST(a_peer_that_closes_at_once_is_a_connection_at_its_end)
     rig_close(&r);
 }
 
-TEST(without_a_descriptor_the_failure_says_so)
+TEST(the_error_says_that_no_descriptor_was_free)
 {
     struct connect_rig r;
     struct waiter x;

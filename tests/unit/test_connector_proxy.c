@@ -198,7 +198,7 @@ TEST(a_tunnel_that_is_refused_is_a_failure_that_names_the_proxy_and_no_secret)
     rig_close(&r);
 }
 
-TEST(a_proxy_that_is_not_there_or_cannot_be_one_is_named)
+TEST(the_error_names_a_proxy_that_is_unreachable_or_invalid)
 {
     struct connect_rig r;
     struct waiter x;
@@ -420,7 +420,7 @@ static const struct {
     {"socks4a://", NULL, 93, "wants other credentials", false},
 };
 
-TEST(what_a_socks_proxy_refuses_is_said)
+TEST(the_error_says_what_a_socks_proxy_refused)
 {
     struct connect_rig r;
     struct waiter x;

@@ -90,7 +90,7 @@ static void check_rows(const struct row *rows, size_t count)
 
 #define H "http://shop.example/"
 
-TEST(a_field_is_read_as_lenient_as_servers_need_it)
+TEST(a_set_cookie_field_is_read_leniently)
 {
     static const struct row rows[] = {
         {H, "a=1", H, "a=1"},
@@ -550,7 +550,7 @@ TEST(a_cookie_of_four_kilobytes_is_kept_and_a_larger_one_is_not)
     teardown(&f);
 }
 
-TEST(a_host_that_is_none_has_no_cookies)
+TEST(an_invalid_host_has_no_cookies)
 {
     struct fixture f;
     setup(&f);

@@ -207,7 +207,7 @@ TEST(what_goes_out_is_what_was_asked_for)
     rig_end(&r);
 }
 
-TEST(a_refused_connection_is_said_at_once)
+TEST(a_refused_connection_is_reported_at_once)
 {
     struct rig r;
     char url[64];
@@ -353,7 +353,7 @@ TEST(bytes_after_the_body_never_become_an_answer)
     rig_end(&r);
 }
 
-TEST(bodies_are_decoded_by_our_own_pass)
+TEST(compressed_bodies_are_decoded)
 {
     struct rig r;
     REQUIRE(rig_begin(&r, table));
@@ -710,7 +710,7 @@ TEST(a_post_is_never_sent_twice_behind_the_callers_back)
     }
 }
 
-TEST(who_counts_attempts_is_told_what_would_be_sent_again)
+TEST(a_caller_that_counts_attempts_learns_what_would_be_sent_again)
 {
     static const struct {
         const char *method, *body;

@@ -161,7 +161,7 @@ static void without_a_callback(enum start how, const struct way_to_end *end, boo
         CHECK(strstr(told.text, end->text) != NULL);
 }
 
-TEST(each_end_of_what_a_host_starts_is_what_it_is_told_of)
+TEST(a_host_learns_how_each_thing_that_it_started_has_ended)
 {
     for (enum start how = SCRIPT; how < STARTS; how++) {
         for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
@@ -176,7 +176,7 @@ TEST(each_end_of_what_a_host_starts_is_what_it_is_told_of)
     }
 }
 
-TEST(a_script_whose_bug_nobody_can_ask_for_any_more_is_in_the_log)
+TEST(a_bug_that_nobody_can_ask_about_any_more_is_logged)
 {
     struct told told = {.lines = 0};
     leat_runtime *rt = new_runtime(&told);
@@ -419,7 +419,7 @@ TEST(cancelling_many_from_the_newest_on_finds_each)
 
 /* ---- calls that come at the wrong time */
 
-TEST(figures_for_nobody_are_not_written)
+TEST(figures_are_not_written_where_nobody_asked_for_them)
 {
     struct told told = {.lines = 0};
     leat_runtime *rt = new_runtime(&told);
@@ -428,7 +428,7 @@ TEST(figures_for_nobody_are_not_written)
     leat_free(rt);
 }
 
-TEST(the_first_call_after_a_memory_bomb_does_well)
+TEST(the_first_call_after_a_memory_bomb_succeeds)
 {
     static const char *const bombs[] = {
         "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end",

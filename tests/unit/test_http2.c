@@ -257,7 +257,7 @@ TEST(interim_responses_are_announced_and_their_fields_are_not)
     finish(&f);
 }
 
-TEST(trailers_are_told_from_headers)
+TEST(trailers_are_kept_apart_from_headers)
 {
     struct fixture f;
     begin(&f);
@@ -650,7 +650,7 @@ TEST(the_peers_limit_is_obeyed)
     finish(&f);
 }
 
-TEST(before_the_settings_come_it_takes_a_hundred)
+TEST(before_the_settings_arrive_a_hundred_streams_are_allowed)
 {
     struct fixture f;
     begin(&f);
@@ -664,7 +664,7 @@ TEST(before_the_settings_come_it_takes_a_hundred)
     finish(&f);
 }
 
-TEST(a_limit_without_end_is_capped)
+TEST(a_huge_limit_of_the_peer_is_capped)
 {
     struct fixture f;
     begin_with(&f, NULL, 0);
@@ -893,7 +893,7 @@ TEST(output_waits_for_a_peer_that_does_not_read)
     finish(&f);
 }
 
-TEST(a_peer_that_closes_is_heard_to_the_end)
+TEST(what_a_peer_sent_before_it_closed_is_read)
 {
     struct fixture f;
     begin(&f);

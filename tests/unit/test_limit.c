@@ -108,7 +108,7 @@ TEST(every_endless_loop_ends_at_its_limit_under_the_watchdog)
     check_loops(true);
 }
 
-TEST(what_waits_in_time_is_never_stopped)
+TEST(a_task_that_waits_in_time_is_never_stopped)
 {
     leat_runtime *rt = runtime(1000, false, 0);
     REQUIRE(rt != NULL);

@@ -115,7 +115,7 @@ TEST(bases_and_references_at_the_edges)
     check_rows("https://a/x", others, ARRAY_LEN(others));
 }
 
-TEST(no_memory_and_no_room_are_said)
+TEST(missing_memory_and_missing_room_are_errors)
 {
     struct mem mem;
     struct buf b;

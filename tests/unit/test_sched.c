@@ -254,7 +254,7 @@ static enum task_outcome outcome_of(struct rig *r, const char *code)
     return h.outcome;
 }
 
-TEST(the_end_of_a_task_is_told_once_and_says_what_came_of_it)
+TEST(the_end_of_a_task_is_reported_once_with_its_outcome)
 {
     struct rig r;
     rig_init(&r);

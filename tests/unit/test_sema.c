@@ -122,7 +122,7 @@ TEST(a_cancel_before_and_after_the_hand_off_passes_the_permit_on)
     CHECK_EQ(sema_waiting(&r.sema), 0);
 }
 
-TEST(a_waiter_whose_limit_passed_took_no_permit_with_it)
+TEST(a_waiter_that_has_timed_out_holds_no_permit)
 {
     struct rig r;
     rig_init(&r, 1);

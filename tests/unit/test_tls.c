@@ -488,7 +488,7 @@ static void fails_with(struct rig *r, const char *answer, bool answered, const c
     end_close(&e);
 }
 
-TEST(a_peer_without_tls_is_told_as_such)
+TEST(the_error_says_that_a_peer_does_not_speak_tls)
 {
     struct rig r;
     rig_init(&r);
@@ -509,7 +509,7 @@ TEST(a_peer_without_tls_is_told_as_such)
     rig_fini(&r);
 }
 
-TEST(the_alert_of_a_peer_is_told)
+TEST(the_error_shows_the_alert_of_a_peer)
 {
     struct rig r;
     struct end e;
@@ -556,7 +556,7 @@ static void refuses(struct rig *r, const struct cert_spec *spec, const char *ca_
     identity_free(&id);
 }
 
-TEST(what_is_wrong_with_a_certificate_is_told)
+TEST(the_error_says_what_is_wrong_with_a_certificate)
 {
     struct rig r;
     rig_init(&r);
