@@ -14,8 +14,8 @@ struct connect_target {
     const char *unix_socket; /* NULL: none. It comes before a proxy */
     const char *connect_to;  /* "host:port:address:": go to this address instead; NULL: none */
     const char *proxy;       /* a URL, maybe with credentials; NULL or "": none */
-    /* Of the proxy's host (proxy_place), if that is a name. NULL: libcurl looks it up, on a thread
-     * for each attempt. */
+    /* Of the proxy's host (proxy_place), if that is a name. With NULL libcurl would look it up, on
+     * a thread for each attempt, which no cancel ends. */
     const char *proxy_addresses;
     bool proxy_of_environment; /* the connect rules do not apply to the proxy's address */
     /* CONNECT through an HTTP or HTTPS proxy: for https, with connect_to, and where the proxy would

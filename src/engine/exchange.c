@@ -129,14 +129,8 @@ static void on_lookup(struct resolver_wait *w, const char *addresses, const stru
 {
     struct exchange *x = CONTAINER_OF(w, struct exchange, lookup);
     struct engine *e = x->engine;
-    struct err own;
     x->resolved_ns = loop_now_ns(e->loop);
-    if (!addresses) {
-        own = *err;
-        exchange_finish(x, &own);
-    } else {
-        exchange_hop_resolved(x, addresses);
-    }
+    exchange_hop_resolved(x, addresses, err);
     exchange_pump(e);
 }
 

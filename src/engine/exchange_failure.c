@@ -52,7 +52,8 @@ void exchange_failure_timeout(const struct exchange *x, struct err *err)
     if (phase == PHASE_CONNECT)
         phase = connect_phase(x);
     char proxy[160], through[180] = "";
-    if ((phase == PHASE_CONNECT || phase == PHASE_TLS) && x->url && proxy_text(x, proxy))
+    if ((phase == PHASE_CONNECT || phase == PHASE_TLS || x->seeks_proxy) && x->url &&
+        proxy_text(x, proxy))
         snprintf(through, sizeof through, " through %s", proxy);
     const char *hint = phase == PHASE_TLS && !through[0] && x->url && !x->url->origin->answered
                            ? "; if it speaks plain HTTP, write http://"
@@ -135,6 +136,26 @@ void exchange_failure_describe(const struct exchange *x, const struct err *why, 
     *err = *why;
     size_t len = strlen(err->message);
     snprintf(err->message + len, sizeof err->message - len, " (%s)", request_text(x, request));
+}
+
+void exchange_failure_lookup(const struct exchange *x, const struct err *why, struct err *err)
+{
+    char proxy[160], request[160];
+    *err = *why;
+    if (!x->seeks_proxy || !proxy_text(x, proxy))
+        return;
+    /* Any other error is about this machine: no memory, no threads, no descriptors. */
+    if (why->kind == ERR_DNS && why->code != 0)
+        err_set(err, ERR_DNS, "no address for %s (%s)", proxy, request_text(x, request));
+    else if (why->kind == ERR_INVALID)
+        err_set(err, ERR_INVALID, "%s cannot be used: its host is not a name (%s)", proxy,
+                request_text(x, request));
+    else
+        return;
+    err_reason(err, "proxy");
+    err->phase = why->phase;
+    err->code = why->code;
+    err->retryable = why->retryable;
 }
 
 /* The connection ended before a byte of the response. */

@@ -24,6 +24,7 @@ static void dial(struct exchange *x, const char *addresses)
                                           .unix_socket = spec->unix_socket,
                                           .connect_to = exchange_connect_to(x),
                                           .proxy = x->proxy,
+                                          .proxy_addresses = x->proxy_addresses,
                                           .proxy_of_environment = !spec->proxy,
                                           .tunnel = exchange_is_tunnel(x),
                                           .user_agent = e->config.user_agent,
@@ -90,21 +91,41 @@ static bool find_way(struct exchange *x)
     return true;
 }
 
-static void seek(struct exchange *x)
+/* May dial, and even end the transfer, before it returns. */
+static void look_up(struct exchange *x, const char *name)
 {
-    struct err err;
-    if (find_way(x))
-        return;
-    const struct origin *g = x->url->origin;
-    if (g->numeric || x->proxy || x->transfer->spec.unix_socket || exchange_connect_to(x)) {
-        dial(x, NULL);
-        return;
-    }
+    struct err err, own;
     x->state = EXCHANGE_RESOLVING;
     exchange_rearm(x);
-    /* May dial, and even end the transfer, before it returns. */
-    if (resolver_lookup(x->engine->resolver, g->host, &x->lookup, &err) != ERR_NONE)
-        exchange_finish(x, &err);
+    if (resolver_lookup(x->engine->resolver, name, &x->lookup, &err) == ERR_NONE)
+        return;
+    exchange_failure_lookup(x, &err, &own);
+    exchange_finish(x, &own);
+}
+
+static void seek_origin(struct exchange *x)
+{
+    const struct origin *g = x->url->origin;
+    bool is_led = x->proxy && proxy_kind_of(x->proxy) != PROXY_SOCKS_IP;
+    if (g->numeric || is_led || x->transfer->spec.unix_socket || exchange_connect_to(x))
+        dial(x, NULL);
+    else
+        look_up(x, g->host);
+}
+
+/* What libcurl refuses goes to libcurl, which says why. */
+static void seek(struct exchange *x)
+{
+    char name[256];
+    unsigned port;
+    if (find_way(x))
+        return;
+    x->seeks_proxy = x->proxy && proxy_place(x->proxy, name, &port) && !origin_is_numeric(name) &&
+                     !proxy_unusable(x->proxy);
+    if (x->seeks_proxy)
+        look_up(x, name);
+    else
+        seek_origin(x);
 }
 
 /* Those that waited for the protocol go their own way: `count` of them at most. */
@@ -208,10 +229,35 @@ void exchange_hop_begin(struct exchange *x)
     exchange_finish(x, &err);
 }
 
-void exchange_hop_resolved(struct exchange *x, const char *addresses)
+/* A proxy that wants addresses needs the origin's, too. */
+static void take_proxy(struct exchange *x, const char *addresses)
 {
-    if (!find_way(x)) /* one may have become free meanwhile */
+    struct mem *mem = x->engine->mem;
+    struct err err;
+    x->seeks_proxy = false;
+    mem_free(mem, x->proxy_addresses);
+    x->proxy_addresses = mem_strndup(mem, addresses, strlen(addresses));
+    if (x->proxy_addresses) {
+        seek_origin(x);
+        return;
+    }
+    err_set(&err, ERR_MEMORY, "no memory for a request");
+    exchange_finish(x, &err);
+}
+
+void exchange_hop_resolved(struct exchange *x, const char *addresses, const struct err *err)
+{
+    struct err own;
+    if (!addresses) {
+        exchange_failure_lookup(x, err, &own);
+        exchange_finish(x, &own);
+    } else if (find_way(x)) {
+        x->seeks_proxy = false; /* a connection has become free meanwhile */
+    } else if (x->seeks_proxy) {
+        take_proxy(x, addresses);
+    } else {
         dial(x, addresses);
+    }
 }
 
 /* ---- leaving it ---- */
@@ -248,6 +294,9 @@ void exchange_hop_leave(struct exchange *x)
     x->bytes_in = 0;
     loop_timer_stop(e->loop, &x->timer);
     resolver_cancel(&x->lookup);
+    x->seeks_proxy = false;
+    mem_free(e->mem, x->proxy_addresses);
+    x->proxy_addresses = NULL;
     simulate_leave(x);
     leave_connection(x);
     if (x->inflating)

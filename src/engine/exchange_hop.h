@@ -9,8 +9,9 @@ struct exchange;
 
 /* Finds a connection for the request, or makes one. What goes wrong ends the transfer. */
 void exchange_hop_begin(struct exchange *x);
-/* The name is known: numeric addresses, as the resolver gives them. */
-void exchange_hop_resolved(struct exchange *x, const char *addresses);
+/* A look-up has ended: with numeric addresses, as the resolver gives them, or with NULL and `err`.
+ */
+void exchange_hop_resolved(struct exchange *x, const char *addresses, const struct err *err);
 void exchange_hop_on_dial(struct dial *d, struct channel *got, const struct err *err);
 /* Gives back everything that the hop holds. An unfinished connection is closed. */
 void exchange_hop_leave(struct exchange *x);

@@ -57,10 +57,12 @@ struct exchange {
     struct admit_ticket ticket;
     struct resolver_wait lookup;
     struct timer timer;
-    struct call *call; /* set while a simulated origin has it */
-    const char *proxy; /* the URL of the one that leads there; NULL: none. Borrowed */
-    struct pool *pool; /* of the connections that the hop may use; NULL: none is needed */
-    struct dial dial;  /* a connection that is being made for it */
+    struct call *call;     /* set while a simulated origin has it */
+    const char *proxy;     /* the URL of the one that leads there; NULL: none. Borrowed */
+    bool seeks_proxy;      /* the look-up is for the name of the proxy */
+    char *proxy_addresses; /* what it found, until the connection is begun; owned */
+    struct pool *pool;     /* of the connections that the hop may use; NULL: none is needed */
+    struct dial dial;      /* a connection that is being made for it */
     const struct transport *transport; /* what carries it; NULL: nothing does yet */
     struct list wait_node;             /* pool.waiting */
     struct http1 http1;

@@ -79,7 +79,7 @@ void origins_fini(struct origins *o)
     ASSERT(o->origin_count == 0);
 }
 
-static bool host_is_numeric(const char *host)
+bool origin_is_numeric(const char *host)
 {
     unsigned char binary[16];
     return host[0] == '[' || inet_pton(AF_INET, host, binary) == 1;
@@ -120,7 +120,7 @@ static struct origin *origin_for(struct origins *o, const char *scheme, char *ho
     list_init(&g->pools);
     g->hash = hash;
     g->port = (unsigned)strtoul(port, NULL, 10);
-    g->numeric = host_is_numeric(host);
+    g->numeric = origin_is_numeric(host);
     g->refs = 1;
     admit_host_init(&g->admit);
     g->hash_next = o->by_key[hash % ORIGIN_BUCKETS];

@@ -63,6 +63,8 @@ void origins_fini(struct origins *o);
 NODISCARD enum err_kind origins_get(struct origins *o, const char *url, struct url_entry **out,
                                     struct err *err);
 void origins_release(struct origins *o, struct url_entry *u);
+/* True if a host, as in a URL, is an address. */
+bool origin_is_numeric(const char *host);
 /* A reference of one's own to the origin of an entry. */
 void origin_ref(struct origin *g);
 void origin_unref(struct origin *g);

@@ -57,6 +57,24 @@ t.test("a SOCKS5 proxy connects by address and by name, with and without a passw
     t.eq(err.reason, "proxy")
 end)
 
+local function as(scheme, address)
+    return (address:gsub("^%w+", scheme))
+end
+
+t.test("a proxy may be named, and one that wants addresses gets them", function()
+    local function named(scheme, proxy) return as(scheme, (proxy:gsub("127%.0%.0%.1", "localhost"))) end
+    t.eq(echo({ proxy = named("http", t.proxy_url) }).headers.via ~= nil, true)
+    local secure = { url = t.tls_url .. "/echo", ca_file = t.ca_file, proxy = named("http", t.proxy_url) }
+    t.eq(echo(secure).tls, true)
+    t.stats_reset()
+    t.eq(echo({ proxy = named("socks5h", t.socks_url) }).method, "GET")
+    local by_name = { url = "http://localhost:" .. port .. "/echo", proxy = named("socks5", t.socks_url) }
+    t.eq(echo(by_name).method, "GET")
+    local stats = t.stats().socks
+    t.eq(stats.connects, 2)
+    t.eq(stats.names, {})
+end)
+
 -- A failure of a proxy names it, and not its credentials.
 local function by_proxy(what, proxy, kind, retryable, words, target)
     local err = t.fails(kind, request { url = target or t.tls_url .. "/ok", proxy = proxy,
@@ -67,10 +85,6 @@ local function by_proxy(what, proxy, kind, retryable, words, target)
     t.ok(err.message:find("the proxy " .. proxy:match "^%w+://", 1, true), what .. ": " .. err.message)
     t.ok(err.message:find(address, 1, true), what .. ": " .. err.message)
     t.ok(not err.message:find("secret", 1, true), what .. ": " .. err.message)
-end
-
-local function as(scheme, address)
-    return (address:gsub("^%w+", scheme))
 end
 
 t.test("a proxy that is not there is named, not the target, and may be tried again", function()
