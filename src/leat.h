@@ -202,8 +202,9 @@ LEAT_API enum leat_status leat_run(leat_runtime *rt);
 /* Runs Lua and the network for about `budget_us` microseconds. It never blocks. LEAT_READY: there
  * is more to do now. LEAT_IDLE: all tasks wait. LEAT_DONE: all tasks have ended. LEAT_REFUSED: the
  * call came from another thread, a callback, a task or a forked child. A single resume of a task,
- * or a single event of a connection, may exceed the budget. An event reads a bounded number of
- * bytes, however many requests share the connection. */
+ * or a single event of a connection, may exceed the budget. A resume ends at the latest where the
+ * task reads from a stream, a queue or the standard input, even if there is something to read. An
+ * event reads a bounded number of bytes, however many requests share the connection. */
 LEAT_API enum leat_next leat_step(leat_runtime *rt, uint64_t budget_us);
 /* How the script that was started last has ended; LEAT_RUNNING: it has not. If no script was
  * started: how the last leat_call or leat_eval without a callback has ended, or LEAT_OK if there

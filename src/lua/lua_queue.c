@@ -238,8 +238,9 @@ static int l_queue_get(lua_State *L)
 {
     struct queue *q = check_queue(L);
     double timeout_s = aux_opt_timeout(L, 2, "get: timeout");
+    bool gives_way = isinf(timeout_s) && task_gives_way(L, sched_of(L));
     /* Tasks that were woken for an item and have not run yet come first. */
-    if (free_items(q) > 0 && q->granted == 0)
+    if (free_items(q) > 0 && q->granted == 0 && !gives_way)
         return pop_item(L, 1, q);
     if (q->closed && free_items(q) == 0)
         return push_end(L, 1);

@@ -149,6 +149,13 @@ static void begin_read(struct task *t, void *arg)
     fd_reader_start(in->reader);
 }
 
+/* The bytes are there, but the step's time is over. */
+static void begin_give_way(struct task *t, void *arg)
+{
+    begin_read(t, arg);
+    task_wake(t);
+}
+
 static struct input *find_input(lua_State *L)
 {
     lua_pushlightuserdata(L, (void *)(uintptr_t)&stdin_key);
@@ -174,9 +181,10 @@ static int stdin_read(lua_State *L)
                           in, &err) != ERR_NONE)
             return aux_fail(L, &err);
     }
-    if (is_ready(in))
+    bool ready = is_ready(in);
+    if (ready && !task_gives_way(L, &rt->sched))
         return push_answer(L, in);
-    return task_park(L, &rt->sched, &read_ops, in, begin_read, in);
+    return task_park(L, &rt->sched, &read_ops, in, ready ? begin_give_way : begin_read, in);
 }
 
 static int input_gc(lua_State *L)

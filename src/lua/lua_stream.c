@@ -299,6 +299,13 @@ static void begin_read(struct task *task, void *arg)
     task->wait.obj = s;
 }
 
+/* The bytes are there, but the step's time is over. */
+static void begin_give_way(struct task *task, void *arg)
+{
+    begin_read(task, arg);
+    task_wake(task);
+}
+
 /* Half of the window must be large enough for one read, because the engine resumes below half. */
 static void set_asked(struct stream *s, size_t asked)
 {
@@ -463,14 +470,15 @@ static int try_read(lua_State *L, struct stream *s, int self, size_t asked)
     return s->form == STREAM_BYTES ? next_bytes(L, s, self, asked) : next_piece(L, s, self);
 }
 
-static int park_read(lua_State *L, struct stream *s, int self, size_t asked)
+static int park_read(lua_State *L, struct stream *s, int self, size_t asked,
+                     void (*begin)(struct task *task, void *arg))
 {
     struct task *task = task_current(L, &s->rt->sched, "stream");
     task_check_can_wait(L, &s->rt->sched, "stream read");
     set_asked(s, asked);
     lua_pushvalue(L, self);
     task_set_slot(L, task, SLOT_KEEP);
-    return task_park(L, &s->rt->sched, &read_ops, s, begin_read, s);
+    return task_park(L, &s->rt->sched, &read_ops, s, begin, s);
 }
 
 /* If the new bytes do not complete an event, the task parks again, and its await takes again. */
@@ -485,7 +493,7 @@ static int take_read(lua_State *L, struct task *task)
     if (!s->t)
         return aux_failf(L, ERR_CLOSED, "the stream was closed while it was read");
     int n = try_read(L, s, self, s->asked);
-    return n ? n : park_read(L, s, self, s->asked);
+    return n ? n : park_read(L, s, self, s->asked, begin_read);
 }
 
 static int read_as(lua_State *L, enum stream_form form, size_t asked)
@@ -504,8 +512,10 @@ static int read_as(lua_State *L, enum stream_form form, size_t asked)
         aux_raise(L, "stream: task %d is reading it; two tasks cannot read one stream",
                   (int)s->reader->id);
     owned_by(s, task);
+    if (task_gives_way(L, &s->rt->sched))
+        return park_read(L, s, 1, asked, begin_give_way);
     int n = try_read(L, s, 1, asked);
-    return n ? n : park_read(L, s, 1, asked);
+    return n ? n : park_read(L, s, 1, asked, begin_read);
 }
 
 /* read(handle, n|nil) */

@@ -603,6 +603,7 @@ bool sched_run_ready(struct sched *s, uint64_t until_ns)
 {
     bool any = !list_empty(&s->ready) || !list_empty(&s->late);
     bool in_time = true;
+    s->until_ns = until_ns;
     for (int pass = 0; pass < MAX_PASSES && in_time && !list_empty(&s->ready); pass++) {
         struct list batch;
         list_init(&batch);

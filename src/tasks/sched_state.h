@@ -40,11 +40,12 @@ struct sched {
     bool cancelling;
     struct task *running;
     uint64_t next_id;
-    uint64_t pass_ns; /* when the current pass over the ready queue began; saves reading the clock
-                         for each wait */
-    size_t live;      /* the number of tasks that have not ended */
-    size_t timers;    /* the number of active task timers */
-    size_t external;  /* how many things outside the tasks may still wake one: servers, reads */
+    uint64_t pass_ns;  /* when the current pass over the ready queue began; saves reading the clock
+                          for each wait */
+    uint64_t until_ns; /* of the step: see task_gives_way */
+    size_t live;       /* the number of tasks that have not ended */
+    size_t timers;     /* the number of active task timers */
+    size_t external;   /* how many things outside the tasks may still wake one: servers, reads */
     bool (*busy)(void *arg); /* asks for more such things: transfers in flight; may be NULL */
     void *busy_arg;
     /* Pushes an error table. Set by the bindings, which define its fields. */

@@ -121,6 +121,14 @@ void task_check_can_wait(lua_State *L, struct sched *s, const char *who)
     }
 }
 
+bool task_gives_way(lua_State *L, const struct sched *s)
+{
+    const struct task *t = s->running;
+    return s->until_ns != NEVER_NS && t && !t->cancel_requested &&
+           loop_now_ns(s->loop) >= s->until_ns && lua_isyieldable(L) &&
+           (s->own_state || L == t->co);
+}
+
 /* A cancelled task may still begin a shield, because clean-ups need it; but not without limit. */
 static bool ignored_too_long(struct task *t, const struct wait_ops *ops, uint64_t now_ns)
 {

@@ -18,6 +18,10 @@ int task_park(lua_State *L, struct sched *s, const struct wait_ops *ops, void *o
 /* Raises an error if the running task may not wait here. task_park checks this too. Call it earlier
  * if something would have to be undone. */
 void task_check_can_wait(lua_State *L, struct sched *s, const char *who);
+/* True if the time is over that a host's step gives to Lua, and the running task may wait here. A
+ * call that has its result already then waits all the same, and is woken at once. Otherwise a task
+ * that reads what is there could go on far beyond the step. */
+bool task_gives_way(lua_State *L, const struct sched *s);
 /* Ends a wait. Called in the task when it runs again. Returns the results, or raises the cancel. */
 int task_take(lua_State *L, struct sched *s);
 /* Raises the cancel of the running task: always the same error object. */

@@ -1,5 +1,5 @@
--- leat tests/bench/sse.lua URL STREAMS [HOW]: reads that many streams of chat completion chunks at once through
--- the whole runtime. URL is /tokens of a fault server. HOW: "events" takes the events alone; "json" (the default)
+-- leat tests/bench/sse.lua URL STREAMS [HOW]: reads that many streams of chat completion chunks through the
+-- whole runtime at once. URL is /tokens of a fault server. HOW: "events" takes them alone; "json" (default)
 -- decodes each and takes its text; "stream" does that by ai:stream.
 local url, streams, how = ...
 local events, bytes = 0, 0

@@ -1,8 +1,11 @@
-/* How long leat_step takes inside a host's frame: ticks of 500 us with 200 requests in flight, or
- * with a script that computes without waiting. Prints a histogram, and the same by the thread's own
- * CPU time: on a busy machine the difference is what others took.
+/* How long leat_step takes inside a host's frame: ticks of 500 us with 200 requests in flight, with
+ * streams of server-sent events that are read, or with a script that computes without waiting.
+ * Prints a histogram, and the same by the thread's own CPU time: on a busy machine the difference
+ * is what others took.
  *
- * Usage: tick io|loop|watchdog TICKS [URL [CA]], where URL takes a chat request */
+ * Usage: tick io|loop|watchdog TICKS [URL [CA]], where URL takes a chat request
+ *        tick sse TICKS URL STREAMS THREADS, where URL sends events; with so many network threads
+ */
 #include <leat.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +32,12 @@ static const char io_source[] =
     "        if res.headers['content-type'] == 'application/json' then res:json() end\n"
     "    end\n"
     "end) end\n";
+static const char sse_source[] = "local url, streams = ...\n"
+                                 "events = 0\n"
+                                 "for _ = 1, streams do spawn(function()\n"
+                                 "    local res = assert(request { url = url, stream = true })\n"
+                                 "    for event in res:events() do events = events + 1 end\n"
+                                 "end) end\n";
 static const char loop_source[] = "local n = 0 while true do n = (n + 1) % 1000003 end";
 
 static uint64_t now_us(clockid_t clock)
@@ -91,23 +100,31 @@ static void ended(void *arg, uint64_t id, enum leat_status status, const leat_va
     snprintf(arg, ENDED, "%s", err ? err->message : "it ended");
 }
 
-static void print_version(void *arg, uint64_t id, enum leat_status status,
-                          const leat_value *const *results, size_t count,
-                          const struct leat_error *err)
+static void print_result(void *arg, uint64_t id, enum leat_status status,
+                         const leat_value *const *results, size_t count,
+                         const struct leat_error *err)
 {
     (void)arg, (void)id, (void)status, (void)err;
     printf(", %s", count > 0 ? leat_to_string(results[0], NULL) : "?");
 }
 
+static void print_value(leat_runtime *rt, const char *source)
+{
+    leat_eval(rt, "=value", source, SIZE_MAX, NULL, 0, print_result, NULL, NULL);
+    leat_step(rt, BUDGET_US);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: tick io|loop|watchdog TICKS [URL [CA]]\n");
+        fprintf(stderr, "usage: tick io|sse|loop|watchdog TICKS [URL [CA | STREAMS THREADS]]\n");
         return 2;
     }
+    bool sse = strcmp(argv[1], "sse") == 0 && argc > 5;
     bool io = strcmp(argv[1], "io") == 0;
     char over[ENDED] = ""; /* why the script, which never ends, did */
-    struct leat_config config = {.time_limit_ms = io ? 0 : 3600000,
+    struct leat_config config = {.time_limit_ms = io || sse ? 0 : 3600000,
+                                 .network_threads = sse ? (unsigned)atoi(argv[5]) : 0,
                                  .jit_watchdog = strcmp(argv[1], "watchdog") == 0,
                                  .min_log_level = LEAT_LOG_ERROR};
     size_t ticks = (size_t)strtoul(argv[2], NULL, 10), late = 0, not_ours = 0;
@@ -118,14 +135,19 @@ int main(int argc, char **argv)
     const leat_value *args[] = {url, ca};
     uint64_t *wall = calloc(ticks + 1, sizeof *wall), *cpu = calloc(ticks + 1, sizeof *cpu);
     if (!ticks || !rt || !wall || !cpu ||
-        !leat_eval(rt, "=tick", io ? io_source : loop_source, SIZE_MAX, args, 2, ended, over,
-                   &err)) {
+        !leat_eval(rt, "=tick",
+                   io    ? io_source
+                   : sse ? sse_source
+                         : loop_source,
+                   SIZE_MAX, args, 2, ended, over, &err)) {
         fprintf(stderr, "tick: %s\n", err.message);
         return 1;
     }
     struct leat_stats stats = {.active = 0};
     uint64_t longest = 0;
-    while (io && !over[0] && stats.requests_done < IN_FLIGHT) { /* while connections are made */
+    /* While connections are made. */
+    while (!over[0] && ((io && stats.requests_done < IN_FLIGHT) ||
+                        (sse && stats.active < (size_t)atoi(argv[4])))) {
         tick(rt, wall, cpu);
         longest = *cpu > longest ? *cpu : longest;
         leat_get_stats(rt, &stats);
@@ -143,11 +165,14 @@ int main(int argc, char **argv)
     leat_get_stats(rt, &stats);
     printf("%s: %zu ticks of %d us", argv[1], ticks, BUDGET_US);
     if (io) {
-        leat_eval(rt, "=version", "return version", SIZE_MAX, NULL, 0, print_version, NULL, NULL);
-        leat_step(rt, BUDGET_US);
+        print_value(rt, "return version");
         printf(", %zu requests in flight, %llu done; longest while connecting %llu us CPU",
                stats.active, (unsigned long long)(stats.requests_done - done),
                (unsigned long long)longest);
+    }
+    if (sse) {
+        printf(", %s streams, %s network threads", argv[4], argv[5]);
+        print_value(rt, "return events .. ' events'");
     }
     putchar('\n');
     print_figures("wall", wall, ticks);

@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 static void no_log(void *arg, enum leat_log_level level, const char *line)
 {
@@ -205,6 +206,62 @@ TEST(under_the_watchdog_too)
     CHECK(steps_until_done(rt, 1000) > least);
     CHECK_STR(leat_report(rt), "");
     leat_free(rt);
+}
+
+/* A step of no time ends behind each piece that a task takes of what is there. */
+static const char *const readers[] = {
+    "local server = leat.simulate('http://s.test', function() return { body = ('data: "
+    "x\\n\\n'):rep(1000),\n"
+    "    headers = { ['content-type'] = 'text/event-stream' } } end)\n"
+    "local n = 0\n"
+    "for _ in request { url = 'http://s.test/', stream = true }:events() do n = n + 1 end\n"
+    "server:close()\n"
+    "assert(n == 1000, n)",
+    "local server = leat.simulate('http://s.test', function() return ('line\\n'):rep(1000) end)\n"
+    "local res, n = request { url = 'http://s.test/', stream = true }, 0\n"
+    "for line in coroutine.wrap(function()\n"
+    "    for line in res:lines() do coroutine.yield(line) end end) do n = n + 1 end\n"
+    "server:close()\n"
+    "assert(n == 1000, n)",
+    "local server = leat.simulate('http://s.test', function() return ('x'):rep(1000) end)\n"
+    "local res, n = request { url = 'http://s.test/', stream = true }, 0\n"
+    "while res:read(1) do n = n + 1 end\n"
+    "server:close()\n"
+    "assert(n == 1000, n)",
+    "local q = leat.queue()\n"
+    "for i = 1, 1000 do q:put(i) end\n"
+    "for i = 1, 1000 do assert(q:get() == i) end",
+    "local n = 0\n"
+    "for _ in leat.stdin:lines() do n = n + 1 end\n"
+    "assert(n == 1000, n)",
+};
+
+static bool thousand_lines_on_stdin(void)
+{
+    int ends[2];
+    if (pipe(ends) != 0)
+        return false;
+    for (int i = 0; i < 1000; i++) {
+        if (write(ends[1], "line\n", 5) != 5)
+            return false;
+    }
+    close(ends[1]);
+    bool moved = dup2(ends[0], 0) == 0;
+    close(ends[0]);
+    return moved;
+}
+
+TEST(reads_that_need_no_wait_give_way_to_the_end_of_a_step)
+{
+    REQUIRE(thousand_lines_on_stdin());
+    for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++) {
+        leat_runtime *rt = runtime(0, false, 0);
+        REQUIRE(rt != NULL);
+        REQUIRE(starts(rt, readers[i]));
+        CHECK(steps_until_done(rt, 0) > 1000);
+        CHECK_STR(leat_report(rt), "");
+        leat_free(rt);
+    }
 }
 
 TEST(the_limit_counts_the_slices_together)
