@@ -12,9 +12,14 @@
 #                                        /events/ leads to the fault server of HTTP/1.1 (tests/server/faultd.h)
 #   H2_NGINX_H1_URL                      the same, with HTTP/1.1 only
 #   H2_NGINX_LOG                         a line for each request: X-ID METHOD STATUS CONNECTION
+#   H2_NGINX_PID                         its process, to be told to reload
+#   H2_READ_LOG                          the same lines of what is behind every /read
 #   H2_NGHTTPD_URL H2_NGHTTPD_FEW_URL    nghttpd, which echoes uploads; the second: 4 streams at a time
 #                                        both have /ok, and /events: 250 KB of server-sent events
 #   H2_NGHTTPD_LOG                       every frame that the first of them saw
+#   H2_H2O_URL H2_H2O_LOG                h2o: /read; a line for each request: X-ID METHOD STATUS
+#   H2_CADDY_URL H2_CADDY_LOG            Caddy: /ok and /read; JSON with the X-ID of each request
+#   H2_CADDY_ADMIN H2_CADDY_CONFIG       the Unix socket of its administration, and its Caddyfile
 #
 # The addresses of a server that is not installed are not set.
 set -eu
@@ -105,7 +110,7 @@ http {
     upstream reader { server unix:$scratch/reader; keepalive 16; }
     server {
         listen unix:$scratch/reader;
-        access_log off;
+        access_log $scratch/read.log ids;
         location / { return 200 "read\n"; }
     }
 CONF
@@ -144,7 +149,10 @@ start_nginx() {
     H2_NGINX_SHORT_URL=https://127.0.0.1:$3
     H2_NGINX_H1_URL=https://127.0.0.1:$4
     H2_NGINX_LOG=$scratch/nginx.log
+    H2_NGINX_PID=$!
+    H2_READ_LOG=$scratch/read.log
     export H2_NGINX_URL H2_NGINX_PLAIN_URL H2_NGINX_SHORT_URL H2_NGINX_H1_URL H2_NGINX_LOG
+    export H2_NGINX_PID H2_READ_LOG
 }
 start_nghttpd() { # start_nghttpd PORT LOG OPTION...
     local port=$1 log=$2
@@ -167,6 +175,61 @@ start_nghttpds() {
     export H2_NGHTTPD_URL H2_NGHTTPD_FEW_URL H2_NGHTTPD_LOG
 }
 
+start_h2o() { # start_h2o PORT
+    cat >"$scratch/h2o.conf" <<CONF
+listen:
+  host: 127.0.0.1
+  port: $1
+  ssl: { certificate-file: $H2_CA, key-file: $scratch/key.pem }
+hosts:
+  default:
+    paths:
+      "/":
+        proxy.reverse.url: "http://[unix:$scratch/reader]/"
+        proxy.preserve-host: ON
+access-log: { path: $scratch/h2o.log, format: "%{x-id}i %m %s" }
+error-log: $scratch/h2o.err
+num-threads: 1
+user: $(id -un)
+CONF
+    "${bound[@]}" "$h2o" -c "$scratch/h2o.conf" >"$scratch/h2o.out" 2>&1 &
+    servers+=($!)
+    reached $! "$1" || return 1
+    H2_H2O_URL=https://127.0.0.1:$1
+    H2_H2O_LOG=$scratch/h2o.log
+    export H2_H2O_URL H2_H2O_LOG
+}
+start_caddy() { # start_caddy PORT
+    cat >"$scratch/Caddyfile" <<CONF
+{
+    admin unix/$scratch/caddy.admin {
+        origins localhost
+    }
+    auto_https off
+    grace_period 5s
+}
+https://127.0.0.1:$1 {
+    tls $H2_CA $scratch/key.pem
+    log {
+        output file $scratch/caddy.log {
+            roll_disabled
+        }
+    }
+    respond /ok "ok"
+    reverse_proxy /read unix/$scratch/reader
+}
+CONF
+    HOME=$scratch XDG_DATA_HOME=$scratch XDG_CONFIG_HOME=$scratch "${bound[@]}" "$caddy" run \
+        --config "$scratch/Caddyfile" --adapter caddyfile >"$scratch/caddy.out" 2>&1 &
+    servers+=($!)
+    reached $! "$1" || return 1
+    H2_CADDY_URL=https://127.0.0.1:$1
+    H2_CADDY_LOG=$scratch/caddy.log
+    H2_CADDY_ADMIN=$scratch/caddy.admin
+    H2_CADDY_CONFIG=$scratch/Caddyfile
+    export H2_CADDY_URL H2_CADDY_LOG H2_CADDY_ADMIN H2_CADDY_CONFIG
+}
+
 # with_ports N COMMAND: calls it with N ports that were free a moment ago; up to five times, for
 # another program may have been quicker.
 with_ports() {
@@ -182,5 +245,9 @@ with_ports() {
 }
 [ -z "$nginx" ] || with_ports 4 start_nginx
 [ -z "$nghttpd" ] || with_ports 2 start_nghttpds
+h2o=$(find_server h2o)
+caddy=$(find_server caddy)
+[ -z "$h2o" ] || [ -z "$nginx" ] || with_ports 1 start_h2o
+[ -z "$caddy" ] || [ -z "$nginx" ] || with_ports 1 start_caddy
 
 "$@"

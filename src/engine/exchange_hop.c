@@ -11,6 +11,9 @@
 #include <string.h>
 #include <strings.h>
 
+/* So often those that lost a connection share the next one. */
+enum { TOGETHER_MAX = 2 };
+
 static void dial(struct exchange *x, const char *addresses)
 {
     struct engine *e = x->engine;
@@ -70,7 +73,8 @@ static bool find_way(struct exchange *x)
     struct pool *pool = x->pool;
     bool may_share = exchange_may_share(x);
     uint64_t now = loop_now_ns(x->engine->loop);
-    struct shared *s = may_share && !x->fresh ? shared_with_room(pool) : NULL;
+    bool alone = may_share && x->fresh && (x->relaunches > TOGETHER_MAX || shared_takes_few(pool));
+    struct shared *s = may_share && !alone ? shared_with_room(pool, x->fresh) : NULL;
     struct channel *c = s || x->fresh ? NULL : pool_take(pool);
     if (s || c)
         x->launched_ns = now;
@@ -82,7 +86,7 @@ static bool find_way(struct exchange *x)
         start(x, c);
         return true;
     }
-    if (!may_share || !pool->dialing || x->url->origin->protocol == ORIGIN_HTTP1)
+    if (!may_share || alone || !pool->dialing || x->url->origin->protocol == ORIGIN_HTTP1)
         return false;
     x->state = EXCHANGE_CONNECTING;
     x->launched_ns = now;

@@ -87,7 +87,7 @@ struct exchange {
     uint64_t decoded;
     bool starved;    /* upload: our side has nothing to send at present */
     struct err stop; /* why our side stopped the hop; ERR_NONE: it did not */
-    bool fresh;      /* on none that is there already */
+    bool fresh;      /* on none that has been used */
     bool reused;     /* on one that has carried a request before */
     unsigned relaunches;
 };

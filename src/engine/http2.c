@@ -255,13 +255,16 @@ void http2_on_silence(struct http2 *h)
 
 /* ---- streams */
 
+uint32_t http2_limit(const struct http2 *h)
+{
+    return nghttp2_session_get_remote_settings(h->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
 bool http2_can_take(const struct http2 *h)
 {
     if (!http2_session_alive(h) || h->goaway || h->cannot_write)
         return false;
-    uint32_t limit =
-        nghttp2_session_get_remote_settings(h->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-    return h->open < MIN(limit, (uint32_t)HTTP2_MAX_STREAMS) &&
+    return h->open < MIN(http2_limit(h), (uint32_t)HTTP2_MAX_STREAMS) &&
            nghttp2_session_get_next_stream_id(h->ng) < (uint32_t)LAST_STREAM_ID;
 }
 

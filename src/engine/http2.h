@@ -43,6 +43,8 @@ void http2_on_silence(struct http2 *h);
 /* False: a request needs another connection. The peer's limit is reached, or it has sent GOAWAY, or
  * the session is over or has used up its stream ids. */
 bool http2_can_take(const struct http2 *h);
+/* How many streams the peer allows at once; before it has said so, 100 or more. */
+uint32_t http2_limit(const struct http2 *h);
 /* Starts a request. `s` must not be active. On failure, no function of it is called: ERR_CLOSED
  * (see http2_can_take), ERR_TOO_LARGE (the header fields), ERR_MEMORY. */
 NODISCARD enum err_kind http2_start(struct http2 *h, struct http2_stream *s,

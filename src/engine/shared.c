@@ -9,7 +9,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum { LOOK_S = 10 }; /* how often a connection is looked at */
+enum {
+    LOOK_S = 10,       /* how often a connection is looked at */
+    FEW_STREAMS = 100, /* RFC 9113 6.5.2: a server should allow no fewer */
+};
 #define IDLE_MAX_NS (118 * NS_PER_S)
 /* Trailers may follow a body that is whole by its length. Some servers never end the stream. */
 #define END_WAIT_NS (250 * NS_PER_MS)
@@ -18,6 +21,7 @@ static void on_ready(struct channel *c, bool can_read, bool can_write)
 {
     struct shared *s = c->user;
     struct engine *e = s->engine;
+    s->is_new = false;
     http2_ready(s->session, can_read, can_write); /* it may be over then */
     e->upcalls->pump(e);
 }
@@ -41,8 +45,11 @@ void shared_on_flush(struct timer *t)
     struct list now;
     list_init(&now);
     list_append_all(&now, &e->to_flush);
-    for (struct list *node; (node = list_pop_front(&now));)
-        http2_flush(CONTAINER_OF(node, struct shared, to_flush)->session);
+    for (struct list *node; (node = list_pop_front(&now));) {
+        struct shared *s = CONTAINER_OF(node, struct shared, to_flush);
+        s->is_new = false;
+        http2_flush(s->session);
+    }
     e->upcalls->pump(e);
 }
 
@@ -104,6 +111,7 @@ struct shared *shared_open(struct engine *e, struct channel *c, struct err *err)
     timer_init(&s->timer, on_look);
     s->engine = e;
     s->channel = c;
+    s->is_new = true;
     c->user = s;
     c->on_ready = on_ready;
     if (http2_open(&s->session, &c->conn, e->loop, e->mem, &session_ops, s, err) != ERR_NONE) {
@@ -119,15 +127,25 @@ struct shared *shared_open(struct engine *e, struct channel *c, struct err *err)
     return s;
 }
 
-struct shared *shared_with_room(struct pool *pool)
+struct shared *shared_with_room(struct pool *pool, bool only_new)
 {
     LIST_FOR(node, &pool->shared)
     {
         struct shared *s = CONTAINER_OF(node, struct shared, node);
-        if (http2_can_take(s->session))
+        if (http2_can_take(s->session) && (s->is_new || !only_new))
             return s;
     }
     return NULL;
+}
+
+bool shared_takes_few(const struct pool *pool)
+{
+    LIST_FOR(node, &pool->shared)
+    {
+        if (http2_limit(CONTAINER_OF(node, struct shared, node)->session) < FEW_STREAMS)
+            return true;
+    }
+    return false;
 }
 
 void shared_close_all(struct engine *e)

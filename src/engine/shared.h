@@ -18,13 +18,18 @@ struct shared {
     struct http2 *session;
     struct timer timer;
     uint64_t heard_bytes, quiet_since_ns; /* what the last look saw */
+    bool is_new;                          /* nothing has been sent on it */
 };
 
 /* A session on the channel, which has agreed on "h2" or is used with prior knowledge. It owns the
  * channel, and closes itself when its session is over. NULL: see `err`; the channel is closed. */
 struct shared *shared_open(struct engine *e, struct channel *c, struct err *err);
-/* One of the pool that takes another request; NULL: none does. */
-struct shared *shared_with_room(struct pool *pool);
+/* One of the pool that takes another request; NULL: none does. `only_new`: for a request that was
+ * lost or refused, and wants none that has been used. */
+struct shared *shared_with_room(struct pool *pool, bool only_new);
+/* True if the peer is known to take so few requests on a connection that many which it refused
+ * would be refused again on the next one. */
+bool shared_takes_few(const struct pool *pool);
 /* Starts the request of `x`. What goes wrong ends the hop. */
 void shared_start(struct shared *s, struct exchange *x);
 /* Sends what the requests of this turn have written: engine.flush_timer. */
