@@ -50,6 +50,8 @@ void counter_connection(int change);
 /* One more request with this id; returns how many there are now. */
 unsigned long seen_add(const char *id);
 unsigned long seen_count(const char *id);
+/* A line for each id: the id, a blank and its count. */
+void seen_list(struct bytes *out);
 void stats_json(struct bytes *out);
 /* Back to zero, but for what is in flight. */
 void stats_reset(void);
@@ -66,15 +68,16 @@ void watch_remove(int fd);
 
 /* ---- connections and their steps */
 
-/* STEP_SPOIL sends bytes past TLS, and closes. STEP_RESET waits until all that was sent has been
- * received. STEP_LINGER says that it is done, and then throws away what still comes until the
- * client leaves. */
-enum step_kind { STEP_SEND, STEP_CLOSE, STEP_RESET, STEP_HANG, STEP_LINGER, STEP_SPOIL };
+/* STEP_HALF says that no more will be sent, and reads on. STEP_SPOIL sends bytes past TLS, and
+ * closes. STEP_RESET waits until all that was sent has been received. STEP_LINGER says that it is
+ * done, and then throws away what still comes until the client leaves. */
+enum step_kind { STEP_SEND, STEP_CLOSE, STEP_RESET, STEP_HALF, STEP_HANG, STEP_LINGER, STEP_SPOIL };
 
 struct step {
     struct step *next;
     enum step_kind kind;
     uint64_t wait_ms; /* before each round */
+    bool idle;        /* if something is received during the wait, the step is left out */
     struct bytes data;
     uint64_t rounds;
     /* Instead of rounds: fills the empty `data` with the next piece, each sent by itself; false:

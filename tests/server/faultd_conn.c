@@ -232,6 +232,11 @@ static enum played play(struct conn *c)
             timer_set(c, now_ms + s->wait_ms);
             return PLAYED_WAITING;
         }
+        if (s->kind == STEP_HALF) {
+            shutdown(c->fd, SHUT_WR);
+            step_pop(c);
+            continue;
+        }
         if (s->kind != STEP_SEND)
             return play_end(c, s);
         if (s->make && !s->made) {
@@ -294,7 +299,7 @@ static int conn_take(struct conn *c)
         seen_add(id);
     /* The witness's own pages are not counted: reading the counters must not change them. */
     if (strcmp(req.path, "/stats") != 0 && strcmp(req.path, "/stats/reset") != 0 &&
-        strcmp(req.path, "/seen") != 0) {
+        strncmp(req.path, "/seen", 5) != 0) {
         c->counter = counter_of(req.path);
         counter_begin(c->counter);
     }
@@ -361,6 +366,10 @@ static void conn_event(struct watch *w, uint32_t events)
             return;
         if (c->paused)
             return;
+    }
+    if (c->heap_at && c->steps->idle && c->in.len > 0) {
+        timer_clear(c);
+        step_pop(c);
     }
     if (!c->silent && !c->heap_at)
         conn_advance(c);

@@ -98,6 +98,14 @@ static void seen(struct conn *c, const struct request *req)
     respond_json(c, req, &out);
 }
 
+static void seen_all(struct conn *c, const struct request *req)
+{
+    struct bytes out = {0};
+    seen_list(&out);
+    respond(c, req, 200, "", out.data, out.len);
+    bytes_free(&out);
+}
+
 static void status(struct conn *c, const struct request *req)
 {
     respond(c, req, (int)query_num(req, "code", 200), "Content-Type: text/plain\r\n", "status\n",
@@ -344,6 +352,20 @@ static void close_idle(struct conn *c, const struct request *req)
     step_add(c, STEP_CLOSE)->wait_ms = (uint64_t)query_num(req, "ms", 0);
 }
 
+/* Answers, and after ?ms= ends the connection by ?how= (fin, reset, half), if nothing has come
+ * meanwhile. With ?deaf=1 it ends it in any case, and what has come is not looked at. */
+static void idle(struct conn *c, const struct request *req)
+{
+    char how[16];
+    query_str(req, "how", how, sizeof how, "fin");
+    say_ok(c, req);
+    struct step *s = step_add(c, strcmp(how, "reset") == 0  ? STEP_RESET
+                                 : strcmp(how, "half") == 0 ? STEP_HALF
+                                                            : STEP_CLOSE);
+    s->wait_ms = (uint64_t)query_num(req, "ms", 1);
+    s->idle = query_num(req, "deaf", 0) == 0;
+}
+
 /* Answers, and then, unasked, with what a next request could take for its answer. */
 static void talk_idle(struct conn *c, const struct request *req)
 {
@@ -505,6 +527,7 @@ static const struct route_row routes[] = {
     {"/stats", stats},
     {"/stats/reset", stats_clear},
     {"/seen", seen},
+    {"/seen-all", seen_all},
     {"/status", status},
     {"/retry-after", retry_after},
     {"/fail-first", fail_first},
@@ -531,6 +554,7 @@ static const struct route_row routes[] = {
     {"/many-1xx", many_1xx},
     {"/drop-after-post", drop_after_post},
     {"/close-idle", close_idle},
+    {"/idle", idle},
     {"/talk-idle", talk_idle},
     {"/redirect", redirect},
     {"/redirect-loop", redirect_loop},

@@ -193,6 +193,14 @@ unsigned long seen_count(const char *id)
     return 0;
 }
 
+void seen_list(struct bytes *out)
+{
+    for (size_t i = 0; i < ID_BUCKETS; i++) {
+        for (const struct seen *s = seen_ids[i]; s; s = s->next)
+            bytes_printf(out, "%s %lu\n", s->id, s->count);
+    }
+}
+
 unsigned long seen_add(const char *id)
 {
     struct seen **bucket = seen_bucket(id);

@@ -120,6 +120,8 @@ static ssize_t push(struct session *c, const char *data, size_t len)
 
 static void want(struct session *c, uint32_t events)
 {
+    if (c->stopped)
+        events = 0;
     if (c->events == events)
         return;
     struct epoll_event ev = {.events = events, .data.ptr = c};
@@ -207,6 +209,34 @@ void sessions_shut(const struct session *but, bool reset)
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
         shutdown(c->fd, reset ? SHUT_RD : SHUT_RDWR); /* its end is found, and it is closed */
     }
+}
+
+static void end_idle(struct stream *idle)
+{
+    struct session *c = idle->session;
+    const struct linger at_once = {.l_onoff = c->resets};
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    if (c->says_bye)
+        nghttp2_submit_goaway(c->ng, 0, c->processed, NGHTTP2_NO_ERROR, NULL, 0);
+    c->end = c->says_bye ? END_AFTER_FLUSH : END_NOW;
+}
+
+static void look_idle(struct stream *idle)
+{
+    enum { DEAF_MS = 3 };
+    struct session *c = idle->session;
+    if (c->deaf) {
+        c->stopped = true;
+        stream_timer(idle, DEAF_MS, end_idle);
+    } else if (!c->streams) {
+        end_idle(idle);
+    }
+}
+
+void session_end_idle(struct session *c, long ms)
+{
+    c->idle.session = c;
+    stream_timer(&c->idle, ms, look_idle);
 }
 
 /* Says goodbye and reads on until the client closes too: closing with its bytes unread would be a

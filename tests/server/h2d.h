@@ -55,6 +55,9 @@ struct session {
     struct stream *streams;
     unsigned long open;
     int32_t processed, answered; /* the highest stream ids so far */
+    struct stream idle;          /* none of nghttp2's: the timer of a connection without streams */
+    bool says_bye, resets, deaf; /* what it does at its end */
+    bool stopped;                /* reads no more */
     enum session_end end;
     bool flush;   /* send before the next frame is read */
     bool drained; /* said goodbye: only waits for the client to close */
@@ -72,6 +75,10 @@ void stream_timer_clear(struct stream *s);
 /* Every other session that has no stream says GOAWAY, and stays open. Then each stream that waits
  * to be refused is, by `refuse`. */
 void sessions_goaway_idle(const struct session *but, void (*refuse)(struct stream *s));
+/* After `ms` the session's connection ends, if it has no stream then: by GOAWAY, by a reset, or by
+ * nothing but its end. If it is deaf, it ends in any case, and what has come in the last
+ * milliseconds is not read. */
+void session_end_idle(struct session *c, long ms);
 /* The connection of every other session ends, by a reset if that is wanted. */
 void sessions_shut(const struct session *but, bool reset);
 

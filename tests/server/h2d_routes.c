@@ -129,6 +129,12 @@ static void seen(struct stream *s)
     answer(s, "200", "application/json");
 }
 
+static void seen_all(struct stream *s)
+{
+    seen_list(&s->out);
+    answer(s, "200", "text/plain");
+}
+
 static void large(struct stream *s)
 {
     effect(s);
@@ -381,6 +387,19 @@ static void goaway_now(struct stream *s)
     say_goaway(c, lie ? c->answered : c->processed, END_AFTER_FLUSH);
 }
 
+/* ?ms= ?how= (fin, reset, bye) ?deaf=: see session_end_idle. */
+static void idle(struct stream *s)
+{
+    char how[16];
+    struct session *c = s->session;
+    ok(s);
+    query_str(&s->req, "how", how, sizeof how, "fin");
+    c->resets = strcmp(how, "reset") == 0;
+    c->says_bye = strcmp(how, "bye") == 0;
+    c->deaf = query_num(&s->req, "deaf", 0) != 0;
+    session_end_idle(c, query_num(&s->req, "ms", 1));
+}
+
 static void refuse(struct stream *s)
 {
     s->to_refuse = false;
@@ -436,6 +455,7 @@ static const struct route {
     {"/stats", stats, false},
     {"/stats/reset", clear_stats, false},
     {"/seen", seen, false},
+    {"/seen-all", seen_all, false},
     {"/large", large, false},
     {"/trailers", trailers, false},
     {"/many-headers", many_headers, false},
@@ -453,6 +473,7 @@ static const struct route {
     {"/goaway", goaway, false},
     {"/goaway-now", goaway_now, false},
     {"/goaway-idle", goaway_idle, false},
+    {"/idle", idle, false},
     {"/refuse-later", refuse_later, false},
     {"/die-others", die_others, false},
     {"/die", die_at_once, false},
@@ -468,7 +489,7 @@ void route_head(struct stream *s)
             r = &routes[i];
     }
     /* The witness's own pages are not counted: reading the counters must not change them. */
-    if (r->play != stats && r->play != clear_stats && r->play != seen)
+    if (r->play != stats && r->play != clear_stats && r->play != seen && r->play != seen_all)
         h2_stats()->requests++;
     s->on_end = r->play;
     if (r->at_head && strcmp(query_str(&s->req, "at", at, sizeof at, ""), "end") != 0) {

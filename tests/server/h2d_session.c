@@ -180,6 +180,7 @@ void session_fini(struct session *c)
 {
     while (c->streams)
         stream_free(c->streams);
+    stream_timer_clear(&c->idle);
     nghttp2_session_del(c->ng);
     c->ng = NULL;
     bytes_free(&c->in);

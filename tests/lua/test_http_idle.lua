@@ -1,0 +1,10 @@
+-- Idle connections of HTTP/1.1, plain and over TLS, that the server ends: see idle.lua.
+--
+--     LEAT_FULL=1 tests/with_faultd.sh build/leat tests/lua/test_http_idle.lua     10,000 requests, not 1,000
+local t = require "harness"
+
+local hows = { "fin", "reset", "half" }
+require "idle" {
+    { name = "HTTP/1.1", url = t.url, options = {}, hows = hows },
+    { name = "HTTP/1.1 over TLS", url = t.tls_url, options = { ca_file = t.ca_file }, hows = hows },
+}
