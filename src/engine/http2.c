@@ -268,6 +268,17 @@ bool http2_can_take(const struct http2 *h)
            nghttp2_session_get_next_stream_id(h->ng) < (uint32_t)LAST_STREAM_ID;
 }
 
+bool http2_can_take_now(struct http2 *h)
+{
+    if (h->depth > 0 || !list_empty(&h->streams))
+        return http2_can_take(h);
+    enter(h);
+    work(h, true);
+    bool can = !h->closed && http2_can_take(h);
+    leave(h);
+    return can;
+}
+
 enum err_kind http2_start(struct http2 *h, struct http2_stream *s,
                           const struct http2_stream_ops *ops, const struct http2_request *request,
                           struct err *err)

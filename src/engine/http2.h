@@ -43,6 +43,9 @@ void http2_on_silence(struct http2 *h);
 /* False: a request needs another connection. The peer's limit is reached, or it has sent GOAWAY, or
  * the session is over or has used up its stream ids. */
 bool http2_can_take(const struct http2 *h);
+/* The same, for a request that comes after a pause: if no stream is open, what the peer has sent
+ * since then is read first. The session may be over and gone then. */
+bool http2_can_take_now(struct http2 *h);
 /* How many streams the peer allows at once; before it has said so, 100 or more. */
 uint32_t http2_limit(const struct http2 *h);
 /* Starts a request. `s` must not be active. On failure, no function of it is called: ERR_CLOSED

@@ -129,10 +129,13 @@ struct shared *shared_open(struct engine *e, struct channel *c, struct err *err)
 
 struct shared *shared_with_room(struct pool *pool, bool only_new)
 {
-    LIST_FOR(node, &pool->shared)
-    {
+    for (struct list *node = pool->shared.next, *next; node != &pool->shared; node = next) {
         struct shared *s = CONTAINER_OF(node, struct shared, node);
-        if (http2_can_take(s->session) && (s->is_new || !only_new))
+        next = node->next;
+        if (!http2_can_take(s->session) || (only_new && !s->is_new))
+            continue;
+        /* Its end may have come while nothing was read: it must not get a request then. */
+        if (s->is_new || http2_can_take_now(s->session))
             return s;
     }
     return NULL;

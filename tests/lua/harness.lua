@@ -209,6 +209,9 @@ local function count_fds()
     return sockets, others
 end
 
+--- How many sockets are open, and how many other descriptors.
+harness.descriptors = count_fds
+
 -- What in leat.stats() counts things alive now; all else there only ever grows, or is a size.
 local gauges = {
     live = true, tasks = true, timers = true, transfers = true, pending = true, queued = true,

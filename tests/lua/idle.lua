@@ -1,8 +1,8 @@
 -- For test_http_idle.lua and test_h2_idle.lua: servers that end idle connections at any moment. The server's
 -- own count says how often each request came to it.
 --
--- A row has: name, url; options, for each request; hows, the ends that its server knows; shares: its requests
--- share connections.
+-- A row has: name, url; options, for each request; hows, the ends that its server knows; end_others, the path
+-- at which it ends all other connections; shares: its requests share connections.
 local leat = require "leat"
 local generator = require "random"
 local t = require "harness"
@@ -34,14 +34,20 @@ local function seen_of(row)
     return seen
 end
 
-local function open_connections(row)
-    return control(row, "/stats"):json().connections_open
+-- Whether there is none but the one that asks.
+local function all_ended(row)
+    return control(row, "/stats"):json().connections_open == 1
+end
+
+local function end_all(row)
+    control(row, row.end_others)
+    t.wait_until(function() return all_ended(row) end)
 end
 
 -- What has ended before a request is begun is never used for it: even a POST succeeds.
 local function ended_before(row, how)
+    end_all(row)
     control(row, "/stats/reset")
-    local first = open_connections(row)
     for round = 1, ROUNDS do
         local function post(i, path)
             local headers = { ["X-Id"] = ("%s-%d-%d"):format(how, round, i) }
@@ -50,19 +56,45 @@ local function ended_before(row, how)
             return true
         end
         local path, jobs = "/idle?ms=1&how=" .. how, {}
-        for i = 2, WORKERS do
-            jobs[i - 1] = function() return post(i, row.shares and "/ok" or path) end
+        for i = 1, WORKERS do
+            jobs[i] = function() return post(i, row.shares and "/ok" or path) end
         end
         assert(gather(jobs))
-        post(1, path) -- alone, for it may end the connection of all
-        t.wait_until(function() return open_connections(row) <= first end)
+        if row.shares then post(0, path) end -- alone, for it ends the connection of all
+        t.wait_until(function() return all_ended(row) end)
     end
     local n = 0
     for _, count in pairs(seen_of(row)) do
         n = n + 1
         t.eq(count, 1)
     end
-    t.eq(n, ROUNDS * WORKERS)
+    t.eq(n, ROUNDS * (WORKERS + (row.shares and 1 or 0)))
+end
+
+-- Returns when the server has no more than the connection of `control`. Until then nothing else happens in
+-- this process.
+local function block_until_ended(row)
+    local script = os.tmpname()
+    local file = assert(io.open(script, "w"))
+    file:write(([[
+        local spec = { url = %q, http_version = %s, insecure = true }
+        repeat until assert(request(spec)):json().connections_open == 2
+    ]]):format(row.url .. "/stats", row.options.http_version and "'2-prior'" or "nil"))
+    file:close()
+    local program = assert(os.getenv "LEAT", "LEAT must name the program")
+    t.eq(os.execute(("%s -q %s"):format(program, script)), 0)
+    os.remove(script)
+end
+
+-- The same where it ended while the script had the thread, so that nobody has looked at it.
+local function ended_unseen(row, how)
+    for _ = 1, 3 do
+        end_all(row)
+        assert(ask(row, "/idle?ms=1&how=" .. how, { body = "x" }))
+        block_until_ended(row)
+        local res = assert(ask(row, "/ok", { body = "x" }))
+        t.eq({ res.status, res.attempts }, { 200, 1 })
+    end
 end
 
 local METHODS = {
@@ -111,6 +143,10 @@ return function(rows)
         for _, how in ipairs(row.hows) do
             local name = "%s: a connection that has ended while idle (%s) is not used again"
             t.test(name:format(row.name, how), function() ended_before(row, how) end)
+            if how ~= "half" then -- the server keeps its half until we see it
+                t.test(name:format(row.name, how .. ", while the script computed"),
+                    function() ended_unseen(row, how) end)
+            end
         end
         t.test(("%s: %d requests while the server ends idle connections at any moment: none that may be "
             .. "sent twice fails, and no other is"):format(row.name, COUNT), function()

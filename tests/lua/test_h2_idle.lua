@@ -4,9 +4,11 @@
 local env = os.getenv
 
 local hows = { "fin", "reset", "bye" }
-require "idle" {
-    { name = "HTTP/2", url = env "H2_TLS_URL", options = { ca_file = env "H2_CA" }, hows = hows,
-        shares = true },
-    { name = "HTTP/2 by prior knowledge", url = env "H2_PLAIN_URL", options = { http_version = "2-prior" },
-        hows = hows, shares = true },
+local rows = {
+    { name = "HTTP/2", url = env "H2_TLS_URL", options = { ca_file = env "H2_CA" } },
+    { name = "HTTP/2 by prior knowledge", url = env "H2_PLAIN_URL", options = { http_version = "2-prior" } },
 }
+for _, row in ipairs(rows) do
+    row.hows, row.end_others, row.shares = hows, "/die-others", true
+end
+require "idle" (rows)

@@ -4,7 +4,11 @@
 local t = require "harness"
 
 local hows = { "fin", "reset", "half" }
-require "idle" {
-    { name = "HTTP/1.1", url = t.url, options = {}, hows = hows },
-    { name = "HTTP/1.1 over TLS", url = t.tls_url, options = { ca_file = t.ca_file }, hows = hows },
+local rows = {
+    { name = "HTTP/1.1", url = t.url, options = {} },
+    { name = "HTTP/1.1 over TLS", url = t.tls_url, options = { ca_file = t.ca_file } },
 }
+for _, row in ipairs(rows) do
+    row.hows, row.end_others = hows, "/end-others"
+end
+require "idle" (rows)

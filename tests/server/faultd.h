@@ -91,7 +91,8 @@ struct step {
 struct upload;
 
 struct conn {
-    struct watch watch; /* the first member */
+    struct watch watch;       /* the first member */
+    struct conn *next, *prev; /* of all, newest first */
     int fd;
     SSL *ssl;    /* NULL: plain */
     bool silent; /* never answers, never speaks TLS */
@@ -111,6 +112,8 @@ struct conn {
     size_t heap_at; /* 1-based place in the timer heap; 0: no timer */
 };
 
+/* Every other connection ends. */
+void conn_end_others(const struct conn *but);
 void conn_accept(int fd, SSL_CTX *tls, bool silent, bool flaky);
 /* Reads the clock that timers go by: once for each round of events. */
 void conn_clock(void);

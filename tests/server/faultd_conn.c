@@ -13,6 +13,7 @@
 enum { READ_BLOCK = 65536, READ_BLOCKS = 16, SEND_TURN = 1 << 20 };
 
 static long flaky_left;
+static struct conn *conns;
 static uint64_t next_conn_id = 1;
 static uint64_t now_ms;
 
@@ -155,6 +156,12 @@ static void conn_end(struct conn *c, bool aborted)
         SSL_free(c->ssl);
     }
     close(c->fd);
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        conns = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
     counter_connection(-1);
     bytes_free(&c->in);
     free(c);
@@ -375,6 +382,14 @@ static void conn_event(struct watch *w, uint32_t events)
         conn_advance(c);
 }
 
+void conn_end_others(const struct conn *but)
+{
+    for (struct conn *c = conns; c; c = c->next) {
+        if (c != but)
+            shutdown(c->fd, SHUT_RDWR); /* its end is found, and it is closed */
+    }
+}
+
 void flaky_set(long n)
 {
     flaky_left = n;
@@ -384,6 +399,10 @@ void conn_accept(int fd, SSL_CTX *tls, bool silent, bool flaky)
 {
     struct conn *c = xmalloc(sizeof *c);
     c->watch.on_event = conn_event;
+    c->next = conns;
+    if (conns)
+        conns->prev = c;
+    conns = c;
     c->fd = fd;
     c->silent = silent;
     c->flaky = flaky;

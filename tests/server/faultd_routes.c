@@ -366,6 +366,12 @@ static void idle(struct conn *c, const struct request *req)
     s->idle = query_num(req, "deaf", 0) == 0;
 }
 
+static void end_others(struct conn *c, const struct request *req)
+{
+    conn_end_others(c);
+    say_ok(c, req);
+}
+
 /* Answers, and then, unasked, with what a next request could take for its answer. */
 static void talk_idle(struct conn *c, const struct request *req)
 {
@@ -555,6 +561,7 @@ static const struct route_row routes[] = {
     {"/drop-after-post", drop_after_post},
     {"/close-idle", close_idle},
     {"/idle", idle},
+    {"/end-others", end_others},
     {"/talk-idle", talk_idle},
     {"/redirect", redirect},
     {"/redirect-loop", redirect_loop},
