@@ -7,7 +7,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 export BUILD=${BUILD:-$PWD/build} LEAT_FULL=1
 status=0
-[ $# -gt 0 ] || set -- h2_volume http_idle h2_idle
+[ $# -gt 0 ] || set -- h2_volume http_idle h2_idle http_cancel http_cancels h2_cancels
 for name in "$@"; do
     [[ $name == h2* ]] && servers=tests/with_h2.sh || servers=tests/with_faultd.sh
     for threads in 0 2; do

@@ -49,12 +49,17 @@ local function perform(row, wanted, random)
     return true
 end
 
+-- From half a millisecond to an eighth of a second: in each phase some end, on a slow machine too.
+local function while_of(random)
+    return 2 ^ random(9) / 4000
+end
+
 -- The ways to be cancelled.
 local ways = {
-    function(random, ...) return leat.wait_for(random(8) / 1000, ...) end,
+    function(random, ...) return leat.wait_for(while_of(random), ...) end,
     function(random, ...)
         local task = spawn(...)
-        pause(random(6) - 1, random(2) == 1 and 0 or random(70) / 10000)
+        pause(random(6) - 1, random(2) == 1 and 0 or while_of(random))
         task:cancel()
         return task:await()
     end,
@@ -63,13 +68,13 @@ local ways = {
         local task = spawn(function()
             return gather { function() return fn(row, wanted, random) end, function() sleep(3600) end }
         end)
-        pause(random(6) - 1, random(2) == 1 and 0 or random(70) / 10000)
+        pause(random(6) - 1, random(2) == 1 and 0 or while_of(random))
         task:cancel()
         return task:await()
     end,
     function(random, ...) -- in the pause of a retry, too
         local retry = leat.retry { attempts = 3, base = 0.002 }
-        return leat.wait_for(random(8) / 1000, retry.call, retry, ...)
+        return leat.wait_for(while_of(random), retry.call, retry, ...)
     end,
 }
 
