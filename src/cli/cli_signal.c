@@ -70,8 +70,8 @@ static void sleep_ns(uint64_t ns)
     nanosleep(&ts, NULL);
 }
 
-/* Runs in a handler on the runtime's thread, or on the watching thread if the former does not get
- * there. */
+/* Runs in a signal handler on the runtime's thread. If that thread does not answer, runs on the
+ * watching thread. */
 static void leave(leat_runtime *rt)
 {
     struct repl *repl = atomic_load(&signalled_repl);

@@ -18,7 +18,7 @@ static const char *origin_text(const struct connect_failure *f, char out[static 
     return out;
 }
 
-/* What libcurl was to connect to: the origin, or what leads to it. */
+/* Names what libcurl had to connect to: the origin, or what leads to it. */
 static const char *peer_text(const struct connect_failure *f, char out[static 160])
 {
     char shown[120];
@@ -63,7 +63,7 @@ static void set_connect(const struct connect_failure *f, struct err *err)
         err_reason(err, "refused");
 }
 
-/* libcurl has no better word for the path of a unix socket that is too long. */
+/* If the path of a unix socket is too long, libcurl reports only this code. */
 static void set_resolve(const struct connect_failure *f, struct err *err)
 {
     char peer[160];

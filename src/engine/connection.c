@@ -128,8 +128,8 @@ static void on_event(struct poller_fd *f, uint32_t events)
 
 static enum err_kind start(struct connection *c, struct poller *poller, struct err *err)
 {
-    /* In the set from now on: it will be read in any case, and here a full set can be reported. An
-     * event that nobody wants takes it out again. */
+    /* It goes into the set at once: every connection is read sooner or later, and a full set can be
+     * reported here. An event that nobody wants takes it out again. */
     enum err_kind kind = poller_add(poller, &c->watch, c->fd, EPOLLIN, on_event, err);
     if (kind != ERR_NONE) {
         close(c->fd);
@@ -227,7 +227,7 @@ enum io_state connection_handshake(struct connection *c, struct err *err)
     }
     if (r != TLS_DONE)
         return fail_handshake(c, err);
-    /* What is watched stays until connection_want, which mostly asks for the same. */
+    /* The watched events stay until connection_want, which mostly asks for the same. */
     c->handshaking = false;
     c->is_reused_session = tls_link_is_resumed(&c->tls);
     tls_link_protocol(&c->tls, c->protocol);

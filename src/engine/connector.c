@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 enum {
-    PLACES = 64,      /* of what is connected to, by hash: a fair share is for each */
-    OPENERS_KEPT = 32 /* with their easy handles, of some 7 KB */
+    PLACES = 64,      /* targets share these by their hash; each place has a fair share */
+    OPENERS_KEPT = 32 /* each has an easy handle of some 7 KB */
 };
 
 struct connect_attempt {
@@ -211,7 +211,7 @@ static void succeed(struct connect_attempt *a)
     curl_socket_t number = CURL_SOCKET_BAD;
     const char *proxy = a->to.unix_socket ? NULL : a->to.proxy;
     bool holds = proxy && *proxy && proxy_kind_of(proxy) == PROXY_HTTPS;
-    /* None, if another attempt began in the same call of libcurl, which then looks for idle
+    /* There is none if another attempt began in the same call of libcurl: libcurl then closes idle
      * connections that seem dead. */
     curl_easy_getinfo(a->opener->easy, CURLINFO_ACTIVESOCKET, &number);
     got.fd = connect_sockets_take(&a->sockets, number);
@@ -385,7 +385,7 @@ enum err_kind connector_new(struct connector **out, struct loop *loop, struct po
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, c);
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
     curl_multi_setopt(multi, CURLMOPT_TIMERDATA, c);
-    /* Or it would close connections that it has made and we have not taken yet. */
+    /* Otherwise libcurl would close connections that we have not taken yet. */
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 1000000L);
     *out = c;
     return ERR_NONE;
@@ -446,7 +446,7 @@ static struct connect_attempt *attempt_new(struct connector *c, const struct con
     return a;
 }
 
-/* What may be dead: where the attempt goes first. */
+/* Names what may be dead: the place that the attempt connects to first. */
 static struct admit_host *place_of(struct connector *c, const struct connect_target *to)
 {
     const char *where = to->unix_socket           ? to->unix_socket
@@ -482,7 +482,8 @@ void connector_cancel(struct connector *c, struct connect_wait *w)
         return;
     attempt_leave(a);
     mem_free(c->mem, a);
-    /* Others may begin now. Not from here: where many are cancelled, each would be begun first. */
+    /* Others may begin, but only in the next turn: if many are cancelled, each would begin first.
+     */
     if (c->admit.waiting > 0)
         loop_timer_start(c->loop, &c->late, loop_now_ns(c->loop));
 }

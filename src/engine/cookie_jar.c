@@ -169,8 +169,8 @@ static void lower(char *out, const char *text, size_t len)
     out[len] = '\0';
 }
 
-/* False: a host that has no cookies. As libcurl does it, what is sent to this machine counts as
- * secure: nobody reads it on its way. */
+/* False: a host that has no cookies. As in libcurl, a connection within this machine counts as
+ * secure, because nobody else can read it. */
 static bool place_init(struct place *p, const struct cookie_jar_site *site)
 {
     unsigned char binary[4];

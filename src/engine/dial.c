@@ -82,7 +82,7 @@ enum err_kind dial_start(struct dial *d, const struct dialer *by, struct pool *p
 {
     d->by = *by;
     d->connected_ns = d->secured_ns = 0;
-    /* First, as a file that cannot be used is known before anybody is asked. */
+    /* This comes first, so that an unusable file is reported before any connection is made. */
     if (settings && tls_context_take(by->tls, settings, &d->context, err) != ERR_NONE)
         return err->kind;
     if (connector_start(by->connector, &d->wait, target, err) != ERR_NONE) {

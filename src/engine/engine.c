@@ -37,7 +37,7 @@ void engine_free(struct engine *e)
         engine_local_free(e);
 }
 
-/* It waits for its host's places, not for one of all. */
+/* True if the request waits for a place of its host, and not for one of the total. */
 static bool host_is_full(const struct exchange *x)
 {
     const struct admit_ticket *ticket = &x->ticket;
@@ -61,7 +61,7 @@ size_t engine_count_in_the_way(const struct engine *e, const struct transfer *t)
     return host_is_full(x) ? x->ticket.host->active : x->engine->admit.active;
 }
 
-/* ---- from the asker's side */
+/* ---- from the caller's side */
 
 void engine_submit(struct engine *e, struct transfer *t)
 {

@@ -192,7 +192,7 @@ void engine_local_fed(struct engine *e, struct transfer *t)
 
 void engine_local_close(struct engine *e)
 {
-    /* Nobody is let in while the queue is emptied. */
+    /* No request gets a place while the queue is emptied. */
     e->pumping = true;
     LIST_FOR(node, &e->live)
     {

@@ -41,9 +41,9 @@ static bool allowed(const struct exchange *x, struct err *err)
 {
     const struct connect_rules *rules = x->engine->config.rules;
     const struct origin *g = x->url->origin;
-    /* Where names alone decide, only their own addresses do; and behind a proxy that the script
-     * named every address would be out of sight. Behind the environment's, names alone can be
-     * checked: where a name leads is the proxy's affair. */
+    /* If only names are allowed, the script must not choose the address itself. Through a proxy of
+     * the script's own, no address can be checked. Through the environment's proxy, only names can
+     * be checked, because the proxy looks them up. */
     const char *proxy = x->transfer->spec.proxy, *own = "";
     if (connect_rules_restrict(rules) && proxy && *proxy)
         own = " through a proxy of the script's own";
@@ -155,7 +155,7 @@ static void follow(struct exchange *x)
     exchange_enter(x, url);
 }
 
-/* Whether the hop goes out again, and why: only Leat itself ever sends a request twice. */
+/* True if the request is sent again. Only Leat itself ever does that, and never libcurl. */
 static bool goes_again(const struct exchange *x, enum hop_end end)
 {
     if (x->stop.kind != ERR_NONE)
@@ -165,7 +165,8 @@ static bool goes_again(const struct exchange *x, enum hop_end end)
     return end == HOP_UNSENT || (end == HOP_LOST && exchange_may_resend(x));
 }
 
-/* What would be sent again fails for an asker who counts attempts, and says so. */
+/* A caller that counts attempts gets a failure in place of a second attempt. The result says that
+ * another one may follow at once. */
 static void note_at_once(struct exchange *x, enum hop_end end)
 {
     struct transfer_result *r = &x->transfer->result;
@@ -238,8 +239,7 @@ static void on_timer(struct timer *t)
         exchange_rearm(x);
         return;
     }
-    /* After a long computation of the script the answer may lie in the socket since before the
-     * limit: one more turn reads it. */
+    /* While the script computed, the answer may have arrived in time: one more turn reads it. */
     if (!x->expired && x->state >= EXCHANGE_RESOLVING) {
         x->expired = true;
         loop_timer_start(e->loop, &x->timer, now);

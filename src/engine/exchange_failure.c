@@ -65,7 +65,7 @@ void exchange_failure_timeout(const struct exchange *x, struct err *err)
     err->retryable = true;
 }
 
-/* Who answers, for messages. */
+/* Names the peer that answers, for messages. */
 static const char *speaker(const struct exchange *x, char out[static 320])
 {
     char proxy[160];
@@ -108,7 +108,7 @@ static void set_truncated(const struct exchange *x, struct err *err)
     set_closed(x, "truncated", how, err);
 }
 
-/* A server that has never answered in HTTP, and now has not either. */
+/* True if the server has never answered in HTTP, and did not now. */
 static bool may_speak_tls(const struct exchange *x)
 {
     const struct origin *g = x->url->origin;

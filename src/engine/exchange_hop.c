@@ -63,11 +63,12 @@ static void start(struct exchange *x, struct channel *c)
 
 static void start_shared(struct exchange *x, struct shared *s)
 {
-    x->reused = true; /* with others: what they do may end it */
+    x->reused = true; /* others use the connection, too, and may end it */
     shared_start(s, x);
 }
 
-/* On a connection that is there, or that is being made and may be shared. */
+/* Uses a connection that is there, or waits for one that is being made and may be shared. False:
+ * there is neither. */
 static bool find_way(struct exchange *x)
 {
     struct pool *pool = x->pool;
@@ -132,7 +133,8 @@ static void seek(struct exchange *x)
         seek_origin(x);
 }
 
-/* Those that waited for the protocol go their own way: `count` of them at most. */
+/* The protocol is known: exchanges that waited for it look for a connection again, `count` of them
+ * at most. */
 static void wake(struct pool *pool, size_t count)
 {
     struct list now;
@@ -154,7 +156,7 @@ static void fail_waiting(struct pool *pool, const struct err *err)
     }
 }
 
-/* What the connection turned out to speak. */
+/* Starts the request in the protocol that the new connection speaks. */
 static void start_on_new(struct exchange *x, struct channel *c)
 {
     struct origin *g = x->url->origin;
@@ -306,7 +308,7 @@ void exchange_hop_leave(struct exchange *x)
     if (x->inflating)
         inflate_fini(&x->inflate);
     x->inflating = false;
-    buf_fini(&x->held); /* rare, and not small */
+    buf_fini(&x->held); /* rarely used, and large */
     admit_leave(&e->admit, &x->ticket);
     if (x->url)
         origins_release(&e->origins, x->url);

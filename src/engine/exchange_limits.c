@@ -37,7 +37,7 @@ uint64_t exchange_due(const struct exchange *x, enum err_phase *phase, uint64_t 
     case EXCHANGE_RECEIVING:
         *phase = PHASE_IDLE;
         *limit_ms = l->idle_ms;
-        /* While it is our side that holds things up the silence is not the peer's. */
+        /* While our side holds things up, the silence is not the peer's. */
         if (!x->paused && !x->starved && x->held.len == 0)
             due = at(x->activity_ns, l->idle_ms);
         break;

@@ -54,7 +54,7 @@ static void leave(struct http1 *h, bool keep)
         pool_close_channel(c);
 }
 
-/* False, for its callers to return. */
+/* Always false, which its callers return. */
 static bool end(struct http1 *h, enum hop_end how, const struct err *why)
 {
     struct exchange *x = h->x;
@@ -101,7 +101,7 @@ static bool take_upload(struct http1 *h)
         int digits = snprintf(frame, sizeof frame, "%zx\r\n", n);
         begins -= (size_t)digits;
         memcpy(h->out.data + begins, frame, (size_t)digits);
-        memcpy(piece + n, "\r\n", 2); /* behind the last chunk, the end of no trailers */
+        memcpy(piece + n, "\r\n", 2); /* after the last chunk, this ends the empty trailers */
         len += (size_t)digits + 2;
     }
     buf_commit(&h->out, begins + len);
@@ -338,7 +338,7 @@ static bool read_some(struct http1 *h)
             break;
         }
         enum io_state state = connection_read(conn, scratch, size, &n);
-        /* What a peer that takes no more has answered is there already: nothing else will come. */
+        /* If the peer takes no more, its answer is there already: nothing else will come. */
         if (state == IO_WAIT && h->cannot_write)
             return ended(h, IO_FAILED);
         if (state == IO_WAIT)

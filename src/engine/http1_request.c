@@ -41,7 +41,7 @@ static void put_line(struct writer *w, const struct exchange *x)
     put(w, " HTTP/1.1\r\n", 11);
 }
 
-/* What a proxy on the way needs that is asked for the URL. */
+/* The fields that a proxy needs if it is asked for the whole URL. */
 static void put_proxy_fields(struct writer *w, const struct exchange *x)
 {
     char *pair = NULL;

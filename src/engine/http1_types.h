@@ -13,7 +13,7 @@ struct http1 {
     struct channel *channel; /* NULL: no request is under way */
     struct http1_parser parser;
     struct buf in;  /* read, and not used yet: a part of a head, or what the reader cannot take */
-    size_t piece;   /* of `in`: bytes at its front that are a piece of the body */
+    size_t piece;   /* how many bytes at the front of `in` are a piece of the body */
     struct buf out; /* the head, or a part of an upload */
     size_t out_sent, body_sent;
     uint64_t first_byte_out;   /* how much the connection had sent before this request */

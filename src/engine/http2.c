@@ -9,7 +9,8 @@ enum {
      */
     READ_SIZE = 16 << 10,
     READS_PER_CALL = 8,
-    /* Of a connection that can no longer be written: what the peer said before it closed. */
+    /* Reads from a connection that can no longer be written: what the peer said before it closed.
+     */
     LAST_READS = 64,
     LAST_STREAM_ID = INT32_MAX - 1000,
     /* Answers to PING and SETTINGS that wait for a peer that does not read. */
@@ -115,7 +116,8 @@ enum err_kind http2_open(struct http2 **out, struct connection *c, struct loop *
 
 /* ---- the end */
 
-/* Each call that may end the session lies between these two. The session may be gone afterwards. */
+/* Each call that may end the session is made between enter and leave. The session may be gone
+ * afterwards. */
 static void enter(struct http2 *h)
 {
     h->depth++;
@@ -203,7 +205,7 @@ static void receive(struct http2 *h, int reads)
         connection_again(c);
 }
 
-/* What lies between an event and the next. */
+/* Reads and sends what can be read and sent now. */
 static void work(struct http2 *h, bool can_read)
 {
     char bye[128];
@@ -231,7 +233,7 @@ void http2_ready(struct http2 *h, bool can_read, bool can_write)
 
 void http2_flush(struct http2 *h)
 {
-    /* Beneath one of its own calls: that one sends at its end. */
+    /* Beneath another call of this session: that one sends at its end. */
     if (h->depth > 0)
         return;
     enter(h);

@@ -1,7 +1,7 @@
 #include "engine/http2_deliver.h"
 #include <string.h>
 
-/* A reader that was full is offered pieces of the size that come from the connection. */
+/* A reader that was full gets pieces of this size, as from the connection. */
 enum { PIECE = 16 << 10 };
 
 void http2_deliver_begin(struct http2_stream *s, struct http2 *h, int32_t id)

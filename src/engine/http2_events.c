@@ -109,8 +109,9 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 {
     struct http2 *h = session;
     UNUSED(flags);
-    /* At once, whoever the bytes are for: or a slow reader would hold up all, and what arrives for
-     * a cancelled stream would be missing from the window for ever. */
+    /* The window of the connection is opened at once, whichever stream the bytes are for. Otherwise
+     * a slow reader would hold up all streams, and bytes of a cancelled stream would be missing for
+     * ever. */
     http2_session_check(h, nghttp2_session_consume_connection(ng, len));
     struct http2_stream *s = stream_of(ng, id);
     if (s)
@@ -141,7 +142,7 @@ static void on_response_frame(struct http2 *h, const nghttp2_frame *frame)
         on_whole(s);
 }
 
-/* `end` may cancel streams and close the session. The list of its own makes that harmless. */
+/* `end` may cancel streams and close the session. A separate list makes that harmless. */
 static void refuse(struct list *streams)
 {
     struct list *node;
@@ -179,8 +180,8 @@ static void on_goaway(struct http2 *h, const nghttp2_goaway *f)
     refuse(&refused);
 }
 
-/* The peer has lowered its limit: requests that wait here would wait for others to end. They go
- * elsewhere. */
+/* The peer has lowered its limit. Requests that wait here would have to wait for others to end, so
+ * they go to another connection. */
 static void refuse_excess(struct http2 *h)
 {
     uint32_t limit =
@@ -233,7 +234,8 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *
     return go_on(h);
 }
 
-/* What is called while frames are made goes on after a failure: the GOAWAY must still go out. */
+/* The functions that nghttp2 calls while it makes frames go on after a failure: the GOAWAY must
+ * still be sent. */
 static int go_on_sending(const struct http2 *h)
 {
     return h->closed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;

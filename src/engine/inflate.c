@@ -93,7 +93,7 @@ static enum err_kind step(struct inflate *f, struct buf *out, int *rc)
 {
     size_t room = MIN(f->max_out - f->total_out, out->max_bytes - out->len);
     if (room == 0) {
-        /* The end of the stream may still be to come; a byte more of content may not. */
+        /* The end of the stream may still come, but not another byte of content. */
         unsigned char over;
         f->z.next_out = &over;
         f->z.avail_out = 1;

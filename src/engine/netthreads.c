@@ -17,24 +17,24 @@ struct net {
     struct log log;
     pthread_t thread;
     bool started;
-    /* Held by the thread but while it polls; by the asker while the thread is to stand still. Taken
-     * before queue_lock. */
+    /* The thread holds it except while it polls. The caller holds it while the thread must stand
+     * still. Taken before queue_lock. */
     pthread_mutex_t turn_lock;
     pthread_mutex_t queue_lock;
-    atomic_bool claimed; /* the asker waits for turn_lock */
+    atomic_bool claimed; /* the caller waits for turn_lock */
     /* Under queue_lock. */
     struct list commands, events;
     size_t waiting; /* in events */
     bool stop;
-    char notes[NOTES_MAX][NOTE_MAX]; /* for the log, which is the asker's */
+    char notes[NOTES_MAX][NOTE_MAX]; /* for the log, which belongs to the caller */
     enum log_level levels[NOTES_MAX];
     size_t note_count;
     struct engine_stats seen; /* as the last turn left it */
 };
 
 struct netthreads {
-    struct engine *front; /* what the asker knows */
-    struct loop *asker;
+    struct engine *front; /* the engine that the caller knows */
+    struct loop *caller;
     struct log *log;
     size_t count, next; /* next: whose events are taken first */
     unsigned held;
@@ -43,7 +43,8 @@ struct netthreads {
 
 /* ---- the thread */
 
-/* Its messages wait for the asker: the host's functions are called on the host's thread alone. */
+/* Its messages wait for the caller, because the host's functions are called on the host's thread
+ * alone. */
 static void note(void *arg, enum log_level level, const char *line)
 {
     struct net *n = arg;
@@ -80,7 +81,7 @@ static void command(struct net *n, struct transfer *t, unsigned commands)
         list_push_back(&n->commands, &c->command_node);
 }
 
-/* A transfer that is `busy` stays the asker's to free only when that is over. */
+/* The caller must not free a transfer while it is `busy`. */
 static void obey(struct net *n)
 {
     struct list *node;
@@ -143,7 +144,7 @@ static void hand_up(struct net *n)
     bool again = n->stop || !list_empty(&n->commands); /* the turn may have used up its wake */
     pthread_mutex_unlock(&n->queue_lock);
     if (any)
-        loop_wake(n->threads->asker);
+        loop_wake(n->threads->caller);
     if (again)
         loop_wake(&n->loop);
 }
@@ -173,7 +174,7 @@ static void *run(void *arg)
         int ms = loop_timeout_ms(&n->loop);
         pthread_mutex_unlock(&n->turn_lock);
         poll(&ready, 1, ms);
-        while (atomic_load(&n->claimed)) /* a lock is not fair by itself */
+        while (atomic_load(&n->claimed)) /* a lock alone is not fair */
             sched_yield();
         pthread_mutex_lock(&n->turn_lock);
     }
@@ -202,7 +203,7 @@ static enum err_kind open_net(struct netthreads *s, struct net *n,
     pthread_mutex_init(&n->turn_lock, NULL);
     pthread_mutex_init(&n->queue_lock, NULL);
     s->count++;
-    /* Signals are the host's: none is to be delivered here. */
+    /* Signals belong to the host: none may be delivered here. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -229,13 +230,13 @@ static void close_net(struct net *n)
     pthread_mutex_destroy(&n->queue_lock);
 }
 
-enum err_kind netthreads_new(struct engine **out, struct loop *asker, struct mem *mem,
+enum err_kind netthreads_new(struct engine **out, struct loop *caller, struct mem *mem,
                              struct log *log, const struct engine_config *config, struct err *err)
 {
     if (config->threads > NETTHREADS_MAX)
         return err_set(err, ERR_INVALID, "network threads: at most %d, got %u", NETTHREADS_MAX,
                        config->threads);
-    if (asker->is_virtual)
+    if (caller->is_virtual)
         return err_set(err, ERR_INVALID, "network threads cannot be used with virtual time");
     struct engine *e = mem_calloc(mem, sizeof *e);
     struct netthreads *s = e ? mem_calloc(mem, sizeof *s) : NULL;
@@ -244,12 +245,12 @@ enum err_kind netthreads_new(struct engine **out, struct loop *asker, struct mem
         return err_set(err, ERR_MEMORY, "no memory for the engine");
     }
     e->mem = mem;
-    e->loop = asker;
+    e->loop = caller;
     e->threads = s;
     list_init(&e->events);
     list_init(&e->call_events);
     s->front = e;
-    s->asker = asker;
+    s->caller = caller;
     s->log = log;
     struct engine_config own = *config;
     size_t count = config->threads;
@@ -360,7 +361,7 @@ void netthreads_took(struct engine *e, struct transfer *t, size_t len)
     c->took += len;
     bool wider = c->window != t->wanted;
     c->window = t->wanted;
-    /* With more than that unread the thread would not go on. */
+    /* The thread does not go on while more than that is unread. */
     bool tell = wider || t->unread.len - t->taken + c->came.len <= c->window / 2;
     if (tell)
         command(n, t, NET_TOOK);

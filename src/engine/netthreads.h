@@ -13,7 +13,7 @@ enum { NETTHREADS_MAX = 16 };
 
 enum net_command { NET_SUBMIT = 1, NET_TOOK = 2, NET_FED = 4, NET_FED_END = 8, NET_CANCEL = 16 };
 
-NODISCARD enum err_kind netthreads_new(struct engine **out, struct loop *asker, struct mem *mem,
+NODISCARD enum err_kind netthreads_new(struct engine **out, struct loop *caller, struct mem *mem,
                                        struct log *log, const struct engine_config *config,
                                        struct err *err);
 /* Ends the threads and frees the engine. */

@@ -14,7 +14,7 @@ void opener_fini(struct opener *o)
     o->easy = NULL;
 }
 
-/* What a proxy says beside its answer to CONNECT must not go to the standard output. */
+/* The body and the headers of a proxy's answer to CONNECT must not go to the standard output. */
 static size_t swallow(char *data, size_t size, size_t count, void *arg)
 {
     UNUSED(data);
@@ -22,7 +22,7 @@ static size_t swallow(char *data, size_t size, size_t count, void *arg)
     return size * count;
 }
 
-/* What is the same for all connections. */
+/* Sets the options that are the same for all connections. */
 static CURLcode set_base(struct opener *o, curl_opensocket_callback on_socket)
 {
     CURL *c = o->easy;
@@ -69,8 +69,8 @@ static bool needs_book(const struct connect_target *to)
     return to->addresses && strchr(to->addresses, ',') && !to->unix_socket && !to->connect_to;
 }
 
-/* What the origin is called matters to nobody where its addresses are known. With names of our own,
- * the address book has at most one entry for each opener. */
+/* If the addresses are known, libcurl does not need the name of the origin. With a name for each
+ * opener, the address book has at most one entry for each. */
 static void own_name(const struct opener *o, char out[static 24])
 {
     snprintf(out, 24, "leat-%u", o->number);
@@ -141,7 +141,7 @@ static struct curl_slist *learn_origin(struct opener *o, const struct connect_ta
     return list;
 }
 
-/* By its own name, which TLS to it must show. */
+/* The proxy keeps its own name, because its certificate must be for it. */
 static struct curl_slist *learn_proxy(struct opener *o, const struct connect_target *to, char *line)
 {
     char host[256];
@@ -219,9 +219,9 @@ enum err_kind opener_prepare(struct opener *o, const struct connect_target *to, 
     return err->kind;
 }
 
-/* A proxy's handle is not used again. It has options that others must not have, and libcurl before
- * 8.1 appends a folded line at the begin of a proxy's answer to the last header of the handle's
- * previous transfer, which it has freed. */
+/* A handle that used a proxy is not used again. It has options that others must not have. And if a
+ * proxy's answer begins with a folded line, libcurl before 8.1 appends that to the last header of
+ * the handle's previous transfer, which it has freed. */
 void opener_settle(struct opener *o)
 {
     o->attempt = NULL;

@@ -2,7 +2,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-/* Seeding is not needed: the tables are small, fixed, and walked in full at worst. */
+/* No seed is needed: the tables are small and fixed, and in the worst case all of one is searched.
+ */
 static uint64_t hash_bytes(const char *s, size_t len)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);

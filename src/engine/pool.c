@@ -123,7 +123,7 @@ static void unlink_idle(struct channel *c)
     c->pool->pools->idle_count--;
 }
 
-/* Whatever an idle connection has to say that is not TLS's own ends it. */
+/* If an idle connection receives anything but messages of TLS itself, it is closed. */
 static bool is_quiet(struct channel *c)
 {
     return connection_probe(&c->conn) == IO_WAIT;

@@ -4,7 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
-/* Of an absolute URL; a header line is shorter, and so is a base that came in one. */
+/* For an absolute URL that is made of two. A header line is shorter than this, and so is a base
+ * that came in one. */
 #define REFERENCE_BYTES_MAX ((size_t)1 << 20)
 
 bool redirect_wanted(const struct exchange *x)
@@ -23,7 +24,7 @@ static enum err_kind fail(struct err *err, enum err_kind kind, const struct exch
     return err_reason(err, "redirect");
 }
 
-/* RFC 9110 15.4: what the next request is. */
+/* The method of the next request (RFC 9110 15.4). */
 static void choose_method(struct exchange *x)
 {
     int status = x->transfer->result.status;
@@ -35,7 +36,7 @@ static void choose_method(struct exchange *x)
     }
 }
 
-/* The parts of the new URL; the strings are curl's. */
+/* The parts of the new URL; the strings belong to libcurl. */
 struct target {
     CURLU *handle;
     char *scheme, *host, *port, *url;
@@ -130,7 +131,8 @@ enum err_kind redirect_next(struct exchange *x, char **url, struct err *err)
     if (kind == ERR_NONE) {
         char key[320];
         snprintf(key, sizeof key, "%s://%s:%s", to.scheme, to.host, to.port);
-        /* For good: what was dropped does not come back with a redirect that leads home. */
+        /* This holds for the rest of the transfer: what was dropped does not come back if a later
+         * redirect leads home. */
         if (strcasecmp(key, from->key) != 0)
             x->foreign = true;
     }

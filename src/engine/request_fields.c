@@ -10,7 +10,7 @@ static bool kept_across_origins(const char *name)
            strcasecmp(name, "user-agent") == 0 || strcasecmp(name, "content-type") == 0;
 }
 
-/* False for a header of the caller's that stays behind in this hop. */
+/* False if a header of the caller is not sent in this hop. */
 static bool is_sent(const struct exchange *x, const char *name)
 {
     if (x->foreign && !kept_across_origins(name))
@@ -26,7 +26,7 @@ bool request_expects(const struct exchange *x)
            is_sent(x, "expect");
 }
 
-/* What the caller's own headers name, so that it is not added. */
+/* Which fields the caller's own headers have, so that they are not added. */
 struct given {
     bool host, user_agent, accept, accept_encoding;
 };
@@ -73,7 +73,7 @@ static void give_cookies(struct receiver *r, const struct exchange *x)
     buf_fini(&value);
 }
 
-/* The caller's, as they are. */
+/* Gives the caller's own headers as they are. */
 static void give_own(struct receiver *r, const struct exchange *x)
 {
     const struct headers *h = &x->transfer->spec.headers;

@@ -53,7 +53,7 @@ static void copy_text(char *out, size_t size, const char *from, const char *end)
     out[len] = '\0';
 }
 
-/* Two lengths that differ would let two readers see two bodies. */
+/* With two different lengths, two readers would see two bodies. */
 static bool note_length(struct exchange *x, const char *value, size_t len)
 {
     int64_t n = 0;
@@ -112,8 +112,8 @@ static bool head_end(struct exchange *x)
         return false;
     }
     bool body_of_204 = r->status == 204 && (x->chunked || r->expected_bytes > 0);
-    /* Chunking wins. Whoever sends both may have been led to, so nothing follows on this
-     * connection; nor behind a body where none may be. */
+    /* Chunking counts. A server that sends both may have been tricked into it, so this connection
+     * is not used again. The same holds for a body where none may be. */
     if ((x->chunked && x->has_length) || body_of_204)
         x->close_after = true;
     if (x->chunked || !may_have_body(x))
@@ -131,7 +131,8 @@ static bool head_end(struct exchange *x)
             exchange_failure_too_large(x, "body bytes", r->body.max_bytes, &x->stop);
             return false;
         }
-        /* A hint only: what does not fit now is asked for as it comes. */
+        /* Only a hint: if there is no memory for all of it now, the buffer grows as the body comes.
+         */
         enum err_kind kind = buf_reserve(&r->body, (size_t)MIN(r->expected_bytes, 1024 * 1024));
         UNUSED(kind);
     }
@@ -168,7 +169,7 @@ bool response_take_head(struct exchange *x, const struct http1_head *head)
     x->chunked = head->body == HTTP1_CHUNKED;
     x->close_after = !head->keep_alive;
     r->expected_bytes = head->content_length;
-    if (head->coded) /* others must be asked for */
+    if (head->coded) /* a server may use others only if the client asks for them */
         return stop_protocol(x, "a Transfer-Encoding that was not asked for");
     return keep_fields(x, &r->headers, head) && head_end(x);
 }

@@ -8,7 +8,8 @@
  * decoded between two looks at the window. */
 enum { SLICE = 256, SLICE_OUT_MAX = 512 * 1024 };
 
-/* A stream has no cap in all, but beyond this much a body that packs better than this is a bomb. */
+/* The size of a stream is not limited. But beyond RATIO_FROM bytes, a body that decodes to more
+ * than RATIO_MAX times its size counts as a bomb. */
 enum { RATIO_FROM = 16 * 1024 * 1024, RATIO_MAX = 250 };
 
 static bool full(const struct exchange *x)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* As much as is handed over at once. */
+/* So many bytes are handed over at once. */
 enum { PIECE = 16 * 1024 };
 
 struct simulation {
@@ -55,7 +55,7 @@ void simulate_end(struct engine *e, struct simulation *s)
     if (!s)
         return;
     s->url->origin->simulation = NULL;
-    e->pumping = true; /* nobody is let in meanwhile */
+    e->pumping = true; /* no request gets a place meanwhile */
     while (!list_empty(&s->calls)) {
         struct call *c = CONTAINER_OF(s->calls.next, struct call, node);
         c->origin = NULL;
@@ -111,7 +111,7 @@ static void asked(struct exchange *x)
     tell(x->engine, x->call, CALL_ASKED);
 }
 
-/* Our side has stopped it: see x->stop. */
+/* Our side has stopped the hop: see x->stop. */
 static void stop(struct exchange *x)
 {
     x->engine->upcalls->hop_done(x, HOP_STOPPED, NULL);
@@ -247,7 +247,7 @@ size_t simulate_call_unread(const struct call *c)
     return c->out.len - c->out_sent;
 }
 
-/* What a connection's reader would refuse. */
+/* Refuses what the reader of a real connection would refuse. */
 static bool is_good_field(struct exchange *x, const char *name, size_t name_len, const char *value,
                           size_t value_len)
 {
@@ -299,7 +299,7 @@ void simulate_call_head(struct engine *e, struct call *c, int status, const char
     loop_wake(e->loop);
 }
 
-/* An upload is taken whole: there is no slow line to it. */
+/* Takes all of an upload that is there: no slow connection holds it up. */
 static void take_upload(struct exchange *x)
 {
     struct call *c = x->call;

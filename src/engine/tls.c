@@ -22,7 +22,7 @@ static void context_free(struct tls_context *c)
     mem_free(mem, c);
 }
 
-/* Takes it out of the list: the next one who asks gets another. */
+/* Takes it out of the list: the next caller gets another one. */
 static void retire(struct tls_context *c)
 {
     list_unlink(&c->node);
@@ -84,7 +84,7 @@ static int no_password(char *out, int size, int writing, void *arg)
     return -1;
 }
 
-/* HTTP/2 forbids to ask for a certificate after the handshake (RFC 8740). */
+/* With HTTP/2 a server must not ask for a certificate after the handshake (RFC 8740). */
 static int on_certificate_wanted(SSL *ssl, void *arg)
 {
     UNUSED(arg);
@@ -109,7 +109,7 @@ static bool load_client_certificate(struct tls_context *c)
            SSL_CTX_check_private_key(c->ctx) == 1;
 }
 
-/* What does not depend on the settings. */
+/* Sets what does not depend on the settings. */
 static bool set_rules(SSL_CTX *ctx)
 {
     /* The system may ask for more. */

@@ -91,7 +91,7 @@ static bool strip(const char *host, struct bare_host *out)
     return true;
 }
 
-/* Whom the certificate must be for, and whom the hello asks for. */
+/* Sets whom the certificate must be for, and whom the hello asks for. */
 static bool name_peer(SSL *ssl, const struct bare_host *host)
 {
     if (host->is_address)
@@ -232,7 +232,7 @@ enum tls_result tls_link_write(struct tls_link *link, const void *data, size_t s
     int rc = SSL_write_ex(link->ssl, data, size, sent);
     enum tls_result r = rc == 1 ? TLS_DONE : result_of(link, rc);
     link->write_pending = r == TLS_WANT_READ || r == TLS_WANT_WRITE;
-    /* A read will say how the peer has ended. */
+    /* The next read reports how the peer has ended. */
     return r == TLS_END || r == TLS_CUT ? TLS_FAILED : r;
 }
 
@@ -246,7 +246,7 @@ void tls_link_close(struct tls_link *link)
     if (!link->ssl)
         return;
     ERR_clear_error();
-    /* After half a record the alert could only follow what will never be whole. */
+    /* After half a record no alert can be sent: the record will never be whole. */
     if (link->peer.established && !link->broken && !link->write_pending)
         SSL_shutdown(link->ssl);
     SSL_set_app_data(link->ssl, NULL);

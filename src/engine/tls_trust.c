@@ -115,7 +115,7 @@ static enum err_kind read_file(struct tls_store *store, struct err *err)
         kind = ERR_MEMORY;
     if (kind == ERR_MEMORY)
         return err_set(err, kind, "no memory for certificates");
-    /* What the system's file lacks is missed when a server needs it. */
+    /* If the system's file lacks a certificate, the failure shows when a server needs it. */
     return kind == ERR_NONE || store->is_system ? ERR_NONE : tls_failure_ca_file(store->file, err);
 }
 

@@ -11,7 +11,7 @@ enum { URL_MAX = 64 * 1024, METHOD_MAX = 32 };
 /* A larger body buffer is not worth keeping for the next exchange. */
 enum { SMALL_BODY = 8 * 1024 };
 
-/* A piece of an upload may be as large as this; the next one waits for its end. */
+/* The largest piece of an upload. The next piece waits until this one is sent. */
 #define UPLOAD_MAX ((size_t)256 * 1024 * 1024)
 
 static void set_defaults(struct transfer *t)
@@ -82,7 +82,7 @@ void transfer_reset(struct transfer *t)
     t->crossing.fed = kept.crossing.fed;
     t->crossing.came = kept.crossing.came;
     t->unread = kept.unread;
-    buf_fini(&t->upload); /* few uploads or streams follow one another */
+    buf_fini(&t->upload); /* a next upload or stream is rare */
     buf_fini(&t->crossing.fed);
     buf_fini(&t->crossing.came);
     buf_fini(&t->unread);
@@ -139,7 +139,8 @@ static enum err_kind check_bytes(const char *url, bool *has_high, struct err *er
     return ERR_NONE;
 }
 
-/* Plain URLs need no parser to be known as good: that is the dearest part of the check. */
+/* A plain URL is known to be good without libcurl's parser, which is the most expensive part of the
+ * check. */
 static bool url_is_plain(const char *url, size_t scheme_len)
 {
     static const char host_bytes[] =
@@ -293,8 +294,8 @@ static enum err_kind check_url(struct transfer *t, struct err *err)
         return err_set(err, ERR_INVALID, "url: must begin with http:// or https:// (%s)",
                        secret_hidden(shown));
     }
-    /* Readers of URLs disagree on these, so they could be led to another host than the one that was
-     * checked. */
+    /* Parsers of URLs disagree on these, so a request could go to another host than the one that
+     * was checked. */
     size_t authority_len = strcspn(url + scheme_len, "/?#");
     const char *at = memchr(url + scheme_len, '@', authority_len);
     if (authority_len == 0)

@@ -95,8 +95,7 @@ static int64_t read_number(const char *s, size_t len)
 }
 
 /* Equal values may stand in several lines of a response, as some servers repeat the header (RFC
- * 9112 6.3). A list in one line is refused: curl refuses it, too. No client repeats it, so that a
- * request which does is meant to be understood in two ways. */
+ * 9112 6.3). A list in one line is refused, as curl does. No honest client repeats the header. */
 static enum http1_fault read_length(struct http1_meaning *m, const char *s, size_t len)
 {
     int64_t length = read_number(s, len);

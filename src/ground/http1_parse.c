@@ -143,7 +143,7 @@ static enum http1_fault frame_response(struct http1_parser *p, struct http1_head
         return FAULT_UNEXPECTED_101;
     if (out->informational && ++p->informational > p->limits->informational)
         return FAULT_TOO_MANY_INFORMATIONAL;
-    /* Bytes that such a body might have would be taken for the next response. */
+    /* If bytes of such a body did follow, they would be taken for the next response. */
     if ((interim || out->status == 204) && (m->encoded || m->length > 0))
         p->tainted = true;
     if (interim || out->status == 204 || out->status == 304 || p->to_head)
@@ -162,8 +162,8 @@ static enum http1_fault frame_request(struct http1_head *out, const struct http1
         return FAULT_HOST;
     if (m->encoded && out->minor == 0)
         return FAULT_TRANSFER_ENCODING;
-    /* RFC 9112 6.1 allows to obey the second one. But no client sends both, other than to be
-     * understood in two ways. */
+    /* RFC 9112 6.1 allows a server to obey Transfer-Encoding. But only attackers send both, so that
+     * two readers see two requests. */
     if (m->encoded && m->length >= 0)
         return FAULT_TWO_LENGTHS;
     out->informational = false;

@@ -47,8 +47,8 @@ static void hand_out(const struct epoll_event *ev)
         f->fn(f, events);
 }
 
-/* What a turn that was out of time has left comes first, or the same descriptors would always win.
- * An event that no longer holds does no harm: its owner finds nothing to read. */
+/* Events that an earlier turn had no time for come first, so that no descriptor is left out for
+ * ever. An event that no longer holds does no harm: its owner finds nothing to read. */
 static void dispatch(struct poller *p)
 {
     for (bool asked = false;;) {
@@ -71,7 +71,7 @@ static void dispatch(struct poller *p)
 
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
-    UNUSED(status); /* an error of the set itself has no cure; its descriptors have their limits */
+    UNUSED(status); /* nothing helps against an error of the set; time limits end the waits */
     UNUSED(events);
     dispatch(CONTAINER_OF(handle, struct poller, poll));
 }
@@ -178,7 +178,7 @@ static void on_again(struct timer *t)
         f->fn(f, EPOLLIN);
         cut = loop_cut(p->loop, began);
     }
-    /* What there was no time for goes first in the next turn. */
+    /* The next turn begins with what there was no time for. */
     list_append_all(&now, &p->again);
     list_append_all(&p->again, &now);
     if (!list_empty(&p->again) && !p->again_timer.active)

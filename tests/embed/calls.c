@@ -493,7 +493,8 @@ static leat_value *all_given(void *arg, const leat_value *const *args, size_t co
     return NULL;
 }
 
-/* A writer of lines that nobody closed: leat_free writes what it was given, and waits for it. */
+/* Nobody closes the writer: leat_free writes its lines all the same, and waits until they are
+ * written. */
 static void test_lines(void)
 {
     char path[] = "/tmp/leat-lines.XXXXXX", code[512];

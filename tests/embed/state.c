@@ -47,7 +47,7 @@ static leat_runtime *open_in(lua_State *L)
     "        json = { model = 'mock', messages = { { role = 'user', content = 'hi' } } } }\n"      \
     "end\n"
 
-/* A host's state with all that hosts have in theirs. */
+/* A Lua state with the standard libraries, as most hosts have one. */
 static lua_State *new_state(void)
 {
     lua_State *L = luaL_newstate();

@@ -306,7 +306,7 @@ TEST(a_forked_child_is_refused_everything_may_make_its_own_and_harms_its_parent_
     struct leat_error err;
     int pipe_ends[2];
     REQUIRE(pipe(pipe_ends) == 0);
-    /* Requests that are under way while the child comes and goes. */
+    /* These requests are under way while the child begins and ends. */
     const char *source =
         "go = leat.event()\n"
         "local server = assert(leat.serve { handler = function() go:wait() return 'ok' end })\n"

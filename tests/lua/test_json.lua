@@ -486,7 +486,7 @@ t.test("a finalizer may use json while json works", function()
     collectgarbage()
 end)
 
-t.test("random bytes around valid texts never crash and never pass both ways differently", function()
+t.test("random bytes in valid texts never crash, and both builders read them alike", function()
     local random = generator(7)
     local base = '{"a":[1,-2.5e3,"x\\u00e9\\n",true,null],"b":{"c":[]},"d":"\226\130\172"}'
     for _ = 1, 5000 do

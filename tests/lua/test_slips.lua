@@ -1,5 +1,5 @@
--- What a newcomer gets wrong, and what is then said: each case is a script, the line that is at fault (0: the
--- text has it elsewhere), and what the message must hold. The script is slip.lua, and URL a server's address
+-- Mistakes of newcomers, and their messages. Each case is a script, the line that is at fault (0: the text has
+-- it elsewhere), and what the message must contain. The script is slip.lua, and URL a server's address
 -- that answers "ok".
 local t = require "harness"
 local leat = require "leat"

@@ -408,7 +408,7 @@ t.test("gather: what a limit has not come to yet is cancelled with the rest, and
     t.eq(gather { twice }, { n = 1, "twice" })
 end)
 
-t.test("gather in a task below: a limit cancels what it waits for, an end above does not", function()
+t.test("gather of tasks: a limit cancels them, the end of the task that spawned it does not", function()
     local cleaned
     local work = spawn(leat.finally, after(100), function() sleep(1) cleaned = true end)
     t.fails("timeout", wait_for(1, gather, { work }))

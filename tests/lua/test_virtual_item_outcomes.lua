@@ -153,7 +153,7 @@ t.test("accept allows statuses, classes, lists and what a function says", functi
     t.eq({ stats.ok, stats.calls }, { 1, 3 })
 end)
 
-t.test("a wrong accept is named, with what it may be", function()
+t.test("a wrong accept= raises an error that says what is accepted", function()
     for _, wrong in ipairs { "404", "2x", 99, 404.5, true, {}, { "2xx", false }, { a = 404 } } do
         t.raises("pipeline: option 'accept' must ", leat.pipeline, { accept = wrong })
         t.raises("each: option 'accept' must ", leat.each, {}, print, { accept = wrong })

@@ -1,4 +1,4 @@
--- What shows a person what goes on: errors, logs, tables, lists of tasks, figures; and the day-one helpers.
+-- What shows people what happens: errors, logs, tables, lists of tasks, figures. And helpers of leat.util.
 local err = leat.error { kind = "http", message = "no", url = "http://user:secret@host/?key=secret",
     status = 503, causes = { leat.error { kind = "io", message = "deeper" } } }
 expect(not tostring(err):find "secret")

@@ -347,7 +347,7 @@ for place = 1, random(3) do
     pipeline(place)
 end
 
--- Items of leat.each are counted alike, but are of no pipeline.
+-- leat.each counts its items in the same way, but without a pipeline.
 if random(2) == 1 then
     local n, seen = random(10), 0
     local counts = leat.each((function()
