@@ -198,6 +198,8 @@ enum err_kind runtime_open(struct leat_runtime *r, lua_State *host, struct err *
     /* By default, a collection starts when memory has doubled: the limit would be reached first. */
     if (r->config.memory_limit && !r->hosted)
         lua_gc(rt->L, LUA_GCSETPAUSE, 130);
+    else if (!r->hosted)
+        collector_begin(&r->collector, rt->L);
     if (!runtime_protected(r, set_up, r)) {
         err_set(e, r->error_kind, "%s", r->error_text);
         goto fail_state;
@@ -342,6 +344,7 @@ bool runtime_turn(struct leat_runtime *r, bool block, uint64_t until_ns)
     if (rt->deferred > 0)
         runtime_protected(r, run_deferred, rt);
     handle_interrupts(r);
+    collector_pace(&r->collector, rt->L);
     if (r->waits_due)
         runtime_tell_waits(r);
     take_events(rt);

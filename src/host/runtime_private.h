@@ -1,6 +1,7 @@
 /* The internal state of a runtime, for the files of src/host and for the leat program. */
 #pragma once
 
+#include "host/collector.h"
 #include "host/host_ids.h"
 #include "host/runtime_grave.h"
 #include "host/time_limit.h"
@@ -61,6 +62,7 @@ struct leat_runtime {
     struct leat_config config;
     pthread_t thread;
     struct time_limit limit;
+    struct collector collector;
     _Atomic unsigned interrupts; /* number of requested interrupts */
     _Atomic unsigned interrupts_handled;
     _Atomic bool blocked; /* a call blocks all tasks until data arrives or it fails with EINTR */
