@@ -1,6 +1,9 @@
 #include "ground/json_scan.h"
 
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 /* What may come next. */
 enum state {
@@ -182,6 +185,20 @@ static uint64_t not_plain(uint64_t w)
 size_t json_plain_run(const char *text, size_t len)
 {
     const char *at = text, *end = text + len;
+#ifdef __SSE2__
+    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
+    const __m128i space = _mm_set1_epi8(' ');
+    for (; end - at >= 16; at += 16) {
+        __m128i w = _mm_loadu_si128((const __m128i *)(const void *)at);
+        /* The comparison is signed: bytes over 0x7f are less than a space, too. */
+        __m128i found =
+            _mm_or_si128(_mm_cmplt_epi8(w, space),
+                         _mm_or_si128(_mm_cmpeq_epi8(w, quote), _mm_cmpeq_epi8(w, slash)));
+        unsigned mask = (unsigned)_mm_movemask_epi8(found);
+        if (mask != 0)
+            return (size_t)(at - text) + (size_t)__builtin_ctz(mask);
+    }
+#endif
     for (uint64_t w; end - at >= 8; at += 8) {
         memcpy(&w, at, 8);
         if (not_plain(w))

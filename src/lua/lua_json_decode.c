@@ -5,8 +5,10 @@
 #include <math.h>
 #include <string.h>
 
-/* Hash slots of a new object. Without them a growing object is rehashed at 1, 2 and 4 fields. */
-#define OBJECT_SLOTS 4
+/* Slots of a new object or array. Without them a growing object is rehashed at 1, 2 and 4 fields,
+ * and an array at its first element. The outermost object of what services answer has often more
+ * than 4 fields. It depends on the text alone, because it decides the order of pairs. */
+enum { OUTER_SLOTS = 8, OBJECT_SLOTS = 4, ARRAY_SLOTS = 1 };
 
 struct builder {
     lua_State *L;
@@ -201,10 +203,14 @@ enum err_kind json_decode(lua_State *L, struct json_state *st, const char *text,
         case JSON_END:
             return ERR_NONE;
         case JSON_OBJECT:
+            luaL_checkstack(L, 6, "json");
+            lua_createtable(L, 0, b.scan.depth == 1 ? OUTER_SLOTS : OBJECT_SLOTS);
+            b.counts[b.scan.depth] = -1;
+            continue;
         case JSON_ARRAY:
             luaL_checkstack(L, 6, "json");
-            lua_createtable(L, 0, token == JSON_OBJECT ? OBJECT_SLOTS : 0);
-            b.counts[b.scan.depth] = token == JSON_OBJECT ? -1 : 0;
+            lua_createtable(L, ARRAY_SLOTS, 0);
+            b.counts[b.scan.depth] = 0;
             continue;
         case JSON_ARRAY_END:
             if (b.counts[b.scan.depth + 1] == 0) {
