@@ -366,11 +366,7 @@ TEST(a_group_gives_its_tasks_in_the_order_in_which_they_ended)
     rig_fini(&r);
 }
 
-#if defined(__SANITIZE_THREAD__)
-enum { CHAIN = 10000 }; /* its own stack keeps each function that an error has left */
-#else
 enum { CHAIN = 50000 };
-#endif
 
 TEST(a_chain_of_thousands_of_tasks_is_cancelled_and_ends_without_a_deep_stack)
 {
