@@ -8,7 +8,7 @@ leat.each({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, function(i)
     if i == 3 then
         return request "http://127.0.0.1:1/refused?api_key=sk-canary-42"
     elseif i == 4 then
-        return wait_for(0.01, request, { url = "$mock_url/<script>alert(1)</script>\\"'", timeout = 5 })
+        return wait_for(60, request, { url = "$mock_url/<script>alert(1)</script>\\"'", timeout = 5 })
     end
     return request { url = "$mock_url/v1/chat/completions", auth = { bearer = "sk-canary-42" }, idempotent = true,
         json = { model = "m", messages = { { role = "user", content = "prompt " .. i } } } }
