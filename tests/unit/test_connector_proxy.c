@@ -63,90 +63,95 @@ static const char *proxy_url(const struct peer *p, const char *before, char out[
     return out;
 }
 
-TEST(plain_http_gets_a_connection_to_the_proxy)
-{
+struct fixture {
     struct connect_rig r;
     struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_http);
+    struct peer p; /* the proxy */
+    char url[96];  /* its URL, once proxy_url was called */
+};
+
+static void begin(struct fixture *f, void (*serve)(struct peer *p, int client))
+{
+    rig_open(&f->r, 4);
+    peer_open(&f->p, serve);
+}
+
+static void end(struct fixture *f)
+{
+    peer_close(&f->p);
+    rig_close(&f->r);
+}
+
+TEST(plain_http_gets_a_connection_to_the_proxy)
+{
+    struct fixture f;
+    begin(&f, serve_http);
     struct connect_target to = {
-        .host = "named.test", .port = 80, .proxy = proxy_url(&p, "http://u:s@", url)};
-    connect_to(&r, &x, &to);
-    CHECK_EQ(x.got.peer_port, p.port);
-    CHECK_EQ(p.step, 0); /* nothing is said to it */
-    peer_say(x.got.fd, "GET http://named.test/ HTTP/1.1\r\n\r\n");
-    while (p.step == 0)
+        .host = "named.test", .port = 80, .proxy = proxy_url(&f.p, "http://u:s@", f.url)};
+    connect_to(&f.r, &f.x, &to);
+    CHECK_EQ(f.x.got.peer_port, f.p.port);
+    CHECK_EQ(f.p.step, 0); /* nothing is said to it */
+    peer_say(f.x.got.fd, "GET http://named.test/ HTTP/1.1\r\n\r\n");
+    while (f.p.step == 0)
         sched_yield();
-    check_echo(x.got.fd);
-    close(x.got.fd);
-    peer_close(&p);
-    rig_close(&r);
+    check_echo(f.x.got.fd);
+    close(f.x.got.fd);
+    end(&f);
 }
 
 TEST(a_tunnel_is_asked_for_by_name_and_with_credentials)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_http);
-    p.reply = connected;
+    struct fixture f;
+    begin(&f, serve_http);
+    f.p.reply = connected;
     struct connect_target to = {.host = "named.test",
                                 .port = 443,
                                 .https = true,
                                 .tunnel = true,
                                 .user_agent = "tester/1",
-                                .proxy = proxy_url(&p, "http://u:p%3Ass@", url)};
+                                .proxy = proxy_url(&f.p, "http://u:p%3Ass@", f.url)};
     for (int i = 0; i < 3; i++) {
-        connect_to(&r, &x, &to);
-        CHECK_EQ(x.got.peer_port, p.port);
-        check_echo(x.got.fd);
-        close(x.got.fd);
-        CHECK(strncmp(p.head, "CONNECT named.test:443 HTTP/1.1\r\n", 33) == 0);
-        CHECK(strstr(p.head, "\r\nHost: named.test:443\r\n"));
-        CHECK(strstr(p.head, "\r\nProxy-Authorization: Basic dTpwOnNz\r\n"));
-        CHECK(strstr(p.head, "\r\nUser-Agent: tester/1\r\n"));
+        connect_to(&f.r, &f.x, &to);
+        CHECK_EQ(f.x.got.peer_port, f.p.port);
+        check_echo(f.x.got.fd);
+        close(f.x.got.fd);
+        CHECK(strncmp(f.p.head, "CONNECT named.test:443 HTTP/1.1\r\n", 33) == 0);
+        CHECK(strstr(f.p.head, "\r\nHost: named.test:443\r\n"));
+        CHECK(strstr(f.p.head, "\r\nProxy-Authorization: Basic dTpwOnNz\r\n"));
+        CHECK(strstr(f.p.head, "\r\nUser-Agent: tester/1\r\n"));
     }
     to.host = "[::1]";
-    to.proxy = proxy_url(&p, "", url);
-    connect_to(&r, &x, &to);
-    close(x.got.fd);
-    CHECK(strncmp(p.head, "CONNECT [::1]:443 HTTP/1.1\r\n", 28) == 0);
-    CHECK(!strstr(p.head, "Authorization"));
+    to.proxy = proxy_url(&f.p, "", f.url);
+    connect_to(&f.r, &f.x, &to);
+    close(f.x.got.fd);
+    CHECK(strncmp(f.p.head, "CONNECT [::1]:443 HTTP/1.1\r\n", 28) == 0);
+    CHECK(!strstr(f.p.head, "Authorization"));
     to.host = "named.test";
     to.connect_to = "named.test::127.0.0.9:";
-    connect_to(&r, &x, &to);
-    close(x.got.fd);
-    CHECK(strncmp(p.head, "CONNECT 127.0.0.9:443 HTTP/1.1\r\n", 32) == 0);
-    peer_close(&p);
-    rig_close(&r);
+    connect_to(&f.r, &f.x, &to);
+    close(f.x.got.fd);
+    CHECK(strncmp(f.p.head, "CONNECT 127.0.0.9:443 HTTP/1.1\r\n", 32) == 0);
+    end(&f);
 }
 
 TEST(bytes_that_come_with_the_proxys_answer_are_not_lost)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96], bytes[6] = "";
-    rig_open(&r, 4);
-    peer_open(&p, serve_http);
-    p.reply = "HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello";
+    struct fixture f;
+    char bytes[6] = "";
+    begin(&f, serve_http);
+    f.p.reply = "HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello";
     struct connect_target to = {.host = "named.test",
                                 .port = 443,
                                 .https = true,
                                 .tunnel = true,
-                                .proxy = proxy_url(&p, "http://", url)};
-    connect_to(&r, &x, &to);
-    struct pollfd wait = {.fd = x.got.fd, .events = POLLIN};
+                                .proxy = proxy_url(&f.p, "http://", f.url)};
+    connect_to(&f.r, &f.x, &to);
+    struct pollfd wait = {.fd = f.x.got.fd, .events = POLLIN};
     CHECK_EQ(poll(&wait, 1, -1), 1);
-    CHECK_EQ(read(x.got.fd, bytes, 5), 5);
+    CHECK_EQ(read(f.x.got.fd, bytes, 5), 5);
     CHECK_STR(bytes, "hello");
-    close(x.got.fd);
-    peer_close(&p);
-    rig_close(&r);
+    close(f.x.got.fd);
+    end(&f);
 }
 
 static const struct {
@@ -169,33 +174,28 @@ static const struct {
 
 TEST(a_tunnel_that_is_refused_is_a_failure_that_names_the_proxy_and_no_secret)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_http);
+    struct fixture f;
+    begin(&f, serve_http);
     struct connect_target to = {.host = "named.test",
                                 .port = 443,
                                 .https = true,
                                 .tunnel = true,
-                                .proxy = proxy_url(&p, "http://me:hidden@", url)};
+                                .proxy = proxy_url(&f.p, "http://me:hidden@", f.url)};
     for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
-        p.reply = refusals[i].reply;
-        connect_to(&r, &x, &to);
-        CHECK_FAILED(&x, ERR_CONNECT, "proxy");
-        CHECK_EQ(x.err.phase, PHASE_CONNECT);
-        CHECK(strstr(x.err.message,
+        f.p.reply = refusals[i].reply;
+        connect_to(&f.r, &f.x, &to);
+        CHECK_FAILED(&f.x, ERR_CONNECT, "proxy");
+        CHECK_EQ(f.x.err.phase, PHASE_CONNECT);
+        CHECK(strstr(f.x.err.message,
                      "cannot connect to https://named.test:443: the proxy http://***@127.0.0.1:"));
-        CHECK(!strstr(x.err.message, "hidden"));
-        if (strstr(x.err.message, refusals[i].words) &&
-            (!refusals[i].words[0] || x.err.retryable == refusals[i].retryable))
+        CHECK(!strstr(f.x.err.message, "hidden"));
+        if (strstr(f.x.err.message, refusals[i].words) &&
+            (!refusals[i].words[0] || f.x.err.retryable == refusals[i].retryable))
             continue;
-        printf("  %.20s: %s (%d)\n", refusals[i].reply, x.err.message, x.err.retryable);
+        printf("  %.20s: %s (%d)\n", refusals[i].reply, f.x.err.message, f.x.err.retryable);
         CHECK(false);
     }
-    peer_close(&p);
-    rig_close(&r);
+    end(&f);
 }
 
 TEST(the_error_names_a_proxy_that_is_unreachable_or_invalid)
@@ -232,31 +232,26 @@ TEST(the_error_names_a_proxy_that_is_unreachable_or_invalid)
 
 TEST(the_rules_hold_for_a_proxy_of_the_scripts_own_and_not_for_the_environments)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
+    struct fixture f;
     struct err err;
     struct connect_rules *rules;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_http);
-    p.reply = connected;
-    CHECK_EQ(connect_rules_new(&rules, &r.mem, "public", &err), ERR_NONE);
+    begin(&f, serve_http);
+    f.p.reply = connected;
+    CHECK_EQ(connect_rules_new(&rules, &f.r.mem, "public", &err), ERR_NONE);
     struct connect_target to = {.host = "named.test",
                                 .port = 443,
                                 .https = true,
                                 .tunnel = true,
-                                .proxy = proxy_url(&p, "http://", url),
+                                .proxy = proxy_url(&f.p, "http://", f.url),
                                 .rules = rules};
-    connect_to(&r, &x, &to);
-    CHECK_FAILED(&x, ERR_DENIED, "target");
+    connect_to(&f.r, &f.x, &to);
+    CHECK_FAILED(&f.x, ERR_DENIED, "target");
     to.proxy_of_environment = true;
-    connect_to(&r, &x, &to);
-    CHECK(x.got.fd >= 0);
-    close(x.got.fd);
+    connect_to(&f.r, &f.x, &to);
+    CHECK(f.x.got.fd >= 0);
+    close(f.x.got.fd);
     connect_rules_free(rules);
-    peer_close(&p);
-    rig_close(&r);
+    end(&f);
 }
 
 /* ---- SOCKS */
@@ -378,29 +373,24 @@ static const struct {
 
 TEST(each_kind_of_socks_leads_to_the_origin)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_socks);
+    struct fixture f;
+    begin(&f, serve_socks);
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
         struct connect_target to = {.host = ways[i].host,
                                     .port = 80,
                                     .addresses = ways[i].addresses,
-                                    .proxy = proxy_url(&p, ways[i].scheme, url)};
-        p.reply = ways[i].wants;
-        connect_to(&r, &x, &to);
-        CHECK_STR(p.head, ways[i].saw);
-        CHECK_STR(x.err.message, "");
-        if (x.got.fd < 0)
+                                    .proxy = proxy_url(&f.p, ways[i].scheme, f.url)};
+        f.p.reply = ways[i].wants;
+        connect_to(&f.r, &f.x, &to);
+        CHECK_STR(f.p.head, ways[i].saw);
+        CHECK_STR(f.x.err.message, "");
+        if (f.x.got.fd < 0)
             continue;
-        CHECK_EQ(x.got.peer_port, p.port);
-        check_echo(x.got.fd);
-        close(x.got.fd);
+        CHECK_EQ(f.x.got.peer_port, f.p.port);
+        check_echo(f.x.got.fd);
+        close(f.x.got.fd);
     }
-    peer_close(&p);
-    rig_close(&r);
+    end(&f);
 }
 
 static const struct {
@@ -422,30 +412,25 @@ static const struct {
 
 TEST(the_error_says_what_a_socks_proxy_refused)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_socks);
+    struct fixture f;
+    begin(&f, serve_socks);
     for (size_t i = 0; i < ARRAY_LEN(socks_refusals); i++) {
         struct connect_target to = {.host = "named.test",
                                     .port = 80,
-                                    .proxy = proxy_url(&p, socks_refusals[i].scheme, url)};
-        p.reply = socks_refusals[i].wants;
-        p.code = socks_refusals[i].code;
-        connect_to(&r, &x, &to);
-        CHECK_FAILED(&x, ERR_CONNECT, "proxy");
-        CHECK_EQ(x.err.code, CURLE_PROXY);
-        CHECK(!strstr(x.err.message, "hidden"));
-        CHECK_EQ(x.err.retryable, socks_refusals[i].retryable);
-        if (strstr(x.err.message, socks_refusals[i].words))
+                                    .proxy = proxy_url(&f.p, socks_refusals[i].scheme, f.url)};
+        f.p.reply = socks_refusals[i].wants;
+        f.p.code = socks_refusals[i].code;
+        connect_to(&f.r, &f.x, &to);
+        CHECK_FAILED(&f.x, ERR_CONNECT, "proxy");
+        CHECK_EQ(f.x.err.code, CURLE_PROXY);
+        CHECK(!strstr(f.x.err.message, "hidden"));
+        CHECK_EQ(f.x.err.retryable, socks_refusals[i].retryable);
+        if (strstr(f.x.err.message, socks_refusals[i].words))
             continue;
-        printf("  %d: %s\n", socks_refusals[i].code, x.err.message);
+        printf("  %d: %s\n", socks_refusals[i].code, f.x.err.message);
         CHECK(false);
     }
-    peer_close(&p);
-    rig_close(&r);
+    end(&f);
 }
 
 static void serve_words(struct peer *p, int client)
@@ -456,24 +441,19 @@ static void serve_words(struct peer *p, int client)
 
 TEST(a_server_that_is_no_socks_proxy_is_a_failure)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_words);
+    struct fixture f;
+    begin(&f, serve_words);
     static const char *const schemes[] = {"socks5h://", "socks4a://"};
     static const char *const words[] = {"HTTP/1.1 400 Bad\r\n\r\n", "220 mail.test ESMTP\r\n"};
     for (int i = 0; i < 4; i++) {
         struct connect_target to = {
-            .host = "named.test", .port = 80, .proxy = proxy_url(&p, schemes[i % 2], url)};
-        p.reply = words[i / 2];
-        connect_to(&r, &x, &to);
-        CHECK_FAILED(&x, ERR_CONNECT, "proxy");
-        CHECK(strstr(x.err.message, "does not speak this kind of SOCKS"));
+            .host = "named.test", .port = 80, .proxy = proxy_url(&f.p, schemes[i % 2], f.url)};
+        f.p.reply = words[i / 2];
+        connect_to(&f.r, &f.x, &to);
+        CHECK_FAILED(&f.x, ERR_CONNECT, "proxy");
+        CHECK(strstr(f.x.err.message, "does not speak this kind of SOCKS"));
     }
-    peer_close(&p);
-    rig_close(&r);
+    end(&f);
 }
 
 /* ---- an HTTP proxy over TLS */
@@ -614,34 +594,29 @@ TEST(behind_an_https_proxy_libcurl_holds_the_connection)
 
 static void check_cancel_in_handshake(peer_fn serve, const char *scheme, int code)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve);
-    p.code = code;
+    struct fixture f;
+    begin(&f, serve);
+    f.p.code = code;
     struct connect_target to = {.host = "named.test",
                                 .port = 443,
                                 .https = true,
                                 .tunnel = true,
-                                .proxy = proxy_url(&p, scheme, url)};
-    start(&r, &x, &to);
-    while (p.step == 0)
-        loop_turn(&r.loop, false);
-    connector_cancel(r.connector, &x.wait);
-    CHECK_EQ(connector_busy(r.connector), 0);
-    while (p.served == 0) /* its client has gone */
-        loop_turn(&r.loop, false);
-    CHECK_EQ(x.calls, 0);
-    start(&r, &x, &to);
-    while (p.step == 1)
-        loop_turn(&r.loop, false);
-    connector_free(r.connector); /* a cancel, too */
-    r.connector = NULL;
-    CHECK_EQ(x.calls, 0);
-    peer_close(&p);
-    rig_close(&r);
+                                .proxy = proxy_url(&f.p, scheme, f.url)};
+    start(&f.r, &f.x, &to);
+    while (f.p.step == 0)
+        loop_turn(&f.r.loop, false);
+    connector_cancel(f.r.connector, &f.x.wait);
+    CHECK_EQ(connector_busy(f.r.connector), 0);
+    while (f.p.served == 0) /* its client has gone */
+        loop_turn(&f.r.loop, false);
+    CHECK_EQ(f.x.calls, 0);
+    start(&f.r, &f.x, &to);
+    while (f.p.step == 1)
+        loop_turn(&f.r.loop, false);
+    connector_free(f.r.connector); /* a cancel, too */
+    f.r.connector = NULL;
+    CHECK_EQ(f.x.calls, 0);
+    end(&f);
 }
 
 TEST(a_cancel_while_the_proxy_answers_closes_the_connection_to_it)
@@ -653,28 +628,23 @@ TEST(a_cancel_while_the_proxy_answers_closes_the_connection_to_it)
 
 TEST(a_proxys_name_leads_to_the_addresses_that_the_caller_has_found)
 {
-    struct connect_rig r;
-    struct waiter x;
-    struct peer p;
-    char url[96];
-    rig_open(&r, 4);
-    peer_open(&p, serve_socks);
+    struct fixture f;
+    begin(&f, serve_socks);
     struct connect_target to = {.host = "named.test",
                                 .port = 80,
                                 .addresses = "127.0.0.9,127.0.0.10",
-                                .proxy = url,
+                                .proxy = f.url,
                                 .proxy_addresses = "127.0.0.5,127.0.0.1"};
-    snprintf(url, sizeof url, "socks5://P.Test:%u", p.port);
-    connect_to(&r, &x, &to);
-    CHECK_STR(x.err.message, "");
-    CHECK_STR(x.got.peer, "127.0.0.1");
-    CHECK_STR(p.head, "5 127.0.0.9:80 :");
-    close(x.got.fd);
+    snprintf(f.url, sizeof f.url, "socks5://P.Test:%u", f.p.port);
+    connect_to(&f.r, &f.x, &to);
+    CHECK_STR(f.x.err.message, "");
+    CHECK_STR(f.x.got.peer, "127.0.0.1");
+    CHECK_STR(f.p.head, "5 127.0.0.9:80 :");
+    close(f.x.got.fd);
     to.proxy_addresses = "127.0.0.5"; /* what is said last holds */
-    connect_to(&r, &x, &to);
-    CHECK_FAILED(&x, ERR_CONNECT, "proxy");
-    peer_close(&p);
-    rig_close(&r);
+    connect_to(&f.r, &f.x, &to);
+    CHECK_FAILED(&f.x, ERR_CONNECT, "proxy");
+    end(&f);
 }
 
 /* ---- real proxies, where they are installed */
