@@ -52,16 +52,53 @@ static void target_fini(struct target *t)
         curl_url_cleanup(t->handle);
 }
 
-/* libcurl (7.88) loses the last segment and the query where only a fragment, or nothing, is
- * given, and empty segments; so it gets the absolute form. */
+/* Spaces behind the authority are encoded as libcurl 7.88 encodes them. There it leaves those of
+ * the fragment, and then does not read its own URL; libcurl 8 refuses all of them. */
+static enum err_kind encode_spaces(struct buf *out, const char *url)
+{
+    const char *rest = strstr(url, "://");
+    char part = '/'; /* of the URL: '/', '?' or '#' */
+    rest = rest ? rest + 3 + strcspn(rest + 3, "/?#") : url;
+    enum err_kind kind = buf_append(out, url, (size_t)(rest - url));
+    while (kind == ERR_NONE && *rest) {
+        size_t len = strcspn(rest, " ?#");
+        kind = buf_append(out, rest, len);
+        rest += len;
+        if (kind != ERR_NONE || !*rest)
+            break;
+        if (*rest == ' ')
+            kind = buf_append_str(out, part == '?' ? "+" : "%20");
+        else
+            kind = buf_append(out, rest, 1);
+        if (*rest == '#' || (*rest == '?' && part == '/'))
+            part = *rest;
+        rest++;
+    }
+    return kind;
+}
+
+/* The whole URL that `location` leads to. libcurl (7.88) loses the last segment and the query where
+ * only a fragment, or nothing, is given, and empty segments; so it gets the absolute form. */
+static enum err_kind make_absolute(struct buf *out, const char *base, const char *location,
+                                   struct mem *mem)
+{
+    struct buf raw;
+    buf_init(&raw, mem, REFERENCE_BYTES_MAX);
+    enum err_kind kind = reference_resolve(&raw, base, location);
+    if (kind == ERR_NONE)
+        kind = encode_spaces(out, raw.data);
+    buf_fini(&raw);
+    return kind;
+}
+
 static CURLUcode set_url(CURLU *handle, CURLU *base, const char *location, struct mem *mem)
 {
     char *from = NULL;
     struct buf absolute;
-    buf_init(&absolute, mem, REFERENCE_BYTES_MAX);
+    buf_init(&absolute, mem, 3 * REFERENCE_BYTES_MAX); /* each byte may be a space */
     CURLUcode code = curl_url_get(base, CURLUPART_URL, &from, 0);
     if (code == CURLUE_OK) {
-        enum err_kind kind = reference_resolve(&absolute, from, location);
+        enum err_kind kind = make_absolute(&absolute, from, location, mem);
         code = kind == ERR_NONE     ? CURLUE_OK
                : kind == ERR_MEMORY ? CURLUE_OUT_OF_MEMORY
                                     : CURLUE_MALFORMED_INPUT;

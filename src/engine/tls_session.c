@@ -111,10 +111,19 @@ void tls_sessions_serve(struct ssl_ctx_st *ctx)
     SSL_CTX_sess_set_new_cb(ctx, on_new_session);
 }
 
+/* OpenSSL 3.4 deprecates SSL_SESSION_get_time, which ends in 2038 where `long` has 32 bits. */
+static int64_t made_at(const SSL_SESSION *session)
+{
+#if OPENSSL_VERSION_NUMBER >= 0x30400000L
+    return (int64_t)SSL_SESSION_get_time_ex(session);
+#else
+    return (int64_t)SSL_SESSION_get_time(session);
+#endif
+}
+
 static bool is_over(const SSL_SESSION *session)
 {
-    /* `long` in OpenSSL 3.0; the sum cannot overflow on 64 bits. */
-    int64_t end = (int64_t)SSL_SESSION_get_time(session) + SSL_SESSION_get_timeout(session);
+    int64_t end = made_at(session) + SSL_SESSION_get_timeout(session); /* it cannot overflow */
     return end <= (int64_t)time(NULL);
 }
 

@@ -4,7 +4,8 @@
 // is written: its length, then "ok" and a line for each head, body and trailers; or "no CODE: REASON".
 "use strict";
 const fs = require("fs");
-const { HTTPParser, allMethods } = process.binding("http_parser");
+const binding = process.binding("http_parser"), HTTPParser = binding.HTTPParser;
+const all_methods = binding.allMethods || binding.methods; // Debian 13's Node has the second one
 
 function read(length) {
     const bytes = Buffer.alloc(length);
@@ -35,7 +36,7 @@ function parse(flags, pieces) {
     };
     parser[HTTPParser.kOnHeadersComplete] = (major, minor, list, method, url, status, reason, upgrade, keep) => {
         if (done) return 0;
-        const word = request ? allMethods[method] : reason;
+        const word = request ? all_methods[method] : reason;
         interim = status >= 100 && status < 200 && status !== 101;
         text += `head ${major}.${minor} ${request ? 0 : status} [${word}]`
             + (request ? " " + (url === undefined ? target : url) : "") + (keep && !interim ? " keep" : "")

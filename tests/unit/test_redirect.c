@@ -22,6 +22,11 @@ static struct canned_answer table[] = {
     {"/bad", "HTTP/1.1 302 M\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n", 0, CANNED_KEEP,
      0},
     {"/space", "HTTP/1.1 302 M\r\nLocation: /a b\r\nContent-Length: 0\r\n\r\n", 0, CANNED_KEEP, 0},
+    {"/spaces", "HTTP/1.1 302 M\r\nLocation: /a b?c d?e#f ?g h\r\nContent-Length: 0\r\n\r\n", 0,
+     CANNED_KEEP, 0},
+    {"/a%20b?c+d?e", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nspaces", 0, CANNED_KEEP, 0},
+    {"/space-host", "HTTP/1.1 302 M\r\nLocation: http://a b/\r\nContent-Length: 0\r\n\r\n", 0,
+     CANNED_KEEP, 0},
     {"/a%20b", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nspace", 0, CANNED_KEEP, 0},
     {"/empty?x=1", "HTTP/1.1 302 M\r\nLocation:\r\nContent-Length: 0\r\n\r\n", 0, CANNED_KEEP, 0},
     {"/fragment;p?x=1", "HTTP/1.1 302 M\r\nLocation: #top\r\nContent-Length: 0\r\n\r\n", 0,
@@ -154,6 +159,15 @@ TEST(forbidden_targets_are_denied)
     t = follow(&r, "GET", "/space", NULL);
     CHECK_EQ(t->result.err.kind, ERR_NONE);
     CHECK_STR(t->result.body.data, "space");
+    transfer_free(t);
+    t = follow(&r, "GET", "/spaces", NULL);
+    CHECK_EQ(t->result.err.kind, ERR_NONE);
+    CHECK_STR(t->result.body.data, "spaces");
+    CHECK(strstr(t->result.url, "#f%20?g%20h"));
+    transfer_free(t);
+    t = follow(&r, "GET", "/space-host", NULL);
+    CHECK_EQ(t->result.err.kind, ERR_PROTOCOL);
+    CHECK_STR(t->result.err.reason, "redirect");
     transfer_free(t);
     rig_end(&r);
 }

@@ -521,8 +521,11 @@ TEST(the_error_shows_the_alert_of_a_peer)
     end_secure(&e, &r, &settings, server, "rig.test");
     CHECK_EQ(end_shake(&e), IO_FAILED);
     CHECK(!e.err.retryable);
-    CHECK_STR(e.err.message, "TLS failed with https://rig.test:443: sslv3 alert handshake failure: "
-                             "it may want a client certificate (cert= and key=)");
+    /* OpenSSL 3.0 calls it an alert of sslv3, OpenSSL 3.5 one of ssl/tls. */
+    CHECK(strncmp(e.err.message, "TLS failed with https://rig.test:443: ssl", 41) == 0);
+    const char *alert = strstr(e.err.message, " alert ");
+    CHECK_STR(alert ? alert : e.err.message, " alert handshake failure: it may want a client "
+                                             "certificate (cert= and key=)");
     end_close(&e);
     /* With TLS 1.3 it comes after the handshake. */
     SSL_CTX_set_max_proto_version(server, 0);
