@@ -68,7 +68,7 @@ t.test("a proxy may be named, and one that wants addresses gets them", function(
     t.eq(echo(secure).tls, true)
     t.stats_reset()
     t.eq(echo({ proxy = named("socks5h", t.socks_url) }).method, "GET")
-    local by_name = { url = "http://localhost:" .. port .. "/echo", proxy = named("socks5", t.socks_url) }
+    local by_name = { url = "http://lo.test:" .. port .. "/echo", proxy = named("socks5", t.socks_url) }
     t.eq(echo(by_name).method, "GET")
     local stats = t.stats().socks
     t.eq(stats.connects, 2)
