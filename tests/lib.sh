@@ -80,9 +80,9 @@ lib_expect() {
 expect_out() { lib_expect out "$1"; } # expect_out TEXT: somewhere on standard output
 expect_err() { lib_expect err "$1"; } # expect_err TEXT: somewhere on standard error
 
-# sanitized_by thread|address: true if the build that is tested is.
+# sanitized_by [thread|address]: true if the build that is tested is, or is by any.
 sanitized_by() {
-    grep -q "^LEAT_SANITIZE:STRING=.*$1" "${BUILD:-$root/build}/CMakeCache.txt"
+    grep -q "^LEAT_SANITIZE:STRING=.*${1:-.}" "${BUILD:-$root/build}/CMakeCache.txt"
 }
 
 # expect_lines out|err N: exactly N lines there.
