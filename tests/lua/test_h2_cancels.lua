@@ -28,7 +28,7 @@ for _, name in ipairs { "NGINX", "NGHTTPD", "H2O", "CADDY" } do
     local url = env("H2_" .. name .. "_URL")
     if url then
         rows[#rows + 1] = { name = name:lower(), url = url, options = tls, requests = of_others,
-            may_close = true }
+            may_close = true, many = 10000 }
     end
 end
 require "cancels" (rows)
