@@ -44,6 +44,8 @@ void tls_fini(struct tls *t)
     tls_trust_fini(&t->trust);
     BIO_meth_free(t->carrier);
     t->carrier = NULL;
+    mem_free(t->mem, t->spare);
+    t->spare = NULL;
 }
 
 /* One block for the context and its texts. */
@@ -121,9 +123,6 @@ static bool set_rules(SSL_CTX *ctx)
     SSL_CTX_clear_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
-    /* A record is read with one system call instead of two. What lies in OpenSSL then is
-     * connection_has_more. */
-    SSL_CTX_set_read_ahead(ctx, 1);
     SSL_CTX_set_default_passwd_cb(ctx, no_password);
     SSL_CTX_set_post_handshake_auth(ctx, 1);
     SSL_CTX_set_cert_cb(ctx, on_certificate_wanted, NULL);

@@ -19,7 +19,9 @@ struct tls {
     unsigned count;
     struct tls_trust trust;
     struct tls_sessions sessions;
-    struct bio_method_st *carrier; /* for tls_link.c, which makes it when it needs it */
+    /* For tls_link.c, which makes them when it needs them. */
+    struct bio_method_st *carrier;
+    char *spare; /* a buffer for reading ahead that no link uses */
 };
 
 struct tls_context {

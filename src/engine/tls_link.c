@@ -6,6 +6,9 @@
 #include <openssl/x509v3.h>
 #include <string.h>
 
+/* A record and its frame are a little more than 16 KB. */
+enum { AHEAD_BYTES = 17 * 1024 };
+
 /* ---- The BIO. SSL_set_fd would write with write(), and SIGPIPE would end the host. */
 
 static bool is_later(int code)
@@ -13,11 +16,57 @@ static bool is_later(int code)
     return code == EAGAIN || code == EWOULDBLOCK || code == EINTR;
 }
 
+/* OpenSSL asks for the head of a record, then for the rest of it. So a read takes what there is, of
+ * many records if they are small. (OpenSSL's own read-ahead moves all that is left to the front of
+ * its buffer for each record.) A link that waits holds no buffer. */
+static bool open_ahead(struct tls_link *link)
+{
+    struct tls *t = link->context->tls;
+    link->ahead = t->spare ? t->spare : mem_alloc(t->mem, AHEAD_BYTES);
+    t->spare = NULL;
+    link->ahead_at = link->ahead_end = 0;
+    return link->ahead != NULL;
+}
+
+static void close_ahead(struct tls_link *link)
+{
+    struct tls *t = link->context->tls;
+    if (t->spare)
+        mem_free(t->mem, link->ahead);
+    else
+        t->spare = link->ahead;
+    link->ahead = NULL;
+}
+
+static ssize_t read_on(struct tls_link *link, char *out, size_t size)
+{
+    struct tls_carrier *carrier = link->carrier;
+    if (!link->ahead) {
+        if (size >= AHEAD_BYTES / 2 || !open_ahead(link))
+            return carrier->read(carrier, out, size);
+        ssize_t n = carrier->read(carrier, link->ahead, AHEAD_BYTES);
+        if (n <= 0) {
+            int code = errno;
+            close_ahead(link);
+            errno = code;
+            return n;
+        }
+        link->ahead_end = (size_t)n;
+    }
+    size_t len = MIN(size, link->ahead_end - link->ahead_at);
+    memcpy(out, link->ahead + link->ahead_at, len);
+    link->ahead_at += len;
+    if (link->ahead_at == link->ahead_end)
+        close_ahead(link);
+    return (ssize_t)len;
+}
+
 static int carrier_read(BIO *bio, char *out, int size)
 {
-    struct tls_carrier *carrier = BIO_get_data(bio);
+    struct tls_link *link = BIO_get_data(bio);
+    struct tls_carrier *carrier = link->carrier;
     BIO_clear_retry_flags(bio);
-    ssize_t n = carrier->read(carrier, out, (size_t)size);
+    ssize_t n = read_on(link, out, (size_t)size);
     if (n < 0 && is_later(errno))
         BIO_set_retry_read(bio);
     if (n == 0)
@@ -27,7 +76,8 @@ static int carrier_read(BIO *bio, char *out, int size)
 
 static int carrier_write(BIO *bio, const char *data, int size)
 {
-    struct tls_carrier *carrier = BIO_get_data(bio);
+    const struct tls_link *link = BIO_get_data(bio);
+    struct tls_carrier *carrier = link->carrier;
     BIO_clear_retry_flags(bio);
     ssize_t n = carrier->write(carrier, data, (size_t)size);
     if (n < 0 && is_later(errno))
@@ -39,9 +89,9 @@ static long carrier_ctrl(BIO *bio, int command, long number, void *arg)
 {
     UNUSED(number);
     UNUSED(arg);
-    const struct tls_carrier *carrier = BIO_get_data(bio);
+    const struct tls_link *link = BIO_get_data(bio);
     if (command == BIO_CTRL_EOF)
-        return carrier && carrier->ended;
+        return link && link->carrier->ended && !link->ahead;
     return command == BIO_CTRL_FLUSH;
 }
 
@@ -106,7 +156,7 @@ static bool set_carrier(struct tls_link *link)
     BIO *bio = method ? BIO_new(method) : NULL;
     if (!bio)
         return false;
-    BIO_set_data(bio, link->carrier);
+    BIO_set_data(bio, link);
     BIO_set_init(bio, 1);
     SSL_set_bio(link->ssl, bio, bio);
     return true;
@@ -238,7 +288,7 @@ enum tls_result tls_link_write(struct tls_link *link, const void *data, size_t s
 
 bool tls_link_has_more(const struct tls_link *link)
 {
-    return !link->drained && SSL_has_pending(link->ssl) == 1;
+    return !link->drained && (link->ahead || SSL_has_pending(link->ssl) == 1);
 }
 
 void tls_link_close(struct tls_link *link)
@@ -252,6 +302,8 @@ void tls_link_close(struct tls_link *link)
     SSL_set_app_data(link->ssl, NULL);
     SSL_free(link->ssl);
     link->ssl = NULL;
+    if (link->ahead)
+        close_ahead(link);
     tls_context_drop(link->context);
     link->context = NULL;
     ERR_clear_error();

@@ -18,6 +18,9 @@ struct tls_link {
     struct tls_context *context;
     struct tls_peer peer;
     struct tls_carrier *carrier;
+    /* What was read from the carrier and OpenSSL has not asked for yet; NULL: nothing. */
+    char *ahead;
+    size_t ahead_at, ahead_end;
     /* Words of OpenSSL for what broke the link after the handshake; NULL: nothing, or the carrier.
      * Static. */
     const char *error;
