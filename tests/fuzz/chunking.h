@@ -1,7 +1,7 @@
 /* The first bytes of a fuzzed input choose how the rest of it is cut into pieces. */
 #pragma once
 
-#include "ground/base.h"
+#include "ground/buf.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,4 +43,28 @@ static inline bool chunking_next(struct chunking *c, const char **piece, size_t 
     *piece = c->piece;
     *len = size;
     return true;
+}
+
+/* Runs `write` with the rest of the input whole, byte by byte, and as its first bytes cut it. What
+ * is written must always be the same. */
+static inline void chunking_compare(const uint8_t *data, size_t size,
+                                    void (*write)(struct buf *out, struct chunking c))
+{
+    static const uint8_t whole[CHUNKING_BYTES] = {255, 255, 255, 255},
+                         single[CHUNKING_BYTES] = {1, 1, 1, 1};
+    if (size < CHUNKING_BYTES)
+        return;
+    const uint8_t *ways[] = {whole, single, data};
+    struct mem mem;
+    struct buf out[ARRAY_LEN(ways)];
+    mem_init(&mem, 0);
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        buf_init(&out[i], &mem, 1u << 24);
+        write(&out[i], chunking_of(ways[i], data + CHUNKING_BYTES, size - CHUNKING_BYTES));
+        ASSERT(out[i].len == out[0].len);
+        ASSERT(out[0].len == 0 || memcmp(out[i].data, out[0].data, out[0].len) == 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++)
+        buf_fini(&out[i]);
+    ASSERT(mem.blocks == 0);
 }
