@@ -15,15 +15,7 @@ local t = require "harness"
 
 local url = t.url
 
-local function stream(path, options)
-    options = options or {}
-    options.url, options.stream = url .. path, true
-    return assert(request(options))
-end
-
-local function play(body, query)
-    return stream("/play?" .. (query or ""), { body = body })
-end
+local stream, play = t.stream, t.play
 
 local function active()
     return leat.stats().engine.active

@@ -308,6 +308,25 @@ function harness.test(name, fn)
     io.flush()
 end
 
+--- The list 1, 2 ... n.
+function harness.numbers(n)
+    local list = {}
+    for i = 1, n do list[i] = i end
+    return list
+end
+
+--- Opens a stream from the fault server.
+function harness.stream(path, options)
+    options = options or {}
+    options.url, options.stream = harness.url .. path, true
+    return assert(request(options))
+end
+
+--- Opens a stream that plays `body` back.
+function harness.play(body, query)
+    return harness.stream("/play?" .. (query or ""), { body = body })
+end
+
 --- The last line of a test program: prints the verdict and fails the program if a test failed.
 function harness.done()
     io.write(passed, " passed, ", failed, " failed\n")

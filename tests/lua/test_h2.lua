@@ -37,13 +37,7 @@ local function control(base, path)
     return assert(request(o))
 end
 
-local function numbers(n)
-    local i = 0
-    return function()
-        i = i + 1
-        return i <= n and i or nil
-    end
-end
+local numbers = t.numbers
 
 local function both(name, fn)
     t.test(name .. ", over TLS", function() fn(servers.tls) end)

@@ -61,13 +61,7 @@ if env "H2_NGHTTPD_URL" then
     servers[#servers + 1] = { name = "nghttpd", url = env "H2_NGHTTPD_URL" .. "/events", text = of_file }
 end
 
-local function numbers(n)
-    local i = 0
-    return function()
-        i = i + 1
-        return i <= n and i or nil
-    end
-end
+local numbers = t.numbers
 
 local function open(server, n, ms, size)
     local res = assert(request { url = server.url:format(n, ms, size), stream = true, ca_file = env "H2_CA",
@@ -112,6 +106,7 @@ for _, server in ipairs(servers) do
     t.test(("%d streams from %s, a third of them unread for a while"):format(STREAMS, server.name), function()
         local connects = leat.stats().engine.connects
         local alone = FULL and read_all(server, STREAMS - SLOW)
+        for _ in open(server, 1, 0, 0):events() do end -- what the first one makes once is not counted below
         local before, from = buffered(), leat.now()
         local slow = assert(leat.map(numbers(SLOW), function()
             return open(server, 32, 0, 8192)

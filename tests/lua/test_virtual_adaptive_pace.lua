@@ -29,11 +29,7 @@ local function limited(o)
     return s
 end
 
-local function numbers(n)
-    local list = {}
-    for i = 1, n do list[i] = i end
-    return list
-end
+local numbers = t.numbers
 
 -- How much longer than the best possible n calls take, in percent; and how many were refused.
 local function over_ideal(o)

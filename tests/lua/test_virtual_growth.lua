@@ -24,13 +24,7 @@ local function waits(x)
     sleep(x % 7)
     return x
 end
-local function numbers(n)
-    local list = {}
-    for i = 1, n do
-        list[i] = i
-    end
-    return list
-end
+local numbers = t.numbers
 local function functions(n, fn)
     local list = {}
     for i = 1, n do

@@ -14,11 +14,7 @@ local function warnings(fn, ...)
     return list
 end
 
-local function numbers(n)
-    local list = {}
-    for i = 1, n do list[i] = i end
-    return list
-end
+local numbers = t.numbers
 
 local NOW = 1767225600 -- the first of January 2026
 

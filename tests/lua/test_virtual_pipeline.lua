@@ -11,11 +11,7 @@ end
 
 local function since(began) return math.floor((leat.now() - began) * 1e6 + 0.5) / 1e6 end
 
-local function numbers(n)
-    local list = {}
-    for i = 1, n do list[i] = i end
-    return list
-end
+local numbers = t.numbers
 
 local function slow(x) sleep(1) return x end
 

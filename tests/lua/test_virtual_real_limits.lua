@@ -3,11 +3,7 @@
 local t = require "harness"
 local leat = require "leat"
 
-local function numbers(n)
-    local list = {}
-    for i = 1, n do list[i] = i end
-    return list
-end
+local numbers = t.numbers
 
 local function median(list)
     table.sort(list)
