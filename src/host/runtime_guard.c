@@ -44,6 +44,15 @@ void runtime_set_error(struct leat_error *err, const char *kind, const char *mes
     snprintf(err->message, sizeof err->message, "%s", message);
 }
 
+/* If the Lua compiler or a module runs out of memory, Lua raises the message again as a plain
+ * error. And if there is no memory for a larger stack, LuaJIT 2.1.1737090214 (Debian 13) calls that
+ * an overflow of the stack; LuaJIT 2.1.0-beta3 does not. */
+static bool means_memory(const leat_runtime *r, const char *text)
+{
+    return strcmp(text, "not enough memory") == 0 ||
+           (r->rt.mem.lua_refused && strncmp(text, "stack overflow", 14) == 0);
+}
+
 /* A script's __tostring may run in here. In a host's state it may call the host's functions: that
  * counts as inside a callback, too. */
 bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
@@ -59,9 +68,7 @@ bool runtime_protected(leat_runtime *r, lua_CFunction fn, void *arg)
     if (rc == 0)
         return true;
     const char *text = lua_tostring(L, -1);
-    /* If the Lua compiler or a module runs out of memory, Lua raises the message again as a plain
-     * error. */
-    bool memory = rc == LUA_ERRMEM || (text && strcmp(text, "not enough memory") == 0);
+    bool memory = rc == LUA_ERRMEM || (text && means_memory(r, text));
     r->error_kind = memory ? ERR_MEMORY : ERR_SCRIPT;
     /* Lua quotes a line that does not compile, and the line may contain a key. */
     redact_words(r->error_text, sizeof r->error_text, text ? text : "an error without a text");
