@@ -217,8 +217,8 @@ static void *lua_get(struct mem *m, size_t size)
     void *block = m->lua_kept[c];
     if (block == NULL)
         return malloc(bytes);
-    /* The collector freed it long ago, so it has left the processor's caches. The next one is fetched
-     * while this one is used. */
+    /* The collector freed it long ago, so it has left the processor's caches. The next one is
+     * fetched while this one is used. */
     m->lua_kept[c] = *(void **)block;
     __builtin_prefetch(m->lua_kept[c], 1);
     m->lua_kept_bytes[c] -= (unsigned)bytes;
