@@ -107,7 +107,7 @@ struct watch {
     uint64_t second_ns;   /* ... and the second; 0: not yet */
     uint64_t since_ns;    /* start of the running task's turn, or of the close */
     uint64_t turn;        /* the turn of that task: see sched_turn */
-    bool cancels;         /* the task was told to end */
+    bool cancels;         /* the task has been asked to end */
     uint64_t cancel_ns;   /* when that was seen to have reached it; 0: not yet */
     uint64_t computed_ns; /* the CPU time of its thread then */
     bool closing;
@@ -135,7 +135,7 @@ static uint64_t computed_ns(void)
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-/* The task was told to end. On a busy machine it may take seconds until it computes again and
+/* The task has been asked to end. On a busy machine it may take seconds until it computes again and
  * learns of that: this time is not held against it. */
 static void press_on(struct watch *w, struct hold *h, uint64_t now)
 {
