@@ -21,11 +21,9 @@ void mem_init(struct mem *m, size_t limit_bytes)
     atomic_init(&m->lua_bytes, 0);
     m->host = NULL;
     m->reserve = NULL;
-    m->lua_all_kept = 0;
-    for (size_t i = 0; i < MEM_CLASSES; i++) {
+    m->lua_kept_bytes = m->lua_dropped = 0;
+    for (size_t i = 0; i < MEM_CLASSES; i++)
         m->lua_kept[i] = NULL;
-        m->lua_kept_bytes[i] = 0;
-    }
 }
 
 void mem_set_host(struct mem *m, mem_host_fn host, void *arg)
@@ -42,9 +40,8 @@ void mem_fini(struct mem *m)
             m->lua_kept[i] = *(void **)block;
             free(block);
         }
-        m->lua_kept_bytes[i] = 0;
     }
-    m->lua_all_kept = 0;
+    m->lua_kept_bytes = 0;
 }
 
 static bool told_to_fail(struct mem *m)
@@ -194,6 +191,11 @@ char *mem_strndup(struct mem *m, const char *s, size_t len)
     return copy;
 }
 
+size_t mem_in_use(struct mem *m)
+{
+    return atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
+}
+
 /* Sanitizers detect the use of a freed block only if it is really freed. */
 #if defined(__SANITIZE_ADDRESS__) || defined(LEAT_KEEP_NO_BLOCKS)
 #define KEEP_BLOCKS false
@@ -208,42 +210,56 @@ static size_t class_of(size_t size)
     return KEEP_BLOCKS && c < MEM_CLASSES ? c : MEM_CLASSES;
 }
 
+static void *take_kept(struct mem *m, size_t c)
+{
+    void *block = m->lua_kept[c];
+    /* The collector freed it long ago, so it has left the processor's caches. The next one is
+     * fetched while this one is used. */
+    m->lua_kept[c] = *(void **)block;
+    __builtin_prefetch(m->lua_kept[c], 1);
+    m->lua_kept_bytes -= (c + 1) * MEM_CLASS_BYTES;
+    return block;
+}
+
 static void *lua_get(struct mem *m, size_t size)
 {
     size_t c = class_of(size);
     if (c == MEM_CLASSES)
         return malloc(size);
-    size_t bytes = (c + 1) * MEM_CLASS_BYTES;
-    void *block = m->lua_kept[c];
-    if (block == NULL)
-        return malloc(bytes);
-    /* The collector freed it long ago, so it has left the processor's caches. The next one is
-     * fetched while this one is used. */
-    m->lua_kept[c] = *(void **)block;
-    __builtin_prefetch(m->lua_kept[c], 1);
-    m->lua_kept_bytes[c] -= (unsigned)bytes;
-    m->lua_all_kept -= bytes;
-    return block;
+    return m->lua_kept[c] != NULL ? take_kept(m, c) : malloc((c + 1) * MEM_CLASS_BYTES);
+}
+
+/* With a cap only the least is kept, because it is not counted. */
+static bool keeps_too_much(struct mem *m)
+{
+    return m->lua_kept_bytes > MEM_KEPT_LEAST &&
+           (m->lua_kept_bytes > lua_bytes(m) || mem_limit(m) != 0);
+}
+
+/* Two blocks for one, as less is in use now. Of each size in turn, so that none that is not used
+ * any more takes the room of the others. */
+static void drop_kept(struct mem *m)
+{
+    for (int i = 0; i < 2 && keeps_too_much(m); i++) {
+        while (m->lua_kept[m->lua_dropped] == NULL)
+            m->lua_dropped = (m->lua_dropped + 1) % MEM_CLASSES;
+        free(take_kept(m, m->lua_dropped));
+        m->lua_dropped = (m->lua_dropped + 1) % MEM_CLASSES;
+    }
 }
 
 static void lua_put(struct mem *m, void *block, size_t size)
 {
     size_t c = class_of(size);
-    size_t bytes = (c + 1) * MEM_CLASS_BYTES;
-    if (c == MEM_CLASSES || m->lua_kept_bytes[c] > MEM_CLASS_KEPT - bytes ||
-        m->lua_all_kept > MEM_KEPT - bytes) {
+    if (c == MEM_CLASSES) {
         free(block);
         return;
     }
     *(void **)block = m->lua_kept[c];
     m->lua_kept[c] = block;
-    m->lua_kept_bytes[c] += (unsigned)bytes;
-    m->lua_all_kept += bytes;
-}
-
-size_t mem_in_use(struct mem *m)
-{
-    return atomic_load_explicit(&m->used_bytes, memory_order_relaxed) + lua_bytes(m);
+    m->lua_kept_bytes += (c + 1) * MEM_CLASS_BYTES;
+    if (m->lua_kept_bytes > MEM_KEPT_LEAST)
+        drop_kept(m);
 }
 
 /* Only one thread writes it, so a plain store is enough. */

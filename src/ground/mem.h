@@ -6,10 +6,10 @@
 #include "ground/base.h"
 #include <stdatomic.h>
 
-/* Small blocks that Lua frees are kept for reuse: up to MEM_KEPT bytes in all, and MEM_CLASS_KEPT
- * bytes of each size, so that one size cannot take the room of the others. A cycle of the collector
- * frees about as much as is in use. */
-enum { MEM_CLASSES = 128, MEM_CLASS_BYTES = 16, MEM_CLASS_KEPT = 1 << 20, MEM_KEPT = 4 << 20 };
+/* Small blocks that Lua frees are kept for reuse, up to 2 KB each: the stack of a task is one. A
+ * collection frees about as many bytes as stay in use, and the script takes them again. So as many
+ * are kept as are in use; with a cap only MEM_KEPT_LEAST, because they are not counted. */
+enum { MEM_CLASSES = 128, MEM_CLASS_BYTES = 16, MEM_KEPT_LEAST = 4 << 20 };
 
 /* A host's allocator. Its contract is that of lua_Alloc. */
 typedef void *(*mem_host_fn)(void *arg, void *block, size_t old_size, size_t new_size);
@@ -22,8 +22,7 @@ struct mem {
      * would otherwise need several hundred. */
     _Atomic size_t lua_bytes;
     void *lua_kept[MEM_CLASSES];
-    unsigned lua_kept_bytes[MEM_CLASSES];
-    size_t lua_all_kept;   /* bytes */
+    size_t lua_kept_bytes, lua_dropped; /* lua_dropped: the size of which one goes next */
     _Atomic size_t blocks; /* the number of our live blocks, without Lua's: 0 after a clean close */
     /* 0: none. Use mem_limit and mem_set_limit. */
     _Atomic size_t limit_bytes;

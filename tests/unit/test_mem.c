@@ -110,6 +110,67 @@ TEST(lua_blocks_that_are_kept_for_reuse_hold_their_content_and_are_given_back)
     mem_fini(&m); /* the leak checker sees what this forgets */
 }
 
+enum { BLOCK = 1000, BLOCKS = 20000 };
+
+/* 20 MB of blocks of Lua, of which the first `freed` are freed again. */
+static void **free_some(struct mem *m, size_t freed)
+{
+    void **blocks = calloc(BLOCKS, sizeof *blocks);
+    for (size_t i = 0; i < BLOCKS; i++)
+        blocks[i] = mem_lua_alloc(m, NULL, 0, BLOCK);
+    for (size_t i = 0; i < freed; i++)
+        blocks[i] = mem_lua_alloc(m, blocks[i], BLOCK, 0);
+    return blocks;
+}
+
+static void free_all(struct mem *m, void **blocks)
+{
+    for (size_t i = 0; i < BLOCKS; i++)
+        mem_lua_alloc(m, blocks[i], BLOCK, 0);
+    CHECK(m->lua_kept_bytes <= MEM_KEPT_LEAST + 2 * BLOCK); /* not those of the peak */
+    mem_fini(m);
+    CHECK_EQ(m->lua_kept_bytes, 0);
+    free(blocks);
+}
+
+TEST(as_many_freed_bytes_are_kept_for_lua_as_it_has_in_use)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    void **blocks = free_some(&m, BLOCKS * 3 / 4);
+    CHECK(m.lua_kept_bytes <= mem_in_use(&m) + 2 * BLOCK);
+#ifndef __SANITIZE_ADDRESS__ /* keeps none */
+    CHECK(m.lua_kept_bytes + 2 * BLOCK >= mem_in_use(&m));
+    size_t kept = m.lua_kept_bytes;
+    blocks[0] = mem_lua_alloc(&m, NULL, 0, BLOCK);
+    CHECK(m.lua_kept_bytes < kept);
+#endif
+    free_all(&m, blocks);
+}
+
+TEST(blocks_of_a_size_that_is_not_used_any_more_make_room)
+{
+    struct mem m;
+    mem_init(&m, 0);
+    void **blocks = free_some(&m, BLOCKS); /* the least is kept, all of this size */
+    void *other = mem_lua_alloc(&m, NULL, 0, 100);
+    mem_lua_alloc(&m, other, 100, 0);
+    size_t kept = m.lua_kept_bytes;
+    void *again = mem_lua_alloc(&m, NULL, 0, 100);
+    CHECK(again == other || kept == 0);
+    mem_lua_alloc(&m, again, 100, 0);
+    free_all(&m, blocks);
+}
+
+TEST(with_a_cap_few_freed_blocks_are_kept)
+{
+    struct mem m;
+    mem_init(&m, (size_t)BLOCKS * 2 * BLOCK);
+    void **blocks = free_some(&m, BLOCKS / 2);
+    CHECK(m.lua_kept_bytes <= MEM_KEPT_LEAST + 2 * BLOCK);
+    free_all(&m, blocks);
+}
+
 static void *allocate_a_lot(void *arg)
 {
     struct mem *m = arg;
