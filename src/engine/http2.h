@@ -10,7 +10,7 @@
  *
  * Flow control: the peer may always send HTTP2_CONNECTION_WINDOW bytes on the connection, whatever
  * the readers do, but on each stream only what its reader has room for. A slow reader thus holds up
- * nobody else, and keeps at most HTTP2_STREAM_WINDOW bytes.
+ * nobody else, and keeps at most HTTP2_STREAM_WINDOW bytes, or HTTP2_STREAM_MOST after it was fast.
  *
  * A peer that floods, that does not answer a PING, or that breaks the protocol ends the session.
  * All memory, nghttp2's too, comes from `mem`. Loop thread only. */

@@ -3,6 +3,8 @@
 
 /* A reader that was full gets pieces of this size, as from the connection. */
 enum { PIECE = 16 << 10 };
+/* A reader that takes a window within this time may be given more than the way lets through. */
+#define FAST_NS (NS_PER_S / 2)
 
 void http2_deliver_begin(struct http2_stream *s, struct http2 *h, int32_t id)
 {
@@ -10,6 +12,7 @@ void http2_deliver_begin(struct http2_stream *s, struct http2 *h, int32_t id)
     s->id = id;
     /* What was taken from its front is removed before more is added. */
     buf_init(&s->kept, h->mem, HTTP2_STREAM_WINDOW);
+    s->window = HTTP2_STREAM_WINDOW;
     list_push_back(&h->streams, &s->node);
     h->open++;
 }
@@ -112,6 +115,27 @@ void http2_deliver_sent(struct http2_stream *s)
         s->gone = NULL;
 }
 
+/* The clock is not read for small responses. */
+static void widen(struct http2_stream *s, size_t len)
+{
+    struct http2 *h = s->session;
+    s->taken += len;
+    if (s->taken < s->window / 4 || s->window >= HTTP2_STREAM_MOST)
+        return;
+    uint64_t now_ns = loop_now_ns(h->loop);
+    if (s->since_ns == 0)
+        s->since_ns = now_ns;
+    if (s->taken < s->window)
+        return;
+    if (now_ns - s->since_ns < FAST_NS) {
+        s->window *= 2;
+        http2_session_check(h, nghttp2_session_set_local_window_size(h->ng, NGHTTP2_FLAG_NONE,
+                                                                     s->id, (int32_t)s->window));
+    }
+    s->taken = 0;
+    s->since_ns = 0;
+}
+
 /* The reader has taken `len` bytes: the peer may send as many more. */
 static void consume(struct http2_stream *s, size_t len)
 {
@@ -119,6 +143,7 @@ static void consume(struct http2_stream *s, size_t len)
     if (!h)
         return;
     http2_session_check(h, nghttp2_session_consume_stream(h->ng, s->id, len));
+    widen(s, len);
     http2_session_to_send(h);
 }
 
@@ -129,6 +154,9 @@ static void keep(struct http2_stream *s, const char *data, size_t len)
         s->kept.len -= s->kept_from;
         s->kept_from = 0;
     }
+    s->taken = 0; /* the reader is the limit: a wider window would only be kept here */
+    s->since_ns = 0;
+    s->kept.max_bytes = s->window;
     enum err_kind kind = buf_append(&s->kept, data, len);
     if (kind == ERR_TOO_LARGE) {
         /* nghttp2 resets a stream whose peer ignores the window, but reports the bytes. */

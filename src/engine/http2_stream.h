@@ -7,8 +7,8 @@
  * missing, but `end` comes exactly once, as the last call. After http2_stream_cancel no call comes.
  *
  * A slow reader answers HTTP2_FULL. What it has not taken is then kept here, and the peer may send
- * at most HTTP2_STREAM_WINDOW bytes of it. Other streams go on. `end` waits until the reader has
- * taken all, even if the session is gone by then.
+ * at most HTTP2_STREAM_WINDOW bytes of it (more if the reader was fast before). Other streams go
+ * on. `end` waits until the reader has taken all, even if the session is gone by then.
  *
  * The functions are called beneath http2_ready, http2_flush, http2_on_silence, http2_close and
  * http2_stream_go_on. They may call everything of http2.h and of this file, except

@@ -10,7 +10,11 @@ struct http2;
 struct http2_stream;
 
 enum {
-    HTTP2_STREAM_WINDOW = 64 << 10, /* what a reader that is full may keep */
+    /* What a reader that is full may keep. A stream begins with this, and gets more, up to
+     * HTTP2_STREAM_MOST, while its reader takes a whole window within half a second: on a long
+     * way a small window would be the limit, not the way. */
+    HTTP2_STREAM_WINDOW = 64 << 10,
+    HTTP2_STREAM_MOST = 1 << 20,
     HTTP2_CONNECTION_WINDOW = 16 << 20,
     HTTP2_MAX_FIELDS = 256,            /* in a head or in trailers; requests, too */
     HTTP2_MAX_FIELD_BYTES = 256 << 10, /* all of them together */
@@ -87,8 +91,11 @@ struct http2_stream {
     struct list node;      /* http2.streams */
     struct buf kept;       /* what the reader has not taken; from kept_from on */
     size_t kept_from;
-    bool *gone;       /* set to true if the stream is given up during a call of its functions */
-    const char *body; /* the rest of a request's body */
+    size_t window;     /* what the peer may send of it */
+    size_t taken;      /* by the reader, since the window was opened or grew */
+    uint64_t since_ns; /* when a quarter of that had been taken; 0: not yet */
+    bool *gone;        /* set to true if the stream is given up during a call of its functions */
+    const char *body;  /* the rest of a request's body */
     size_t body_len;
     uint32_t code; /* of `how` */
     enum http2_end how;

@@ -224,7 +224,7 @@ static void check(const struct world *w)
 {
     ASSERT(w->mem.used_bytes < 1 << 20);
     for (int i = 0; i < 2 * REQUESTS; i++)
-        ASSERT(w->requests[i].s.kept.len <= HTTP2_STREAM_WINDOW);
+        ASSERT(w->requests[i].s.kept.len <= HTTP2_STREAM_MOST);
 }
 
 static void run(struct world *w)

@@ -400,6 +400,53 @@ TEST(a_reader_that_takes_one_piece_at_a_time_gets_all_in_order)
     finish(&f);
 }
 
+/* Until its reader has `len` bytes. `ns`: how long each turn takes. */
+static void read_until(struct fixture *f, const struct client *c, size_t len, uint64_t ns)
+{
+    f->rig.loop.is_virtual = true; /* a slow machine does not make a slow reader */
+    f->rig.loop.virtual_ns = uv_hrtime();
+    for (int turns = 0; c->got < len && turns < 10000; turns++) {
+        f->rig.loop.virtual_ns += ns;
+        h2rig_turn(&f->rig);
+        h2server_turn(&f->server);
+    }
+    f->rig.loop.is_virtual = false;
+}
+
+TEST(a_reader_that_takes_a_window_at_once_gets_a_wider_one)
+{
+    struct fixture f;
+    begin(&f);
+    struct client c = {0};
+    REQUIRE(get(&f, &c, "/5000000"));
+    read_until(&f, &c, 2500000, 1000);
+    CHECK_EQ(c.s.window, HTTP2_STREAM_MOST);
+    c.full = true;
+    h2server_settle(&f.server);
+    CHECK(c.s.kept.len > HTTP2_STREAM_WINDOW);
+    CHECK(c.s.kept.len <= HTTP2_STREAM_MOST);
+    c.full = false;
+    http2_stream_go_on(&c.s);
+    h2server_settle(&f.server);
+    check_whole(&c, 5000000);
+    finish(&f);
+}
+
+TEST(a_reader_of_a_slow_stream_keeps_the_narrow_window)
+{
+    struct fixture f;
+    begin(&f);
+    struct client c = {0};
+    REQUIRE(get(&f, &c, "/2000000"));
+    f.server.most_frames = 1;
+    read_until(&f, &c, 1000000, NS_PER_S);
+    CHECK_EQ(c.s.window, HTTP2_STREAM_WINDOW);
+    f.server.most_frames = 0;
+    h2server_settle(&f.server);
+    check_whole(&c, 2000000);
+    finish(&f);
+}
+
 TEST(what_a_slow_reader_has_not_taken_outlives_the_connection)
 {
     struct fixture f;
