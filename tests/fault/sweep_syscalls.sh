@@ -60,7 +60,7 @@ command_of() {
 }
 
 # told KIND: how many calls of the kind there were.
-told() { sed -n "s/^$1 //p" told 2>/dev/null | grep . || echo 0; }
+told() { sed -n "s/^$1 *0*//p" told 2>/dev/null | grep . || echo 0; }
 
 # judge: how a run under the shim ended, by $status and err.
 judge() {

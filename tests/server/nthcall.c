@@ -3,8 +3,8 @@
  *   NTHCALL="write 17"         the 17th write of the program fails, with an errno that fits
  *   NTHCALL="open 3 EIO"       with this errno; "open 3+": the third and all after it
  *   NTHCALL="none 0"           nothing fails, the calls are only counted
- *   NTHCALL_TOLD=FILE          gets a line "KIND CALLS" for each kind, then a line about the call
- *                              that failed; it is right after a crash, too
+ *   NTHCALL_TOLD=FILE          gets a line "KIND CALLS" (eight digits) for each kind, then a line
+ *                              about the call that failed; it is right after a crash, too
  *
  * Kinds: open (also fopen), write (files and terminals), sync, rename, close (also fclose; the file
  * is closed, as Linux does), socket, connect, accept, getaddrinfo, send and recv (what moves bytes
@@ -16,6 +16,7 @@
  * standard input or output) are neither counted nor failed: libuv ends the process, by design,
  * where its own wake-ups fail. Under AddressSanitizer: ASAN_OPTIONS=verify_asan_link_order=0. */
 #include <dlfcn.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,6 +24,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +107,7 @@ static struct {
     char *told; /* a line of LINE bytes for each kind, and one more; NULL: not wanted */
 } plan;
 
-enum { LINE = 24, TOLD = 1024 };
+enum { LINE = 32, DIGITS_AT = 16, TOLD = 1024 };
 
 static void read_plan(void)
 {
@@ -135,17 +137,29 @@ static void read_plan(void)
         plan.told = map == MAP_FAILED ? NULL : map;
     }
     syscall(SYS_close, fd);
-    if (plan.told)
-        memset(plan.told, '\n', TOLD);
-}
-
-static void tell(enum kind kind, unsigned calls)
-{
-    char line[LINE + 1];
     if (!plan.told)
         return;
-    int len = snprintf(line, sizeof line, "%s %u", kinds[kind].name, calls);
-    memcpy(plan.told + (size_t)kind * LINE, line, (size_t)len);
+    memset(plan.told, '\n', TOLD);
+    for (size_t k = 0; k < KINDS; k++) {
+        memset(plan.told + k * LINE, ' ', DIGITS_AT);
+        memcpy(plan.told + k * LINE, kinds[k].name, strlen(kinds[k].name));
+    }
+}
+
+/* Eight digits in one word: of two threads, the one with the smaller number must not be the last.
+ */
+static void tell(enum kind kind, unsigned calls)
+{
+    char digits[16];
+    uint64_t now, before;
+    if (!plan.told)
+        return;
+    snprintf(digits, sizeof digits, "%08u", calls);
+    memcpy(&now, digits, sizeof now);
+    _Atomic uint64_t *place = (void *)(plan.told + (size_t)kind * LINE + DIGITS_AT);
+    before = atomic_load(place);
+    while (be64toh(before) < be64toh(now) && !atomic_compare_exchange_weak(place, &before, now)) {
+    }
 }
 
 /* The path behind a descriptor; errno stays. */
