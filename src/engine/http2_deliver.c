@@ -115,20 +115,22 @@ void http2_deliver_sent(struct http2_stream *s)
         s->gone = NULL;
 }
 
-/* The clock is not read for small responses. */
+/* The first window is taken even if no script reads it yet: the response has a buffer. The clock is
+ * not read for small responses. */
 static void widen(struct http2_stream *s, size_t len)
 {
     struct http2 *h = s->session;
+    size_t enough = s->window == HTTP2_STREAM_WINDOW ? 2 * s->window : s->window;
     s->taken += len;
-    if (s->taken < s->window / 4 || s->window >= HTTP2_STREAM_MOST)
+    if (s->taken < enough / 4 || s->window >= HTTP2_STREAM_MOST)
         return;
     uint64_t now_ns = loop_now_ns(h->loop);
     if (s->since_ns == 0)
         s->since_ns = now_ns;
-    if (s->taken < s->window)
+    if (s->taken < enough)
         return;
     if (now_ns - s->since_ns < FAST_NS) {
-        s->window *= 2;
+        s->window *= 4;
         http2_session_check(h, nghttp2_session_set_local_window_size(h->ng, NGHTTP2_FLAG_NONE,
                                                                      s->id, (int32_t)s->window));
     }

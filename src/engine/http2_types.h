@@ -10,9 +10,9 @@ struct http2;
 struct http2_stream;
 
 enum {
-    /* What a reader that is full may keep. A stream begins with this, and gets more, up to
-     * HTTP2_STREAM_MOST, while its reader takes a whole window within half a second: on a long
-     * way a small window would be the limit, not the way. */
+    /* What a reader that is full may keep. A stream begins with this, and gets four times as much,
+     * up to HTTP2_STREAM_MOST, each time its reader takes a whole window within half a second: on a
+     * long way a small window would be the limit, not the way. */
     HTTP2_STREAM_WINDOW = 64 << 10,
     HTTP2_STREAM_MOST = 1 << 20,
     HTTP2_CONNECTION_WINDOW = 16 << 20,
