@@ -79,12 +79,15 @@ static int l_request_gc(lua_State *L)
     return 0;
 }
 
+/* Without memory a handler can neither answer nor write to the log why it did not. */
 static void handler_ended(struct task_hook *hook, struct task *t)
 {
-    UNUSED(t);
     struct handling *h = CONTAINER_OF(hook, struct handling, hook);
+    struct server_request *r = h->request;
     h->handler = NULL;
-    server_request_abort(h->request);
+    if (t->starved && server_request_unanswered(r) && server_request_reachable(r))
+        server_log_lost(r->server);
+    server_request_abort(r);
 }
 
 /* bind(task): from now on, the task is cancelled when the client goes away, and the request ends
